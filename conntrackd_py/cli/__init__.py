@@ -1,0 +1,1 @@
+"""The commands conntrackd-py and conntrack-py."""

@@ -1,0 +1,1 @@
+"""The nouns and verbs of the core: tuples, connections, the table, expectations, events."""

@@ -1,0 +1,1 @@
+"""Match expressions over connections, in nft and iptables spelling, and the policy built of them."""

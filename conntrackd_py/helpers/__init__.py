@@ -1,0 +1,1 @@
+"""Application protocols that announce further connections: payload -> expectation."""

@@ -1,0 +1,1 @@
+"""Client, router and server in network namespaces, with real traffic between them."""

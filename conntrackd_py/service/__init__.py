@@ -1,0 +1,1 @@
+"""The daemon around the engine: control socket, metrics, logs, systemd."""

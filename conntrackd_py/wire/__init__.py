@@ -1,0 +1,1 @@
+"""Bytes <-> fields: what stands where in a packet. No state, no policy."""

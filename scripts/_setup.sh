@@ -1,0 +1,83 @@
+# Shared by the commands beside it; sourced, never run. Needs bash.
+#
+# .venv           editable and pure: runs the source as it stands, for development and `pytest`
+# .venv-compiled  an ordinary installation, compiled by mypyc, for the lab and the compiled test run
+#
+# Both are made again when what they were made from has changed (.setup holds the hashes), so a
+# second run costs well under a second and compiled code is never older than its source.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+STAMPS="$ROOT/.setup"
+PYTHON=/usr/bin/python3 # Debian's own: python3-dev below belongs to it
+
+# A Python started from the checkout must not import the checkout by way of its working directory.
+export PYTHONSAFEPATH=1
+
+RUN_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables iproute2 conntrack
+    iputils-ping traceroute tcpdump curl ethtool nftables procps)
+TEST_PACKAGES=(prometheus)
+
+if [ -t 1 ]; then say() { printf '\033[1m==> %s\033[0m\n' "$*"; }; else say() { printf '==> %s\n' "$*"; }; fi
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "needs root${1:+ $1}: sudo ${0##*/}"
+}
+
+# Only one set-up at a time: the builds share a directory.
+lock_setup() {
+    mkdir -p "$STAMPS"
+    exec 9>"$STAMPS/lock"
+    flock -n 9 || { say "waiting for another set-up of this checkout"; flock 9; }
+}
+
+unlock_setup() { exec 9>&-; }
+
+need_packages() { # name...
+    local missing=() name
+    for name in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing+=("$name")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    need_root "to install: ${missing[*]}"
+    say "apt-get install ${missing[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get -q update
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
+    # The tests want the programs prometheus and promtool, not a server beside them.
+    if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" prometheus "* ]]; then
+        systemctl disable --now prometheus.service
+    fi
+}
+
+hash_of() { # path...
+    (cd "$ROOT" && find "$@" -type f -not -path '*/__pycache__/*' -print0 2>/dev/null |
+        LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1; "$PYTHON" -V)
+}
+
+fresh() { # stamp hash
+    [ "$(cat "$STAMPS/$1" 2>/dev/null)" = "$2" ]
+}
+
+need_venv() { # directory
+    say "building $1"
+    [ -x "$ROOT/$1/bin/python" ] || "$PYTHON" -m venv --clear "$ROOT/$1"
+}
+
+need_pure() {
+    local hash
+    hash=$(hash_of pyproject.toml setup.py)
+    [ -x "$ROOT/.venv/bin/python" ] && fresh pure "$hash" && return
+    need_venv .venv
+    CONNTRACKD_PY_PURE=1 "$ROOT/.venv/bin/python" -m pip install -q -e "$ROOT[dev]"
+    echo "$hash" >"$STAMPS/pure"
+}
+
+need_compiled() {
+    local hash
+    hash=$(hash_of pyproject.toml setup.py conntrackd_py)
+    [ -x "$ROOT/.venv-compiled/bin/python" ] && fresh compiled "$hash" && return
+    need_venv .venv-compiled
+    rm -rf "$STAMPS/compiled" "$ROOT/build" # setuptools would pack what an older build left there
+    CONNTRACKD_PY_REQUIRE_COMPILED=1 "$ROOT/.venv-compiled/bin/python" -m pip install -q "$ROOT[dev]"
+    echo "$hash" >"$STAMPS/compiled"
+}

@@ -1,0 +1,39 @@
+"""What every test run says and checks about itself before it starts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import conntrackd_py
+
+PACKAGE = Path(conntrackd_py.__file__).parent
+SOURCE = Path(__file__).parent.parent / "conntrackd_py"
+TESTS_THAT_NEED_ROOT = tuple(Path(__file__).parent / name for name in ("e2e", "oracle"))
+
+
+def differing_sources() -> list[str]:
+    """Modules whose installed text is not the text of the source tree."""
+    return [
+        str(path.relative_to(SOURCE))
+        for path in sorted(SOURCE.rglob("*.py"))
+        if not (installed := PACKAGE / path.relative_to(SOURCE)).exists() or installed.read_bytes() != path.read_bytes()
+    ]
+
+
+def pytest_report_header() -> str:
+    return f"conntrackd_py {conntrackd_py.__version__}: {'compiled' if conntrackd_py.compiled else 'pure'}, {PACKAGE}"
+
+
+def pytest_sessionstart() -> None:
+    if stale := differing_sources():
+        pytest.exit(f"{PACKAGE} is older than the source ({', '.join(stale)}): run scripts/test", returncode=3)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(folder in item.path.parents for folder in TESTS_THAT_NEED_ROOT):
+            item.add_marker("root")
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="needs root"))

@@ -1,0 +1,95 @@
+"""Rooms import one way, the core stays free of the outside world, and no text grows too long to read."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "conntrackd_py"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+CORE = ("const", "wire", "conntrack", "proto", "nat", "filter", "helpers", "engine")
+TRACKING = {"const", "wire", "conntrack"}
+OUTER = {"kernel", "service", "cli", "lab"}
+ALLOWED = {
+    "__init__": {"_build"},
+    "_build": {"const"},
+    "const": set(),
+    "wire": {"const"},
+    "conntrack": {"const", "wire"},
+    "proto": TRACKING,
+    "nat": TRACKING,
+    "filter": TRACKING,
+    "helpers": TRACKING | {"proto", "nat", "filter"},
+    "engine": TRACKING | {"proto", "nat", "filter", "helpers"},
+    "settings": TRACKING | {"nat", "filter"},
+    **{room: {*CORE, *OUTER, "settings", "_build"} for room in OUTER},
+}
+OUTSIDE_WORLD = {
+    *("asyncio", "logging", "os", "random", "socket", "threading", "time"),
+    *("netfilterqueue", "prometheus_client", "pyroute2", "scapy", "structlog"),
+}
+MOST_LINES_IN_A_MODULE = 400
+MOST_LINES_IN_A_FUNCTION = 40
+
+
+def name_of(module: Path) -> str:
+    return str(module.relative_to(PACKAGE))
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> list[tuple[int, str]]:
+    """(line, dotted name) of everything imported, `from a import b` as `a.b`, at any depth of the module."""
+    found = []
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, without the docstring: a contract may be as long as it needs."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        lines -= (function.body[0].end_lineno or 0) - function.body[0].lineno + 1
+    return lines
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_module_imports_only_from_the_rooms_before_its_own(module: Path) -> None:
+    room = room_of(module)
+    assert room in ALLOWED, f"{name_of(module)}: a room unknown to {__file__}"
+    for line, name in imports(module):
+        parts = name.split(".")
+        if parts[0] != "conntrackd_py" or len(parts) < 2 or parts[1] == room:
+            continue
+        if parts[1] in ("__version__", "compiled"):
+            assert room in OUTER, f"{name_of(module)}:{line}: {room} must not depend on the build"
+        else:
+            assert parts[1] in ALLOWED[room], f"{name_of(module)}:{line}: {room} must not import {parts[1]}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in CORE], ids=name_of)
+def test_the_core_knows_no_clock_no_chance_and_no_io(module: Path) -> None:
+    for line, name in imports(module):
+        assert name.split(".")[0] not in OUTSIDE_WORLD, (
+            f"{name_of(module)}:{line}: engine and below must not use {name}"
+        )
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_modules_and_functions_stay_short(module: Path) -> None:
+    text = module.read_text()
+    length = len(text.splitlines())
+    assert length <= MOST_LINES_IN_A_MODULE, f"{name_of(module)}: {length} lines, {MOST_LINES_IN_A_MODULE} at most"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            where = f"{name_of(module)}:{node.lineno}: {node.name}"
+            assert lines_of(node) <= MOST_LINES_IN_A_FUNCTION, (
+                f"{where} has {lines_of(node)} lines, {MOST_LINES_IN_A_FUNCTION} at most"
+            )
