@@ -1,4 +1,4 @@
-"""Builds the packet path (see COMPILED) into one mypyc group; everything else about the project is in pyproject.toml.
+"""Builds the packet path (see FILES and ROOMS) into one mypyc group; everything else about the project is in pyproject.toml.
 
 CONNTRACKD_PY_PURE=1              compile nothing.
 CONNTRACKD_PY_REQUIRE_COMPILED=1  a failed compile is an error; without it, a warning and a pure installation.
@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+FILES = ("const.py", "reasons.py")
 ROOMS = ("wire", "conntrack", "proto", "nat", "filter", "helpers", "engine")
 PURE = os.environ.get("CONNTRACKD_PY_PURE") == "1"
 REQUIRED = os.environ.get("CONNTRACKD_PY_REQUIRE_COMPILED") == "1"
@@ -19,10 +20,10 @@ COMMANDS_THAT_COMPILE = {"bdist_wheel", "build", "build_ext", "install"}
 
 
 def sources() -> list[str]:
-    """const.py and every module of the rooms; an __init__.py holds a docstring and gains nothing."""
+    """FILES and every module of the rooms; an __init__.py holds a docstring and gains nothing."""
     package = Path("conntrackd_py")
     modules = [path for room in ROOMS for path in sorted((package / room).rglob("*.py"))]
-    return [str(path) for path in (package / "const.py", *modules) if path.name != "__init__.py"]
+    return [str(path) for path in (*(package / file for file in FILES), *modules) if path.name != "__init__.py"]
 
 
 def fall_back(why: object) -> None:

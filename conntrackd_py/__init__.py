@@ -3,6 +3,7 @@
 Each room imports only from the rooms before it; tests/test_layering.py enforces it.
 
     const      kernel numbers and names
+    reasons    why a packet or a connection met its end
     wire       bytes <-> fields
     conntrack  tuples, connections, the table, expectations, events
     proto      one tracker a protocol          } these three

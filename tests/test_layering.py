@@ -8,15 +8,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "conntrackd_py"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-CORE = ("const", "wire", "conntrack", "proto", "nat", "filter", "helpers", "engine")
-TRACKING = {"const", "wire", "conntrack"}
+CORE = ("const", "reasons", "wire", "conntrack", "proto", "nat", "filter", "helpers", "engine")
+TRACKING = {"const", "reasons", "wire", "conntrack"}
 OUTER = {"kernel", "service", "cli", "lab"}
 ALLOWED = {
     "__init__": {"_build"},
     "_build": {"const"},
     "const": set(),
-    "wire": {"const"},
-    "conntrack": {"const", "wire"},
+    "reasons": {"const"},
+    "wire": {"const", "reasons"},
+    "conntrack": {"const", "reasons", "wire"},
     "proto": TRACKING,
     "nat": TRACKING,
     "filter": TRACKING,

@@ -13,7 +13,11 @@ ROOMS = ("wire", "conntrack", "proto", "nat", "filter", "helpers", "engine", "se
 LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
-TESTED_ELSEWHERE: dict[str, str] = {}
+TESTED_ELSEWHERE = {
+    "settings/errors.py": "what the operator reads is the subject of tests/unit/settings/test_load.py",
+    "settings/table.py": "every getter with its mistakes: tests/unit/settings/test_load.py",
+    "settings/spelling.py": "every spelling as part of a rule: tests/unit/settings/test_natrule.py",
+}
 
 UNIT_TESTS = sorted(TESTS.rglob("test_*.py"))
 MODULES = [path for room in ROOMS for path in sorted((PACKAGE / room).rglob("*.py"))]

@@ -1,0 +1,183 @@
+"""TOML -> Settings. Every mistake is found and named before anything is believed.
+
+`load` reads a file and then conf.d/*.toml beside it in the order of their names: a key given again
+replaces the earlier value, [[nat]] rules are appended.
+"""
+
+import tomllib
+from dataclasses import fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.settings import schema, spelling
+from conntrackd_py.settings.errors import ABSENT, ConfigError
+from conntrackd_py.settings.natrule import nat_rule
+from conntrackd_py.settings.schema import Control, Log, Metrics, Queue, Settings, Steering
+from conntrackd_py.settings.table import Report, Table
+
+DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
+LARGEST: Final = 2**31 - 1
+LEAST_MARK_BITS: Final = 8
+TABLES: Final = ("queue", "steering", "tunables", "metrics", "control", "log")
+
+Document = dict[str, object]
+
+
+def load(path: Path) -> Settings:
+    """The settings of a file and its drop-ins. ConfigError when any of it is wrong or cannot be read."""
+    drop_ins = sorted((path.parent / "conf.d").glob("*.toml"))
+    return _Merged([(str(file), _read(file)) for file in (path, *drop_ins)]).settings()
+
+
+def parse(data: Document, source: str) -> Settings:
+    """The settings of one document that tomllib has read. `source` names it in errors."""
+    return _Merged([(source, data)]).settings()
+
+
+def _read(path: Path) -> Document:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("", ABSENT, error.strerror or str(error), str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("", ABSENT, str(error), str(path)) from error
+
+
+class _Merged:
+    """Several documents as one, remembering which file each key came from."""
+
+    def __init__(self, documents: list[tuple[str, Document]]) -> None:
+        self.report = Report()
+        self.top = Table({}, "", {"": documents[0][0]}, self.report)
+        self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
+        self.rules: list[Table] = []
+        for source, document in documents:
+            self.add(source, document)
+
+    def add(self, source: str, document: Document) -> None:
+        for key, value in document.items():
+            if key in self.tables and isinstance(value, dict):
+                self.tables[key].data.update(value)
+                self.tables[key].sources.update(dict.fromkeys(value, source))
+            elif key == "nat" and isinstance(value, list) and all(isinstance(rule, dict) for rule in value):
+                self.rules += [
+                    Table(rule, f"nat[{index}]", {"": source}, self.report) for index, rule in enumerate(value)
+                ]
+            else:
+                self.top.data[key] = value
+                self.top.sources[key] = source
+
+    def settings(self) -> Settings:
+        top, tables = self.top, self.tables
+        result = Settings(
+            mode=top.choice("mode", Settings.mode, schema.MODES),
+            leak_guard=top.boolean("leak_guard", Settings.leak_guard),
+            queue=_queue(tables["queue"]),
+            steering=_steering(tables["steering"]),
+            tunables=_tunables(tables["tunables"]),
+            nat=self.nat_rules(),
+            metrics=_metrics(tables["metrics"]),
+            control=_control(tables["control"]),
+            log=_log(tables["log"]),
+        )
+        self.reject_misplaced()
+        if result.mode == schema.NAT and result.queue.fail_open:
+            why = "would let packets leave untranslated while the daemon is away; only in mode track or observe"
+            tables["queue"].wrong("fail_open", why)
+        self.report.raise_if_any()
+        return result
+
+    def nat_rules(self) -> tuple[NatRule, ...]:
+        # Errors count the rules of a file; labels count all rules, which is the order they are tried in.
+        return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
+
+    def reject_misplaced(self) -> None:
+        """Tables written as something else, then unknown keys, of the document itself and of each table."""
+        for name in (*self.tables, "nat"):
+            if self.top.value(name) is not ABSENT:
+                self.top.wrong(name, "must be [[nat]] tables" if name == "nat" else f"must be a [{name}] table")
+        self.top.reject_unknown()
+        for table in self.tables.values():
+            table.reject_unknown()
+
+
+def _queue(table: Table) -> Queue:
+    count = table.integer("count", Queue.count, 1, 65535)
+    if count != 1:
+        table.wrong("count", "must be 1: the kernel's spreading over queues would part the directions of a connection")
+    return Queue(
+        first=table.integer("first", Queue.first, 0, 65535),
+        count=count,
+        max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
+        socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, 65536, 2**30),
+        on_error=table.choice("on_error", Queue.on_error, schema.ON_ERROR),
+        fail_open=table.boolean("fail_open", Queue.fail_open),
+    )
+
+
+def _steering(table: Table) -> Steering:
+    mask = table.integer("mark_mask", Steering.mark_mask, 0, 0xFFFFFFFF)
+    bits = mask.bit_count()
+    if mask and (mask // (mask & -mask) != (1 << bits) - 1 or bits < LEAST_MARK_BITS):
+        table.wrong("mark_mask", f"must be 0 or at least {LEAST_MARK_BITS} bits side by side")
+    excluded = table.strings("exclude_interfaces", Steering.exclude_interfaces)
+    for name in excluded:
+        if why := spelling.wrong_interface(name):
+            table.wrong("exclude_interfaces", f"{name!r} {why}")
+    families = table.strings("families", Steering.families)
+    if not families or not set(families) <= set(schema.FAMILIES):
+        table.wrong("families", f"must name one or both of {', '.join(schema.FAMILIES)}")
+    return Steering(mask, excluded, families, table.boolean("local", Steering.local))
+
+
+def _tunables(table: Table) -> Tunables:
+    values: dict[str, int] = {}
+    for field in fields(Tunables):
+        default = field.default
+        if isinstance(default, bool):
+            values[field.name] = table.boolean(field.name, default)
+        elif isinstance(default, int):
+            values[field.name] = table.integer(field.name, default, 1, LARGEST)
+    return Tunables(**values)  # type: ignore[arg-type]  # a bool for a bool, an int for an int
+
+
+def _metrics(table: Table) -> Metrics:
+    metrics = Metrics(table.string("listen", Metrics.listen))
+    try:
+        address = metrics.address()
+        if address is not None:
+            ip_address(address[0])
+            spelling.target_ports(str(address[1]))
+    except ValueError:
+        table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty for none")
+    return metrics
+
+
+def _control(table: Table) -> Control:
+    text = table.string("mode", f"{Control.mode:04o}")
+    mode = Control.mode
+    if text and set(text) <= set("01234567") and int(text, 8) <= 0o777:
+        mode = int(text, 8)
+    else:
+        table.wrong("mode", 'must be permissions in octal, as "0660"')
+    socket = table.string("socket", Control.socket)
+    # sun_path has room for 107 bytes and a closing zero.
+    if not socket.startswith("/") or len(socket.encode()) > 107:
+        table.wrong("socket", "must be an absolute path of at most 107 bytes")
+    return Control(
+        socket=socket,
+        mode=mode,
+        group=table.string("group", Control.group),
+        max_clients=table.integer("max_clients", Control.max_clients, 1, 4096),
+        max_request=table.integer("max_request", Control.max_request, 1024, 2**24),
+    )
+
+
+def _log(table: Table) -> Log:
+    return Log(
+        level=table.choice("level", Log.level, schema.LOG_LEVELS),
+        format=table.choice("format", Log.format, schema.LOG_FORMATS),
+    )

@@ -1,0 +1,82 @@
+"""The configuration as frozen dataclasses: one a table, a comment a key, the defaults of an absent file.
+
+The [tunables] table is conntrack/tunables.py; a [[nat]] rule is nat/rules.py, read by natrule.py.
+config/conntrackd.toml shows all of it as an administrator writes it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.nat.rules import NatRule
+
+NAT: Final = "nat"
+TRACK: Final = "track"
+OBSERVE: Final = "observe"
+MODES: Final = (NAT, TRACK, OBSERVE)
+
+IPV4: Final = "ipv4"
+IPV6: Final = "ipv6"
+FAMILIES: Final = (IPV4, IPV6)
+
+ON_ERROR: Final = ("drop", "accept")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("auto", "json", "console")
+
+
+@dataclass(frozen=True)
+class Queue:
+    first: int = 0  # number of the (first) packet queue
+    count: int = 1  # how many queues; only 1 so far
+    max_length: int = 8192  # packets waiting in the kernel before it drops
+    socket_buffer: int = 16777216  # bytes of receive buffer of the queue's socket
+    on_error: str = "drop"  # verdict on a packet our own code failed on
+    fail_open: bool = False  # let packets pass while no daemon is bound to the queue; never in mode nat
+
+
+@dataclass(frozen=True)
+class Steering:
+    mark_mask: int = 0xFFFFFF00  # bits of the packet mark that are ours; 0: leave the mark alone
+    exclude_interfaces: tuple[str, ...] = ("lo",)  # never queued; a trailing + matches any continuation
+    families: tuple[str, ...] = FAMILIES  # which of ipv4, ipv6 are steered to the queue
+    local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    listen: str = "127.0.0.1:9466"  # address:port of the Prometheus endpoint; empty: none
+
+    def address(self) -> tuple[str, int] | None:
+        """(address, port) to listen on, or None when metrics are off."""
+        if not self.listen:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
+class Control:
+    socket: str = "/run/conntrackd-py/control.sock"  # path of the control socket
+    mode: int = 0o660  # its permissions, in the file an octal string
+    group: str = ""  # its group; empty: the daemon's own
+    max_clients: int = 64  # commands connected at once
+    max_request: int = 65536  # bytes of one request
+
+
+@dataclass(frozen=True)
+class Log:
+    level: str = "info"  # least severity that is written
+    format: str = "auto"  # auto: console on a terminal, json otherwise
+
+
+@dataclass(frozen=True)
+class Settings:
+    mode: str = NAT  # nat: track and translate; track: translate nothing; observe: only look
+    leak_guard: bool = True  # drop at POSTROUTING what a source NAT rule covers but has no connection
+    queue: Queue = field(default_factory=Queue)
+    steering: Steering = field(default_factory=Steering)
+    tunables: Tunables = field(default_factory=Tunables)
+    nat: tuple[NatRule, ...] = ()  # in order, the first match binds
+    metrics: Metrics = field(default_factory=Metrics)
+    control: Control = field(default_factory=Control)
+    log: Log = field(default_factory=Log)

@@ -1,0 +1,194 @@
+"""The configuration file as a whole: defaults, types, drop-ins, and what the operator reads about mistakes."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from conntrackd_py.settings.errors import ConfigError
+from conntrackd_py.settings.load import load, parse
+from conntrackd_py.settings.schema import Settings
+
+SAMPLE = Path(__file__).parents[3] / "config" / "conntrackd.toml"
+
+
+def mistakes(text: str) -> list[str]:
+    """What the operator reads about this file."""
+    with pytest.raises(ConfigError) as caught:
+        parse(tomllib.loads(text), "FILE")
+    return str(caught.value).splitlines()
+
+
+def test_an_empty_file_is_a_configuration() -> None:
+    assert parse({}, "FILE") == Settings()
+
+
+def test_the_sample_changes_nothing_as_it_is_shipped() -> None:
+    assert load(SAMPLE) == Settings()
+
+
+def test_the_sample_shows_every_key_with_its_default() -> None:
+    text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
+    shown = tomllib.loads(text)
+    rules = shown.pop("nat")
+    assert parse(shown, "FILE") == Settings()
+    assert len(parse({"nat": rules}, "FILE").nat) == len(rules)
+    for name, table in shown.items():
+        if isinstance(table, dict):
+            assert set(table) == set(vars(getattr(Settings(), name))), name
+
+
+def test_values_are_taken_over() -> None:
+    settings = parse(
+        tomllib.loads(
+            """
+            mode = "track"
+            [queue]
+            first = 7
+            fail_open = true
+            [steering]
+            mark_mask = 0x0000ff00
+            exclude_interfaces = ["lo", "wg+"]
+            families = ["ipv6"]
+            [tunables]
+            nf_conntrack_udp_timeout = 60
+            nf_conntrack_tcp_be_liberal = true
+            [metrics]
+            listen = "[::1]:9000"
+            [control]
+            mode = "0600"
+            """
+        ),
+        "FILE",
+    )
+    assert (settings.mode, settings.queue.first, settings.queue.fail_open) == ("track", 7, True)
+    assert settings.steering.mark_mask == 0xFF00
+    assert settings.steering.exclude_interfaces == ("lo", "wg+")
+    assert settings.steering.families == ("ipv6",)
+    assert settings.tunables.nf_conntrack_udp_timeout == 60
+    assert settings.tunables.nf_conntrack_tcp_be_liberal is True
+    assert settings.metrics.address() == ("::1", 9000)
+    assert settings.control.mode == 0o600
+
+
+def test_no_metrics() -> None:
+    assert parse({"metrics": {"listen": ""}}, "FILE").metrics.address() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('mode = "nt"', 'FILE: mode = "nt": must be one of nat, track, observe, did you mean nat?'),
+        ("leak_guard = 1", "FILE: leak_guard = 1: must be true or false"),
+        ("leak_gard = true", "FILE: leak_gard = true: unknown key, did you mean leak_guard?"),
+        ("queue = 3", "FILE: queue = 3: must be a [queue] table"),
+        ("[qeue]", "FILE: qeue: unknown key, did you mean queue?"),
+        ("[queue]\nfirst = 70000", "FILE: queue.first = 70000: must be between 0 and 65535"),
+        ('[queue]\nfirst = "0"', 'FILE: queue.first = "0": must be a whole number'),
+        ("[queue]\nfirst = true", "FILE: queue.first = true: must be a whole number"),
+        ('[queue]\non_error = "pass"', 'FILE: queue.on_error = "pass": must be one of drop, accept'),
+        ("[tunables]\nnf_conntrack_max = 0", "FILE: tunables.nf_conntrack_max = 0: must be between 1 and 2147483647"),
+        ("[tunables]\nnf_conntrack_acct = 1", "FILE: tunables.nf_conntrack_acct = 1: must be true or false"),
+        (
+            "[tunables]\nnf_conntrack_udp_timeout_streem = 1",
+            "FILE: tunables.nf_conntrack_udp_timeout_streem = 1: "
+            "unknown key, did you mean nf_conntrack_udp_timeout_stream?",
+        ),
+        ('[steering]\nfamilies = ["inet"]', 'FILE: steering.families = ["inet"]: must name one or both of ipv4, ipv6'),
+        ("[steering]\nfamilies = []", "FILE: steering.families = []: must name one or both of ipv4, ipv6"),
+        ('[steering]\nfamilies = "ipv4"', 'FILE: steering.families = "ipv4": must be a list of strings'),
+        (
+            '[steering]\nexclude_interfaces = ["lo", "lo"]',
+            'FILE: steering.exclude_interfaces = ["lo", "lo"]: names the same twice',
+        ),
+        (
+            '[steering]\nexclude_interfaces = ["a b"]',
+            "FILE: steering.exclude_interfaces = [\"a b\"]: 'a b' is not an interface name",
+        ),
+        (
+            '[metrics]\nlisten = "9466"',
+            'FILE: metrics.listen = "9466": must be address:port, [address]:port for IPv6, or empty for none',
+        ),
+        ('[control]\nmode = "rw"', 'FILE: control.mode = "rw": must be permissions in octal, as "0660"'),
+        ('[log]\nlevel = "INFO"', 'FILE: log.level = "INFO": must be one of debug, info, warning, error, did you mean'),
+        ("nat = 1", "FILE: nat = 1: must be [[nat]] tables"),
+        ("[nat]\nto = 1", "FILE: nat: must be [[nat]] tables"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_reason(text: str, message: str) -> None:
+    (line,) = mistakes(text)
+    assert line.startswith(message)
+
+
+@pytest.mark.parametrize("mask", ["0xff00ff00", "0x7f", "0x1ffffffff", "-1"])
+def test_the_mark_needs_eight_bits_side_by_side(mask: str) -> None:
+    (line,) = mistakes(f"[steering]\nmark_mask = {mask}")
+    assert line.startswith("FILE: steering.mark_mask = ")
+
+
+@pytest.mark.parametrize("mask", [0, 0xFF, 0xFF000000, 0x0FFFFFF0, 0xFFFFFFFF])
+def test_marks_that_can_be_used(mask: int) -> None:
+    assert parse({"steering": {"mark_mask": mask}}, "FILE").steering.mark_mask == mask
+
+
+def test_nat_never_fails_open() -> None:
+    (line,) = mistakes("[queue]\nfail_open = true")
+    assert line.startswith("FILE: queue.fail_open = true: would let packets leave untranslated")
+
+
+def test_several_queues_are_refused_with_the_reason() -> None:
+    (line,) = mistakes("[queue]\ncount = 2")
+    assert line.startswith("FILE: queue.count = 2: must be 1: ")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    assert [
+        line.partition(" = ")[0] for line in mistakes('mode = "x"\n[queue]\nfirst = -1\n[log]\nlevle = "info"')
+    ] == [
+        "FILE: mode",
+        "FILE: queue.first",
+        "FILE: log.levle",
+    ]
+
+
+def test_drop_ins_replace_keys_and_append_rules(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    rule = '[[nat]]\naction = "SNAT"\nout_interface = "{0}"\nto = "192.0.2.1"\n'
+    main.write_text('mode = "nat"\n[queue]\nfirst = 1\nmax_length = 100\n' + rule.format("main"))
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "20.toml").write_text("[queue]\nfirst = 20\n" + rule.format("twenty"))
+    (tmp_path / "conf.d" / "10.toml").write_text("[queue]\nfirst = 10\n" + rule.format("ten"))
+    (tmp_path / "conf.d" / "README").write_text("not TOML, not read")
+
+    settings = load(main)
+    assert (settings.queue.first, settings.queue.max_length) == (20, 100)
+    interfaces = [rule.out_interface.name for rule in settings.nat if rule.out_interface]
+    assert interfaces == ["main", "ten", "twenty"]
+    assert [rule.label for rule in settings.nat] == ["nat[0]", "nat[1]", "nat[2]"]
+
+
+def test_a_mistake_names_the_file_it_stands_in(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    main.write_text('[[nat]]\naction = "MASQUERADE"\n')
+    (tmp_path / "conf.d").mkdir()
+    drop_in = tmp_path / "conf.d" / "web.toml"
+    drop_in.write_text('[queue]\nfirst = -1\n[[nat]]\naction = "DNAT"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    assert str(caught.value).splitlines() == [
+        f"{drop_in}: queue.first = -1: must be between 0 and 65535",
+        f"{drop_in}: nat[0].to: DNAT needs it",
+    ]
+
+
+def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    main.write_text("mode = 'nat'\n[queue]\nfirst = \n")
+    with pytest.raises(ConfigError, match=r"conntrackd\.toml: .*line 3"):
+        load(main)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.toml: No such file or directory"):
+        load(tmp_path / "missing.toml")
