@@ -1,0 +1,302 @@
+"""Conntrack: which connection does this packet belong to (conntrack_in), and may it stay (confirm).
+
+The way of a packet: check it, find or make its connection, let the protocol's tracker judge, attach.
+Later, when the packet leaves, confirm puts a new connection into the table and reports what changed.
+
+Absences that hold everywhere: no connection is in the hash before its first packet has left; no
+packet is refused without a counted reason; nothing here waits, sleeps or loops without a bound.
+Sources: nf_conntrack_in, resolve_normal_ct, init_conntrack, __nf_conntrack_confirm, early_drop.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Final, final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.events import EventQueue
+from conntrackd_py.conntrack.gc import NEVER, PAGE, Gc
+from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED, relate
+from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REPEAT, L4Proto
+from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.conntrack.skb import Skb, direction_of
+from conntrackd_py.conntrack.stats import Stats
+from conntrackd_py.conntrack.table import Table
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    ESTABLISHED,
+    ESTABLISHED_REPLY,
+    INVALID,
+    IPCT_DESTROY,
+    IPCT_NEW,
+    IPCT_RELATED,
+    IPCT_REPLY,
+    IPS_ASSURED,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    IPS_EXPECTED,
+    IPS_SEEN_REPLY,
+    LOCAL_IN,
+    NEW,
+    NF_ACCEPT,
+    NF_DROP,
+    ORIGINAL,
+    PRE_ROUTING,
+    RELATED,
+    REPLY,
+    UNTRACKED,
+)
+from conntrackd_py.reasons import (
+    CARRY_LOST,
+    END_EARLY_DROP,
+    END_REOPENED,
+    END_RST,
+    END_TIMEOUT,
+    INSERT_FAILED,
+    L4_TRUNCATED,
+    TABLE_FULL,
+    TUPLE,
+)
+from conntrackd_py.wire.ip import addresses
+
+UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
+DYING_GRACE: Final = 2_000  # ms a dead connection can still be found by packets under way
+EVICTION_RANGE: Final = 64  # neighbours early_drop looks at
+
+
+class Extension(ABC):
+    """Something that keeps books about connections and must hear when one ends (nf_ct_ext)."""
+
+    @abstractmethod
+    def destroyed(self, ct: NfConn) -> None: ...
+
+
+@final
+class Conntrack:
+    """protos: a tracker by protocol number, 256 of them."""
+
+    def __init__(self, protos: list[L4Proto], tunables: Tunables, randomness: Randomness) -> None:
+        self.protos = protos
+        self.randomness = randomness
+        self.table = Table()
+        self.gc = Gc()
+        self.events = EventQueue()
+        self.stats = Stats()
+        self.extensions: list[Extension] = []
+        self.limit = 0
+        self.checksum = False
+        self.accounting = False
+        self.tune(tunables)
+
+    def tune(self, tunables: Tunables) -> None:
+        self.limit = tunables.nf_conntrack_max
+        self.checksum = tunables.nf_conntrack_checksum
+        self.accounting = tunables.nf_conntrack_acct
+
+    # --- conntrack_in, priority -200 -------------------------------------------------------------
+
+    def conntrack_in(self, skb: Skb, now: int) -> int:
+        """Attach skb to its connection, or leave it INVALID or UNTRACKED. A parsed skb; returns a verdict."""
+        if skb.ctinfo == UNTRACKED:
+            return NF_ACCEPT
+        l4proto = self.protos[skb.protonum]
+        reason = l4proto.check(skb, self.checksum and skb.hook == PRE_ROUTING)
+        if reason:
+            return self.refuse(skb, reason)
+        inner = l4proto.quotes(skb)
+        if inner == INNER_UNTRACKED:
+            skb.ctinfo = UNTRACKED
+            return NF_ACCEPT
+        if inner != INNER_TRACKED:
+            reason = relate(self.table, self.protos, skb, inner, now)
+            return self.refuse(skb, reason) if reason else NF_ACCEPT
+        l4 = l4proto.l4(skb)
+        if not l4:
+            return self.refuse(skb, L4_TRUNCATED)
+        t = tuples.make(addresses(skb), l4, skb.protonum)
+        return self._track(skb, t, l4proto, now)
+
+    def _track(self, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> int:
+        ct = self.lookup(t, now)
+        new = ct is None
+        if ct is None:
+            ct = self._create(skb, t, l4proto, now)
+            if ct is None:
+                return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
+        direction = ORIGINAL if ct.original == t else REPLY
+        old_state = ct.state
+        outcome = l4proto.packet(ct, skb, direction, now, new)
+        if outcome == REPEAT:
+            self.kill(ct, END_REOPENED, now)
+            return self._track(skb, t, l4proto, now)
+        self._follow(ct, old_state, now)
+        if outcome == REFUSED:
+            if new:
+                self._discard(ct)
+            return self.refuse(skb, skb.reason)
+        if skb.reason:
+            self.stats.reasons[skb.reason] += 1
+        self._attach(skb, ct, direction)
+        if outcome == KILL:
+            self.kill(ct, END_RST, now)
+        return NF_ACCEPT
+
+    def _attach(self, skb: Skb, ct: NfConn, direction: int) -> None:
+        if direction == REPLY:
+            skb.attach(ct, ESTABLISHED_REPLY)
+            if not ct.status & IPS_SEEN_REPLY:
+                ct.status |= IPS_SEEN_REPLY
+                ct.pending_events |= IPCT_REPLY
+        elif ct.status & IPS_SEEN_REPLY:
+            skb.attach(ct, ESTABLISHED)
+        else:
+            skb.attach(ct, RELATED if ct.status & IPS_EXPECTED else NEW)
+        if self.accounting:
+            ct.account(direction, skb.end)
+
+    def _follow(self, ct: NfConn, old_state: int, now: int) -> None:
+        """Keep the counts by state and the gc's mark in step with what a tracker did to ct."""
+        if not ct.status & IPS_CONFIRMED:
+            return
+        if ct.state != old_state:
+            ct.l4proto.entries[old_state] -= 1
+            ct.l4proto.entries[ct.state] += 1
+        if ct.timeout + PAGE < ct.due:
+            self.gc.schedule(ct, now)
+
+    def refuse(self, skb: Skb, reason: int) -> int:
+        """The packet is INVALID: it passes, unattached and counted."""
+        skb.detach(reason)
+        self.stats.invalid += 1
+        self.stats.reasons[reason] += 1
+        return NF_ACCEPT
+
+    def lookup(self, t: bytes, now: int) -> NfConn | None:
+        """The connection t belongs to; ends it first if its time is over."""
+        ct = self.table.find(t)
+        if ct is not None:
+            if ct.timeout > now:
+                self.stats.found += 1
+                return ct
+            self.kill(ct, END_TIMEOUT, now)
+        ct = self.table.pending.get(t)
+        if ct is not None and ct.original == t:
+            self.stats.clash_resolve += 1  # the kernel would make a second one and merge them later
+            return ct
+        return None
+
+    def _create(self, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> NfConn | None:
+        l4 = l4proto.invert(tuples.l4(t))
+        if not l4:
+            self.refuse(skb, TUPLE)
+            return None
+        if self.limit and len(self.table) >= self.limit and not self.early_drop(now):
+            self.stats.table_full += 1
+            self.stats.drop += 1
+            self.stats.reasons[TABLE_FULL] += 1
+            skb.detach(TABLE_FULL)
+            return None
+        ct = NfConn(t, tuples.swapped(t, l4), l4proto, now)
+        self.table.allocate(ct)
+        return ct
+
+    def _discard(self, ct: NfConn) -> None:
+        """Forget a connection whose very first packet was refused: nobody else knows of it."""
+        self.table.remove(ct)
+        self.table.release(ct)
+
+    def early_drop(self, now: int) -> bool:
+        """Make room: end the unassured connections in a random neighbourhood; True when one went."""
+        slots = self.table.slots
+        dropped = False
+        start = self.randomness.below(len(slots))
+        for step in range(min(EVICTION_RANGE, len(slots))):
+            ct = slots[(start + step) % len(slots)]
+            if ct is None or ct.status & (IPS_ASSURED | IPS_DYING) or not ct.status & IPS_CONFIRMED:
+                continue
+            self.kill(ct, END_EARLY_DROP, now)
+            self.stats.early_drop += 1
+            dropped = True
+        return dropped
+
+    # --- confirm, the last operation of all --------------------------------------------------------
+
+    def confirm(self, skb: Skb, now: int) -> int:
+        """The packet is leaving: its connection, if new, enters the table; cached events go out."""
+        ct = skb.ct
+        if ct is None:
+            return NF_ACCEPT
+        if not ct.status & IPS_CONFIRMED:
+            if direction_of(skb.ctinfo) != ORIGINAL:
+                return NF_ACCEPT
+            if ct.status & IPS_DYING:
+                return self.drop(skb, CARRY_LOST)
+            if not self.table.insert(ct):
+                self.stats.insert_failed += 1
+                self.kill(ct, END_EARLY_DROP, now)
+                return self.drop(skb, INSERT_FAILED)
+            ct.timeout += now
+            self.gc.schedule(ct, now)
+            self.stats.insert += 1
+            ct.pending_events |= IPCT_RELATED if ct.status & IPS_EXPECTED else IPCT_NEW
+        if ct.pending_events:
+            self.events.report(ct.pending_events, now, ct)
+            ct.pending_events = 0
+        return NF_ACCEPT
+
+    def drop(self, skb: Skb, reason: int) -> int:
+        """Count and refuse the packet altogether."""
+        skb.reason = reason
+        self.stats.drop += 1
+        self.stats.reasons[reason] += 1
+        return NF_DROP
+
+    # --- the end of connections -----------------------------------------------------------------------
+
+    def kill(self, ct: NfConn, reason: int, now: int) -> bool:
+        """End ct for reason (END_*); False when it was already dying."""
+        if ct.status & IPS_DYING:
+            return False
+        confirmed = ct.status & IPS_CONFIRMED
+        if confirmed:
+            self.stats.ended[reason] += 1
+        ct.ended = now
+        ct.end_reason = reason
+        self.table.remove(ct)
+        for extension in self.extensions:
+            extension.destroyed(ct)
+        if confirmed:
+            self.events.report(IPCT_DESTROY, now, ct)
+        return True
+
+    def expire(self, now: int, budget: int) -> int:
+        """End what has expired and reap what has died, at most budget steps of each; returns how many ended."""
+        expired = self.gc.due(now, budget)
+        for ct in expired:
+            self.kill(ct, END_TIMEOUT, now)
+        lost = self._oldest(self.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
+        for ct in lost:
+            self.stats.unconfirmed_lost += 1
+            self.kill(ct, END_TIMEOUT, now)
+        for ct in self._oldest(self.table.dying, now - DYING_GRACE, budget, True):
+            self.table.release(ct)
+        return len(expired) + len(lost)
+
+    def _oldest(self, queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:
+        found: list[NfConn] = []
+        for ct in queue.values():
+            if budget == 0 or (ct.ended if dead else ct.born) > before:
+                break
+            budget -= 1
+            found.append(ct)
+        return found
+
+    def next_expiry(self) -> int:
+        """When expire() is worth calling again, in ms; NEVER while there is nothing to wait for."""
+        when = self.gc.next_due()
+        for ct in self.table.unconfirmed.values():
+            when = min(when, ct.born + UNCONFIRMED_LIFETIME)
+            break
+        for ct in self.table.dying.values():
+            when = min(when, ct.ended + DYING_GRACE)
+            break
+        return min(when, NEVER)

@@ -1,0 +1,63 @@
+"""Events: what happened to a connection, as data, waiting to be drained from outside.
+
+An event is a snapshot, because the connection goes on changing. The queue is bounded; what does not
+fit is counted and the gap shows in the sequence numbers. With nobody listening, nothing is made.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPCT_RELATED
+
+QUEUE_LIMIT: Final = 65536
+
+
+@final
+class Event:
+    """bits: IPCT_*; at: ms; timeout: ms left; the rest as NfConn had it. conn: for what never changes."""
+
+    def __init__(self, bits: int, at: int, sequence: int, ct: NfConn) -> None:
+        self.bits = bits
+        self.at = at
+        self.sequence = sequence
+        self.conn = ct
+        self.timeout = ct.remaining(at)
+        self.status = ct.status
+        self.state = ct.state
+        self.mark = ct.mark
+        self.packets_original = ct.packets_original
+        self.packets_reply = ct.packets_reply
+        self.bytes_original = ct.bytes_original
+        self.bytes_reply = ct.bytes_reply
+
+    @property
+    def kind(self) -> str:
+        """NEW, UPDATE or DESTROY, as conntrack -E prints it."""
+        if self.bits & IPCT_DESTROY:
+            return "DESTROY"
+        return "NEW" if self.bits & (IPCT_NEW | IPCT_RELATED) else "UPDATE"
+
+
+@final
+class EventQueue:
+    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
+        self.limit = limit
+        self.enabled = False
+        self.lost = 0
+        self.sequence = 0
+        self.waiting: list[Event] = []
+
+    def report(self, bits: int, at: int, ct: NfConn) -> None:
+        if not self.enabled:
+            return
+        self.sequence += 1
+        if len(self.waiting) >= self.limit:
+            self.lost += 1
+            return
+        self.waiting.append(Event(bits, at, self.sequence, ct))
+
+    def drain(self) -> list[Event]:
+        """Everything since the last call, oldest first."""
+        events = self.waiting
+        self.waiting = []
+        return events

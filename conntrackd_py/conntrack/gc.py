@@ -1,0 +1,62 @@
+"""Gc: ends connections whose time has come, in bounded steps.
+
+A calendar of one-second pages. A connection stands on the page on which it would expire, or on
+one at most HORIZON ahead, and is looked at again when that page comes. Refreshing costs nothing:
+only a timeout that becomes *shorter* than the page writes a second mark, and since no page
+is further off than HORIZON, a mark that has become stale never keeps a dead connection long.
+Expiry seen by a lookup is exact; this sweep is at most a page late.
+"""
+
+from heapq import heappop, heappush
+from typing import Final, final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import IPS_DYING
+
+PAGE: Final = 1000  # ms
+HORIZON: Final = 128_000  # ms
+NEVER: Final = 1 << 62
+
+
+@final
+class Gc:
+    def __init__(self) -> None:
+        self.pages: dict[int, list[NfConn]] = {}
+        self.order: list[int] = []  # heap of the page numbers in `pages`
+
+    def schedule(self, ct: NfConn, now: int) -> None:
+        """Note a confirmed connection on the page of its timeout."""
+        when = min(ct.timeout, now + HORIZON)
+        page = when // PAGE
+        ct.due = (page + 1) * PAGE
+        marks = self.pages.get(page)
+        if marks is None:
+            marks = []
+            self.pages[page] = marks
+            heappush(self.order, page)
+        marks.append(ct)
+
+    def next_due(self) -> int:
+        """When the next page ends, in ms; NEVER when there is none."""
+        return (self.order[0] + 1) * PAGE if self.order else NEVER
+
+    def due(self, now: int, budget: int) -> list[NfConn]:
+        """At most budget connections that have expired; the others looked at are put on a later page."""
+        expired: list[NfConn] = []
+        while self.order and (self.order[0] + 1) * PAGE <= now and budget > 0:
+            page = self.order[0]
+            marks = self.pages[page]
+            while marks and budget > 0:
+                budget -= 1
+                ct = marks.pop()
+                if ct.status & IPS_DYING or ct.due != (page + 1) * PAGE:
+                    continue  # gone, or marked on another page since
+                if ct.timeout <= now:
+                    ct.due = 0
+                    expired.append(ct)
+                else:
+                    self.schedule(ct, now)
+            if not marks:
+                del self.pages[page]
+                heappop(self.order)
+        return expired

@@ -1,0 +1,54 @@
+"""ICMP errors: find the connection whose packet an error quotes, and attach the error to it as RELATED.
+
+An error never makes, refreshes or ends a connection. It must be addressed to the end the quoted packet
+came from; otherwise somebody is guessing. Source: nf_conntrack_inet_error.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.table import Table
+from conntrackd_py.const import RELATED, RELATED_REPLY
+from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, OK
+from conntrackd_py.wire import ip
+
+if TYPE_CHECKING:
+    from conntrackd_py.conntrack.l4proto import L4Proto
+
+INNER_TRACKED: Final = 0  # what L4Proto.quotes answers for a packet that quotes nothing
+INNER_UNTRACKED: Final = -1  # and for one that is to be left untracked
+
+
+def inner_tuple(protos: "list[L4Proto]", skb: Skb, at: int) -> bytes:
+    """The tuple the quoted packet's receiver would have answered with; empty when it cannot be read."""
+    inner = Skb(skb.data[at : skb.end])
+    if ip.parse(inner, quoted=True):
+        return b""
+    l4proto = protos[inner.protonum]
+    l4 = l4proto.l4(inner)
+    if not l4:
+        return b""
+    answer = l4proto.invert(l4)
+    if not answer:
+        return b""
+    return tuples.swapped(tuples.make(ip.addresses(inner), l4, inner.protonum), answer)
+
+
+def relate(table: Table, protos: "list[L4Proto]", skb: Skb, at: int, now: int) -> int:
+    """Attach the error skb, which quotes a packet at offset `at`; returns OK or why it is INVALID."""
+    t = inner_tuple(protos, skb, at)
+    if not t:
+        return ICMP_INNER
+    ct = table.find(t)
+    if ct is None or ct.timeout <= now:
+        return ICMP_UNRELATED
+    if tuples.dst(t) != outer_destination(skb):
+        return ICMP_OUTER
+    skb.attach(ct, RELATED if ct.original == t else RELATED_REPLY)
+    return OK
+
+
+def outer_destination(skb: Skb) -> bytes:
+    pair = ip.addresses(skb)
+    return pair[len(pair) // 2 :]

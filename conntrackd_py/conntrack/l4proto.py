@@ -1,0 +1,51 @@
+"""L4Proto: what the core asks of a layer 4 protocol. One subclass a protocol, one file each in proto.
+
+A tracker never touches the table, the clock or the events; it reads the packet, changes the
+connection it is given, and answers with one of the outcomes below.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.icmp_error import INNER_TRACKED
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.reasons import OK
+
+TRACKED: Final = 0  # part of the connection (skb.reason may say that nothing changed)
+REFUSED: Final = 1  # not part of it: the packet goes on as INVALID, skb.reason says why
+REPEAT: Final = 2  # the connection is over and this packet starts another one
+KILL: Final = 3  # part of the connection, which ends with it
+
+
+class L4Proto(ABC):
+    """Stateless apart from its timeouts. `entries[state]` counts confirmed connections, kept by the table."""
+
+    name: str = "unknown"
+    protonum: int = 0
+    state_names: tuple[str, ...] = ("",)  # by NfConn.state
+    shows_state: bool = False  # whether conntrack -L prints the state
+    ports: bool = False  # l4 src and l4 dst are ports, which NAT may choose
+
+    def __init__(self) -> None:
+        self.entries = [0] * len(self.state_names)
+
+    def l4(self, skb: Skb) -> bytes:
+        """The four layer 4 bytes of the packet's tuple; empty when its header is cut off."""
+        return b"\0\0\0\0"
+
+    def invert(self, l4: bytes) -> bytes:
+        """The layer 4 bytes of the answer; empty when no answer is possible."""
+        return l4[2:] + l4[:2]
+
+    def check(self, skb: Skb, verify: bool) -> int:
+        """OK, or why this packet must not be tracked. verify: compute the checksum too."""
+        return OK
+
+    def quotes(self, skb: Skb) -> int:
+        """Offset of the packet that this one, an ICMP error, quotes; or INNER_TRACKED, INNER_UNTRACKED."""
+        return INNER_TRACKED
+
+    @abstractmethod
+    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+        """Run the tracker over one checked packet; new: it has just created ct. Returns an outcome."""

@@ -1,0 +1,43 @@
+"""A packet with what netfilter hangs on it: mark, interfaces, and the connection (skb->_nfct).
+
+`ct` and `ctinfo` are the kernel's two halves of _nfct. ct None with ctinfo INVALID is a packet that
+belongs to nothing; ct None with ctinfo UNTRACKED is one that was left alone on purpose.
+`reason` says why it is INVALID, was ignored, or was dropped (see reasons); `details` are the
+numbers behind it.
+"""
+
+from typing import final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, ORIGINAL, REPLY, RELATED_REPLY
+from conntrackd_py.reasons import OK
+from conntrackd_py.wire.packet import Packet
+
+
+@final
+class Skb(Packet):
+    def __init__(self, data: bytes, mark: int = 0, indev: int = 0, outdev: int = 0) -> None:
+        super().__init__(data)
+        self.mark = mark
+        self.indev = indev
+        self.outdev = outdev
+        self.hook = 0
+        self.ct: NfConn | None = None
+        self.ctinfo = INVALID
+        self.reason = OK
+        self.late = False  # first seen after routing: its destination may no longer change
+
+    def attach(self, ct: NfConn, ctinfo: int) -> None:
+        self.ct = ct
+        self.ctinfo = ctinfo
+
+    def detach(self, reason: int) -> None:
+        """Make it INVALID for this reason."""
+        self.ct = None
+        self.ctinfo = INVALID
+        self.reason = reason
+
+
+def direction_of(ctinfo: int) -> int:
+    """ORIGINAL or REPLY (CTINFO2DIR)."""
+    return REPLY if ctinfo == ESTABLISHED_REPLY or ctinfo == RELATED_REPLY else ORIGINAL

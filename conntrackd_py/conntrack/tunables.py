@@ -1,0 +1,36 @@
+"""The nf_conntrack_* sysctls, under their kernel names, with the kernel's defaults.
+
+Times are whole seconds here, as an administrator writes them; the trackers turn them into
+milliseconds once, when they are built. Reference: Documentation/networking/nf_conntrack-sysctl.rst.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tunables:
+    """One value a sysctl. Frozen: a reload makes a new one."""
+
+    nf_conntrack_max: int = 262144  # most connections in the table
+    nf_conntrack_checksum: bool = True  # verify layer 4 checksums at PREROUTING
+    nf_conntrack_acct: bool = False  # count packets and bytes per direction
+    nf_conntrack_timestamp: bool = False  # keep start (and stop) time of each connection
+    nf_conntrack_generic_timeout: int = 600
+    nf_conntrack_icmp_timeout: int = 30
+    nf_conntrack_icmpv6_timeout: int = 30
+    nf_conntrack_udp_timeout: int = 30
+    nf_conntrack_udp_timeout_stream: int = 120
+    nf_conntrack_tcp_timeout_syn_sent: int = 120
+    nf_conntrack_tcp_timeout_syn_recv: int = 60
+    nf_conntrack_tcp_timeout_established: int = 432000
+    nf_conntrack_tcp_timeout_fin_wait: int = 120
+    nf_conntrack_tcp_timeout_close_wait: int = 60
+    nf_conntrack_tcp_timeout_last_ack: int = 30
+    nf_conntrack_tcp_timeout_time_wait: int = 120
+    nf_conntrack_tcp_timeout_close: int = 10
+    nf_conntrack_tcp_timeout_max_retrans: int = 300
+    nf_conntrack_tcp_timeout_unacknowledged: int = 300
+    nf_conntrack_tcp_loose: bool = True  # pick up connections in mid-stream
+    nf_conntrack_tcp_be_liberal: bool = False  # only out-of-window RSTs are INVALID
+    nf_conntrack_tcp_ignore_invalid_rst: bool = False
+    nf_conntrack_tcp_max_retrans: int = 3

@@ -1,0 +1,111 @@
+"""IPv4 and IPv6 headers: find the layer 4 header, read addresses, build pseudo-header sums.
+
+One function for both families; what differs is the arm that walks the header. A packet quoted in an
+ICMP error is read by the same code with `quoted`, because its tail is cut off by design.
+Sources: RFC 791, RFC 8200; kernel ipv4_get_l4proto, ipv6_skip_exthdr.
+"""
+
+from typing import Final
+
+from conntrackd_py.const import (
+    IPPROTO_AH,
+    IPPROTO_DSTOPTS,
+    IPPROTO_FRAGMENT,
+    IPPROTO_HOPOPTS,
+    IPPROTO_NONE,
+    IPPROTO_ROUTING,
+)
+from conntrackd_py.reasons import IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION, OK
+from conntrackd_py.wire.checksum import total
+from conntrackd_py.wire.packet import Packet, u16
+
+V4_HEADER: Final = 20
+V6_HEADER: Final = 40
+
+
+def parse(packet: Packet, quoted: bool = False) -> int:
+    """Fill in version, protonum, dataoff and end; returns OK or the reason it could not be read."""
+    data = packet.data
+    if len(data) < V4_HEADER:
+        return IP_TRUNCATED
+    version = data[0] >> 4
+    if version == 4:
+        return _parse_v4(packet, data, quoted)
+    if version == 6:
+        return _parse_v6(packet, data, quoted)
+    return IP_VERSION
+
+
+def _parse_v4(packet: Packet, data: bytes, quoted: bool) -> int:
+    header = (data[0] & 15) * 4
+    end = u16(data, 2)
+    if header < V4_HEADER:
+        return IP_HEADER
+    if quoted:
+        end = len(data)
+    if end > len(data) or header > end:
+        return IP_TRUNCATED
+    packet.version = 4
+    packet.protonum = data[9]
+    packet.dataoff = header
+    packet.end = end
+    if u16(data, 6) & 0x3FFF and (not quoted or u16(data, 6) & 0x1FFF):
+        return IP_FRAGMENT
+    return OK
+
+
+def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
+    if len(data) < V6_HEADER:
+        return IP_TRUNCATED
+    end = V6_HEADER + u16(data, 4)
+    if quoted or (end == V6_HEADER and data[6] == IPPROTO_HOPOPTS):  # jumbograms carry their length elsewhere
+        end = len(data)
+    if end > len(data):
+        return IP_TRUNCATED
+    packet.version = 6
+    packet.end = end
+    return _skip_extensions(packet, data, data[6], end)
+
+
+def _skip_extensions(packet: Packet, data: bytes, following: int, end: int) -> int:
+    at = V6_HEADER
+    while True:
+        packet.protonum = following
+        packet.dataoff = at
+        if following == IPPROTO_NONE:
+            return IP_HEADER
+        if (
+            following != IPPROTO_HOPOPTS
+            and following != IPPROTO_ROUTING
+            and following != IPPROTO_FRAGMENT
+            and following != IPPROTO_DSTOPTS
+            and following != IPPROTO_AH
+        ):
+            return OK
+        if at + 8 > end:
+            return IP_HEADER
+        if following == IPPROTO_FRAGMENT and u16(data, at + 2) & 0xFFF8:
+            return IP_FRAGMENT
+        following, at = data[at], at + _extension_length(data, following, at)
+        if at > end:
+            return IP_HEADER
+
+
+def _extension_length(data: bytes, kind: int, at: int) -> int:
+    if kind == IPPROTO_FRAGMENT:
+        return 8
+    if kind == IPPROTO_AH:
+        return (data[at + 1] + 2) * 4
+    return (data[at + 1] + 1) * 8
+
+
+def addresses(packet: Packet) -> bytes:
+    """Source and destination address in a row: 8 bytes for IPv4, 32 for IPv6."""
+    if packet.version == 4:
+        return packet.data[12:20]
+    return packet.data[8:40]
+
+
+def pseudo_header(packet: Packet) -> int:
+    """Sum of the pseudo-header for a layer 4 checksum over data[dataoff:end] (RFC 793, RFC 8200 8.1)."""
+    return total(addresses(packet)) + packet.protonum + packet.end - packet.dataoff

@@ -1,0 +1,80 @@
+"""TCP header fields and options, by offset (RFC 9293, RFC 7323, RFC 2018)."""
+
+from typing import Final
+
+from conntrackd_py.wire.packet import u32
+
+HEADER: Final = 20
+FIN: Final = 0x01
+SYN: Final = 0x02
+RST: Final = 0x04
+PSH: Final = 0x08
+ACK: Final = 0x10
+URG: Final = 0x20
+
+OPT_EOL: Final = 0
+OPT_NOP: Final = 1
+OPT_WINDOW: Final = 3
+OPT_SACK_PERM: Final = 4
+OPT_SACK: Final = 5
+MAX_SCALE: Final = 14
+
+NO_SCALE: Final = -1
+
+
+def data_offset(data: bytes, at: int) -> int:
+    """Length of the header in bytes, options included."""
+    return (data[at + 12] >> 4) * 4
+
+
+def syn_options(data: bytes, at: int, stop: int) -> tuple[int, bool]:
+    """Window scale (NO_SCALE without the option, at most 14) and whether SACK is permitted.
+
+    at and stop delimit the options. Reading ends at the first malformed option, as the kernel's does.
+    """
+    scale = NO_SCALE
+    sack_permitted = False
+    while at < stop:
+        kind = data[at]
+        if kind == OPT_EOL:
+            break
+        if kind == OPT_NOP:
+            at += 1
+            continue
+        if at + 1 >= stop:
+            break
+        size = data[at + 1]
+        if size < 2 or at + size > stop:
+            break
+        if kind == OPT_SACK_PERM and size == 2:
+            sack_permitted = True
+        elif kind == OPT_WINDOW and size == 3:
+            scale = min(data[at + 2], MAX_SCALE)
+        at += size
+    return scale, sack_permitted
+
+
+def highest_sack(data: bytes, at: int, stop: int, ack: int) -> int:
+    """The highest right edge in the SACK option, or ack when none lies beyond it (modulo 2**32)."""
+    if stop - at == 12 and u32(data, at) == 0x0101080A:
+        return ack  # timestamps alone, the common case
+    while at < stop:
+        kind = data[at]
+        if kind == OPT_EOL:
+            break
+        if kind == OPT_NOP:
+            at += 1
+            continue
+        if at + 1 >= stop:
+            break
+        size = data[at + 1]
+        if size < 2 or at + size > stop:
+            break
+        if kind == OPT_SACK and size >= 10 and (size - 2) % 8 == 0:
+            for edge in range(at + 6, at + size, 8):
+                right = u32(data, edge)
+                if 0 < (right - ack) & 0xFFFFFFFF < 0x80000000:
+                    ack = right
+            break
+        at += size
+    return ack
