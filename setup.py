@@ -1,4 +1,4 @@
-"""Builds the packet path (see FILES and ROOMS) into one mypyc group; everything else about the project is in pyproject.toml.
+"""Builds the packet path (FILES and ROOMS) into one mypyc group; pyproject.toml says everything else.
 
 CONNTRACKD_PY_PURE=1              compile nothing.
 CONNTRACKD_PY_REQUIRE_COMPILED=1  a failed compile is an error; without it, a warning and a pure installation.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema, spelling
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.natrule import nat_rule
@@ -87,12 +87,19 @@ class _Merged:
         if result.mode == schema.NAT and result.queue.fail_open:
             why = "would let packets leave untranslated while the daemon is away; only in mode track or observe"
             tables["queue"].wrong("fail_open", why)
+        if not result.steering.local:
+            self.reject_redirects(result.nat)
         self.report.raise_if_any()
         return result
 
     def nat_rules(self) -> tuple[NatRule, ...]:
         # Errors count the rules of a file; labels count all rules, which is the order they are tried in.
         return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
+
+    def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
+        for table, rule in zip(self.rules, rules, strict=True):
+            if rule.action == NAT_REDIRECT:
+                table.wrong("action", "REDIRECT leads to the router itself and needs steering.local = true")
 
     def reject_misplaced(self) -> None:
         """Tables written as something else, then unknown keys, of the document itself and of each table."""

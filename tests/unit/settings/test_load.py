@@ -142,6 +142,11 @@ def test_several_queues_are_refused_with_the_reason() -> None:
     assert line.startswith("FILE: queue.count = 2: must be 1: ")
 
 
+def test_redirect_needs_the_routers_own_traffic() -> None:
+    (line,) = mistakes('[steering]\nlocal = false\n[[nat]]\naction = "REDIRECT"')
+    assert line.startswith('FILE: nat[0].action = "REDIRECT": ')
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     assert [
         line.partition(" = ")[0] for line in mistakes('mode = "x"\n[queue]\nfirst = -1\n[log]\nlevle = "info"')

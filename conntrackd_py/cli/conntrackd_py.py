@@ -1,0 +1,60 @@
+"""The command conntrackd-py: finds the subcommand and runs it, importing nothing of the others."""
+
+import argparse
+import importlib
+import platform
+import sys
+from typing import Final, NamedTuple
+
+from conntrackd_py import __version__, compiled
+
+
+class Command(NamedTuple):
+    """A subcommand: `arguments` has add_arguments(parser), `module` has main(args) -> exit status."""
+
+    help: str
+    arguments: str
+    module: str
+
+
+COMMANDS: Final = {
+    "run": Command("run the daemon", "conntrackd_py.cli.run", "conntrackd_py.service.daemon"),
+    "check-config": Command(
+        "check a configuration", "conntrackd_py.cli.check_config", "conntrackd_py.cli.check_config"
+    ),
+    "rules": Command("the iptables rules that hand packets over", "conntrackd_py.cli.rules", "conntrackd_py.cli.rules"),
+    "lab": Command("client, router and server in namespaces", "conntrackd_py.cli.lab", "conntrackd_py.lab.run"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 0 done, 1 failed, 2 wrong usage; a subcommand may have more."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser, subparsers = _parser()
+    # Only --version and --help may stand before the subcommand, so it is the first argument or missing.
+    chosen = COMMANDS.get(arguments[0]) if arguments else None
+    if chosen:
+        importlib.import_module(chosen.arguments).add_arguments(subparsers[arguments[0]])
+    args = parser.parse_args(arguments)
+    status: int = importlib.import_module(COMMANDS[args.command].module).main(args)
+    return status
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(prog="conntrackd-py", description="Connection tracking and NAT in userspace.")
+    parser.add_argument("--version", action="version", version=version())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = {
+        name: commands.add_parser(name, help=command.help, description=command.help)
+        for name, command in COMMANDS.items()
+    }
+    return parser, subparsers
+
+
+def version() -> str:
+    """What runs, in one line: version, build of the packet path, Python."""
+    return f"conntrackd-py {__version__} ({'compiled' if compiled else 'pure'}, Python {platform.python_version()})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

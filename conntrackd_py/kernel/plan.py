@@ -1,0 +1,75 @@
+"""Where packets are handed to the daemon: the one list that both the steering rules and the daemon read.
+
+A visit is one stop of a packet at the queue. Forwarded packets make two (PREROUTING, POSTROUTING), the
+router's own make two as well (PREROUTING, INPUT inward; OUTPUT, POSTROUTING outward).
+The tables are chosen by their priority: raw (-300) comes before the kernel's own tracking, mangle before
+anything is sent, security after the filter table, so that what the administrator drops is never confirmed.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.settings.schema import NAT, OBSERVE, Settings
+
+PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
+OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
+IN_CHAIN: Final = "CONNTRACKD_PY_IN"
+POST_CHAIN: Final = "CONNTRACKD_PY_POST"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One stop. `base` is the built-in chain of `table` that jumps to our `chain`."""
+
+    hook: int  # as the packet's queue message names it
+    table: str
+    base: str
+    chain: str
+    notrack: bool = False  # keep the kernel's own tracking off the packet
+    defrag: bool = False  # have the kernel put fragments together first
+    forwarded_only: bool = False  # the router's own packets pass by
+
+    @property
+    def interface_option(self) -> str:
+        """`-i` or `-o`, whichever interface is known at this hook."""
+        return "-o" if self.hook in (LOCAL_OUT, POST_ROUTING) else "-i"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All visits of a configuration, in the order a packet makes them, and how they are queued."""
+
+    visits: tuple[Visit, ...]
+    queue: int
+    bypass: bool  # let packets pass while nothing is bound to the queue
+    families: tuple[str, ...]
+    exclude_interfaces: tuple[str, ...]
+
+
+def plan(settings: Settings) -> Plan:
+    """The plan of these settings."""
+    return Plan(
+        visits=_observing(settings) if settings.mode == OBSERVE else _tracking(settings),
+        queue=settings.queue.first,
+        bypass=settings.queue.fail_open and settings.mode != NAT,
+        families=settings.steering.families,
+        exclude_interfaces=settings.steering.exclude_interfaces,
+    )
+
+
+def _observing(settings: Settings) -> tuple[Visit, ...]:
+    pre = Visit(PRE_ROUTING, "raw", "PREROUTING", PRE_CHAIN)
+    out = Visit(LOCAL_OUT, "raw", "OUTPUT", OUT_CHAIN)
+    return (pre, out) if settings.steering.local else (pre,)
+
+
+def _tracking(settings: Settings) -> tuple[Visit, ...]:
+    local = settings.steering.local
+    pre = Visit(PRE_ROUTING, "raw", "PREROUTING", PRE_CHAIN, notrack=True, defrag=True)
+    post = Visit(POST_ROUTING, "mangle", "POSTROUTING", POST_CHAIN, forwarded_only=not local)
+    if not local:
+        return (pre, post)
+    inward = Visit(LOCAL_IN, "security", "INPUT", IN_CHAIN)
+    out = Visit(LOCAL_OUT, "raw", "OUTPUT", OUT_CHAIN, notrack=True)
+    return (pre, inward, out, post)

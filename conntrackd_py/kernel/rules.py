@@ -1,0 +1,194 @@
+"""The steering rules: a Plan -> iptables-restore text, and the text iptables-save gives -> what of it is ours.
+
+Everything of ours stands in chains named CONNTRACKD_PY_*, each reached by one jump at the end of its base
+chain: a packet the queue accepts skips the rest of that chain and goes on at the next hook function, so
+rules behind the jump would never see it.
+Nothing here runs a program; steering.py does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from conntrackd_py.kernel.plan import Plan, Visit
+
+PREFIX: Final = "CONNTRACKD_PY_"
+
+# Written in this order and removed in the opposite one, a table at a time: a packet that meets half of the
+# rules is then dropped for having no connection, never sent untranslated.
+TABLES: Final = ("mangle", "security", "raw")
+
+# A rule that matches everything and does nothing, in a place no packet reaches: it remembers, where iptables
+# itself keeps it, that the table was not there before us.
+MADE_BY_US: Final = '-m comment --comment "conntrackd-py made this table"'
+
+WHY: Final = (
+    ("-j RETURN", "passes by"),
+    ("-j CT --notrack", "the kernel's own connection tracking keeps off"),
+    ("-m socket", "no packet gets here: the rule being there makes the kernel put fragments together"),
+    ("-j NFQUEUE", "to the daemon; the packet goes on at the next hook with the daemon's mark"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is ours in one table, as iptables-save lines; and what else decides how we remove it."""
+
+    chains: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()  # -A lines of our chains
+    jumps: tuple[str, ...] = ()  # -A lines of other chains that lead into ours
+    others: tuple[str, ...] = ()  # everything of the table that is neither ours nor an untouched base chain
+    behind: tuple[str, ...] = ()  # those of `others` that stand behind one of our jumps in the same chain
+
+    @property
+    def made_by_us(self) -> bool:
+        return any(rule.endswith(MADE_BY_US) for rule in self.rules)
+
+    @property
+    def steering(self) -> tuple[str, ...]:
+        """`rules` without the one that only remembers."""
+        return tuple(rule for rule in self.rules if not rule.endswith(MADE_BY_US))
+
+    def by_chain(self) -> dict[str, list[str]]:
+        return {chain: [rule for rule in self.steering if rule.split()[1] == chain] for chain in self.chains}
+
+    def same_as(self, wanted: "Table") -> bool:
+        """Whether our part is what `wanted` asks for; chains may be named in any order, rules not."""
+        return self.by_chain() == wanted.by_chain() and sorted(self.jumps) == sorted(wanted.jumps)
+
+
+Tables = Mapping[str, Table]
+
+
+def wanted(plan: Plan, family: str) -> dict[str, Table]:
+    """Our part of every table, empty for a family the plan leaves out."""
+    visits = plan.visits if family in plan.families else ()
+    return {
+        name: Table(
+            chains=tuple(visit.chain for visit in visits if visit.table == name),
+            rules=tuple(rule for visit in visits if visit.table == name for rule in _rules(plan, visit)),
+            jumps=tuple(f"-A {visit.base} -j {visit.chain}" for visit in visits if visit.table == name),
+        )
+        for name in TABLES
+    }
+
+
+def _rules(plan: Plan, visit: Visit) -> list[str]:
+    specs = [f"{visit.interface_option} {name} -j RETURN" for name in plan.exclude_interfaces]
+    if visit.forwarded_only:
+        specs.append("-m addrtype --src-type LOCAL -j RETURN")
+    if visit.notrack:
+        specs.append("-j CT --notrack")
+    specs.append(f"-j NFQUEUE --queue-num {plan.queue}" + (" --queue-bypass" if plan.bypass else ""))
+    if visit.defrag:
+        specs.append("-m socket")
+    return [f"-A {visit.chain} {spec}" for spec in specs]
+
+
+def found(save: str) -> dict[str, Table]:
+    """The tables of iptables-save text, by name. Tables that do not exist are not in it."""
+    tables: dict[str, Table] = {}
+    lines: list[str] = []
+    name = ""
+    for line in save.splitlines():
+        if line.startswith("*"):
+            name, lines = line[1:].strip(), []
+        elif line == "COMMIT":
+            tables[name] = _table(lines)
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    return tables
+
+
+def _table(lines: list[str]) -> Table:
+    chains, rules, jumps, others, behind = [], [], [], [], []
+    jumped_from = set()
+    for line in lines:
+        words = line.split()
+        if line.startswith(f":{PREFIX}"):
+            chains.append(words[0][1:])
+        elif line.startswith(f"-A {PREFIX}"):
+            rules.append(line)
+        elif _target(words).startswith(PREFIX):
+            jumps.append(line)
+            jumped_from.add(words[1])
+        elif not (line.startswith(":") and words[1] == "ACCEPT"):
+            others.append(line)
+            if words[1] in jumped_from:
+                behind.append(line)
+    return Table(tuple(chains), tuple(rules), tuple(jumps), tuple(others), tuple(behind))
+
+
+def _target(words: list[str]) -> str:
+    """The chain an -A line leads to, or nothing."""
+    return next((after for word, after in pairwise(words) if word in ("-j", "-g")), "")
+
+
+def transaction(before: Tables, after: Tables) -> str:
+    """iptables-restore --noflush text that puts `after` in the place of `before`; empty when nothing is to do."""
+    empty = Table()
+    names = TABLES if any(after[name].chains for name in after) else TABLES[::-1]
+    return "".join(
+        _replacement(name, before.get(name), after.get(name, empty))
+        for name in names
+        if before.get(name, empty).chains or after.get(name, empty).chains
+    )
+
+
+def _replacement(name: str, before: Table | None, after: Table) -> str:
+    old = before or Table()
+    lines = [f"*{name}"]
+    # Naming a chain makes it, or empties it.
+    lines += [f":{chain} - [0:0]" for chain in dict.fromkeys((*after.chains, *old.chains))]
+    lines += [jump.replace("-A", "-D", 1) for jump in old.jumps]
+    lines += after.steering
+    if after.chains and (before is None or old.made_by_us):
+        lines.append(f"-A {after.chains[0]} {MADE_BY_US}")
+    lines += after.jumps
+    lines += [f"-X {chain}" for chain in old.chains if chain not in after.chains]
+    return "\n".join((*lines, "COMMIT", ""))
+
+
+def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
+    """Tables we made that hold nothing any more, each with the base chains our jumps stood in."""
+    return {
+        name: tuple(dict.fromkeys(jump.split()[1] for jump in table.jumps))
+        for name, table in before.items()
+        if table.made_by_us and name in now and not (now[name].chains or now[name].others)
+    }
+
+
+def explained(text: str) -> str:
+    """The restore text with a comment above each of our rules. iptables-restore reads both alike."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith(f"-A {PREFIX}"):
+            lines += [f"# {why}" for what, why in WHY if what in line]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def as_wanted(now: Tables, asked: Tables) -> bool:
+    """Whether all of ours is there, and nothing of ours besides."""
+    return not _differing(now, asked)
+
+
+def status(now: Tables, asked: Tables) -> str:
+    """`installed`, `not installed`, or `partly installed` and the tables that differ."""
+    if not any(table.chains for table in now.values()):
+        return "not installed"
+    differing = _differing(now, asked)
+    if differing:
+        return f"partly installed: {', '.join(differing)} not as the configuration says"
+    return "installed"
+
+
+def _differing(now: Tables, asked: Tables) -> list[str]:
+    empty = Table()
+    return [name for name in TABLES if not now.get(name, empty).same_as(asked.get(name, empty))]
+
+
+def bypassed(now: Tables) -> list[str]:
+    """Rules that stand behind one of our jumps, where queued packets never come by."""
+    return [f"{name}: {line}" for name, table in now.items() for line in table.behind]

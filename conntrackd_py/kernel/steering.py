@@ -1,0 +1,110 @@
+"""Installs, removes and inspects the steering rules with iptables-save and iptables-restore.
+
+What is installed is always read from the kernel, never remembered, so every operation can be repeated and
+each ends in the same state wherever it started.
+"""
+
+import os
+import shutil
+import subprocess
+from typing import Final
+
+from conntrackd_py.kernel import rules
+from conntrackd_py.kernel.plan import Plan
+from conntrackd_py.settings.schema import FAMILIES, IPV4
+
+IPTABLES: Final = {IPV4: "iptables", "ipv6": "ip6tables"}
+NFT_FAMILY: Final = {IPV4: "ip", "ipv6": "ip6"}
+SEARCH_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # users' shells often lack sbin
+SECONDS_FOR_THE_LOCK: Final = "10"  # how long iptables waits for another iptables
+
+
+class SteeringError(Exception):
+    """iptables is missing or refused; one line for the operator."""
+
+
+def install(plan: Plan) -> None:
+    """Put the rules of the plan in the place of whatever is there of ours. SteeringError leaves all as it was."""
+    families = [family for family in FAMILIES if family in plan.families or _available(family)]
+    before = {family: _found(family) for family in families}
+    begun: list[str] = []
+    try:
+        for family in families:
+            begun.append(family)
+            _put(family, rules.wanted(plan, family))
+    except SteeringError:
+        for family in begun:
+            _put(family, before[family])
+        raise
+
+
+def remove() -> None:
+    """Take everything of ours away, tables we made and nobody else uses included."""
+    families = [family for family in FAMILIES if _available(family)]
+    if not families:
+        raise SteeringError("iptables-restore: not found; install iptables")
+    for family in families:
+        _put(family, rules.wanted(_NOTHING, family))
+
+
+def status(plan: Plan) -> dict[str, tuple[bool, str, list[str]]]:
+    """Per family: whether it is as the plan says, that in words, and rules queued packets will not see."""
+    states = {}
+    for family in FAMILIES:
+        if family not in plan.families and not _available(family):
+            continue
+        now, asked = _found(family), rules.wanted(plan, family)
+        states[family] = (rules.as_wanted(now, asked), rules.status(now, asked), rules.bypassed(now))
+    return states
+
+
+_NOTHING: Final = Plan(visits=(), queue=0, bypass=False, families=(), exclude_interfaces=())
+
+
+def _available(family: str) -> bool:
+    return _program(f"{IPTABLES[family]}-restore") is not None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=SEARCH_PATH)
+
+
+def _found(family: str) -> dict[str, rules.Table]:
+    return rules.found(_run([f"{IPTABLES[family]}-save"]))
+
+
+def _put(family: str, after: rules.Tables) -> None:
+    before = _found(family)
+    text = rules.transaction(before, after)
+    if text:
+        _restore(family, text)
+        _drop_leftovers(family, before)
+
+
+def _restore(family: str, text: str) -> None:
+    _run([f"{IPTABLES[family]}-restore", "--noflush", "-w", SECONDS_FOR_THE_LOCK], text)
+
+
+def _drop_leftovers(family: str, before: rules.Tables) -> None:
+    """Delete the tables that only we used. iptables deletes an empty base chain, and nft the table around it."""
+    for name, bases in rules.leftovers(before, _found(family)).items():
+        try:
+            _restore(family, "\n".join((f"*{name}", *(f"-X {base}" for base in bases), "COMMIT", "")))
+        except SteeringError:
+            continue  # legacy iptables cannot, and a chain that somebody has just used must stay
+        table = [NFT_FAMILY[family], name]
+        if _program("nft") and "chain" not in _run(["nft", "list", "table", *table]):
+            _run(["nft", "delete", "table", *table])
+
+
+def _run(command: list[str], text: str = "") -> str:
+    """The output of a command that must succeed."""
+    program = _program(command[0])
+    if program is None:
+        raise SteeringError(f"{command[0]}: not found; install iptables")
+    done = subprocess.run([program, *command[1:]], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        # The last line that says something: iptables puts advice about --help behind the reason.
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith("Try `")]
+        raise SteeringError(said[-1] if said else f"{command[0]} failed with status {done.returncode}")
+    return done.stdout

@@ -1,0 +1,61 @@
+"""Where packets stop at the queue, for each mode."""
+
+import pytest
+
+from conntrackd_py.const import HOOK_NAMES
+from conntrackd_py.kernel.plan import Plan, plan
+from conntrackd_py.settings.load import parse
+
+
+def plan_of(**data: object) -> Plan:
+    return plan(parse(data, "FILE"))
+
+
+def stops(made: Plan) -> list[str]:
+    return [f"{HOOK_NAMES[visit.hook]} in {visit.table} {visit.base}" for visit in made.visits]
+
+
+@pytest.mark.parametrize("mode", ["nat", "track"])
+def test_tracking_sees_packets_before_the_kernel_tracks_and_after_the_filter(mode: str) -> None:
+    assert stops(plan_of(mode=mode)) == [
+        "PRE_ROUTING in raw PREROUTING",
+        "LOCAL_IN in security INPUT",
+        "LOCAL_OUT in raw OUTPUT",
+        "POST_ROUTING in mangle POSTROUTING",
+    ]
+
+
+def test_without_the_routers_own_traffic() -> None:
+    made = plan_of(steering={"local": False})
+    assert stops(made) == ["PRE_ROUTING in raw PREROUTING", "POST_ROUTING in mangle POSTROUTING"]
+    assert [visit.forwarded_only for visit in made.visits] == [False, True]
+
+
+def test_observing_only_looks_where_packets_come_in() -> None:
+    made = plan_of(mode="observe")
+    assert stops(made) == ["PRE_ROUTING in raw PREROUTING", "LOCAL_OUT in raw OUTPUT"]
+    assert not any(visit.notrack or visit.defrag for visit in made.visits)
+
+
+def test_observing_without_the_routers_own_traffic() -> None:
+    assert stops(plan_of(mode="observe", steering={"local": False})) == ["PRE_ROUTING in raw PREROUTING"]
+
+
+def test_the_kernel_keeps_off_and_defragments_where_tracking_begins() -> None:
+    made = plan_of()
+    assert [HOOK_NAMES[visit.hook] for visit in made.visits if visit.notrack] == ["PRE_ROUTING", "LOCAL_OUT"]
+    assert [HOOK_NAMES[visit.hook] for visit in made.visits if visit.defrag] == ["PRE_ROUTING"]
+
+
+@pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])
+def test_failing_open(mode: str, bypass: bool) -> None:
+    assert plan_of(mode=mode, queue={"fail_open": True}).bypass is bypass
+
+
+@pytest.mark.parametrize("mode", ["nat", "track", "observe"])
+def test_failing_closed_is_the_default(mode: str) -> None:
+    assert plan_of(mode=mode).bypass is False
+
+
+def test_each_hook_matches_the_interface_it_knows() -> None:
+    assert [visit.interface_option for visit in plan_of().visits] == ["-i", "-i", "-o", "-o"]
