@@ -24,14 +24,15 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "needs root${1:+ $1}: sudo ${0##*/}"
 }
 
-# Only one set-up at a time: the builds share a directory.
+# Alone while building; then beside others who only run what was built, and in the way of the next build.
+# The lock stands as long as descriptor 9 is open, so also across exec.
 lock_setup() {
     mkdir -p "$STAMPS"
     exec 9>"$STAMPS/lock"
-    flock -n 9 || { say "waiting for another set-up of this checkout"; flock 9; }
+    flock -n 9 || { say "waiting for others who build or use this checkout"; flock 9; }
 }
 
-unlock_setup() { exec 9>&-; }
+share_setup() { flock -s 9; }
 
 need_packages() { # name...
     local missing=() name
