@@ -46,7 +46,6 @@ class NfConn:
         self.bytes_reply = 0
         self.nat_oif = 0  # outgoing interface its source was bound for
         self.masquerade = False
-        self.same_source: NfConn | None = None  # next connection whose source has the same mapping
         self.master: NfConn | None = None
 
     def tuple(self, direction: int) -> bytes:

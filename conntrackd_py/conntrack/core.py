@@ -25,7 +25,6 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
-    INVALID,
     IPCT_DESTROY,
     IPCT_NEW,
     IPCT_RELATED,
@@ -35,7 +34,6 @@ from conntrackd_py.const import (
     IPS_DYING,
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
-    LOCAL_IN,
     NEW,
     NF_ACCEPT,
     NF_DROP,

@@ -9,7 +9,7 @@ numbers behind it.
 from typing import final
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, ORIGINAL, REPLY, RELATED_REPLY
+from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, ORIGINAL, RELATED_REPLY, REPLY
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
@@ -40,4 +40,4 @@ class Skb(Packet):
 
 def direction_of(ctinfo: int) -> int:
     """ORIGINAL or REPLY (CTINFO2DIR)."""
-    return REPLY if ctinfo == ESTABLISHED_REPLY or ctinfo == RELATED_REPLY else ORIGINAL
+    return REPLY if ctinfo in (ESTABLISHED_REPLY, RELATED_REPLY) else ORIGINAL

@@ -57,8 +57,9 @@ def l4dst(t: bytes) -> int:
     return t[len(t) - 3] << 8 | t[len(t) - 2]
 
 
-def make(source: bytes, destination: bytes, l4part: bytes, proto: int) -> bytes:
-    return source + destination + l4part + PROTO_BYTE[proto]
+def make(pair: bytes, l4part: bytes, proto: int) -> bytes:
+    """pair: source and destination address in a row, as they stand in the packet."""
+    return pair + l4part + PROTO_BYTE[proto]
 
 
 def swapped(t: bytes, l4part: bytes) -> bytes:

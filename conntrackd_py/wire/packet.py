@@ -1,10 +1,10 @@
 """A packet as bytes, and where its headers are once `ip.parse` has looked.
 
-    data     the packet from its IP header on, as the kernel handed it over
-    version  4 or 6; 0 until parsed
-    protonum layer 4 protocol, after any IPv6 extension headers
-    dataoff  offset of the layer 4 header
-    end      offset just past the packet (the IP length field, not len(data))
+data     the packet from its IP header on, as the kernel handed it over
+version  4 or 6; 0 until parsed
+protonum layer 4 protocol, after any IPv6 extension headers
+dataoff  offset of the layer 4 header
+end      offset just past the packet (the IP length field, not len(data))
 """
 
 

@@ -1,0 +1,146 @@
+"""The engine: one object, one call a packet visit, no input or output of its own.
+
+The kernel queues a packet at up to two of its hooks. A *visit* runs the operations of the hooks it
+stands for, in priority order: POSTROUTING of a forwarded packet runs FORWARD first, and a packet that
+was never seen before (no mark) runs PREROUTING's or OUTPUT's as well. Between visits the connection
+travels in the packet mark (see carry).
+
+Everything is an argument: packets, time in milliseconds, randomness. Verdicts, bytes, marks, counters
+and events are all that comes out.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.events import Event
+from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    FORWARD,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    LOCAL_OUT,
+    NF_ACCEPT,
+    NF_DROP,
+    POST_ROUTING,
+    PRE_ROUTING,
+)
+from conntrackd_py.engine import pipeline
+from conntrackd_py.engine.carry import LOST, RESUMED, Carry
+from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.proto.generic import Generic
+from conntrackd_py.proto.icmp import Icmp, Icmpv6
+from conntrackd_py.proto.tcp import Tcp
+from conntrackd_py.proto.udp import Udp, UdpLite
+from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED
+from conntrackd_py.wire import ip
+
+DEFAULT_MASK: Final = 0xFFFFFF00
+
+
+def standard_protos(tunables: Tunables) -> list[L4Proto]:
+    """The tracker of every protocol number."""
+    protos: list[L4Proto] = [Generic(tunables)] * 256
+    protos[IPPROTO_TCP] = Tcp(tunables)
+    protos[IPPROTO_UDP] = Udp(tunables)
+    protos[IPPROTO_UDPLITE] = UdpLite(tunables)
+    protos[IPPROTO_ICMP] = Icmp(tunables)
+    protos[IPPROTO_ICMPV6] = Icmpv6(tunables)
+    return protos
+
+
+@final
+class Engine:
+    """mode: "nat" translates by nat_rules; "track" and "observe" change no packet."""
+
+    def __init__(
+        self,
+        tunables: Tunables,
+        randomness: Randomness,
+        *,
+        mode: str = "nat",
+        nat_rules: list[NatRule] | None = None,
+        leak_guard: bool = True,
+        mark_mask: int = DEFAULT_MASK,
+        protos: list[L4Proto] | None = None,
+    ) -> None:
+        self.core = Conntrack(standard_protos(tunables) if protos is None else protos, tunables, randomness)
+        self.nat = Nat(self.core, nat_rules or [], leak_guard)
+        self.pipeline = pipeline.build(self.core, self.nat if mode == "nat" else None)
+        self.carry = Carry(self.core, mark_mask)
+
+    def handle(self, skb: Skb, hook: int, now: int) -> int:
+        """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
+        verdict = self._visit(skb, hook, now)
+        stats = self.core.stats
+        stats.verdicts[hook * 2 + verdict] += 1
+        stats.bytes[hook] += len(skb.data)
+        return verdict
+
+    def _visit(self, skb: Skb, hook: int, now: int) -> int:
+        skb.hook = hook
+        reason = ip.parse(skb)
+        if hook in (PRE_ROUTING, LOCAL_OUT):
+            verdict = self._enter(skb, hook, reason, now)
+            self.carry.save(skb)
+            return verdict
+        resumed = self.carry.resume(skb, now) if not reason else RESUMED
+        if resumed == LOST:
+            return self.core.drop(skb, CARRY_LOST)
+        if resumed != RESUMED:
+            skb.late = True
+            first = LOCAL_OUT if hook == POST_ROUTING and not skb.indev else PRE_ROUTING
+            if self._enter(skb, first, reason, now) == NF_DROP:
+                return NF_DROP
+            skb.hook = hook
+        if hook == POST_ROUTING and skb.indev and self._run(skb, FORWARD, now) == NF_DROP:
+            return NF_DROP
+        return self._run(skb, hook, now)
+
+    def _enter(self, skb: Skb, hook: int, reason: int, now: int) -> int:
+        """The first hook of a packet's way. What cannot be parsed is INVALID and belongs to nothing."""
+        skb.hook = hook
+        if reason:
+            return self.core.refuse(skb, reason)
+        return self._run(skb, hook, now)
+
+    def _run(self, skb: Skb, hook: int, now: int) -> int:
+        for op in self.pipeline[hook]:
+            if op.run(skb, now) == NF_DROP:
+                return NF_DROP
+        return NF_ACCEPT
+
+    # --- time, events, and orders from outside ------------------------------------------------------
+
+    def expire(self, now: int, budget: int) -> int:
+        """End what has expired, in at most budget steps; returns how many connections ended."""
+        return self.core.expire(now, budget)
+
+    def next_expiry(self) -> int:
+        """When expire is worth calling again, in ms."""
+        return self.core.next_expiry()
+
+    def drain_events(self) -> list[Event]:
+        return self.core.events.drain()
+
+    def delete(self, slot: int, now: int) -> bool:
+        """End the connection in this slot (conntrack -D); False when there is none."""
+        ct = self.core.table.at(slot)
+        return ct is not None and self.core.kill(ct, END_DELETED, now)
+
+    def flush(self, now: int) -> int:
+        """End every confirmed connection (conntrack -F); returns how many."""
+        return sum(self.core.kill(ct, END_FLUSHED, now) for ct in list(self.core.table.hash.values()))
+
+    def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None:
+        """Name and addresses (packed, preferred first) of an interface, as they are from now on."""
+        self.nat.set_interface(index, name, addresses, now)
+
+    def remove_interface(self, index: int, now: int) -> None:
+        self.nat.remove_interface(index, now)

@@ -1,0 +1,134 @@
+"""Rewriting: one address and one port (or ICMP id) of a packet, its checksums brought along (RFC 1624).
+
+What a packet is rewritten *to* follows from its connection alone: the inverse of the tuple of the other
+direction. An ICMP error is rewritten twice: the quoted packet the opposite way, so that its receiver
+recognises what it sent, and the outer header like any packet of that direction.
+Sources: nf_nat_manip_pkt, nf_nat_icmp_reply_translation; RFC 5508 sections 4 and 5.
+"""
+
+from typing import Final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.const import (
+    IPPROTO_DCCP,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    MANIP_DST,
+    MANIP_SRC,
+)
+from conntrackd_py.wire import checksum, ip
+from conntrackd_py.wire.packet import Packet, put16, u16
+
+HEAD: Final = 20  # bytes of layer 4 that may change
+ID_AT: Final = 4  # the identifier of an ICMP query
+NOWHERE: Final = -1
+
+
+def _checksum_at(protonum: int) -> int:
+    """Offset in the layer 4 header of a checksum that covers the addresses; NOWHERE without one."""
+    if protonum == IPPROTO_TCP:
+        return 16
+    if protonum in (IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_DCCP):
+        return 6
+    if protonum in (IPPROTO_ICMPV6, IPPROTO_ICMP):
+        return 2
+    return NOWHERE
+
+
+def _field_at(protonum: int, manip: int, ports: bool) -> int:
+    """Offset in the layer 4 header of what NAT may choose; NOWHERE when there is nothing."""
+    if protonum in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        return ID_AT
+    if not ports:
+        return NOWHERE
+    return 0 if manip == MANIP_SRC else 2
+
+
+def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
+    """The packet with another address pair and, at field_at in layer 4, other two bytes (NOWHERE: none)."""
+    data = packet.data
+    at = packet.dataoff
+    old = checksum.total(ip.addresses(packet))
+    new = checksum.total(pair)
+    head = bytearray(data[: at + HEAD])
+    if packet.version == 4:
+        head[10:12] = put16(checksum.adjust(u16(data, 10), old, new))
+        head[12:20] = pair
+    else:
+        head[8:40] = pair
+    if packet.protonum == IPPROTO_ICMP:
+        old = new = 0  # its checksum has no pseudo-header
+    if field_at >= 0 and at + field_at + 2 <= packet.end:
+        old += u16(data, at + field_at)
+        new += u16(field, 0)
+        head[at + field_at : at + field_at + 2] = field
+    sum_at = _checksum_at(packet.protonum)
+    if sum_at >= 0 and at + sum_at + 2 <= packet.end:
+        value = u16(data, at + sum_at)
+        if value or packet.protonum != IPPROTO_UDP:  # UDP: 0 is "no checksum" and stays
+            value = checksum.adjust(value, old, new)
+            if value == 0 and packet.protonum == IPPROTO_UDP:
+                value = 0xFFFF
+            head[at + sum_at : at + sum_at + 2] = put16(value)
+    return bytes(head) + data[at + HEAD :]
+
+
+def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
+    """Give packet the source (or destination) that `other`, the opposite direction's tuple, answers to."""
+    pair = ip.addresses(packet)
+    n = len(pair) // 2
+    field_at = _field_at(packet.protonum, manip, ports)
+    if manip == MANIP_SRC:
+        pair = tuples.dst(other) + pair[n:]
+        field = other[2 * n + 2 : 2 * n + 4]
+    else:
+        pair = pair[:n] + tuples.src(other)
+        field = other[2 * n : 2 * n + 2]
+    if field_at == ID_AT:
+        field = other[2 * n : 2 * n + 2]
+    packet.data = rewrite(packet, pair, field_at, field)
+
+
+def _rewrite_quoted(quoted: Packet, other: bytes, manip: int, ports: bool) -> bytes:
+    """The quoted packet with the source (or destination) that tuple `other` itself names."""
+    pair = ip.addresses(quoted)
+    n = len(pair) // 2
+    field = other[2 * n : 2 * n + 2]
+    field_at = _field_at(quoted.protonum, manip, ports)
+    if manip == MANIP_SRC:
+        pair = tuples.src(other) + pair[n:]
+    else:
+        pair = pair[:n] + tuples.dst(other)
+        if field_at != ID_AT:
+            field = other[2 * n + 2 : 2 * n + 4]
+    return rewrite(quoted, pair, field_at, field)
+
+
+def translate_error(packet: Packet, inner_at: int, other: bytes, manip: int, ports: bool) -> bool:
+    """Rewrite an ICMP error about the connection; False when its quoted packet cannot be read."""
+    quoted = Packet(packet.data[inner_at : packet.end])
+    if ip.parse(quoted, quoted=True):
+        return False
+    at = packet.dataoff
+    opposite = MANIP_DST if manip == MANIP_SRC else MANIP_SRC
+    inner = _rewrite_quoted(quoted, other, opposite, ports)
+    pair = ip.addresses(packet)
+    n = len(pair) // 2
+    pair = tuples.dst(other) + pair[n:] if manip == MANIP_SRC else pair[:n] + tuples.src(other)
+    tail = packet.data[packet.end :]
+    packet.data = packet.data[:inner_at] + inner + tail
+    packet.data = rewrite(packet, pair, NOWHERE, b"")
+    _finish_icmp(packet, at)
+    return True
+
+
+def _finish_icmp(packet: Packet, at: int) -> None:
+    """Compute the ICMP checksum anew: what changed inside need not lie on even offsets."""
+    head = packet.data[: at + 2]
+    body = packet.data[at + 4 : packet.end]
+    pseudo = ip.pseudo_header(packet) if packet.protonum == IPPROTO_ICMPV6 else 0
+    value = checksum.finish(checksum.total(packet.data[at : at + 2]) + checksum.total(body) + pseudo)
+    packet.data = head + put16(value) + packet.data[at + 4 :]

@@ -1,0 +1,185 @@
+"""Choosing the translated tuple: unique among all connections, as close to the original as the rule allows.
+
+The kernel's order (get_unique_tuple): the tuple as it is; the mapping this source already has; an
+address by hash; the same port; then a search of the range from a random offset, in shrinking
+windows, which gives up rather than walk all of it.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.conntrack.table import Table
+from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, MANIP_DST, MANIP_SRC
+
+ATTEMPTS: Final = 128
+LEAST_ATTEMPTS: Final = 16
+CANDIDATES: Final = 16  # mappings of one source that are tried
+
+
+@final
+class Range:
+    """Where a manip may map to: inclusive addresses, inclusive ports (0, 0: not given)."""
+
+    def __init__(self, low: bytes, high: bytes, port_low: int, port_high: int, random: bool, persistent: bool) -> None:
+        self.low = low
+        self.high = high
+        self.port_low = port_low
+        self.port_high = port_high
+        self.random = random
+        self.persistent = persistent
+
+    @property
+    def has_ports(self) -> bool:
+        return self.port_high > 0
+
+    def holds(self, address: bytes, port: int) -> bool:
+        return self.low <= address <= self.high and (not self.has_ports or self.port_low <= port <= self.port_high)
+
+    def pick(self, source: bytes, destination: bytes) -> bytes:
+        """One address of the range; the same for the same source and, unless persistent, destination."""
+        if self.low == self.high:
+            return self.low
+        low = int.from_bytes(self.low, "big")
+        size = int.from_bytes(self.high, "big") - low + 1
+        chosen = low + fnv(source if self.persistent else source + destination) % size
+        return chosen.to_bytes(len(self.low), "big")
+
+
+def fnv(data: bytes) -> int:
+    """FNV-1a, 32 bits, mixed once more: spreads neighbouring addresses."""
+    h = 0x811C9DC5
+    for byte in data:
+        h = (h ^ byte) * 0x01000193 & 0xFFFFFFFF
+    h ^= h >> 15
+    return h * 0x2C1B3C6D & 0xFFFFFFFF
+
+
+@final
+class Ports:
+    """Finds free tuples in a table, and remembers the mappings a plain port-preserving choice cannot find again."""
+
+    def __init__(self, table: Table, randomness: Randomness) -> None:
+        self.table = table
+        self.randomness = randomness
+        self.by_source: dict[bytes, dict[int, NfConn]] = {}
+
+    def used(self, t: bytes, ct: NfConn) -> bool:
+        answer = tuples.swapped(t, ct.l4proto.invert(tuples.l4(t)))
+        return self.table.taken(answer, ct)
+
+    def unique(self, current: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
+        """The tuple to translate `current` to; empty when the range is exhausted.
+
+        A destination is never refused here: a collision it leaves is resolved by the source binding.
+        """
+        if manip == MANIP_SRC and not wanted.random:
+            if wanted.holds(tuples.src(current), tuples.l4src(current)):
+                if not self.used(current, ct):
+                    return current
+            else:
+                mapped = self._same_mapping(current, wanted, ct)
+                if mapped:
+                    return mapped
+        t = self._with_address(current, wanted, manip)
+        if not wanted.random and self._keeps_port(t, wanted, ct, manip):
+            return t
+        return self._search(t, wanted, ct, manip)
+
+    def _with_address(self, current: bytes, wanted: Range, manip: int) -> bytes:
+        source = tuples.src(current)
+        address = wanted.pick(source, tuples.dst(current))
+        if manip == MANIP_SRC:
+            return tuples.with_src(current, address, tuples.l4src(current))
+        return tuples.with_dst(current, address, tuples.l4(current))
+
+    def _keeps_port(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bool:
+        if not wanted.has_ports:
+            return not self.used(t, ct)
+        port = choosable(t, ct.l4proto, manip)
+        if not wanted.port_low <= port <= wanted.port_high:
+            return False
+        return wanted.port_low == wanted.port_high or not self.used(t, ct)
+
+    def _search(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
+        l4proto = ct.l4proto
+        query = l4proto.protonum == IPPROTO_ICMP or l4proto.protonum == IPPROTO_ICMPV6
+        if not l4proto.ports and not query:
+            return t if manip == MANIP_DST or not self.used(t, ct) else b""
+        if wanted.has_ports:
+            low, high = wanted.port_low, wanted.port_high
+        elif manip == MANIP_DST:
+            return t
+        else:
+            low, high = (0, 65535) if query else port_class(tuples.l4src(t))
+        size = high - low + 1
+        offset = 0 if manip == MANIP_DST and not wanted.random else self.randomness.below(65536)
+        attempts = min(size, ATTEMPTS)
+        while True:
+            for i in range(attempts):
+                t = with_choice(t, l4proto, manip, low + (offset + i) % size)
+                if not self.used(t, ct):
+                    return t
+            if attempts >= size or attempts < LEAST_ATTEMPTS:
+                return t if manip == MANIP_DST else b""
+            attempts //= 2
+            offset = self.randomness.below(65536)
+
+    def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
+        """The mapping another connection of this very source has, if it suits and is free for this destination."""
+        known = self.by_source.get(source_key(current))
+        if known is None:
+            return b""
+        for tried, other in enumerate(known.values()):
+            if tried == CANDIDATES:
+                break
+            address = tuples.dst(other.reply)
+            port = answer_port(other)
+            if wanted.holds(address, port):
+                t = tuples.with_src(current, address, port)
+                if not self.used(t, ct):
+                    return t
+        return b""
+
+    def remember(self, ct: NfConn, wanted: Range) -> None:
+        """Keep a source mapping that chose among addresses or ports."""
+        if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
+            return
+        self.by_source.setdefault(source_key(ct.original), {})[ct.slot] = ct
+
+    def forget(self, ct: NfConn) -> None:
+        key = source_key(ct.original)
+        known = self.by_source.get(key)
+        if known is not None and known.pop(ct.slot, None) is not None and not known:
+            del self.by_source[key]
+
+
+def source_key(t: bytes) -> bytes:
+    n = tuples.address_length(t)
+    return t[:n] + t[2 * n : 2 * n + 2] + t[len(t) - 1 :]
+
+
+def answer_port(ct: NfConn) -> int:
+    """The port (or id) answers come to: what the source was mapped to."""
+    return tuples.l4dst(ct.reply) if ct.l4proto.ports else tuples.l4src(ct.reply)
+
+
+def choosable(t: bytes, l4proto: L4Proto, manip: int) -> int:
+    """The port or ICMP id that this manip may change."""
+    return tuples.l4dst(t) if l4proto.ports and manip == MANIP_DST else tuples.l4src(t)
+
+
+def with_choice(t: bytes, l4proto: L4Proto, manip: int, value: int) -> bytes:
+    """t with that port or id replaced."""
+    if l4proto.ports and manip == MANIP_DST:
+        return tuples.with_dst(t, tuples.dst(t), tuples.l4(t)[:2] + value.to_bytes(2, "big"))
+    return tuples.with_src(t, tuples.src(t), value)
+
+
+def port_class(port: int) -> tuple[int, int]:
+    """Privileged ports stay privileged: some services judge their clients by it."""
+    if port < 512:
+        return 1, 511
+    return (600, 1023) if port < 1024 else (1024, 65535)

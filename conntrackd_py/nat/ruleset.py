@@ -1,0 +1,84 @@
+"""The rules in force: the first that matches binds, per kind. Asked once per new connection and hook."""
+
+from typing import final
+
+from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.nat.rules import (
+    ANY_PROTO,
+    NAT_ACCEPT,
+    NAT_DNAT,
+    NAT_MASQUERADE,
+    NAT_REDIRECT,
+    NAT_SNAT,
+    NatRule,
+)
+
+
+@final
+class Flow:
+    """What a rule can ask about a packet. Ports are -1 when its protocol has none or they cannot be read."""
+
+    def __init__(
+        self, source: bytes, destination: bytes, protonum: int, sport: int, dport: int, indev: int, outdev: int
+    ) -> None:
+        self.source = source
+        self.destination = destination
+        self.protonum = protonum
+        self.sport = sport
+        self.dport = dport
+        self.indev = indev
+        self.outdev = outdev
+
+
+@final
+class Ruleset:
+    """An ACCEPT rule belongs to the kind its interface allows: out_interface makes it a source rule."""
+
+    def __init__(self, rules: list[NatRule], interfaces: Interfaces) -> None:
+        self.interfaces = interfaces
+        self.source_rules = [r for r in rules if r.action in (NAT_SNAT, NAT_MASQUERADE) or _exempts_source(r)]
+        self.destination_rules = [r for r in rules if r.action in (NAT_DNAT, NAT_REDIRECT) or _exempts_destination(r)]
+
+    def source(self, flow: Flow) -> NatRule | None:
+        return self._first(self.source_rules, flow)
+
+    def destination(self, flow: Flow) -> NatRule | None:
+        return self._first(self.destination_rules, flow)
+
+    def _first(self, rules: list[NatRule], flow: Flow) -> NatRule | None:
+        for rule in rules:
+            if self._matches(rule, flow):
+                return None if rule.action == NAT_ACCEPT else rule
+        return None
+
+    def _matches(self, rule: NatRule, flow: Flow) -> bool:
+        if rule.protonum != ANY_PROTO and rule.protonum != flow.protonum:
+            return False
+        if rule.family and rule.family != (4 if len(flow.source) == 4 else 6):
+            return False
+        if rule.to_low and len(rule.to_low) != len(flow.source):
+            return False
+        if rule.source is not None and not rule.source.matches(flow.source):
+            return False
+        if rule.destination is not None and not rule.destination.matches(flow.destination):
+            return False
+        if rule.sport is not None and (flow.sport < 0 or not rule.sport.matches(flow.sport)):
+            return False
+        if rule.dport is not None and (flow.dport < 0 or not rule.dport.matches(flow.dport)):
+            return False
+        return self._interfaces_match(rule, flow)
+
+    def _interfaces_match(self, rule: NatRule, flow: Flow) -> bool:
+        wanted = rule.in_interface
+        if wanted is not None and (not flow.indev or not wanted.matches(self.interfaces.name(flow.indev))):
+            return False
+        wanted = rule.out_interface
+        return wanted is None or (flow.outdev != 0 and wanted.matches(self.interfaces.name(flow.outdev)))
+
+
+def _exempts_source(rule: NatRule) -> bool:
+    return rule.action == NAT_ACCEPT and rule.in_interface is None
+
+
+def _exempts_destination(rule: NatRule) -> bool:
+    return rule.action == NAT_ACCEPT and rule.out_interface is None

@@ -1,0 +1,89 @@
+"""The UDP and UDP-Lite trackers: unreplied, replied, and after two seconds a stream (nf_conntrack_udp_packet).
+
+A query and its answer are over at once; only traffic that goes on both ways for longer than
+STREAM_AFTER earns the long timeout and ASSURED.
+"""
+
+from typing import Final, cast, final
+
+from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
+from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPCT_ASSURED, IPPROTO_UDP, IPPROTO_UDPLITE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
+from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
+from conntrackd_py.wire import checksum, ip
+from conntrackd_py.wire.packet import u16
+
+HEADER: Final = 8
+STREAM_AFTER: Final = 2000  # ms
+
+
+@final
+class UdpInfo(ProtoInfo):
+    def __init__(self, stream_at: int) -> None:
+        self.stream_at = stream_at
+
+
+class Udp(L4Proto):
+    name = "udp"
+    protonum = IPPROTO_UDP
+    ports = True
+
+    def __init__(self, tunables: Tunables) -> None:
+        super().__init__()
+        self.timeout = 0
+        self.timeout_stream = 0
+        self.tune(tunables)
+
+    def tune(self, tunables: Tunables) -> None:
+        self.timeout = tunables.nf_conntrack_udp_timeout * 1000
+        self.timeout_stream = tunables.nf_conntrack_udp_timeout_stream * 1000
+
+    def l4(self, skb: Skb) -> bytes:
+        at = skb.dataoff
+        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
+
+    def check(self, skb: Skb, verify: bool) -> int:
+        at = skb.dataoff
+        if at + HEADER > skb.end:
+            return L4_TRUNCATED
+        length = u16(skb.data, at + 4)
+        if length < HEADER or at + length > skb.end:
+            return L4_TRUNCATED
+        if verify and u16(skb.data, at + 6) and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
+            return L4_CHECKSUM
+        return OK
+
+    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+        if new:
+            ct.proto = UdpInfo(now + STREAM_AFTER)
+        if not ct.status & IPS_SEEN_REPLY or now <= cast(UdpInfo, ct.proto).stream_at:
+            ct.refresh(now, self.timeout)
+            return TRACKED
+        ct.refresh(now, self.timeout_stream)
+        if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
+            ct.status |= IPS_ASSURED
+            ct.pending_events |= IPCT_ASSURED
+        return TRACKED
+
+
+@final
+class UdpLite(Udp):
+    """RFC 3828: the length field says how much the checksum covers, 0 meaning all; it may not be absent."""
+
+    name = "udplite"
+    protonum = IPPROTO_UDPLITE
+
+    def check(self, skb: Skb, verify: bool) -> int:
+        at = skb.dataoff
+        if at + HEADER > skb.end:
+            return L4_TRUNCATED
+        coverage = u16(skb.data, at + 4) or skb.end - at
+        if coverage < HEADER or at + coverage > skb.end:
+            return L4_TRUNCATED
+        if u16(skb.data, at + 6) == 0:
+            return L4_CHECKSUM
+        if verify and not checksum.valid(skb.data[at : at + coverage], ip.pseudo_header(skb)):
+            return L4_CHECKSUM
+        return OK
