@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
     assert len(parse({"nat": rules}, "FILE").nat) == len(rules)
     for name, table in shown.items():
         if isinstance(table, dict):
-            assert set(table) == set(vars(getattr(Settings(), name))), name
+            assert set(table) == {field.name for field in fields(getattr(Settings(), name))}, name
 
 
 def test_values_are_taken_over() -> None:
