@@ -85,7 +85,7 @@ def kind_of(flags: int) -> int:
 class Tcp(L4Proto):
     name = "tcp"
     protonum = IPPROTO_TCP
-    state_names = STATE_NAMES
+    state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
     ports = True
 
