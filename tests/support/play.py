@@ -1,0 +1,334 @@
+"""Conversations: a test is a transcript of what went in (>>) and what came out (<<).
+
+    assert (
+        play
+        >> udp(CLIENT, SERVER) << accept(NEW, timeout=30)
+        >> udp(SERVER, CLIENT) << accept(ESTABLISHED_REPLY, timeout=30)
+        >> advance(31)         << destroyed("timeout")
+    )
+
+Every step but `advance` must be answered, and everything an answer names must be so; what it does not name is
+free. A difference prints the whole conversation, wanted beside seen. A packet goes through the router as in
+life: PREROUTING, routing by destination, POSTROUTING (or INPUT, or OUTPUT), and what leaves is what the next
+answer can ask about. Time is virtual and moves only by `advance`; the
+sweep may be a second late, so a connection of 30 s has ended after 31.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    CTINFO_NAMES,
+    IPCT_DESTROY,
+    LOCAL_IN,
+    LOCAL_OUT,
+    NF_ACCEPT,
+    POST_ROUTING,
+    PRE_ROUTING,
+    STATUS_NAMES,
+)
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.reasons import END_NAMES, REASON_NAMES
+from conntrackd_py.wire import ip as wire_ip
+from tests.support import packets
+
+LAN, WAN, LOCAL = 2, 3, 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """An end of conversations, in both families. `port` is what its packets use unless told otherwise."""
+
+    name: str
+    v4: str
+    v6: str
+    link: int
+    port: int
+
+
+CLIENT = Host("client", "192.168.1.2", "fd00:1::2", LAN, 40000)
+NEIGHBOUR = Host("neighbour", "192.168.1.3", "fd00:1::3", LAN, 40000)
+SERVER = Host("server", "198.51.100.2", "2001:db8:2::2", WAN, 80)
+OTHER = Host("other", "198.51.100.3", "2001:db8:2::3", WAN, 80)
+ROUTER = Host("router", "203.0.113.1", "2001:db8:1::1", WAN, 40000)
+INSIDE = Host("inside", "192.168.1.1", "fd00:1::1", LAN, 40000)
+HOSTS = (CLIENT, NEIGHBOUR, SERVER, OTHER, ROUTER, INSIDE)
+
+
+@dataclass
+class Said:
+    """One packet put into the router; `bytes_for` makes it for address family 4 or 6."""
+
+    text: str
+    bytes_for: Callable[[int], bytes]
+    sender: Host
+
+
+@dataclass(frozen=True)
+class Advance:
+    seconds: float
+
+
+def advance(seconds: float) -> Advance:
+    """Let virtual time pass; what expires, expires."""
+    return Advance(seconds)
+
+
+def _at(host: Host, family: int) -> str:
+    return host.v4 if family == 4 else host.v6
+
+
+def udp(sender: Host, receiver: Host, data: bytes = b"", *, sport: int = 0, dport: int = 0) -> Said:
+    ports = sport or sender.port, dport or receiver.port
+    return Said(
+        f"udp {sender.name} > {receiver.name}",
+        lambda f: packets.udp(_at(sender, f), _at(receiver, f), *ports, data),
+        sender,
+    )
+
+
+def tcp(
+    sender: Host,
+    receiver: Host,
+    flags: str,
+    *,
+    seq: int = 0,
+    ack: int = 0,
+    data: bytes = b"",
+    window: int = 65535,
+    options: bytes = b"",
+    sport: int = 0,
+    dport: int = 0,
+) -> Said:
+    ports = sport or sender.port, dport or receiver.port
+
+    def make(family: int) -> bytes:
+        return packets.tcp(
+            _at(sender, family),
+            _at(receiver, family),
+            *ports,
+            flags,
+            seq=seq,
+            ack=ack,
+            data=data,
+            window=window,
+            options=options,
+        )
+
+    return Said(f"tcp {sender.name} > {receiver.name} {flags} seq {seq} ack {ack}", make, sender)
+
+
+def ping(sender: Host, receiver: Host, ident: int = 42, sequence: int = 1) -> Said:
+    return _echo(sender, receiver, 8, 128, ident, sequence, "echo request")
+
+
+def pong(sender: Host, receiver: Host, ident: int = 42, sequence: int = 1) -> Said:
+    return _echo(sender, receiver, 0, 129, ident, sequence, "echo reply")
+
+
+def _echo(sender: Host, receiver: Host, v4: int, v6: int, ident: int, sequence: int, text: str) -> Said:
+    return Said(
+        f"{text} {sender.name} > {receiver.name} id {ident}",
+        lambda f: packets.icmp(_at(sender, f), _at(receiver, f), v4 if f == 4 else v6, 0, ident, sequence),
+        sender,
+    )
+
+
+def error(
+    sender: Host, receiver: Host, about: Said, *, v4: tuple[int, int] = (3, 3), v6: tuple[int, int] = (1, 4)
+) -> Said:
+    """An ICMP error (type, code) that quotes a packet: port unreachable unless told otherwise."""
+    return Said(
+        f"icmp error {sender.name} > {receiver.name} about ({about.text})",
+        lambda f: packets.icmp(
+            _at(sender, f),
+            _at(receiver, f),
+            *(v4 if f == 4 else v6),
+            0,
+            0,
+            about.bytes_for(f)[: 28 if f == 4 else 1232],
+        ),
+        sender,
+    )
+
+
+def raw(sender: Host, make: Callable[[int], bytes], text: str = "raw") -> Said:
+    return Said(text, make, sender)
+
+
+def corrupted(said: Said) -> Said:
+    """The same packet with a wrong checksum."""
+    return Said(f"{said.text} (bad checksum)", lambda f: packets.broken(said.bytes_for(f)), said.sender)
+
+
+@dataclass
+class Wanted:
+    """What an answer asks for; a field left out is free."""
+
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def accept(ctinfo: int | None = None, **facts: object) -> Wanted:
+    """The packet left (or reached the router). Facts: timeout (s), state, status and not_status (IPS_* bits),
+    reason, src, dst, sport, dport (of the packet as it left), entries."""
+    wanted = {} if ctinfo is None else {"ctinfo": CTINFO_NAMES[ctinfo]}
+    return Wanted({"verdict": "accept", **wanted, **facts})
+
+
+def invalid(reason: int, **facts: object) -> Wanted:
+    """It passed, attached to nothing, for this reason."""
+    return Wanted({"verdict": "accept", "ctinfo": "INVALID", "reason": REASON_NAMES[reason], **facts})
+
+
+def dropped(reason: int) -> Wanted:
+    return Wanted({"verdict": "drop", "reason": REASON_NAMES[reason]})
+
+
+def destroyed(reason: str = "timeout") -> Wanted:
+    """Exactly one connection has ended, for this reason."""
+    return Wanted({"ended": [reason]})
+
+
+def nothing() -> Wanted:
+    """No connection has ended."""
+    return Wanted({"ended": []})
+
+
+class Play:
+    def __init__(self, family: int, nat_rules: list[NatRule] | None = None, **tunables: object) -> None:
+        self.family = family
+        self.now = 1_000_000
+        self.engine = Engine(Tunables(**tunables), Repeatable(7), nat_rules=nat_rules)  # type: ignore[arg-type]
+        self.engine.core.events.enabled = True
+        for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
+            addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]
+            self.engine.set_interface(link, name, addresses, self.now)
+        self.lines: list[tuple[str, str, bool]] = []
+        self.open: str | None = None
+        self.seen: dict[str, object] = {}
+        self.ct: NfConn | None = None
+        self.left = b""
+        self.events: list[str] = []
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def __rshift__(self, step: Said | Advance) -> Play:
+        self._unanswered()
+        if isinstance(step, Advance):
+            self.now += int(step.seconds * 1000)
+            self.engine.expire(self.now, 1 << 20)
+            self._collect()
+            self.lines.append((f">> {step.seconds} s later", "", True))
+            return self
+        self.open = f">> {step.text}"
+        self._route(step)
+        self._collect()
+        return self
+
+    def _collect(self) -> None:
+        events = self.engine.drain_events()
+        self.events += [event.kind for event in events]
+        self.seen["ended"] = [END_NAMES[e.conn.end_reason] for e in events if e.bits & IPCT_DESTROY]
+
+    def _route(self, step: Said) -> None:
+        data = step.bytes_for(self.family)
+        own = step.sender in (ROUTER, INSIDE)
+        first = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
+        hook = LOCAL_OUT if own else PRE_ROUTING
+        skb, verdict = first, self.engine.handle(first, hook, self.now)
+        if verdict == NF_ACCEPT:
+            outdev = self._link_to(skb.data)
+            last = LOCAL_IN if outdev == LOCAL else POST_ROUTING
+            second = Skb(skb.data, skb.mark, 0 if own else step.sender.link, outdev)
+            reason = skb.reason
+            verdict = self.engine.handle(second, last, self.now)
+            second.reason = second.reason or reason
+            skb = second
+        self._observe(skb, verdict)
+
+    def _link_to(self, data: bytes) -> int:
+        """Routing: the link of the host with this destination address; the router's own are local."""
+        destination = data[16:20] if data[0] >> 4 == 4 else data[24:40]
+        for host in HOSTS:
+            if packets.address(_at(host, self.family)) == destination:
+                return LOCAL if host in (ROUTER, INSIDE) else host.link
+        return WAN
+
+    def _observe(self, skb: Skb, verdict: int) -> None:
+        self.ct = skb.ct
+        self.left = skb.data if verdict == NF_ACCEPT else b""
+        self.seen = {
+            "verdict": "accept" if verdict == NF_ACCEPT else "drop",
+            "ctinfo": CTINFO_NAMES[skb.ctinfo],
+            "reason": REASON_NAMES[skb.reason],
+            "entries": len(self.engine.core.table),
+        }
+        if skb.ct is not None:
+            self.seen["timeout"] = skb.ct.remaining(self.now) / 1000
+            self.seen["state"] = skb.ct.l4proto.state_names[skb.ct.state]
+            self.seen["status"] = skb.ct.status
+            self.seen["reply"] = tuple(_show(skb.ct.reply))
+        if not wire_ip.parse(skb):
+            l4 = self.engine.core.protos[skb.protonum].l4(skb) or b"\0\0\0\0"
+            shown = _show(tuples.make(wire_ip.addresses(skb), l4, skb.protonum))
+            self.seen.update(zip(("src", "dst", "sport", "dport"), shown, strict=True))
+            self.seen["ident"] = shown[2]
+
+    # --- out -----------------------------------------------------------------------------------------
+
+    def __lshift__(self, wanted: Wanted) -> Play:
+        compared = [self._compare(name, value) for name, value in wanted.facts.items()]
+        good = all(fits for fits, _, _ in compared)
+        want = " ".join(text for _, text, _ in compared)
+        saw = "" if good else "!! " + " ".join(text for _, _, text in compared)
+        self.lines.append((f"{self.open or ''} << {want}", saw, good))
+        self.open = None
+        return self
+
+    def _compare(self, name: str, value: object) -> tuple[bool, str, str]:
+        """Whether a fact is as wanted; what was wanted and what was seen, as text."""
+        if name in ("status", "not_status"):
+            assert isinstance(value, int)
+            status = self.seen.get("status", 0)
+            assert isinstance(status, int)
+            fits = status & value == (value if name == "status" else 0)
+            return fits, f"{name}={bits(value)}", f"{name}={bits(status)}"
+        if isinstance(value, Host):
+            value = _at(value, self.family)
+        actual = self.seen.get(name, "nothing")
+        return actual == value, f"{name}={value}", f"{name}={actual}"
+
+    def _unanswered(self) -> None:
+        if self.open is not None:
+            self.lines.append((self.open, "!! nobody asked what became of it", False))
+            self.open = None
+
+    def __bool__(self) -> bool:
+        """Whether everything went as wanted; otherwise fails with both transcripts."""
+        self._unanswered()
+        if all(good for _, _, good in self.lines):
+            return True
+        text = "\n".join(f"  {line}" + (f"\n      {saw}" if saw else "") for line, saw, _ in self.lines)
+        raise AssertionError(f"the conversation went otherwise:\n{text}")
+
+
+def bits(status: int) -> str:
+    return "|".join(name for i, name in enumerate(STATUS_NAMES) if status >> i & 1) or "0"
+
+
+def _show(t: bytes) -> list[object]:
+    return [
+        str(ipaddress.ip_address(tuples.src(t))),
+        str(ipaddress.ip_address(tuples.dst(t))),
+        tuples.l4src(t),
+        tuples.l4dst(t),
+    ]
