@@ -37,8 +37,10 @@ WITH_PORTS: Final = (
 )
 # `to` may also choose the identifier of an echo request, as in iptables.
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, const.IPPROTO_ICMP)
-FAMILY_OF_PROTO: Final = {const.IPPROTO_ICMP: const.AF_INET, const.IPPROTO_ICMPV6: const.AF_INET6}
-FAMILY_NAMES: Final = {const.AF_INET: "IPv4", const.AF_INET6: "IPv6"}
+# NatRule.family is the version field of the packets it matches; 0 matches both.
+VERSION_4: Final = 4
+VERSION_6: Final = 6
+FAMILY_OF_PROTO: Final = {const.IPPROTO_ICMP: VERSION_4, const.IPPROTO_ICMPV6: VERSION_6}
 
 
 def nat_rule(table: Table, label: str) -> NatRule:
@@ -85,7 +87,7 @@ class _Reader:
     def family(self) -> int:
         if self.table.value("family") is ABSENT:
             return 0
-        return const.AF_INET if self.table.choice("family", IPV4, FAMILIES) == IPV4 else const.AF_INET6
+        return VERSION_4 if self.table.choice("family", IPV4, FAMILIES) == IPV4 else VERSION_6
 
     def text(self, key: str) -> str:
         """The value as a string, a number spelled out; empty when absent."""
@@ -158,7 +160,7 @@ class _Reader:
 
 
 def _one_family(table: Table, rule: NatRule) -> int:
-    """AF_INET, AF_INET6, or 0 when nothing in the rule decides; two answers are a mistake."""
+    """4, 6, or 0 when nothing in the rule decides; two answers are a mistake."""
     decided = {
         "family": rule.family,
         "source": _family_of(rule.source.length) if rule.source else 0,
@@ -169,14 +171,14 @@ def _one_family(table: Table, rule: NatRule) -> int:
     family, decider = 0, ""
     for key, of_key in decided.items():
         if family and of_key and of_key != family:
-            table.wrong(key, f"is {FAMILY_NAMES[of_key]}, but {decider} is {FAMILY_NAMES[family]}")
+            table.wrong(key, f"is IPv{of_key}, but {decider} is IPv{family}")
         elif of_key and not family:
             family, decider = of_key, key
     return family
 
 
 def _family_of(length: int) -> int:
-    return {4: const.AF_INET, 16: const.AF_INET6}.get(length, 0)
+    return {4: VERSION_4, 16: VERSION_6}.get(length, 0)
 
 
 def _check_interfaces(table: Table, rule: NatRule) -> None:

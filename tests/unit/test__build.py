@@ -10,7 +10,7 @@ from conntrackd_py.conntrack import tunables
 
 
 def test_all_of_the_group_is_compiled_or_none() -> None:
-    kinds = {Path(module.__file__).suffix for module in (const, tunables)}
+    kinds = {Path(str(module.__file__)).suffix for module in (const, tunables)}
     assert kinds == ({".so"} if conntrackd_py.compiled else {".py"})
 
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from conntrackd_py import const
+from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import (
     ANY_PROTO,
     NAT_ACCEPT,
@@ -15,6 +16,7 @@ from conntrackd_py.nat.rules import (
     NAT_SNAT,
     NatRule,
 )
+from conntrackd_py.nat.ruleset import Flow, Ruleset
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import parse
 
@@ -66,7 +68,7 @@ def test_a_rule_with_everything() -> None:
     assert not made.dport.matches(80)
     assert (made.to_low, made.to_high) == (packed("192.168.1.10"), packed("192.168.1.20"))
     assert (made.port_low, made.port_high) == (8000, 8010)
-    assert (made.random, made.persistent, made.family) == (True, True, const.AF_INET)
+    assert (made.random, made.persistent, made.family) == (True, True, 4)
     assert made.label == "nat[0]"
 
 
@@ -132,16 +134,38 @@ def test_protocols_by_name_and_number(proto: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("text", "family"),
     [
-        ('source = "10.0.0.0/255.0.0.0"', const.AF_INET),
-        ('destination = "2001:db8::/32"', const.AF_INET6),
-        ('proto = "icmp"', const.AF_INET),
-        ('proto = "icmpv6"', const.AF_INET6),
-        ('family = "ipv6"', const.AF_INET6),
+        ('source = "10.0.0.0/255.0.0.0"', 4),
+        ('destination = "2001:db8::/32"', 6),
+        ('proto = "icmp"', 4),
+        ('proto = "icmpv6"', 6),
+        ('family = "ipv6"', 6),
         ("", 0),
     ],
 )
 def test_the_family_follows_from_what_the_rule_says(text: str, family: int) -> None:
     assert rule(f'action = "MASQUERADE"\n{text}').family == family
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "covered"),
+    [
+        ("", "10.0.0.1", True),
+        ("", "fd00::1", True),
+        ('family = "ipv4"', "10.0.0.1", True),
+        ('family = "ipv4"', "fd00::1", False),
+        ('family = "ipv6"', "fd00::1", True),
+        ('source = "10.0.0.0/8"', "10.0.0.1", True),
+        ('source = "!10.0.0.0/8"', "fd00::1", False),
+        ('source = "fd00::/8"', "fd00::1", True),
+        ('proto = "icmpv6"', "fd00::1", False),
+    ],
+)
+def test_a_rule_covers_the_packets_it_names(text: str, source: str, covered: bool) -> None:
+    """With the engine's own matching: a UDP packet from this source."""
+    rules = Ruleset([rule(f'action = "MASQUERADE"\n{text}')], Interfaces())
+    address = packed(source)
+    flow = Flow(address, address, const.IPPROTO_UDP, 1, 2, indev=0, outdev=0)
+    assert (rules.source(flow) is not None) is covered
 
 
 def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
