@@ -1,0 +1,32 @@
+"""What must hold of a table at any time; property tests call this after whatever they did."""
+
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
+from conntrackd_py.engine.engine import Engine
+
+
+def check(engine: Engine) -> None:
+    table = engine.core.table
+    held = [ct for ct in table.slots if ct is not None]
+    assert len({ct.slot for ct in held}) == len(held)
+    assert sorted(table.free) == [i for i, ct in enumerate(table.slots) if ct is None]
+    confirmed = [ct for ct in held if ct.status & IPS_CONFIRMED and not ct.status & IPS_DYING]
+    assert len(confirmed) == table.confirmed
+    for ct in confirmed:
+        assert table.hash[ct.original] is ct
+        assert table.hash[ct.reply] is ct
+        assert ct.due, "a confirmed connection nobody will ever expire"
+    assert len(table.hash) == sum(len({ct.original, ct.reply}) for ct in confirmed)
+    for slot, ct in table.unconfirmed.items():
+        assert table.slots[slot] is ct
+        assert not ct.status & (IPS_CONFIRMED | IPS_DYING)
+        assert table.pending[ct.original] is ct or table.pending[ct.original].original == ct.original
+    for t, ct in table.pending.items():
+        assert ct.slot in table.unconfirmed
+        assert t in (ct.original, ct.reply)
+    for slot, ct in table.dying.items():
+        assert table.slots[slot] is ct
+        assert ct.status & IPS_DYING
+    protos = {id(proto): proto for proto in engine.core.protos}.values()
+    for proto in protos:
+        for state, count in enumerate(proto.entries):
+            assert count == sum(ct.l4proto is proto and ct.state == state for ct in confirmed)
