@@ -1,0 +1,54 @@
+"""Addresses as a filter writes them: `address`, `address/bits`, `address:port`, `[address]:port`."""
+
+from socket import AF_INET, AF_INET6, inet_pton
+
+
+class AddressError(ValueError):
+    """What is wrong with the text, in conntrack(8)'s words where it has some."""
+
+
+class Network:
+    """`address[/bits]`; host bits are ignored, as conntrack(8) does. Asked with `packed in network`."""
+
+    def __init__(self, text: str) -> None:
+        address, slash, bits = text.partition("/")
+        packed = packed_address(address)
+        self.length = len(packed)
+        width = self.length * 8
+        prefix = width
+        if slash:
+            if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= width):
+                raise AddressError(f"Invalid netmask `{bits[:60]}'")
+            prefix = int(bits)
+        self.shift = width - prefix
+        self.network = int.from_bytes(packed, "big") >> self.shift
+
+    def __contains__(self, packed: bytes) -> bool:
+        return len(packed) == self.length and int.from_bytes(packed, "big") >> self.shift == self.network
+
+
+def packed_address(text: str) -> bytes:
+    """4 or 16 bytes; raises AddressError."""
+    try:
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError) as error:
+        raise AddressError(f"Invalid IP address `{text[:60]}'") from error
+
+
+def address_and_port(text: str) -> tuple[bytes, int | None]:
+    """`ip`, `ip:port` or `[v6]:port`, as the NAT options of conntrack(8) take it; raises AddressError."""
+    if text.startswith("["):
+        address, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise AddressError(f"Invalid IP address `{text[:60]}'")
+        return packed_address(address), _port(rest[1:]) if rest else None
+    if text.count(":") == 1:
+        address, _, port = text.partition(":")
+        return packed_address(address), _port(port)
+    return packed_address(text), None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):
+        raise AddressError(f"Port `{text[:60]}' not valid")
+    return int(text)

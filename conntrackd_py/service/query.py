@@ -1,0 +1,224 @@
+"""Query: the filter of a request, checked once, then asked about every connection or event.
+
+The same checks run in conntrack-py, so that an operator's mistake is told before a daemon is needed.
+Keys of a filter, all optional and all of which must hold:
+
+    family "ipv4"|"ipv6"     proto 0..255     src dst reply_src reply_dst "address[/bits]"
+    sport dport reply_sport reply_dport 0..65535 (protocols with ports)
+    icmp_type icmp_code 0..255, icmp_id 0..65535 (icmp and icmpv6)     state (tcp, sctp, dccp)
+    status ["ASSURED", ...]: all of these bits     mark 0..2^32-1, mark_mask
+    src_nat dst_nat any_nat: true, or "address", "address:port", "[address]:port" it was translated to
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.events import Event
+from conntrackd_py.const import (
+    IPPROTO_DCCP,
+    IPPROTO_SCTP,
+    IPPROTO_TCP,
+    IPS_DST_NAT,
+    IPS_SRC_NAT,
+    ORIGINAL,
+    REPLY,
+    STATUS_NAMES,
+)
+from conntrackd_py.service.network import AddressError, Network, address_and_port
+from conntrackd_py.service.view import WITH_PORTS, WITH_TYPES
+
+Test = Callable[[NfConn, NfConn | Event], bool]
+FAMILIES: Final = {"ipv4": 4, "ipv6": 16}
+ADDRESSES: Final = {
+    "src": (ORIGINAL, tuples.src),
+    "dst": (ORIGINAL, tuples.dst),
+    "reply_src": (REPLY, tuples.src),
+    "reply_dst": (REPLY, tuples.dst),
+}
+PORTS: Final = {
+    "sport": (ORIGINAL, tuples.l4src),
+    "dport": (ORIGINAL, tuples.l4dst),
+    "reply_sport": (REPLY, tuples.l4src),
+    "reply_dport": (REPLY, tuples.l4dst),
+}
+ICMP_FIELDS: Final = {"icmp_type": 255, "icmp_code": 255, "icmp_id": 65535}
+NAT_SIDES: Final = {"src_nat": (True, False), "dst_nat": (False, True), "any_nat": (True, True)}
+STATES: Final = {
+    IPPROTO_TCP: (
+        *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT"),
+        *("LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
+    ),
+    IPPROTO_SCTP: (
+        *("NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT"),
+        *("SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT"),
+    ),
+    IPPROTO_DCCP: ("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"),
+}
+KEYS: Final = frozenset(
+    {"family", "proto", "state", "status", "mark", "mark_mask", *ADDRESSES, *PORTS, *ICMP_FIELDS, *NAT_SIDES}
+)
+
+
+class FilterError(ValueError):
+    """What is wrong with a filter, in words for the one who wrote it."""
+
+
+class Query:
+    """Raises FilterError for a key or a value that is not in the table above."""
+
+    def __init__(self, spec: Mapping[str, object]) -> None:
+        for key in spec:
+            if key not in KEYS:
+                raise FilterError(f"unknown filter key {shown(key)}")
+        self.spec = spec
+        self.tests: list[Test] = []
+        self._length = 0  # of an address, once something has said which family
+        self._proto = self._number("proto", 255) if "proto" in spec else -1
+        self._family()
+        self._protocol()
+        self._addresses()
+        self._layer4()
+        self._condition()
+        self._translation()
+
+    def matches(self, ct: NfConn, seen: NfConn | Event) -> bool:
+        """Whether ct is meant, with status, state and mark as `seen` has them (ct itself, or an event of it)."""
+        return all(test(ct, seen) for test in self.tests)
+
+    def _number(self, key: str, most: int) -> int:
+        value = self.spec[key]
+        if type(value) is not int or not 0 <= value <= most:
+            raise FilterError(f"{key} must be a number from 0 to {most}, not {shown(value)}")
+        return value
+
+    def _set_length(self, length: int) -> None:
+        if self._length not in (0, length):
+            raise FilterError("mismatched address family")
+        self._length = length
+
+    def _family(self) -> None:
+        if "family" not in self.spec:
+            return
+        family = self.spec["family"]
+        if not isinstance(family, str) or family not in FAMILIES:
+            raise FilterError(f"family must be ipv4 or ipv6, not {shown(family)}")
+        self._set_length(FAMILIES[family])
+        length = tuples.V4_LENGTH if family == "ipv4" else tuples.V6_LENGTH
+        self.tests.append(lambda ct, seen: len(ct.original) == length)
+
+    def _protocol(self) -> None:
+        proto = self._proto
+        if proto >= 0:
+            self.tests.append(lambda ct, seen: ct.original[-1] == proto)
+
+    def _addresses(self) -> None:
+        for key, (direction, field) in ADDRESSES.items():
+            if key not in self.spec:
+                continue
+            text = self.spec[key]
+            if not isinstance(text, str):
+                raise FilterError(f"{key} must be an address, not {shown(text)}")
+            try:
+                network = Network(text)
+            except AddressError as error:
+                raise FilterError(str(error)) from error
+            self._set_length(network.length)
+            self.tests.append(_address_test(direction, field, network))
+
+    def _layer4(self) -> None:
+        for key, (direction, field) in PORTS.items():
+            if key not in self.spec:
+                continue
+            if self._proto not in WITH_PORTS:
+                raise FilterError(f"{key} needs a protocol with ports (tcp, udp, udplite, sctp, dccp)")
+            self.tests.append(_port_test(direction, field, self._number(key, 65535)))
+        for key, most in ICMP_FIELDS.items():
+            if key not in self.spec:
+                continue
+            if self._proto not in WITH_TYPES:
+                raise FilterError(f"{key} needs the protocol icmp or icmpv6")
+            self.tests.append(_icmp_test(key, self._number(key, most)))
+
+    def _condition(self) -> None:
+        if "state" in self.spec:
+            self._state(self.spec["state"])
+        if "status" in self.spec:
+            wanted = _status_bits(self.spec["status"])
+            self.tests.append(lambda ct, seen: seen.status & wanted == wanted)
+        if "mark" in self.spec:
+            mask = self._number("mark_mask", 0xFFFFFFFF) if "mark_mask" in self.spec else 0xFFFFFFFF
+            mark = self._number("mark", 0xFFFFFFFF)
+            self.tests.append(lambda ct, seen: seen.mark & mask == mark & mask)
+        elif "mark_mask" in self.spec:
+            raise FilterError("mark_mask needs mark")
+
+    def _state(self, state: object) -> None:
+        if self._proto not in STATES:
+            raise FilterError("state needs a protocol that has states (tcp, sctp, dccp)")
+        if state not in STATES[self._proto]:
+            raise FilterError(f"unknown state {shown(state)}, one of {', '.join(STATES[self._proto])}")
+        self.tests.append(lambda ct, seen: ct.l4proto.shows_state and ct.l4proto.state_names[seen.state] == state)
+
+    def _translation(self) -> None:
+        for key, (source, destination) in NAT_SIDES.items():
+            if key not in self.spec:
+                continue
+            value = self.spec[key]
+            if value is True:
+                address, port = b"", None
+            elif isinstance(value, str):
+                try:
+                    address, port = address_and_port(value)
+                except AddressError as error:
+                    raise FilterError(str(error)) from error
+                self._set_length(len(address))
+            else:
+                raise FilterError(f"{key} must be an address, an address with a port, or true, not {shown(value)}")
+            self.tests.append(_nat_test(source, destination, address, port))
+
+
+def _address_test(direction: int, field: Callable[[bytes], bytes], network: Network) -> Test:
+    return lambda ct, seen: field(ct.tuple(direction)) in network
+
+
+def _port_test(direction: int, field: Callable[[bytes], int], port: int) -> Test:
+    return lambda ct, seen: field(ct.tuple(direction)) == port
+
+
+def _icmp_test(key: str, wanted: int) -> Test:
+    if key == "icmp_id":
+        return lambda ct, seen: tuples.l4src(ct.original) == wanted
+    shift = 8 if key == "icmp_type" else 0
+    return lambda ct, seen: tuples.l4dst(ct.original) >> shift & 0xFF == wanted
+
+
+def _nat_test(source: bool, destination: bool, address: bytes, port: int | None) -> Test:
+    def fits(candidate: bytes, candidate_port: int) -> bool:
+        return (not address or candidate == address) and (port is None or candidate_port == port)
+
+    def test(ct: NfConn, seen: NfConn | Event) -> bool:
+        reply = ct.reply
+        if source and seen.status & IPS_SRC_NAT and fits(tuples.dst(reply), tuples.l4dst(reply)):
+            return True
+        return bool(destination and seen.status & IPS_DST_NAT and fits(tuples.src(reply), tuples.l4src(reply)))
+
+    return test
+
+
+def _status_bits(status: object) -> int:
+    if not isinstance(status, list) or not status:
+        raise FilterError("status must be a list of flag names")
+    wanted = 0
+    for name in status:
+        if name not in STATUS_NAMES:
+            raise FilterError(f"unknown status {shown(name)}")
+        wanted |= 1 << STATUS_NAMES.index(name)
+    return wanted
+
+
+def shown(value: object) -> str:
+    """A value of unknown origin, short enough for an error line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

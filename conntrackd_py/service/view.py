@@ -1,0 +1,111 @@
+"""Connections and events as JSON-able dicts: what the control socket sends and `-o json` prints.
+
+The keys are a contract: they may be added to, never renamed. Absent means not known or not applicable:
+
+    family proto protonum timeout [state] status[] orig{} reply{} mark id [zone]
+    orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes]
+    an event has first: event seq time changed[], and a DESTROY also: reason
+
+`timeout` is whole seconds left; `time` is seconds since the epoch; `changed` names the IPCT_* bits.
+`packets` and `bytes` are there while accounting is on.
+"""
+
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.events import Event
+from conntrackd_py.const import (
+    IPCT_DESTROY,
+    IPPROTO_DCCP,
+    IPPROTO_GRE,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_SCTP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    ORIGINAL,
+    PROTO_NAMES,
+    REPLY,
+    STATUS_NAMES,
+)
+from conntrackd_py.reasons import END_NAMES
+
+Json = dict[str, object]
+
+WITH_PORTS: Final = frozenset({IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP})
+WITH_TYPES: Final = frozenset({IPPROTO_ICMP, IPPROTO_ICMPV6})
+CHANGE_NAMES: Final = ("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj")
+
+
+def connection(ct: NfConn, now: int, accounting: bool) -> Json:
+    """ct as it is at `now` (ms)."""
+    return _describe(ct, ct, ct.remaining(now), accounting)
+
+
+def event(what: Event, time: float, accounting: bool) -> Json:
+    """An event whose wall-clock time is `time`, in seconds since the epoch."""
+    head: Json = {
+        "event": what.kind,
+        "seq": what.sequence,
+        "time": round(time, 6),
+        "changed": names(what.bits, CHANGE_NAMES),
+    }
+    head.update(_describe(what.conn, what, what.timeout, accounting))
+    if what.bits & IPCT_DESTROY and what.conn.end_reason >= 0:
+        head["reason"] = END_NAMES[what.conn.end_reason]
+    return head
+
+
+def names(bits: int, by_bit: tuple[str, ...]) -> list[str]:
+    """The names of the bits that are set, lowest first."""
+    return [name for bit, name in enumerate(by_bit) if bits >> bit & 1]
+
+
+def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> Json:
+    """seen: who knows status, state, mark and counters: the connection now, or an event then."""
+    protonum = tuples.protonum(ct.original)
+    described: Json = {
+        "family": "ipv4" if len(ct.original) == tuples.V4_LENGTH else "ipv6",
+        "proto": PROTO_NAMES.get(protonum, "unknown"),
+        "protonum": protonum,
+        "timeout": left // 1000,
+    }
+    if ct.l4proto.shows_state:
+        described["state"] = ct.l4proto.state_names[seen.state]
+    described["status"] = names(seen.status, STATUS_NAMES)
+    described["orig"] = _direction(ct, seen, ORIGINAL, accounting)
+    described["reply"] = _direction(ct, seen, REPLY, accounting)
+    described["mark"] = seen.mark
+    described["id"] = ct.id
+    return described
+
+
+def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> Json:
+    side = tuple_fields(ct.tuple(direction))
+    if accounting:
+        original = direction == ORIGINAL
+        side["packets"] = seen.packets_original if original else seen.packets_reply
+        side["bytes"] = seen.bytes_original if original else seen.bytes_reply
+    return side
+
+
+def tuple_fields(t: bytes) -> Json:
+    """Addresses as text and what identifies the connection in layer 4."""
+    family = AF_INET if len(t) == tuples.V4_LENGTH else AF_INET6
+    fields: Json = {"src": inet_ntop(family, tuples.src(t)), "dst": inet_ntop(family, tuples.dst(t))}
+    protonum = tuples.protonum(t)
+    first, second = tuples.l4src(t), tuples.l4dst(t)
+    if protonum in WITH_PORTS:
+        fields["sport"] = first
+        fields["dport"] = second
+    elif protonum in WITH_TYPES:
+        fields["type"] = second >> 8
+        fields["code"] = second & 0xFF
+        fields["id"] = first
+    elif protonum == IPPROTO_GRE:
+        fields["srckey"] = first
+        fields["dstkey"] = second
+    return fields
