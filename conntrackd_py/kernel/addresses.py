@@ -1,0 +1,135 @@
+"""The machine's interfaces and addresses, kept up to date in the engine (pyroute2).
+
+A message from the kernel only says that something changed; what there is now is always read afresh. So a lost
+message costs nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes
+is read once. An interface that is down counts as one without addresses: it keeps them in the kernel's list, but
+a masqueraded connection cannot use them.
+"""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from typing import Any, Final, final
+
+import structlog
+from pyroute2 import AsyncIPRoute, NetlinkError
+from pyroute2.netlink import rtnl
+
+from conntrackd_py.kernel.queue import Clock
+
+log = structlog.get_logger()
+
+SETTLE: Final = 0.05  # seconds: changes come in bursts
+RETRY: Final = 1.0  # seconds before listening again after a failure
+GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
+
+IFF_UP: Final = 1
+IFA_F_SECONDARY: Final = 0x01  # IPv6: temporary
+IFA_F_DADFAILED: Final = 0x08
+IFA_F_DEPRECATED: Final = 0x20
+IFA_F_TENTATIVE: Final = 0x40
+LESS_WANTED: Final = IFA_F_SECONDARY | IFA_F_DEPRECATED | IFA_F_TENTATIVE
+RT_SCOPE_UNIVERSE: Final = 0
+
+Interfaces = dict[int, tuple[str, list[bytes]]]
+
+
+class Listener(ABC):
+    """Who wants to know; the engine has these two methods."""
+
+    @abstractmethod
+    def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None: ...
+
+    @abstractmethod
+    def remove_interface(self, index: int, now: int) -> None: ...
+
+
+@final
+class Addresses:
+    """After `read` the listener knows every interface; `watch` keeps it so until cancelled."""
+
+    def __init__(self, listener: Listener, clock: Clock) -> None:
+        self.listener = listener
+        self.clock = clock
+        self.known: Interfaces = {}
+
+    async def read(self) -> None:
+        """Compare what there is with what is known, and tell of the difference."""
+        async with AsyncIPRoute() as route:
+            links = [link async for link in await route.link("dump")]
+            addresses = [address async for address in await route.addr("dump")]
+        self.tell(interfaces(links, addresses))
+
+    def tell(self, present: Interfaces) -> None:
+        now = self.clock()
+        for index in [index for index in self.known if index not in present]:
+            log.info("interface_gone", interface=self.known[index][0])
+            self.listener.remove_interface(index, now)
+        for index, (name, addresses) in present.items():
+            if self.known.get(index) != (name, addresses):
+                log.info("interface", interface=name, addresses=[str(ip_address(address)) for address in addresses])
+                self.listener.set_interface(index, name, addresses, now)
+        self.known = present
+
+    async def watch(self) -> None:
+        while True:
+            try:
+                async with _changes() as changed:
+                    await self.read()  # what changed while nobody listened
+                    while True:
+                        await changed.wait()
+                        await asyncio.sleep(SETTLE)
+                        changed.clear()
+                        await self.read()
+            except (OSError, NetlinkError) as error:
+                log.warning("addresses_lost_track", error=str(error), retry=RETRY)
+                await asyncio.sleep(RETRY)
+
+
+@contextlib.asynccontextmanager
+async def _changes() -> AsyncIterator[asyncio.Event]:
+    """An event that is set at every change, and when the kernel dropped messages about changes."""
+    changed = asyncio.Event()
+    async with AsyncIPRoute() as route:
+        await route.bind(GROUPS)
+        listening = asyncio.create_task(_listen(route, changed))
+        try:
+            yield changed
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+
+async def _listen(route: AsyncIPRoute, changed: asyncio.Event) -> None:
+    while True:  # get() ends after each batch
+        try:
+            async for _ in route.get():
+                changed.set()
+        except (OSError, NetlinkError) as error:
+            log.info("addresses_overrun", error=str(error))
+            changed.set()
+            await asyncio.sleep(RETRY)
+
+
+def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
+    """The kernel's two lists as one: index -> (name, packed addresses, the one to masquerade with first)."""
+    up = {link["index"] for link in links if link["flags"] & IFF_UP}
+    found: Interfaces = {link["index"]: (link.get("ifname"), []) for link in links}
+    usable = [address for address in addresses if address["index"] in up and not _flags(address) & IFA_F_DADFAILED]
+    for address in sorted(usable, key=_rank):
+        # On a point-to-point link "address" is the peer's.
+        text = address.get("local") or address.get("address")
+        if address["index"] in found and text:
+            found[address["index"]][1].append(ip_address(text).packed)
+    return found
+
+
+def _rank(address: Any) -> tuple[bool, bool]:
+    return address["scope"] != RT_SCOPE_UNIVERSE, bool(_flags(address) & LESS_WANTED)
+
+
+def _flags(address: Any) -> int:
+    return int(address.get_attr("IFA_FLAGS") or address["flags"])

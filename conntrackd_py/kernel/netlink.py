@@ -1,0 +1,64 @@
+"""Netlink messages to and from bytes: header, attributes, and the packet queue's configuration.
+
+Only what the packet queues need beyond NetfilterQueue. Numbers: linux/netlink.h, linux/netfilter/nfnetlink*.h.
+Header fields and attribute headers are in host order, nfnetlink's own fields in network order; the length of an
+attribute excludes its padding to four bytes.
+"""
+
+import os
+import struct
+from typing import Final
+
+NETLINK_NETFILTER: Final = 12
+NLMSG_ERROR: Final = 2
+NLM_F_REQUEST: Final = 1
+NLM_F_ACK: Final = 4
+
+NFNL_SUBSYS_QUEUE: Final = 3
+NFQNL_MSG_CONFIG: Final = 2
+
+NFQA_CFG_PARAMS: Final = 2
+NFQA_CFG_MASK: Final = 4
+NFQA_CFG_FLAGS: Final = 5
+
+NFQNL_COPY_NONE: Final = 0
+NFQNL_COPY_PACKET: Final = 2
+NFQA_CFG_F_FAIL_OPEN: Final = 1
+
+LARGEST_COPY: Final = 0xFFFF - 4  # an attribute's length has 16 bits and includes its header
+
+_HEADER: Final = struct.Struct("=IHHII")
+_NFGENMSG: Final = struct.Struct(">BBH")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ERROR: Final = struct.Struct("=i")
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def queue_config(queue: int, sequence: int, attributes: bytes) -> bytes:
+    """A request to configure one packet queue. With a sequence number other than 0 the kernel acknowledges it."""
+    kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG
+    body = _NFGENMSG.pack(0, 0, queue) + attributes
+    return _HEADER.pack(16 + len(body), kind, NLM_F_REQUEST | (NLM_F_ACK if sequence else 0), sequence, 0) + body
+
+
+def copy_params(mode: int, copy_range: int) -> bytes:
+    """What of a packet is copied; with NFQNL_COPY_NONE the kernel refuses packets instead of queueing them."""
+    return attribute(NFQA_CFG_PARAMS, struct.pack(">IB", copy_range, mode))
+
+
+def flags(value: int) -> bytes:
+    return attribute(NFQA_CFG_MASK, struct.pack(">I", value)) + attribute(NFQA_CFG_FLAGS, struct.pack(">I", value))
+
+
+def is_reply_to(message: bytes, sequence: int) -> bool:
+    """Whether this is the kernel's answer to the request of that number. OSError when the answer is an error."""
+    _, kind, _, number, _ = _HEADER.unpack_from(message)
+    if kind != NLMSG_ERROR or number != sequence:
+        return False
+    code = -_ERROR.unpack_from(message, _HEADER.size)[0]
+    if code:
+        raise OSError(code, os.strerror(code))
+    return True

@@ -1,0 +1,200 @@
+"""The queue bound by NetfilterQueue, mended from outside where it loses packets or bytes.
+
+- It asks for 4,016 bytes of each packet and reads into 4,096: the copy range is raised on a duplicate of its
+  socket (the kernel knows the queue's owner by the socket), and `run_socket` reads through `_Inlet`, which
+  returns whole messages. What still arrives short is counted and dropped, never sent on.
+- It hides ENOBUFS; `_Inlet` counts it.
+- A callback's exception would leave the packet without a verdict: the callback never raises (Visitor).
+- While it binds it would hand over packets half configured: it binds in mode NFQNL_COPY_NONE, in which the
+  kernel refuses packets; turning the copies on is the last step.
+
+One socket serves IPv4 and IPv6: kernels since 3.8 ignore the family it was bound for.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+import warnings
+from collections import deque
+from itertools import count
+from pathlib import Path
+from typing import Final, final
+
+import structlog
+from netfilterqueue import NetfilterQueue, Packet
+
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.kernel import netlink
+from conntrackd_py.kernel.queue import Clock, Handle, PacketQueue, QueueCounters, QueueError, Visitor, is_truncated
+
+log = structlog.get_logger()
+
+MESSAGE_ROOM: Final = 131072  # bytes: the largest packet and its other attributes, with room to spare
+QUEUES: Final = Path("/proc/net/netfilter/nfnetlink_queue")
+ANSWER_WITHIN: Final = 2.0  # seconds
+MAY_BE_TRUNCATED: Final = 4016  # no copy range in use is smaller
+
+
+@final
+class _Inlet:
+    """What NetfilterQueue.run_socket reads from: whole messages, a bounded number of them, ENOBUFS counted."""
+
+    def __init__(self, sock: socket.socket, counters: QueueCounters) -> None:
+        self.sock = sock
+        self.counters = counters
+        self.early: deque[bytes] = deque()  # packets that came before an awaited acknowledgement
+        self.left = 0
+        self.buffer = bytearray(MESSAGE_ROOM)
+        self.view = memoryview(self.buffer)
+
+    def recv(self, _size: int) -> bytes:
+        """The next message. BlockingIOError, at which run_socket returns, when there is none or enough was read."""
+        if self.left <= 0:
+            raise BlockingIOError(errno.EAGAIN, "enough for now")
+        message = self.early.popleft() if self.early else self.read(socket.MSG_DONTWAIT)
+        self.left -= 1
+        return message
+
+    def read(self, flags: int = 0) -> bytes:
+        while True:
+            try:
+                return bytes(self.view[: self.sock.recv_into(self.buffer, 0, flags)])
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.counters.enobufs += 1
+
+    def discard(self) -> None:
+        """Empty the socket."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.read(socket.MSG_DONTWAIT)
+
+
+@final
+class NfqueueQueue(PacketQueue):
+    """Bound from construction until close(). QueueError when that is impossible."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        clock: Clock,
+        *,
+        number: int,
+        max_length: int = 8192,
+        socket_buffer: int = 16777216,
+        on_error: int = NF_DROP,
+        fail_open: bool = False,
+        copy_range: int = netlink.LARGEST_COPY,
+    ) -> None:
+        self.number = number
+        self.counters = QueueCounters()
+        self.visitor = Visitor(handle, clock, self.counters, on_error)
+        self.sequence = count(1)
+        self.nfq = self._bind(max_length, socket_buffer)
+        self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
+        self.inlet = _Inlet(self.sock, self.counters)
+        _grow_buffer(self.sock, socket_buffer)
+        try:
+            if fail_open:
+                self._configure(netlink.flags(netlink.NFQA_CFG_F_FAIL_OPEN))
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, copy_range))
+        except OSError as error:
+            self.close()
+            raise QueueError(f"cannot configure packet queue {number}: {error}") from error
+
+    def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
+        try:
+            nfq = NetfilterQueue()
+            with warnings.catch_warnings():  # about the buffer's size: _grow_buffer looks at it anyway
+                warnings.simplefilter("ignore", RuntimeWarning)
+                nfq.bind(self.number, self._callback, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
+        except OSError as error:
+            raise QueueError(f"cannot bind packet queue {self.number}: {_why(self.number)}") from error
+        return nfq
+
+    def _configure(self, attributes: bytes) -> None:
+        """OSError when the kernel refuses or does not answer."""
+        sequence = next(self.sequence)
+        self.sock.send(netlink.queue_config(self.number, sequence, attributes))
+        deadline = time.monotonic() + ANSWER_WITHIN
+        while select.select([self.sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            message = self.inlet.read()
+            if netlink.is_reply_to(message, sequence):
+                return
+            self.inlet.early.append(message)
+        raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def drain(self, limit: int) -> int:
+        self.inlet.left = limit
+        self.nfq.run_socket(self.inlet)  # type: ignore[arg-type]  # it only calls recv
+        return limit - self.inlet.left
+
+    def refuse(self) -> None:
+        # Unacknowledged: in a full buffer there would be no room for the answer.
+        self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_NONE, 0)))
+
+    def close(self) -> None:
+        if self.sock.fileno() < 0:
+            return
+        self.refuse()
+        self.inlet.discard()  # unbind() waits for an answer, which a full buffer would lose
+        self.nfq.unbind()
+        self.sock.close()
+
+    def _callback(self, packet: Packet) -> None:
+        try:
+            verdict = self._visit(packet)
+        except Exception as error:  # noqa: BLE001  a packet without a verdict would hold its slot for ever
+            verdict = self.visitor.failed(error)
+        if verdict == NF_ACCEPT:
+            packet.accept()
+        else:
+            packet.drop()
+
+    def _visit(self, packet: Packet) -> int:
+        """Puts what changed into the verdict; an unchanged payload or mark stays out of it."""
+        data: bytes = packet.get_payload()
+        if len(data) >= MAY_BE_TRUNCATED and is_truncated(data):
+            self.counters.truncated += 1
+            return NF_DROP
+        mark: int = packet.mark
+        skb = Skb(data, mark, packet.indev, packet.outdev)
+        verdict = self.visitor.visit(skb, packet.hook)
+        if verdict == NF_ACCEPT:
+            if skb.data is not data:
+                packet.set_payload(skb.data)
+            if skb.mark != mark:
+                packet.set_mark(skb.mark)
+        return verdict
+
+
+def _grow_buffer(sock: socket.socket, size: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if granted < size:
+            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
+
+
+def _why(number: int) -> str:
+    """NetfilterQueue does not say why it failed; the kernel's list of queues does."""
+    try:
+        rows = [line.split() for line in QUEUES.read_text().splitlines()]
+    except PermissionError:
+        return "the permission is missing (CAP_NET_ADMIN)"
+    except FileNotFoundError:
+        return "the kernel has no packet queues (module nfnetlink_queue)"
+    owners = [row[1] for row in rows if int(row[0]) == number]
+    if owners:
+        return f"another program has it (netlink port {owners[0]}, often its process id)"
+    return "the permission is missing (CAP_NET_ADMIN)"
