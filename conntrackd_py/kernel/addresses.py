@@ -8,7 +8,6 @@ a masqueraded connection cannot use them.
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from typing import Any, Final, final
@@ -17,6 +16,7 @@ import structlog
 from pyroute2 import AsyncIPRoute, NetlinkError
 from pyroute2.netlink import rtnl
 
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.queue import Clock
 
 log = structlog.get_logger()
@@ -36,22 +36,12 @@ RT_SCOPE_UNIVERSE: Final = 0
 Interfaces = dict[int, tuple[str, list[bytes]]]
 
 
-class Listener(ABC):
-    """Who wants to know; the engine has these two methods."""
-
-    @abstractmethod
-    def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None: ...
-
-    @abstractmethod
-    def remove_interface(self, index: int, now: int) -> None: ...
-
-
 @final
 class Addresses:
-    """After `read` the listener knows every interface; `watch` keeps it so until cancelled."""
+    """After `read` the engine knows every interface; `watch` keeps it so until cancelled."""
 
-    def __init__(self, listener: Listener, clock: Clock) -> None:
-        self.listener = listener
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine = engine
         self.clock = clock
         self.known: Interfaces = {}
 
@@ -66,11 +56,11 @@ class Addresses:
         now = self.clock()
         for index in [index for index in self.known if index not in present]:
             log.info("interface_gone", interface=self.known[index][0])
-            self.listener.remove_interface(index, now)
+            self.engine.remove_interface(index, now)
         for index, (name, addresses) in present.items():
             if self.known.get(index) != (name, addresses):
                 log.info("interface", interface=name, addresses=[str(ip_address(address)) for address in addresses])
-                self.listener.set_interface(index, name, addresses, now)
+                self.engine.set_interface(index, name, addresses, now)
         self.known = present
 
     async def watch(self) -> None:

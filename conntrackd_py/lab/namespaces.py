@@ -1,0 +1,177 @@
+"""A client, a router and a server in network namespaces of their own, and the processes that run in them.
+
+    client  eth0 ──── lan0  router  wan0 ──── eth0  server
+
+The server has no route back to the client's IPv4 network: what reaches it untranslated stays unanswered. IPv6 is
+routed. The names are unique to each topology, and leaving it takes away everything it made, whatever happened inside.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self, final
+
+CLIENT: Final = "192.168.77.2"
+ROUTER_INSIDE: Final = "192.168.77.1"
+ROUTER: Final = "203.0.113.1"
+SERVER: Final = "203.0.113.80"
+INSIDE: Final = "192.168.77.0/24"
+
+CLIENT6: Final = "2001:db8:1::2"
+ROUTER6_INSIDE: Final = "2001:db8:1::1"
+ROUTER6: Final = "2001:db8:2::1"
+SERVER6: Final = "2001:db8:2::80"
+INSIDE6: Final = "2001:db8:1::/64"
+
+ADDRESSES: Final = {
+    "client": {"eth0": (f"{CLIENT}/24", f"{CLIENT6}/64")},
+    "router": {
+        "lan0": (f"{ROUTER_INSIDE}/24", f"{ROUTER6_INSIDE}/64"),
+        "wan0": (f"{ROUTER}/24", f"{ROUTER6}/64"),
+    },
+    "server": {"eth0": (f"{SERVER}/24", f"{SERVER6}/64")},
+}
+# No time lost on looking for duplicate addresses, and no limit on the errors the tests provoke.
+SYSCTLS: Final = ("net.ipv6.conf.default.accept_dad=0", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+FORWARDING: Final = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+
+AT_MOST: Final = 60.0  # seconds a command may take unless told otherwise
+TO_DIE: Final = 3.0  # seconds between asking a process to end and ending it
+
+
+class LabError(Exception):
+    """Something of the set-up does not work; the text is for people."""
+
+
+@final
+class Namespace:
+    """One network namespace. Commands run in it are ours to end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.started: list[subprocess.Popen[Any]] = []
+
+    def command(self, *words: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, *words]
+
+    def run(self, *words: str, timeout: float = AT_MOST, check: bool = True) -> str:
+        """What the command writes to standard output. LabError when it fails, unless `check` is false, or hangs."""
+        done = self.complete(*words, timeout=timeout)
+        if check and done.returncode:
+            raise LabError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip() or done.returncode}")
+        return done.stdout
+
+    def complete(self, *words: str, timeout: float = AT_MOST) -> subprocess.CompletedProcess[str]:
+        """Run to the end, whatever that is. LabError when it takes too long."""
+        try:
+            return subprocess.run(
+                self.command(*words),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{' '.join(words)}: not done after {timeout:g} seconds") from error
+
+    def start(
+        self,
+        *words: str,
+        stdout: int | IO[Any] = subprocess.DEVNULL,
+        stderr: int | IO[Any] = subprocess.DEVNULL,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
+        """A process in the background, in a group of its own: a Ctrl-C is the lab's, not its processes'."""
+        process = subprocess.Popen(
+            self.command(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, **(env or {})},
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what was started here, politely first, and whatever those started and left behind."""
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.started:
+            try:
+                process.wait(TO_DIE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        self.started.clear()
+        left = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False)
+        for pid in left.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@final
+class Topology:
+    """`with Topology() as net:` has net.client, net.router, net.server, and net.folder for files. Needs root."""
+
+    def __init__(self) -> None:
+        self.token = f"{os.getpid()}-{secrets.token_hex(2)}"
+        self.client = Namespace(f"ctpy-{self.token}-client")
+        self.router = Namespace(f"ctpy-{self.token}-router")
+        self.server = Namespace(f"ctpy-{self.token}-server")
+        self.namespaces = {"client": self.client, "router": self.router, "server": self.server}
+        self.folder = Path()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"ctpy-{self.token}-")))
+            self.folder.chmod(0o755)
+            for namespace in self.namespaces.values():
+                _ip("netns", "add", namespace.name)
+                stack.callback(_ip, "netns", "delete", namespace.name)
+            # Called before the namespaces go, and for all of them before the first goes.
+            for namespace in self.namespaces.values():
+                stack.callback(namespace.end)
+            self._build()
+            self.cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup.close()
+
+    def _build(self) -> None:
+        for namespace in self.namespaces.values():
+            namespace.run("sysctl", "-qw", *SYSCTLS)
+        self.router.run("sysctl", "-qw", *FORWARDING)
+        for inside, other in (("lan0", self.client), ("wan0", self.server)):
+            link = ("link", "add", inside, "netns", self.router.name, "type", "veth")
+            _ip(*link, "peer", "name", "eth0", "netns", other.name)
+        for role, interfaces in ADDRESSES.items():
+            name = self.namespaces[role].name
+            _ip("-n", name, "link", "set", "lo", "up")
+            for interface, (address, address6) in interfaces.items():
+                _ip("-n", name, "link", "set", interface, "up")
+                _ip("-n", name, "address", "add", address, "dev", interface)
+                _ip("-n", name, "address", "add", address6, "dev", interface, "nodad")
+        _ip("-n", self.client.name, "route", "add", "default", "via", ROUTER_INSIDE)
+        _ip("-n", self.client.name, "-6", "route", "add", "default", "via", ROUTER6_INSIDE)
+        _ip("-n", self.server.name, "-6", "route", "add", INSIDE6, "via", ROUTER6)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"ip {' '.join(words)}: {done.stderr.strip()}")

@@ -1,0 +1,102 @@
+"""The daemon in the router's namespace, as an administrator would run it: configuration, rules, process."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Final, final
+
+from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, LabError, Topology
+
+METRICS: Final = "127.0.0.1:9466"
+WEB_OUTSIDE: Final = 8080  # the router's port that leads to
+WEB_INSIDE: Final = 80  # the client's web server
+
+DAEMON: Final = (sys.executable, "-m", "conntrackd_py.cli.conntrackd_py")
+CONNTRACK: Final = (sys.executable, "-m", "conntrackd_py.cli.conntrack")
+
+CONFIG: Final = f"""\
+mode = "nat"
+
+[tunables]
+nf_conntrack_acct = true
+
+[metrics]
+listen = "{METRICS}"
+
+[control]
+socket = "%s"
+
+[[nat]]
+comment = "the inner network goes out as the router"
+out_interface = "wan0"
+source = "{INSIDE}"
+action = "SNAT"
+to = "{ROUTER}"
+
+[[nat]]
+comment = "the client's web server, reachable from outside"
+in_interface = "wan0"
+destination = "{ROUTER}"
+proto = "tcp"
+dport = {WEB_OUTSIDE}
+action = "DNAT"
+to = "{CLIENT}:{WEB_INSIDE}"
+"""
+
+
+@final
+class Router:
+    """Rules and daemon in net.router. Processes end with the topology; so do the rules."""
+
+    def __init__(self, net: Topology, config: str = CONFIG) -> None:
+        self.net = net
+        self.socket = net.folder / "control.sock"
+        self.config = net.folder / "conntrackd.toml"
+        self.log = net.folder / "daemon.log"
+        self.config.write_text(config % self.socket)
+        self.process: subprocess.Popen[str] | None = None
+
+    def install_rules(self) -> None:
+        self.net.router.run(*DAEMON, "rules", "install", "-c", str(self.config))
+
+    def remove_rules(self) -> None:
+        self.net.router.run(*DAEMON, "rules", "remove")
+
+    def start(self, timeout: float = 20.0) -> None:
+        """Returns when the daemon says READY=1, as systemd would wait for it. LabError when it does not."""
+        path = self.net.folder / "notify.sock"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("a") as log:
+            notify.bind(str(path))
+            notify.settimeout(0.1)
+            command = (*DAEMON, "run", "-c", str(self.config))
+            self.process = self.net.router.start(*command, stderr=log, stdout=log, env={"NOTIFY_SOCKET": str(path)})
+            deadline = time.monotonic() + timeout
+            while not _said_ready(notify):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise LabError(f"the daemon did not start: {self.log.read_text().strip()[-2000:]}")
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
+        """End the daemon with a signal; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"the daemon still runs {timeout:g} seconds after signal {number}") from error
+
+    def conntrack(self, *words: str) -> str:
+        """What conntrack-py prints."""
+        return self.net.router.run(*CONNTRACK, "--socket", str(self.socket), *words)
+
+    def metrics(self) -> str:
+        return self.net.router.run("curl", "-sS", "--fail", "--max-time", "5", f"http://{METRICS}/metrics")
+
+
+def _said_ready(notify: socket.socket) -> bool:
+    try:
+        return "READY=1" in notify.recv(4096).decode().splitlines()
+    except TimeoutError:
+        return False

@@ -1,0 +1,197 @@
+"""The daemon: puts settings, engine, queue, addresses, control socket and metrics together and runs them.
+
+One thread, one asyncio loop, one writer of the table. Packets are a reader of the loop that handles a bounded
+number a turn; expiry is a timer with a bounded budget a turn; so neither starves the other or the control socket.
+The watchdog is fed from that same timer: it stops when the loop does.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Final, final
+
+import structlog
+
+from conntrackd_py import compiled
+from conntrackd_py.cli.options import settings_or_none
+from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.kernel.addresses import Addresses
+from conntrackd_py.kernel.nfqueue import NfqueueQueue
+from conntrackd_py.kernel.queue import PacketQueue, QueueError
+from conntrackd_py.service import logs
+from conntrackd_py.service.clock import clock
+from conntrackd_py.service.control import Control
+from conntrackd_py.service.notify import Notify
+from conntrackd_py.service.system_random import SystemRandom
+from conntrackd_py.settings.schema import Settings
+
+log = structlog.get_logger()
+
+PACKETS_A_TURN: Final = 64
+EXPIRE_A_TURN: Final = 512  # steps, about 1 ms
+SOON: Final = 0.001  # seconds until the next turn when expiry has more to do
+LATEST: Final = 0.5  # seconds: a new connection may expire before the one the timer was set for
+STATUS_EVERY: Final = 5000  # ms
+DRAIN_AT_MOST: Final = 1000  # ms, at the end
+# Collecting only what is young: a full collection walks the whole table, and the table has no cycles.
+GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
+
+
+def main(args: argparse.Namespace) -> int:
+    """`conntrackd-py run`: 0 after a stop that was asked for, 1 when it could not start or had to give up."""
+    settings = settings_or_none(args.config)
+    if settings is None:
+        return 1
+    logs.configure(settings.log.level, settings.log.format)
+    try:
+        return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
+    except (QueueError, OSError) as error:
+        sys.stderr.write(f"conntrackd-py run: {error}\n")
+        return 1
+
+
+def engine_of(settings: Settings) -> Engine:
+    return Engine(
+        settings.tunables,
+        SystemRandom(),
+        mode=settings.mode,
+        nat_rules=list(settings.nat),
+        leak_guard=settings.leak_guard,
+        mark_mask=settings.steering.mark_mask,
+    )
+
+
+def queue_of(settings: Settings, engine: Engine) -> PacketQueue:
+    return NfqueueQueue(
+        engine.handle,
+        clock,
+        number=settings.queue.first,
+        max_length=settings.queue.max_length,
+        socket_buffer=settings.queue.socket_buffer,
+        on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
+        fail_open=settings.queue.fail_open,
+    )
+
+
+@final
+class Daemon:
+    def __init__(self, settings: Settings, socket: str) -> None:
+        self.settings = settings
+        self.engine = engine_of(settings)
+        self.addresses = Addresses(self.engine, clock)
+        self.notify = Notify()
+        self.control = Control(
+            self.engine,
+            clock,
+            path=socket,
+            mode=settings.control.mode,
+            group=settings.control.group,
+            max_clients=settings.control.max_clients,
+            max_request=settings.control.max_request,
+        )
+        self.stopping = asyncio.Event()
+        self.status = 0
+        self.fed = 0  # ms: when systemd last heard of us
+        self.told = 0  # ms: when it last heard the status
+
+    async def run(self) -> int:
+        """The exit status. QueueError or OSError when it cannot start."""
+        async with contextlib.AsyncExitStack() as stack:
+            # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
+            self.queue = queue_of(self.settings, self.engine)
+            stack.callback(self.queue.close)
+            await self.addresses.read()
+            stack.enter_context(self.exported())
+            await self.control.start()
+            stack.push_async_callback(self.control.stop)
+            watching = asyncio.create_task(self.addresses.watch())
+            stack.callback(watching.cancel)
+            self.start()
+            await self.stopping.wait()
+            self.finish()
+        log.info("stopped", status=self.status)
+        return self.status
+
+    @contextlib.contextmanager
+    def exported(self) -> Iterator[None]:
+        address = self.settings.metrics.address()
+        if address is None:
+            yield
+            return
+        from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
+
+        exporter = Exporter(self.engine, self.queue.counters, address)
+        exporter.start()
+        try:
+            yield
+        finally:
+            exporter.stop()
+
+    def start(self) -> None:
+        """Packets from now on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        loop.add_reader(self.queue.fileno(), self.packets)
+        self.turn()
+        self.notify.send("READY=1")
+        settings = self.settings
+        log.info("ready", mode=settings.mode, queue=settings.queue.first, nat=len(settings.nat), compiled=compiled)
+
+    def stop(self, status: int = 0) -> None:
+        self.status = max(self.status, status)
+        self.stopping.set()
+
+    def reload(self) -> None:
+        log.warning("reload_not_possible_yet", help="restart to take over a changed configuration")
+
+    def packets(self) -> None:
+        try:
+            self.queue.drain(PACKETS_A_TURN)
+        except OSError as error:  # the socket is broken: better dead and restarted than deaf
+            log.error("queue_lost", error=str(error))
+            asyncio.get_running_loop().remove_reader(self.queue.fileno())
+            self.stop(status=1)
+        self.publish()
+
+    def publish(self) -> None:
+        events = self.engine.drain_events()
+        if events:
+            self.control.publish(events)
+
+    def turn(self) -> None:
+        """End what has expired and set the timer for the rest."""
+        now = clock()
+        self.engine.expire(now, EXPIRE_A_TURN)
+        self.publish()
+        self.tell(now)
+        wait = (self.engine.next_expiry() - now) / 1000
+        asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
+
+    def tell(self, now: int) -> None:
+        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3:
+            self.fed = now
+            self.notify.send("WATCHDOG=1")
+        if now - self.told >= STATUS_EVERY:
+            self.told = now
+            self.notify.send(f"STATUS={len(self.engine.core.table)} connections")
+
+    def finish(self) -> None:
+        """Verdicts for the packets that wait, no new ones; bounded in time."""
+        self.notify.send("STOPPING=1")
+        asyncio.get_running_loop().remove_reader(self.queue.fileno())
+        if self.status == 0:
+            self.queue.refuse()
+            until = clock() + DRAIN_AT_MOST
+            while self.queue.drain(PACKETS_A_TURN) and clock() < until:
+                pass
+        self.publish()
