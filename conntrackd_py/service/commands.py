@@ -1,0 +1,195 @@
+"""The requests of the control socket and what each answers.
+
+A request is one JSON object on one line, {"command": ..., and its arguments}. The answer is lines:
+
+    list    table? filter?   {"ct": {...}} for each, then {"done": n}
+    get     filter           {"ct": {...}} of the first that matches, then {"done": 0 or 1}
+    delete  filter?          {"ct": {...}} as each was when it ended, then {"done": n}
+    flush                    {"done": n}
+    count                    {"count": n, "limit": n}
+    stats                    {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
+    status, ping             {"status": {...}}, {"pong": version}
+    events  mask? filter?    {"listening": true}, then {"event": {...}} and {"lost": n} until the client leaves
+
+and {"error": text} instead, for anything that cannot be understood; the connection goes on.
+
+A walk over the table takes a bounded turn, then lets packets pass, and only one client's walk is in its
+turn at a time. What is created or dies meanwhile may or may not be seen; nothing is seen twice.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from conntrackd_py import __version__, compiled
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
+from conntrackd_py.reasons import END_DELETED, END_FLUSHED
+from conntrackd_py.service import view
+from conntrackd_py.service.query import FilterError, Query, shown
+from conntrackd_py.service.subscriber import Subscriber, encode
+
+if TYPE_CHECKING:
+    from conntrackd_py.service.control import Control
+
+Send = Callable[[list[str]], Awaitable[None]]
+Act = Callable[[NfConn], str]
+Command = Callable[[Mapping[str, object], Send], Awaitable[Subscriber | None]]
+
+SLOTS_A_TURN: Final = 256
+CONNECTIONS_A_TURN: Final = 64  # rendering one costs as much as passing over a hundred slots
+TABLES: Final[Mapping[str, Callable[[int], bool]]] = {  # whether a connection with this status belongs there
+    "conntrack": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED,
+    "unconfirmed": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == 0,
+    "dying": lambda status: status & IPS_DYING != 0,
+}
+STATS: Final = (
+    *("found", "invalid", "insert", "insert_failed", "drop", "early_drop", "error"),
+    *("search_restart", "clash_resolve", "chaintoolong"),
+)
+
+
+class RequestError(ValueError):
+    """What is wrong with a request, in words for the one who sent it."""
+
+
+class Commands:
+    """Answers requests about one engine."""
+
+    def __init__(self, control: "Control") -> None:
+        self.control = control
+        self.core = control.engine.core
+        self.turn = asyncio.Lock()
+        self.by_name: dict[str, tuple[Command, frozenset[str]]] = {
+            "list": (self.show, frozenset({"table", "filter"})),
+            "get": (self.get, frozenset({"filter"})),
+            "delete": (self.delete, frozenset({"filter"})),
+            "flush": (self.flush, frozenset()),
+            "count": (self.count, frozenset()),
+            "stats": (self.stats, frozenset()),
+            "status": (self.status, frozenset()),
+            "ping": (self.ping, frozenset()),
+            "events": (self.events, frozenset({"mask", "filter"})),
+        }
+
+    async def run(self, request: object, send: Send) -> Subscriber | None:
+        """Answer one request; a Subscriber when it asked for events. Raises RequestError and FilterError."""
+        if not isinstance(request, dict):
+            raise RequestError("a request is a JSON object")
+        name = request.get("command")
+        if not isinstance(name, str) or name not in self.by_name:
+            raise RequestError(f"unknown command {shown(name)}, one of {', '.join(self.by_name)}")
+        command, arguments = self.by_name[name]
+        for key in request:
+            if key != "command" and key not in arguments:
+                raise RequestError(f"{name} takes no argument {shown(key)}")
+        return await command(request, send)
+
+    async def show(self, request: Mapping[str, object], send: Send) -> None:
+        table = request.get("table", "conntrack")
+        if not isinstance(table, str) or table not in TABLES:
+            raise RequestError(f"unknown table {shown(table)}, one of {', '.join(TABLES)}")
+        await self._answer(self._walk(table, query_of(request), self._line), send)
+
+    async def get(self, request: Mapping[str, object], send: Send) -> None:
+        if not request.get("filter"):
+            raise RequestError("get needs a filter")
+        async for lines in self._walk("conntrack", query_of(request), self._line):
+            if lines:
+                await send([lines[0], encode({"done": 1})])
+                return
+        await send([encode({"done": 0})])
+
+    async def delete(self, request: Mapping[str, object], send: Send) -> None:
+        await self._answer(self._walk("conntrack", query_of(request), self._delete), send)
+
+    async def flush(self, request: Mapping[str, object], send: Send) -> None:
+        flushed = 0
+        async for killed in self._walk("conntrack", Query({}), self._flush):
+            flushed += len(killed)
+        await send([encode({"done": flushed})])
+
+    async def count(self, request: Mapping[str, object], send: Send) -> None:
+        await send([encode({"count": len(self.core.table), "limit": self.core.limit})])
+
+    async def stats(self, request: Mapping[str, object], send: Send) -> None:
+        stats = self.core.stats
+        row: dict[str, int] = {"cpu": 0}
+        for name in STATS:
+            row[name] = getattr(stats, name)
+        await send([encode({"stats": [row]})])
+
+    async def status(self, request: Mapping[str, object], send: Send) -> None:
+        status = {
+            "version": __version__,
+            "compiled": compiled,
+            "pid": os.getpid(),
+            "entries": len(self.core.table),
+            "limit": self.core.limit,
+            "clients": self.control.clients,
+            "listeners": self.control.listeners,
+            "events_lost": self.core.events.lost + self.control.events_lost,
+        }
+        await send([encode({"status": status})])
+
+    async def ping(self, request: Mapping[str, object], send: Send) -> None:
+        await send([encode({"pong": __version__})])
+
+    async def events(self, request: Mapping[str, object], send: Send) -> Subscriber:
+        return Subscriber(query_of(request), request.get("mask", ["ALL"]))
+
+    def _line(self, ct: NfConn) -> str:
+        return encode({"ct": view.connection(ct, self.control.clock(), self.core.accounting)})
+
+    def _delete(self, ct: NfConn) -> str:
+        line = self._line(ct)
+        self.core.kill(ct, END_DELETED, self.control.clock())
+        return line
+
+    def _flush(self, ct: NfConn) -> str:
+        self.core.kill(ct, END_FLUSHED, self.control.clock())
+        return ""
+
+    async def _answer(self, walk: AsyncIterator[list[str]], send: Send) -> None:
+        count = 0
+        async for lines in walk:
+            count += len(lines)
+            await send(lines)
+        await send([encode({"done": count})])
+
+    async def _walk(self, table: str, query: Query, act: Act) -> AsyncIterator[list[str]]:
+        """What act says of each matching connection, a turn at a time. A slow reader delays only itself."""
+        slots = self._slots(table)
+        at = 0
+        while at < len(slots):
+            async with self.turn:
+                lines, at = self._turn(slots, at, table, query, act)
+                await asyncio.sleep(0)
+            yield lines
+
+    def _turn(self, slots: Sequence[int], at: int, table: str, query: Query, act: Act) -> tuple[list[str], int]:
+        lines: list[str] = []
+        end = min(at + SLOTS_A_TURN, len(slots))
+        while at < end and len(lines) < CONNECTIONS_A_TURN:
+            ct = self.core.table.at(slots[at])
+            at += 1
+            if ct is not None and TABLES[table](ct.status) and query.matches(ct, ct):
+                lines.append(act(ct))
+        return lines, at
+
+    def _slots(self, table: str) -> Sequence[int]:
+        """Where to look. As many as there are now: a table that grows does not make a walk endless."""
+        if table == "unconfirmed":
+            return list(self.core.table.unconfirmed)
+        if table == "dying":
+            return list(self.core.table.dying)
+        return range(len(self.core.table.slots))
+
+
+def query_of(request: Mapping[str, object]) -> Query:
+    """The request's filter, or one that matches everything."""
+    spec = request.get("filter", {})
+    if not isinstance(spec, dict):
+        raise FilterError(f"a filter is a JSON object, not {shown(spec)}")
+    return Query(spec)

@@ -1,0 +1,218 @@
+"""The control socket: JSON lines over a unix socket, for conntrack-py and whoever else the file's mode lets in.
+
+commands.py has the requests and their answers. What holds here: packets never wait for a client, a client
+never waits for another one, and nothing a client does or leaves undone grows without a bound:
+at most max_clients connections, max_request bytes a request, one listener queue each, IDLE seconds
+between requests, STALLED seconds without reading an answer.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from conntrackd_py.conntrack.events import Event
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.service.commands import Commands, RequestError, Send
+from conntrackd_py.service.query import FilterError
+from conntrackd_py.service.socketfile import SocketFile
+from conntrackd_py.service.subscriber import EventLine, Subscriber, encode
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+IDLE: Final = 60.0  # seconds
+STALLED: Final = 60.0
+LINGER: Final = 1.0  # how long a client that is being refused may go on sending
+
+log = structlog.get_logger(__name__)
+
+
+class Control:
+    """clock: the engine's, milliseconds. Everything runs in the daemon's loop; nothing is thread-safe."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], int],
+        *,
+        path: str,
+        mode: int = 0o660,
+        group: str = "",
+        max_clients: int = 64,
+        max_request: int = 65536,
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.max_clients = max_clients
+        self.max_request = max_request
+        self.refused = 0  # clients beyond max_clients
+        self.events_lost = 0  # by listeners that did not read
+        self._file = SocketFile(Path(path), mode, group)
+        self._server: asyncio.Server | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._subscribers: set[Subscriber] = set()
+        self._commands = Commands(self)
+        self._queue_lost = 0
+
+    @property
+    def clients(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def listeners(self) -> int:
+        return len(self._subscribers)
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError when the path cannot be used or another daemon answers there."""
+        listening = self._file.open()
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=self.max_request)
+
+    async def stop(self) -> None:
+        """Close every connection and remove the socket file."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        sessions = list(self._sessions)
+        for task in sessions:
+            task.cancel()
+        await asyncio.gather(*sessions, return_exceptions=True)
+        self._file.remove()
+
+    def publish(self, events: list[Event]) -> None:
+        """Give drained events to the listeners: their queues only, nothing is rendered or sent here."""
+        if self._subscribers:
+            offset = time.time() - self.clock() / 1000
+            for event in events:
+                line = EventLine(event, offset + event.at / 1000, self.engine.core.accounting)
+                for subscriber in self._subscribers:
+                    before = subscriber.lost_total
+                    subscriber.offer(line)
+                    self.events_lost += subscriber.lost_total - before
+        self._tell_queue_loss()
+
+    def _tell_queue_loss(self) -> None:
+        """The engine's own queue overflowed: everybody missed those."""
+        lost = self.engine.core.events.lost - self._queue_lost
+        self._queue_lost += lost
+        if lost:
+            for subscriber in self._subscribers:
+                subscriber.lose(lost)
+
+    async def _accept(self, reader: "StreamReader", writer: "StreamWriter") -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._sessions) >= self.max_clients:
+            self.refused += 1
+            writer.write(line_of({"error": f"too many clients ({self.max_clients} at most)"}))
+            writer.close()
+            return
+        self._sessions.add(task)
+        try:
+            await self._session(reader, writer)
+        except ConnectionError:
+            log.debug("control client gone")
+        finally:
+            self._sessions.discard(task)
+            writer.transport.abort()
+
+    async def _session(self, reader: "StreamReader", writer: "StreamWriter") -> None:
+        async def send(lines: list[str]) -> None:
+            if lines:
+                writer.write(("\n".join(lines) + "\n").encode())
+            async with asyncio.timeout(STALLED):
+                await writer.drain()
+
+        try:
+            while request := await self._request(reader, writer):
+                subscriber = await self._answer(request, send)
+                if subscriber is not None:
+                    await self._listen(subscriber, reader, writer)
+                    return
+            async with asyncio.timeout(STALLED):
+                writer.close()
+                await writer.wait_closed()
+        except TimeoutError:
+            log.debug("control client stalled")
+
+    async def _request(self, reader: "StreamReader", writer: "StreamWriter") -> bytes:
+        """The next line; empty when there is none to answer. Blank lines are not requests."""
+        while True:
+            try:
+                async with asyncio.timeout(IDLE):
+                    line = await reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError as end:
+                return end.partial.strip()
+            except asyncio.LimitOverrunError:
+                await self._refuse(reader, writer)
+                return b""
+            if line.strip():
+                return line
+
+    async def _refuse(self, reader: "StreamReader", writer: "StreamWriter") -> None:
+        """Say so, and take in a little of what is still coming, so that the peer lives to read it."""
+        writer.write(line_of({"error": f"request longer than {self.max_request} bytes"}))
+        await writer.drain()
+        try:
+            async with asyncio.timeout(LINGER):
+                while await reader.read(65536):
+                    continue
+        except TimeoutError:
+            log.debug("control client sends on after its refusal")
+
+    async def _answer(self, request: bytes, send: Send) -> Subscriber | None:
+        try:
+            return await self._commands.run(parse(request), send)
+        except (RequestError, FilterError) as error:
+            await send([encode({"error": str(error)})])
+            return None
+
+    async def _listen(self, subscriber: Subscriber, reader: "StreamReader", writer: "StreamWriter") -> None:
+        """Events, until the client leaves."""
+        self._subscribers.add(subscriber)
+        self.engine.core.events.enabled = True
+        tasks = {asyncio.ensure_future(gone(reader)), asyncio.ensure_future(pump(subscriber, writer))}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._subscribers.discard(subscriber)
+            self.engine.core.events.enabled = bool(self._subscribers)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def parse(request: bytes) -> object:
+    """The JSON value of a line. Raises RequestError, also for what only JSON's own grammar allows."""
+    try:
+        return json.loads(request)
+    except RecursionError as error:
+        raise RequestError("not JSON: nested too deeply") from error
+    except ValueError as error:
+        raise RequestError(f"not JSON: {str(error)[:100]}") from error
+
+
+async def gone(reader: "StreamReader") -> None:
+    """Wait until the client closes; what it says meanwhile is not for us."""
+    while await reader.read(65536):
+        continue
+
+
+async def pump(subscriber: Subscriber, writer: "StreamWriter") -> None:
+    """Write events as fast as the client reads them, with a turn for the loop between batches."""
+    writer.write(line_of({"listening": True}))
+    while True:
+        await writer.drain()
+        writer.write(("\n".join(await subscriber.lines()) + "\n").encode())
+        await asyncio.sleep(0)
+
+
+def line_of(value: dict[str, object]) -> bytes:
+    return encode(value).encode() + b"\n"
