@@ -1,0 +1,199 @@
+"""conntrack-py: conntrack(8) for this daemon's table. Same options, same lines, same exit statuses.
+
+Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 141 the reader of stdout left.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from conntrackd_py import __version__
+from conntrackd_py.cli.client import Client, ClientError, socket_path
+from conntrackd_py.cli.conntrack_options import Parsed, UsageError, parse, usage
+from conntrackd_py.cli.filter import event_mask, filter_of
+from conntrackd_py.cli.format import connection_line, event_line, json_line, stats_line
+
+PROGRAM: Final = "conntrack-py"
+NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
+FORMS: Final = ("extended", "timestamp", "id", "json")
+LATER: Final = ("xml", "save", "ktimestamp", "labels", "userspace")
+STDOUT_GONE: Final = 128 + signal.SIGPIPE
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status."""
+    try:
+        status = run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        tell(f"{error}\nTry `{PROGRAM} -h' or '{PROGRAM} --help' for more information.")
+        return 2
+    except ClientError as error:
+        tell(str(error))
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        return STDOUT_GONE
+    except OSError as error:
+        tell(f"cannot write: {error.strerror or error}")
+        return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Raises UsageError, ClientError, and OSError of stdout."""
+    parsed = parse(arguments)
+    if parsed.command in ("", "h"):
+        print(usage(PROGRAM, __version__))
+        return 0
+    if parsed.command == "V":
+        print(NAME)
+        return 0
+    if parsed.table == "expect":
+        return EXPECT[parsed.command]()
+    return RUN[parsed.command](parsed)
+
+
+def tell(text: str) -> None:
+    print(f"{NAME}: {text}", file=sys.stderr)
+
+
+def connected(parsed: Parsed) -> Client:
+    return Client(socket_path(parsed.values.get("socket")))
+
+
+def output_of(parsed: Parsed) -> frozenset[str]:
+    """The forms of -o. Raises UsageError."""
+    text = parsed.values.get("output")
+    if text is None:
+        return frozenset()
+    forms = frozenset(text.lower().split(","))
+    for form in forms:
+        if form in LATER:
+            raise UsageError(f"output `{form}' is not supported yet")
+        if form not in FORMS:
+            raise UsageError(f"Bad parameter `{form}'")
+    if "json" in forms and len(forms) > 1:
+        raise UsageError("cannot combine json output with any other output type, use -o json only")
+    return forms
+
+
+def show(parsed: Parsed) -> int:
+    output = output_of(parsed)
+    request = {"command": "list", "table": parsed.table, "filter": filter_of(parsed.values)}
+    shown = _print_connections(parsed, request, output)
+    tell(f"{shown} flow entries have been shown.")
+    return 0
+
+
+def delete(parsed: Parsed) -> int:
+    output = output_of(parsed)
+    deleted = _print_connections(parsed, {"command": "delete", "filter": filter_of(parsed.values)}, output)
+    tell(f"{deleted} flow entries have been deleted.")
+    return 0 if deleted else 1
+
+
+def _print_connections(parsed: Parsed, request: dict[str, Any], output: frozenset[str]) -> int:
+    with connected(parsed) as client:
+        for line in client.ask(request):
+            if "done" in line:
+                sys.stdout.flush()
+                return int(line["done"])
+            ct = line["ct"]
+            print(json_line(ct) if "json" in output else connection_line(ct, output))
+    raise ClientError("the answer has no end")
+
+
+def events(parsed: Parsed) -> int:
+    output = output_of(parsed)
+    request = {"command": "events", "filter": filter_of(parsed.values), "mask": event_mask(parsed.values)}
+    shown = 0
+    with connected(parsed) as client, stop_signal() as stop:
+        try:
+            for line in client.ask(request, stop):
+                if "event" in line:
+                    event = line["event"]
+                    print(json_line(event) if "json" in output else event_line(event, output), flush=True)
+                    shown += 1
+                elif "lost" in line:
+                    tell(f"{line['lost']} events were lost here: too many to read in time")
+        finally:
+            tell(f"{shown} flow events have been shown.")
+    return 0
+
+
+@contextmanager
+def stop_signal() -> Iterator[int]:
+    """A file descriptor that becomes readable at SIGINT or SIGTERM, so that no line is cut in half."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, lambda *unused: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.set_wakeup_fd(writing)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def flush(parsed: Parsed) -> int:
+    _one(parsed, {"command": "flush"})
+    tell("connection tracking table has been emptied.")
+    return 0
+
+
+def count(parsed: Parsed) -> int:
+    print(_one(parsed, {"command": "count"})["count"])
+    return 0
+
+
+def stats(parsed: Parsed) -> int:
+    for row in _one(parsed, {"command": "stats"})["stats"]:
+        print(stats_line(row))
+    return 0
+
+
+def _one(parsed: Parsed, request: dict[str, Any]) -> dict[str, Any]:
+    with connected(parsed) as client:
+        return next(client.ask(request))
+
+
+def _no_expectations(text: str) -> Callable[[], int]:
+    def told() -> int:
+        tell(text)
+        return 0
+
+    return told
+
+
+def _expectation_count() -> int:
+    print(0)
+    return 0
+
+
+def _expectation_stats() -> int:
+    print(stats_line({"cpu": 0, "expect_new": 0, "expect_create": 0, "expect_delete": 0}))
+    return 0
+
+
+def _unsupported() -> int:
+    raise UsageError("there are no expectations yet to do that with")
+
+
+RUN: Final = {"L": show, "D": delete, "E": events, "F": flush, "C": count, "S": stats}
+EXPECT: Final = {
+    "L": _no_expectations("0 expectations have been shown."),
+    "F": _no_expectations("expectation table has been emptied."),
+    "C": _expectation_count,
+    "S": _expectation_stats,
+    "D": _unsupported,
+    "E": _unsupported,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
