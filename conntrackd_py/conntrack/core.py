@@ -67,6 +67,10 @@ class Extension(ABC):
     @abstractmethod
     def destroyed(self, ct: NfConn) -> None: ...
 
+    def released(self, ct: NfConn) -> None:
+        """Its slot is given back: no packet under way can belong to it any more."""
+        return
+
 
 @final
 class Conntrack:
@@ -277,6 +281,8 @@ class Conntrack:
             self.kill(ct, END_TIMEOUT, now)
         for ct in self._oldest(self.table.dying, now - DYING_GRACE, budget, True):
             self.table.release(ct)
+            for extension in self.extensions:
+                extension.released(ct)
         return len(expired) + len(lost)
 
     def _oldest(self, queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:

@@ -8,21 +8,44 @@ Within the configured mask, from its lowest bit:
 
 A mark is a hint, never a proof: the connection in the slot is believed only if the packet looks as this
 connection's packets look between the two visits (`between`). Otherwise the tuple is looked up again.
+
+What the mark cannot hold is kept here instead: `under_way` finds a connection by the tuple its packets have
+between the visits, which with both NATs is neither of its own. Without any mask, `refused` knows INVALID packets
+by their header, so that the good name of their tuple does not get them through. Limits of that: connections whose
+packets look the same between the visits (two destinations translated into one, from one source port) need a mark
+to be told apart, and so does a packet first seen at POSTROUTING from one seen before.
 """
 
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, inner_tuple
 from conntrackd_py.conntrack.skb import Skb, direction_of
-from conntrackd_py.const import INVALID, IPPROTO_ICMP, IPPROTO_ICMPV6, RELATED, RELATED_REPLY, UNTRACKED
+from conntrackd_py.const import (
+    ESTABLISHED,
+    ESTABLISHED_REPLY,
+    INVALID,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPS_EXPECTED,
+    IPS_SEEN_REPLY,
+    NEW,
+    ORIGINAL,
+    RELATED,
+    RELATED_REPLY,
+    REPLY,
+    UNTRACKED,
+)
+from conntrackd_py.reasons import IP_FRAGMENT, OK
 from conntrackd_py.wire.ip import addresses
 
 OURS: Final = 8
 CTINFO: Final = 7
 LEAST_BITS: Final = 8  # a mask narrower than this cannot hold a slot worth having
+UNDER_WAY_LIMIT: Final = 65536  # tuples remembered beside the mark; the least recently used goes first
+HEADER_SHOWN: Final = 16  # bytes of layer 4 by which an INVALID packet is known again
 
 UNKNOWN: Final = 0  # the mark says nothing: the packet was not seen before
 RESUMED: Final = 1
@@ -30,30 +53,39 @@ LOST: Final = 2  # it had a connection, which cannot be found any more
 
 
 @final
-class Carry:
+class Carry(Extension):
     """mask: contiguous bits of the packet mark that are ours; 0: nothing is carried."""
 
-    def __init__(self, core: Conntrack, mask: int) -> None:
+    def __init__(self, core: Conntrack, mask: int, limit: int = UNDER_WAY_LIMIT) -> None:
         self.core = core
         self.mask = mask
         self.shift = (mask & -mask).bit_length() - 1 if mask else 0
         self.slots = (mask >> self.shift >> 4) + 1 if mask else 0
+        self.limit = limit
+        self.under_way: dict[bytes, NfConn] = {}  # least recently used first
+        self.refused: dict[bytes, int] = {}  # header -> ctinfo INVALID
+        self.tuples_of: dict[int, list[bytes]] = {}  # keys of under_way, by slot
+        core.extensions.append(self)
 
     def save(self, skb: Skb) -> None:
-        """Write what skb is attached to into its mark."""
+        """Write what skb is attached to into its mark, and remember what does not fit."""
+        ct = skb.ct
         if not self.mask:
+            self._remember_all(skb, ct)
             return
         field = OURS | skb.ctinfo
-        ct = skb.ct
-        if ct is not None and ct.slot + 1 < self.slots:
-            field |= ct.slot + 1 << 4
+        if ct is not None:
+            if ct.slot + 1 < self.slots:
+                field |= ct.slot + 1 << 4
+            else:
+                self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
 
     def resume(self, skb: Skb, now: int) -> int:
         """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST."""
         field = (skb.mark & self.mask) >> self.shift
         if not field & OURS:
-            return UNKNOWN
+            return UNKNOWN if self.mask else self._recall(skb)
         ctinfo = field & CTINFO
         if ctinfo in (UNTRACKED, INVALID):
             skb.ctinfo = ctinfo
@@ -82,7 +114,10 @@ class Carry:
         return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""
 
     def _find(self, t: bytes, direction: int, now: int) -> NfConn | None:
-        """By tuple, when the slot did not help: as it came, or as the answer to the other direction."""
+        """By tuple, when the slot did not help: under way, as it came, or as the answer to the other direction."""
+        ct = self.under_way.get(t)
+        if ct is not None and between(ct, direction, t):
+            return ct
         ct = self.core.lookup(t, now)
         if ct is not None and between(ct, direction, t):
             return ct
@@ -91,6 +126,75 @@ class Carry:
             return None
         ct = self.core.lookup(tuples.swapped(t, answer), now)
         return ct if ct is not None and between(ct, direction, t) else None
+
+    # --- without a mark ------------------------------------------------------------------------------
+
+    def _remember_all(self, skb: Skb, ct: NfConn | None) -> None:
+        """No bit is ours: remember who has a connection, and who was refused one."""
+        if skb.ctinfo == UNTRACKED or OK < skb.reason <= IP_FRAGMENT:
+            return  # told by its looks alone: the next visit will see the same
+        header = self._header(skb)
+        if ct is not None:
+            self.refused.pop(header, None)
+            self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
+            return
+        self.refused[header] = INVALID
+        if len(self.refused) > self.limit:
+            del self.refused[next(iter(self.refused))]
+
+    def _recall(self, skb: Skb) -> int:
+        """Attach skb by its looks alone."""
+        if self.refused and self.refused.pop(self._header(skb), OK):
+            return RESUMED
+        l4proto = self.core.protos[skb.protonum]
+        error = l4proto.check(skb, False) == OK and l4proto.quotes(skb) > INNER_TRACKED
+        t = self._seen_tuple(skb, RELATED if error else NEW)
+        ct = self.under_way.get(t)
+        if ct is None:
+            return UNKNOWN
+        direction = ORIGINAL if between(ct, ORIGINAL, t) else REPLY
+        if not between(ct, direction, t):
+            return UNKNOWN
+        skb.attach(ct, _ctinfo(ct, direction, error))
+        return RESUMED
+
+    def _header(self, skb: Skb) -> bytes:
+        """By what an INVALID packet, which nothing translates, is known again; its tuple does not tell it from others."""
+        at = skb.dataoff
+        return tuples.make(addresses(skb), skb.data[at : min(at + HEADER_SHOWN, skb.end)], skb.protonum)
+
+    def _remember(self, t: bytes, ct: NfConn) -> None:
+        """Packets that look like t are ct's; of the tuples remembered t is now the most recent."""
+        if not t:
+            return
+        known = self.under_way.pop(t, None)
+        self.under_way[t] = ct
+        if known is ct:
+            return
+        if known is not None:
+            self.tuples_of[known.slot].remove(t)
+        self.tuples_of.setdefault(ct.slot, []).append(t)
+        if len(self.under_way) > self.limit:
+            oldest = next(iter(self.under_way))
+            self.tuples_of[self.under_way.pop(oldest).slot].remove(oldest)
+
+    def destroyed(self, ct: NfConn) -> None:
+        """Its last packets may still be under way."""
+
+    def released(self, ct: NfConn) -> None:
+        for t in self.tuples_of.pop(ct.slot, ()):
+            del self.under_way[t]
+
+
+def _ctinfo(ct: NfConn, direction: int, error: bool) -> int:
+    """What conntrack_in says of such a packet."""
+    if error:
+        return RELATED if direction == ORIGINAL else RELATED_REPLY
+    if direction == REPLY:
+        return ESTABLISHED_REPLY
+    if ct.status & IPS_SEEN_REPLY:
+        return ESTABLISHED
+    return RELATED if ct.status & IPS_EXPECTED else NEW
 
 
 def between(ct: NfConn, direction: int, t: bytes) -> bool:
