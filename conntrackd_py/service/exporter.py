@@ -1,0 +1,213 @@
+"""Prometheus metrics: one Collector that publishes counters kept elsewhere as plain integers.
+
+A scrape costs the same whatever the table holds: nothing is walked. It runs in a thread of the HTTP server
+and only reads. No label ever holds an address.
+"""
+
+import platform
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from conntrackd_py import __version__, compiled
+from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
+from conntrackd_py.settings.errors import ConfigError
+
+if TYPE_CHECKING:
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+PREFIX: Final = "conntrackd_py_"
+QUEUES: Final = Path("/proc/net/netfilter/nfnetlink_queue")
+QUEUE_FIELDS: Final = 8  # number, portid, waiting, copy mode, copy range, dropped, user dropped, id
+
+
+class QueueCounters(Protocol):
+    """What the packet queue counts."""
+
+    enobufs: int
+    verdict_errors: int
+    truncated: int
+
+
+class Listeners(Protocol):
+    """What the control socket counts."""
+
+    @property
+    def clients(self) -> int: ...
+
+    @property
+    def events_lost(self) -> int: ...
+
+
+class EngineCollector(Collector):
+    """control: None without a control socket. queues: where the kernel lists its packet queues."""
+
+    def __init__(
+        self, engine: Engine, queue: QueueCounters, control: Listeners | None = None, queues: Path = QUEUES
+    ) -> None:
+        self.core = engine.core
+        self.queue = queue
+        self.control = control
+        self.queues = queues
+
+    def describe(self) -> Iterable[Metric]:
+        """Every family without samples, so that registering does not scrape."""
+        for metric in self.collect():
+            metric.samples = []
+            yield metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._table()
+        yield from self._packets()
+        yield from self._nat()
+        yield from self._kernel_queues()
+        yield from self._daemon()
+
+    def _table(self) -> Iterator[Metric]:
+        stats = self.core.stats
+        entries = gauge("entries", "Confirmed connections in the table.", "proto", "state")
+        for l4proto in distinct(self.core.protos):
+            for name, count in zip(l4proto.state_names, l4proto.entries, strict=True):
+                entries.add_metric([l4proto.name, name], count)
+        yield entries
+        yield gauge_of("entries_limit", "Most connections the table takes, 0 for no limit.", self.core.limit)
+        yield gauge_of("unconfirmed", "Connections whose first packet is under way.", len(self.core.table.unconfirmed))
+        yield gauge_of("dying", "Ended connections not yet forgotten.", len(self.core.table.dying))
+        yield counter_of("created", "Connections that entered the table.", stats.insert)
+        yield counter_by("destroyed", "Connections that ended, by reason.", "reason", END_NAMES, stats.ended)
+        yield counter_of("insert_failed", "Connections refused because their tuple was taken.", stats.insert_failed)
+        yield counter_of("early_drop", "Unassured connections ended to make room.", stats.early_drop)
+        yield counter_of("table_full_drops", "Packets dropped because the table was full.", stats.table_full)
+        yield counter_of(
+            "unconfirmed_lost", "Connections whose first packet never came out again.", stats.unconfirmed_lost
+        )
+
+    def _packets(self) -> Iterator[Metric]:
+        stats = self.core.stats
+        packets = counter("packets", "Packet visits, by hook and verdict.", "hook", "verdict")
+        for at, count in enumerate(stats.verdicts):
+            hook, verdict = divmod(at, len(VERDICT_NAMES))
+            packets.add_metric([HOOK_NAMES[hook].lower(), VERDICT_NAMES[verdict]], count)
+        yield packets
+        yield counter_by("bytes", "Bytes of packet visits, by hook.", "hook", lower(HOOK_NAMES), stats.bytes)
+        for name, text, low, high in (
+            ("invalid", "Packets that are INVALID, by reason.", OK + 1, INVALID_LIMIT),
+            ("packets_ignored", "Attached packets that changed nothing, by reason.", INVALID_LIMIT, TABLE_FULL),
+            ("packets_dropped", "Packets dropped, by reason.", TABLE_FULL, len(REASON_NAMES)),
+        ):
+            yield counter_by(name, text, "reason", REASON_NAMES[low:high], stats.reasons[low:high])
+
+    def _nat(self) -> Iterator[Metric]:
+        stats = self.core.stats
+        yield counter_of("nat_allocations", "Mappings made by NAT rules.", stats.nat_allocations)
+        yield counter_of(
+            "nat_allocation_failures", "Connections for which no mapping was free.", stats.nat_allocation_failures
+        )
+
+    def _kernel_queues(self) -> Iterator[Metric]:
+        waiting = gauge("queue_waiting", "Packets waiting in the kernel's queue for a verdict.", "queue")
+        dropped = counter("queue_dropped", "Packets the kernel dropped because its queue was full.", "queue")
+        user = counter("queue_user_dropped", "Packets the kernel dropped because our socket was full.", "queue")
+        for fields in queue_lines(self.queues):
+            waiting.add_metric([fields[0]], int(fields[2]))
+            dropped.add_metric([fields[0]], int(fields[5]))
+            user.add_metric([fields[0]], int(fields[6]))
+        yield from (waiting, dropped, user)
+        yield counter_of(
+            "queue_enobufs", "Times the kernel reported packets lost to a full socket.", self.queue.enobufs
+        )
+        yield counter_of("verdict_errors", "Packets our own code failed on.", self.queue.verdict_errors)
+        yield counter_of("truncated_packets", "Packets the kernel handed over incomplete.", self.queue.truncated)
+
+    def _daemon(self) -> Iterator[Metric]:
+        lost = counter("events_lost", "Events that were not kept, by whose queue was full.", "queue")
+        lost.add_metric(["engine"], self.core.events.lost)
+        if self.control is not None:
+            lost.add_metric(["listener"], self.control.events_lost)
+            yield gauge_of("control_clients", "Clients connected to the control socket.", self.control.clients)
+        yield lost
+        info = GaugeMetricFamily(
+            f"{PREFIX}build_info", "What runs; always 1.", labels=["version", "compiled", "python"]
+        )
+        info.add_metric([__version__, str(compiled).lower(), platform.python_version()], 1)
+        yield info
+
+
+class Exporter:
+    """The HTTP endpoint of one engine at address (host, port) and nowhere else; port 0 lets the kernel choose."""
+
+    def __init__(
+        self, engine: Engine, queue: QueueCounters, address: tuple[str, int], control: Listeners | None = None
+    ) -> None:
+        self.address = address
+        self.registry = CollectorRegistry()
+        self.registry.register(EngineCollector(engine, queue, control))
+        self._server: WSGIServer | None = None
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Serve from now on. Raises ConfigError when the address cannot be listened on."""
+        host, port = self.address
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise ConfigError("metrics.listen", f"{host}:{port}", error.strerror or str(error)) from error
+        self.address = (host, self._server.server_port)
+
+    def stop(self) -> None:
+        """Stop serving; the port is free afterwards."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+
+def distinct(protos: Iterable[L4Proto]) -> list[L4Proto]:
+    """Each tracker once: many protocol numbers share the generic one."""
+    return list({id(l4proto): l4proto for l4proto in protos}.values())
+
+
+def queue_lines(path: Path) -> list[list[str]]:
+    """The fields of each packet queue; none where the kernel has no such file."""
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, PermissionError):
+        return []
+    return [fields for line in text.splitlines() if len(fields := line.split()) >= QUEUE_FIELDS]
+
+
+def lower(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
+
+
+def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def gauge_of(name: str, text: str, value: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def counter_of(name: str, text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, value=value)
+
+
+def counter_by(name: str, text: str, label: str, names: tuple[str, ...], values: list[int]) -> CounterMetricFamily:
+    family = counter(name, text, label)
+    for by, value in zip(names, values, strict=True):
+        family.add_metric([by], value)
+    return family
