@@ -87,6 +87,15 @@ class Router:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"the daemon still runs {timeout:g} seconds after signal {number}") from error
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def conntrack(self, *words: str) -> str:
         """What conntrack-py prints."""
         return self.net.router.run(*CONNTRACK, "--socket", str(self.socket), *words)

@@ -28,6 +28,7 @@ from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.system_random import SystemRandom
+from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
 
 log = structlog.get_logger()
@@ -50,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     logs.configure(settings.log.level, settings.log.format)
     try:
         return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
-    except (QueueError, OSError) as error:
+    except (QueueError, ConfigError, OSError) as error:
         sys.stderr.write(f"conntrackd-py run: {error}\n")
         return 1
 
