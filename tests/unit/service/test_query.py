@@ -1,0 +1,113 @@
+"""Filters: which connections they mean, and what is said about one that means nothing."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conntrackd_py.service.query import KEYS, FilterError, Query
+from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"family": "ipv4"},
+        {"proto": 17},
+        {"src": CLIENT},
+        {"src": "10.0.0.99/8"},
+        {"src": "0.0.0.0/0"},
+        {"dst": SERVER, "reply_src": SERVER, "reply_dst": CLIENT},
+        {"proto": 17, "sport": 5353, "dport": 53, "reply_sport": 53, "reply_dport": 5353},
+        {"status": ["CONFIRMED"]},
+        {"mark": 0x15},
+        {"mark": 5, "mark_mask": 0xF},
+    ],
+)
+def test_a_filter_that_fits(spec: dict[str, Any]) -> None:
+    ct = Router().udp(mark=0x15)
+    assert Query(spec).matches(ct, ct)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"family": "ipv6"},
+        {"proto": 6},
+        {"src": SERVER},
+        {"src": "11.0.0.0/8"},
+        {"src": "::/0"},
+        {"proto": 17, "dport": 54},
+        {"proto": 17, "dport": 53, "sport": 1},
+        {"status": ["CONFIRMED", "ASSURED"]},
+        {"mark": 5},
+        {"mark": 4, "mark_mask": 0xF},
+        {"proto": 6, "state": "SYN_SENT"},
+        {"src_nat": True},
+        {"any_nat": "192.0.2.1"},
+    ],
+)
+def test_a_filter_that_does_not_fit(spec: dict[str, Any]) -> None:
+    ct = Router().udp(mark=0x15)
+    assert not Query(spec).matches(ct, ct)
+
+
+def test_ipv6_networks_and_states() -> None:
+    router = Router()
+    six = router.udp(src=CLIENT6, dst=SERVER6)
+    assert Query({"src": "fd00::/64"}).matches(six, six)
+    assert not Query({"src": "fd00:1::/64"}).matches(six, six)
+    tcp = router.established()
+    assert Query({"proto": 6, "state": "ESTABLISHED"}).matches(tcp, tcp)
+    assert not Query({"proto": 6, "state": "SYN_SENT"}).matches(tcp, tcp)
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"colour": 1}, "unknown filter key 'colour'"),
+        ({"proto": 256}, "proto must be a number from 0 to 255, not 256"),
+        ({"proto": True}, "proto must be a number from 0 to 255, not True"),
+        ({"proto": "tcp"}, "proto must be a number from 0 to 255, not 'tcp'"),
+        ({"src": "1.2.3"}, "Invalid IP address `1.2.3'"),
+        ({"src": "10.0.0.0/33"}, "Invalid netmask `33'"),
+        ({"src": "10.0.0.0/x"}, "Invalid netmask `x'"),
+        ({"src": 5}, "src must be an address, not 5"),
+        ({"src": CLIENT, "dst": SERVER6}, "mismatched address family"),
+        ({"family": "ipv6", "src": CLIENT}, "mismatched address family"),
+        ({"sport": 5}, "sport needs a protocol with ports"),
+        ({"proto": 1, "dport": 5}, "dport needs a protocol with ports"),
+        ({"proto": 6, "icmp_type": 8}, "icmp_type needs the protocol icmp or icmpv6"),
+        ({"proto": 6, "sport": 65536}, "sport must be a number from 0 to 65535"),
+        ({"proto": 17, "state": "ESTABLISHED"}, "state needs a protocol that has states"),
+        ({"proto": 6, "state": "BOGUS"}, "unknown state 'BOGUS'"),
+        ({"proto": 6, "state": []}, "unknown state []"),
+        ({"status": "ASSURED"}, "status must be a list"),
+        ({"status": [[]]}, "unknown status []"),
+        ({"mark_mask": 1}, "mark_mask needs mark"),
+        ({"src_nat": 7}, "src_nat must be an address"),
+        ({"src_nat": "1.2.3.4:0"}, "Port `0' not valid"),
+    ],
+)
+def test_what_is_wrong_with_a_filter_is_said(spec: dict[str, Any], why: str) -> None:
+    with pytest.raises(FilterError) as raised:
+        Query(spec)
+    assert str(raised.value).startswith(why)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(KEYS)) | st.text(), JSON))
+def test_whatever_comes_is_a_query_or_a_filter_error(spec: dict[str, Any]) -> None:
+    ct = Router().udp()
+    try:
+        Query(spec).matches(ct, ct)
+    except FilterError as error:
+        assert len(str(error)) < 300
