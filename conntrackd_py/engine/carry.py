@@ -159,7 +159,7 @@ class Carry(Extension):
         return RESUMED
 
     def _header(self, skb: Skb) -> bytes:
-        """By what an INVALID packet, which nothing translates, is known again; its tuple does not tell it from others."""
+        """By what an INVALID packet is known again: nothing translates it, and its tuple is not its alone."""
         at = skb.dataoff
         return tuples.make(addresses(skb), skb.data[at : min(at + HEADER_SHOWN, skb.end)], skb.protonum)
 

@@ -64,10 +64,12 @@ def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
         return IP_TRUNCATED
     packet.version = 6
     packet.end = end
-    return _skip_extensions(packet, data, data[6], end)
+    return _skip_extensions(packet, data, data[6], 0xFFF8 if quoted else 0xFFF9)
 
 
-def _skip_extensions(packet: Packet, data: bytes, following: int, end: int) -> int:
+def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int) -> int:
+    """Find layer 4; fragment: which bits of a fragment header say that it is not to be found here."""
+    end = packet.end
     at = V6_HEADER
     while True:
         packet.protonum = following
@@ -84,7 +86,7 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, end: int) -> i
             return OK
         if at + 8 > end:
             return IP_HEADER
-        if following == IPPROTO_FRAGMENT and u16(data, at + 2) & 0xFFF8:
+        if following == IPPROTO_FRAGMENT and u16(data, at + 2) & fragment:
             return IP_FRAGMENT
         following, at = data[at], at + _extension_length(data, following, at)
         if at > end:
