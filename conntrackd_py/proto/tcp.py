@@ -62,6 +62,7 @@ VALID_FLAGS: Final = frozenset(
     {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
 )  # PSH, ECE and CWR do not count
 JUDGED_FLAGS: Final = SYN | ACK | FIN | RST | URG
+SYN_SENT2_TIMEOUT: Final = 120  # s; the kernel has no sysctl for it
 LONG_ENOUGH: Final = 120_000  # ms: below this an entry of a disturbed connection is left to its own timeout
 
 RST_BELIEVE: Final = 0  # no window check: its numbers cannot be judged
@@ -107,7 +108,7 @@ class Tcp(L4Proto):
                 t.nf_conntrack_tcp_timeout_last_ack,
                 t.nf_conntrack_tcp_timeout_time_wait,
                 t.nf_conntrack_tcp_timeout_close,
-                t.nf_conntrack_tcp_timeout_syn_sent,
+                SYN_SENT2_TIMEOUT,
             )
         ]
         self.retrans_timeout = t.nf_conntrack_tcp_timeout_max_retrans * 1000
@@ -214,7 +215,7 @@ class Tcp(L4Proto):
         let_through = (ct.status & IPS_SEEN_REPLY and info.last_kind == KIND_SYN) or (
             not ct.status & IPS_ASSURED and info.last_kind == KIND_ACK
         )
-        if let_through and segment.ack == info.last_end:
+        if let_through and info.last_direction != direction and segment.ack == info.last_end:
             return RST_BELIEVE  # answers a packet that was ignored, not one that was checked
         if ct.state == SYN_SENT and info.last_kind == KIND_ACK and info.last_direction == REPLY:
             return RST_BELIEVE if segment.seq == info.last_ack else RST_CHECK  # answers a challenge ACK
@@ -307,7 +308,7 @@ def _resynchronises(info: TcpInfo, segment: Segment, direction: int, kind: int) 
     caller.scale = info.last_scale
     info.last_flags &= ~window.CHALLENGE_EXPECTED
     caller.flags = info.last_flags
-    info.sides[direction].reset()
+    info.sides[direction].forget()
     return True
 
 

@@ -62,8 +62,10 @@ class Side:
         self.scale = 0
         self.flags = 0
 
-    def reset(self) -> None:
-        self.end = self.maxend = self.maxwin = self.maxack = self.scale = self.flags = 0
+    def forget(self) -> None:
+        """Begin afresh; only that this side is not judged stays."""
+        self.end = self.maxend = self.maxwin = self.maxack = self.scale = 0
+        self.flags &= BE_LIBERAL
 
 
 @final
@@ -72,11 +74,6 @@ class TcpInfo(ProtoInfo):
 
     def __init__(self) -> None:
         self.sides = (Side(), Side())
-        self.reset()
-
-    def reset(self) -> None:
-        self.sides[0].reset()
-        self.sides[1].reset()
         self.retrans = 0
         self.last_kind = KIND_NONE
         self.last_direction = ORIGINAL

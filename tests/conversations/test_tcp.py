@@ -538,6 +538,42 @@ def test_a_reset_that_answers_a_challenge_ack(play: Play) -> None:
     )
 
 
+def test_a_reset_behind_ones_own_syn_proves_nothing(play: Play) -> None:
+    """Only the other end can answer a SYN that was let through; far outside the window this RST is ignored."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100)
+        << accept(NEW)
+        >> tcp(SERVER, CLIENT, "S", seq=90_000)
+        << accept(state="SYN_SENT2")
+        >> tcp(SERVER, CLIENT, "R", seq=10)
+        << accept(state="SYN_SENT2", reason="tcp_seq_under_window", timeout=120)
+    )
+
+
+def test_who_was_picked_up_stays_unjudged_after_resynchronisation(play: Play) -> None:
+    """The side that called anew is judged by its SYN, the side that answered still is not."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "A", seq=100, ack=900)
+        << accept(NEW)
+        >> tcp(SERVER, CLIENT, "A", seq=900, ack=100)
+        << accept()
+        >> tcp(SERVER, CLIENT, "R", seq=900)
+        << accept(state="CLOSE")
+        >> tcp(CLIENT, SERVER, "S", seq=5000)
+        << accept(reason="tcp_ignored")
+        >> tcp(SERVER, CLIENT, "SA", seq=7000, ack=5001)
+        << accept(state="SYN_RECV")
+        >> tcp(CLIENT, SERVER, "A", seq=5001, ack=7001)
+        << accept(state="ESTABLISHED")
+        >> tcp(SERVER, CLIENT, "A", seq=7001, ack=5101)
+        << accept(ESTABLISHED_REPLY, reason="ok")
+        >> tcp(CLIENT, SERVER, "A", seq=5001, ack=7101)
+        << invalid(TCP_ACK_OVER)
+    )
+
+
 def test_simultaneous_open(play: Play) -> None:
     """Both call; each answers the other; the table needs help to see that it is done."""
     assert (

@@ -1,0 +1,228 @@
+"""The kernel as oracle: packets go into a namespace by TUN, and nf_conntrack's opinion of each comes back.
+
+    client side  tunc ─► [ namespace: nf_conntrack, forwarding ] ─► tuns  server side
+
+Rules in mangle PREROUTING, right behind the kernel's conntrack_in, write ctstate and ctdir of each packet
+into its mark and queue it; the verdict is always accept, so it goes on to be confirmed. Then ctnetlink is
+asked for the connection: state, status, timeout left, both tuples. (This kernel's queue cannot hand out
+the connection with the packet.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pyroute2 import netns
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6
+
+CLIENT_SIDE, SERVER_SIDE = "tunc", "tuns"
+
+NETLINK_NETFILTER = 12
+QUEUE = 3 << 8  # NFNL_SUBSYS_QUEUE
+MSG_PACKET, MSG_VERDICT, MSG_CONFIG = QUEUE | 0, QUEUE | 1, QUEUE | 2
+CFG_CMD, CFG_PARAMS = 1, 2
+NFQA_PACKET_HDR, NFQA_VERDICT_HDR, NFQA_MARK = 1, 2, 3
+CT_GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT = 1, 2, 3, 4, 7
+NESTED = 0x8000
+NLM_F_REQUEST, NLM_F_ACK = 1, 4
+NLMSG_ERROR = 2
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
+
+
+CONDITIONS = {
+    0: "--ctstate ESTABLISHED --ctdir ORIGINAL",
+    1: "--ctstate RELATED --ctdir ORIGINAL",
+    2: "--ctstate NEW",
+    3: "--ctstate ESTABLISHED --ctdir REPLY",
+    4: "--ctstate RELATED --ctdir REPLY",
+    5: "--ctstate INVALID",
+    7: "--ctstate UNTRACKED",
+}  # by ctinfo
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A confirmed connection as a tracker holds it after a packet."""
+
+    state: int
+    status: int
+    timeout: int  # s
+    original: bytes
+    reply: bytes
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
+
+
+@dataclass
+class Kernel:
+    """A namespace with conntrack in it. Use as a context manager."""
+
+    sysctls: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> Kernel:
+        self.name = f"ctpy-oracle-{secrets.token_hex(4)}"
+        netns.create(self.name)
+        try:
+            netns.pushns(self.name)
+            try:
+                self._set_up()
+            finally:
+                netns.popns()
+        except BaseException:
+            netns.remove(self.name)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.tuns.values():
+            os.close(fd)
+        self.queue.close()
+        self.ctnetlink.close()
+        netns.remove(self.name)
+
+    def _set_up(self) -> None:
+        self.tuns = {name: _tun(name) for name in (CLIENT_SIDE, SERVER_SIDE)}
+        commands = [
+            f"ip link set {CLIENT_SIDE} up mtu 9000",
+            f"ip link set {SERVER_SIDE} up mtu 9000",
+            f"ip route add 192.168.0.0/16 dev {CLIENT_SIDE}",
+            f"ip route add 198.51.100.0/24 dev {SERVER_SIDE}",
+            f"ip -6 route add fd00::/16 dev {CLIENT_SIDE}",
+            f"ip -6 route add 2001:db8:2::/48 dev {SERVER_SIDE}",
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+        ]
+        for program in ("iptables", "ip6tables"):
+            for ctinfo, condition in CONDITIONS.items():
+                commands.append(
+                    f"{program} -t mangle -A PREROUTING -m conntrack {condition} -j MARK --set-mark {8 + ctinfo}"
+                )
+            commands.append(f"{program} -t mangle -A PREROUTING -j NFQUEUE --queue-num 0")
+        commands += [f"sysctl -qw net.netfilter.{key}={int(value)}" for key, value in self.sysctls.items()]
+        for command in commands:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        self.queue = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self.queue.bind((0, 0))
+        self.queue.settimeout(1)
+        self._configure(attribute(CFG_CMD, struct.pack(">BBH", 1, 0, socket.AF_INET)))
+        self._configure(attribute(CFG_PARAMS, struct.pack(">IB", 0xFFFF, 2)))
+        self.ctnetlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        self.ctnetlink.bind((0, 0))
+
+    def _send(self, kind: int, body: bytes, flags: int = NLM_F_REQUEST) -> None:
+        message = struct.pack(">BBH", 0, 0, 0) + body
+        self.queue.send(struct.pack("=IHHII", 16 + len(message), kind, flags, 1, 0) + message)
+
+    def _configure(self, body: bytes) -> None:
+        self._send(MSG_CONFIG, body, NLM_F_REQUEST | NLM_F_ACK)
+        answer = self.queue.recv(8192)
+        (error,) = struct.unpack_from("=i", answer, 16)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+    def see(self, packet: bytes, side: str) -> int | None:
+        """Inject one packet; its ctinfo, or None when the kernel threw it away before it was tracked."""
+        self._drain()
+        os.write(self.tuns[side], packet)
+        try:
+            message = self.queue.recv(0x20000)
+        except TimeoutError:
+            return None
+        found = attributes(message[20:])
+        ident = found[NFQA_PACKET_HDR][:4]
+        (mark,) = struct.unpack(">I", found[NFQA_MARK])
+        self._send(MSG_VERDICT, attribute(NFQA_VERDICT_HDR, struct.pack(">I", 1) + ident))
+        return int(mark) - 8
+
+    def entry(self, t: bytes) -> Entry | None:
+        """The connection with this tuple as its original one, or None."""
+        family = socket.AF_INET if tuples.address_length(t) == 4 else socket.AF_INET6
+        body = struct.pack(">BBH", family, 0, 0) + attribute(CTA_TUPLE_ORIG | NESTED, _ctnetlink_tuple(t))
+        self.ctnetlink.send(struct.pack("=IHHII", 16 + len(body), CT_GET, NLM_F_REQUEST, 1, 0) + body)
+        answer = self.ctnetlink.recv(0x10000)
+        (kind,) = struct.unpack_from("=H", answer, 4)
+        if kind == NLMSG_ERROR:
+            (error,) = struct.unpack_from("=i", answer, 16)
+            if error != -errno.ENOENT:
+                raise OSError(-error, os.strerror(-error))
+            return None
+        return _entry(attributes(answer[20:]))
+
+    def _drain(self) -> None:
+        for fd in self.tuns.values():
+            with contextlib.suppress(BlockingIOError):
+                while os.read(fd, 0x10000):
+                    pass
+
+
+def _tun(name: str) -> int:
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    return fd
+
+
+def _entry(ct: dict[int, bytes]) -> Entry:
+    state = 0
+    for protocol in attributes(ct.get(CTA_PROTOINFO, b"")).values():
+        state = attributes(protocol)[1][0]
+    (status,) = struct.unpack(">I", ct[CTA_STATUS])
+    (timeout,) = struct.unpack(">I", ct[CTA_TIMEOUT])
+    return Entry(state, status, timeout, _tuple(ct[CTA_TUPLE_ORIG]), _tuple(ct[CTA_TUPLE_REPLY]))
+
+
+def _ctnetlink_tuple(t: bytes) -> bytes:
+    """A tuple of conntrack.tuple's layout as ctnetlink attributes (CTA_TUPLE_IP, CTA_TUPLE_PROTO)."""
+    v4 = tuples.address_length(t) == 4
+    addresses = attribute(1 if v4 else 3, tuples.src(t)) + attribute(2 if v4 else 4, tuples.dst(t))
+    proto, l4 = tuples.protonum(t), tuples.l4(t)
+    parts = attribute(1, bytes((proto,)))
+    if proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        first = 4 if proto == IPPROTO_ICMP else 7
+        parts += attribute(first, l4[:2]) + attribute(first + 1, l4[2:3]) + attribute(first + 2, l4[3:])
+    else:
+        parts += attribute(2, l4[:2]) + attribute(3, l4[2:])
+    return attribute(1 | NESTED, addresses) + attribute(2 | NESTED, parts)
+
+
+def _tuple(data: bytes) -> bytes:
+    """A ctnetlink tuple in the layout of conntrack.tuple."""
+    parts = attributes(data)
+    addresses = attributes(parts[1])
+    pair = addresses[1] + addresses[2] if 1 in addresses else addresses[3] + addresses[4]
+    proto = attributes(parts[2])
+    if 4 in proto:  # ICMP: id, type, code
+        l4 = proto[4] + proto[5] + proto[6]
+    elif 7 in proto:  # ICMPv6
+        l4 = proto[7] + proto[8] + proto[9]
+    else:
+        l4 = proto.get(2, b"\0\0") + proto.get(3, b"\0\0")
+    return pair + l4 + proto[1][:1]
+
+
+@contextlib.contextmanager
+def kernel(**sysctls: int) -> Iterator[Kernel]:
+    with Kernel(sysctls) as one:
+        yield one

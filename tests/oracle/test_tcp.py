@@ -1,0 +1,42 @@
+"""TCP, packet by packet, against nf_conntrack. A failure prints the conversation and its seed."""
+
+import os
+import random
+
+import pytest
+
+from tests.oracle.kernel import kernel
+from tests.oracle.tcp_talk import Talk
+from tests.oracle.twin import Twin
+
+CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
+SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
+
+SYSCTLS = {
+    "defaults": {},
+    "strict": {"nf_conntrack_tcp_loose": 0},
+    "liberal": {"nf_conntrack_tcp_be_liberal": 1},
+    "ignore_invalid_rst": {"nf_conntrack_tcp_ignore_invalid_rst": 1},
+    "short": {
+        "nf_conntrack_tcp_max_retrans": 1,
+        "nf_conntrack_tcp_timeout_max_retrans": 77,
+        "nf_conntrack_tcp_timeout_unacknowledged": 88,
+        "nf_conntrack_tcp_timeout_established": 1000,
+        "nf_conntrack_tcp_timeout_syn_sent": 33,
+        "nf_conntrack_tcp_timeout_close_wait": 44,
+    },
+}
+
+
+@pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
+@pytest.mark.parametrize("sysctls", SYSCTLS.values(), ids=SYSCTLS)
+def test_random_conversations(sysctls: dict[str, int], family: int) -> None:
+    with kernel(**sysctls) as oracle:
+        twin = Twin(oracle)
+        for number in range(CONVERSATIONS):
+            seed = f"{SEED}/{number}"
+            twin.start()
+            for step in Talk(random.Random(seed), number, family).steps():
+                if not twin.step(step):
+                    pytest.fail(f"conversation {seed} after {twin.packets} packets:\n{twin.transcript()}")
+    print(f"{twin.packets} packets compared")

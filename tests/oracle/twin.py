@@ -1,0 +1,109 @@
+"""One packet sequence, two trackers: the kernel's and ours, compared after every packet.
+
+Ours runs in mode "track" with the same sysctls, at the same times. A difference is reported with the whole
+conversation, both opinions beside each packet.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import CTINFO_NAMES, IPS_DYING, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.reasons import REASON_NAMES
+from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Entry, Kernel
+from tests.support.play import bits
+
+LINKS = {CLIENT_SIDE: 2, SERVER_SIDE: 3}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One packet of a conversation. `loose_timeout`: timeouts may differ (nothing refreshes exactly)."""
+
+    text: str
+    side: str
+    packet: bytes
+
+
+@dataclass
+class Line:
+    text: str
+    kernel: str
+    ours: str
+    same: bool
+
+
+@dataclass
+class Twin:
+    kernel: Kernel
+    packets: int = 0
+    lines: list[Line] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(Tunables(**self.kernel.sysctls), Repeatable(1), mode="track")  # type: ignore[arg-type]
+        self.names = self.engine.core.protos
+
+    def start(self) -> None:
+        """Forget the transcript: a new conversation begins."""
+        self.lines = []
+
+    def step(self, step: Step) -> bool:
+        """Give both the packet; whether they agree."""
+        now = time.monotonic_ns() // 1_000_000
+        first = Skb(step.packet, 0, LINKS[step.side], 0)
+        verdict = self.engine.handle(first, PRE_ROUTING, now)
+        ctinfo, reason, ct = first.ctinfo, first.reason, first.ct
+        if verdict == NF_ACCEPT:
+            out = SERVER_SIDE if step.side == CLIENT_SIDE else CLIENT_SIDE
+            second = Skb(first.data, first.mark, LINKS[step.side], LINKS[out])
+            self.engine.handle(second, POST_ROUTING, now)
+        theirs = self.kernel.see(step.packet, step.side)
+        if theirs is None:
+            self.lines.append(Line(step.text, "dropped before tracking", CTINFO_NAMES[ctinfo], True))
+            return True
+        self.packets += 1
+        mine = None
+        entry = None
+        if ct is not None:
+            entry = self.kernel.entry(ct.original)
+            if not ct.status & IPS_DYING:
+                mine = Entry(ct.state, ct.status, ct.remaining(now) // 1000, ct.original, ct.reply)
+        same = theirs == ctinfo and alike(entry, mine)
+        self.lines.append(
+            Line(step.text, self.show(theirs, entry, ""), self.show(ctinfo, mine, REASON_NAMES[reason]), same)
+        )
+        return same
+
+    def show(self, ctinfo: int, entry: Entry | None, reason: str) -> str:
+        text = f"{CTINFO_NAMES[ctinfo]:<17}"
+        if entry is not None:
+            state = self.names[entry.original[-1]].state_names[entry.state] if entry.original else ""
+            text += f" {state} {entry.timeout} {bits(entry.status)}"
+        return text + (f" ({reason})" if reason and reason != "ok" else "")
+
+    def transcript(self) -> str:
+        rows = []
+        for line in self.lines:
+            rows.append(f"{'  ' if line.same else '!!'} {line.text}")
+            rows.append(f"       kernel {line.kernel}")
+            if not line.same or "(" in line.ours:
+                rows.append(f"       ours   {line.ours}")
+        return "\n".join(rows)
+
+
+def alike(kernel: Entry | None, ours: Entry | None) -> bool:
+    """Timeouts to the second: both clocks truncate, not at the same instant."""
+    if kernel is None or ours is None:
+        return kernel is ours
+    return (
+        kernel.state == ours.state
+        and kernel.status == ours.status
+        and kernel.original == ours.original
+        and kernel.reply == ours.reply
+        and abs(kernel.timeout - ours.timeout) <= 1
+    )
