@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import final
 
+from mypy_extensions import mypyc_attr
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)  # the daemon's own is not compiled
 class Randomness(ABC):
     @abstractmethod
     def below(self, limit: int) -> int:
