@@ -104,21 +104,29 @@ class Control:
             for subscriber in self._subscribers:
                 subscriber.lose(lost)
 
-    async def _accept(self, reader: "StreamReader", writer: "StreamWriter") -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: "StreamReader", writer: "StreamWriter") -> None:
         if len(self._sessions) >= self.max_clients:
             self.refused += 1
             writer.write(line_of({"error": f"too many clients ({self.max_clients} at most)"}))
             writer.close()
             return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._sessions.add(task)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._sessions.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("control session failed", exc_info=task.exception())
+
+    async def _serve(self, reader: "StreamReader", writer: "StreamWriter") -> None:
         try:
             await self._session(reader, writer)
         except ConnectionError:
             log.debug("control client gone")
+        except TimeoutError:
+            log.debug("control client stalled")
         finally:
-            self._sessions.discard(task)
             writer.transport.abort()
 
     async def _session(self, reader: "StreamReader", writer: "StreamWriter") -> None:
@@ -128,17 +136,14 @@ class Control:
             async with asyncio.timeout(STALLED):
                 await writer.drain()
 
-        try:
-            while request := await self._request(reader, writer):
-                subscriber = await self._answer(request, send)
-                if subscriber is not None:
-                    await self._listen(subscriber, reader, writer)
-                    return
-            async with asyncio.timeout(STALLED):
-                writer.close()
-                await writer.wait_closed()
-        except TimeoutError:
-            log.debug("control client stalled")
+        while request := await self._request(reader, writer):
+            subscriber = await self._answer(request, send)
+            if subscriber is not None:
+                await self._listen(subscriber, reader, writer)
+                return
+        async with asyncio.timeout(STALLED):
+            writer.close()
+            await writer.wait_closed()
 
     async def _request(self, reader: "StreamReader", writer: "StreamWriter") -> bytes:
         """The next line; empty when there is none to answer. Blank lines are not requests."""

