@@ -1,0 +1,234 @@
+"""conntrack-py as a process against a real control socket: output, exit status, signals, closed pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from conntrackd_py import __version__
+from conntrackd_py.service.control import Control
+from tests.support.router import Router
+
+NAME = f"conntrack-py v{__version__} (conntrackd-py)"
+HINT = "Try `conntrack-py -h' or 'conntrack-py --help' for more information.\n"
+UNREPLIED = "src=10.0.0.1 dst=10.0.0.2 sport={0} dport=53 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=53 dport={0}"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+class Stage:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.router = Router()
+        self.control = Control(self.router.engine, self.router.clock, path=str(path))
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "conntrackd_py.cli.conntrack"),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "CONNTRACKD_PY_SOCKET": str(self.path)},
+        )
+
+    async def run(self, line: str) -> Result:
+        process = await self.start(*line.split())
+        return await finished(process)
+
+    async def listening(self, *arguments: str) -> asyncio.subprocess.Process:
+        process = await self.start("-E", *arguments)
+        async with asyncio.timeout(10):
+            while not self.control.listeners:
+                await asyncio.sleep(0.01)
+        return process
+
+    def publish(self) -> None:
+        self.control.publish(self.router.engine.drain_events())
+
+
+async def finished(process: asyncio.subprocess.Process) -> Result:
+    async with asyncio.timeout(10):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Result(process.returncode, out.decode(), err.decode())
+
+
+def play(tmp_path: Path, scene: Callable[[Stage], Awaitable[None]]) -> None:
+    async def run() -> None:
+        stage = Stage(tmp_path / "control.sock")
+        await stage.control.start()
+        try:
+            await scene(stage)
+        finally:
+            await stage.control.stop()
+
+    asyncio.run(run())
+
+
+def test_list_count_statistics_and_flush(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.udp(1000)
+        stage.router.udp(1001)
+        shown = await stage.run("-L -p udp --sport 1001")
+        line = f"udp      17 30 {UNREPLIED.format(1001)} mark=0 use=1\n"
+        assert shown == (0, line, f"{NAME}: 1 flow entries have been shown.\n")
+        assert await stage.run("-C") == (0, "2\n", "")
+        counters = (
+            "cpu=0   \tfound=0 invalid=0 insert=2 insert_failed=0 drop=0 early_drop=0 error=0 "
+            "search_restart=0 clash_resolve=0 chaintoolong=0 \n"
+        )
+        assert await stage.run("-S") == (0, counters, "")
+        assert await stage.run("-F") == (0, "", f"{NAME}: connection tracking table has been emptied.\n")
+        assert await stage.run("-L") == (0, "", f"{NAME}: 0 flow entries have been shown.\n")
+        assert (await stage.run("-L dying")).err == f"{NAME}: 2 flow entries have been shown.\n"
+
+    play(tmp_path, scene)
+
+
+def test_deleting_nothing_is_a_failure(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.udp(1000)
+        assert await stage.run("-D -s 192.0.2.1") == (1, "", f"{NAME}: 0 flow entries have been deleted.\n")
+        deleted = await stage.run("-D -p udp")
+        assert (deleted.status, deleted.err) == (0, f"{NAME}: 1 flow entries have been deleted.\n")
+        assert deleted.out.startswith("udp      17 30 src=10.0.0.1 ")
+
+    play(tmp_path, scene)
+
+
+def test_json_is_one_object_a_line(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.udp(1000)
+        stage.router.syn(2000)
+        shown = await stage.run("-L -o json")
+        assert [json.loads(line)["orig"]["sport"] for line in shown.out.splitlines()] == [1000, 2000]
+
+    play(tmp_path, scene)
+
+
+def test_events_until_a_signal(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = await stage.listening("-p", "udp")
+            stage.router.udp(3000 + number)
+            stage.publish()
+            assert process.stdout is not None
+            line = await process.stdout.readline()
+            assert line.decode() == f"    [NEW] udp      17 30 {UNREPLIED.format(3000 + number)}\n"
+            process.send_signal(number)
+            assert await finished(process) == (0, "", f"{NAME}: 1 flow events have been shown.\n")
+
+    play(tmp_path, scene)
+
+
+def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening()
+        stage.router.engine.core.events.limit = 1
+        for port in range(4):
+            stage.router.udp(4000 + port)
+        stage.publish()
+        assert process.stderr is not None
+        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: 3 events were lost")
+        await stage.control.stop()
+        result = await finished(process)
+        assert result.status == 1
+        assert result.err.splitlines() == [
+            f"{NAME}: 1 flow events have been shown.",
+            f"{NAME}: the daemon on {stage.path} closed the connection",
+        ]
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("line", ["-L", "-L -o json"])
+def test_a_reader_of_stdout_that_leaves_is_no_error(tmp_path: Path, line: str) -> None:
+    async def scene(stage: Stage) -> None:
+        for port in range(2000):
+            stage.router.udp(10000 + port)
+        process = await stage.start(*line.split())
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.stdout._transport.close()  # type: ignore[attr-defined]  # what `| head -1` does
+        async with asyncio.timeout(10):
+            await process.wait()
+        assert process.stderr is not None
+        assert (process.returncode, await process.stderr.read()) == (141, b"")
+
+    play(tmp_path, scene)
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.udp(1000)
+        with Path("/dev/full").open("w") as full:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "conntrackd_py.cli.conntrack", "-L", "--socket", str(stage.path)),
+                stdout=full,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            result = await finished_stderr(process)
+        assert result == (1, f"{NAME}: cannot write: No space left on device\n")
+
+    play(tmp_path, scene)
+
+
+async def finished_stderr(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    async with asyncio.timeout(10):
+        _, err = await process.communicate()
+    return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "out", "err"),
+    [
+        ("-V", 0, f"{NAME}\n", ""),
+        ("-L -p nosuch", 2, "", f"{NAME}: `nosuch' unsupported protocol\n{HINT}"),
+        ("-L -o bogus", 2, "", f"{NAME}: Bad parameter `bogus'\n{HINT}"),
+        ("-L -o xml", 2, "", f"{NAME}: output `xml' is not supported yet\n{HINT}"),
+        ("-L expect", 0, "", f"{NAME}: 0 expectations have been shown.\n"),
+        ("-C expect", 0, "0\n", ""),
+        ("-S expect", 0, "cpu=0   \texpect_new=0 expect_create=0 expect_delete=0 \n", ""),
+        ("-L --socket /nonexistent/socket", 1, "", f"{NAME}: no daemon listens on /nonexistent/socket\n"),
+    ],
+)
+def test_without_a_daemon(tmp_path: Path, line: str, status: int, out: str, err: str) -> None:
+    async def scene() -> None:
+        assert await Stage(tmp_path / "none.sock").run(line) == (status, out, err)
+
+    asyncio.run(scene())
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    async def scene() -> None:
+        shown = await Stage(tmp_path / "none.sock").run("-h")
+        assert shown.status == 0
+        assert "Usage: conntrack-py" in shown.out
+        assert (await Stage(tmp_path / "none.sock").run("")).out == shown.out
+
+    asyncio.run(scene())
+
+
+def test_nothing_heavy_is_imported() -> None:
+    async def scene() -> Result:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "import conntrackd_py.cli.conntrack, sys; print(*sys.modules)"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return await finished(process)
+
+    imported = set(asyncio.run(scene()).out.split())
+    assert not imported & {"asyncio", "structlog", "pyroute2", "prometheus_client", "scapy", "ipaddress"}
