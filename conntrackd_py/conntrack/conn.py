@@ -35,7 +35,7 @@ class NfConn:
         self.state = 0
         self.timeout = 0
         self.due = 0  # when gc looks at it next
-        self.pending_events = 0  # IPCT_* bits cached until the packet leaves
+        self.pending_events = 0  # IPCT_* bits not yet reported
         self.born = now
         self.ended = 0
         self.end_reason = -1

@@ -1,7 +1,7 @@
 """Conntrack: which connection does this packet belong to (conntrack_in), and may it stay (confirm).
 
 The way of a packet: check it, find or make its connection, let the protocol's tracker judge, attach.
-Later, when the packet leaves, confirm puts a new connection into the table and reports what changed.
+Later, when the packet leaves, confirm puts a new connection into the table.
 
 Absences that hold everywhere: no connection is in the hash before its first packet has left; no
 packet is refused without a counted reason; nothing here waits, sleeps or loops without a bound.
@@ -140,7 +140,14 @@ class Conntrack:
         self._attach(skb, ct, direction)
         if outcome == KILL:
             self.kill(ct, END_RST, now)
+        elif ct.pending_events and ct.status & IPS_CONFIRMED:
+            self._report(ct, now)
         return NF_ACCEPT
+
+    def _report(self, ct: NfConn, now: int) -> None:
+        """Send the cached events. At once: the next packet may be here before this one has left."""
+        self.events.report(ct.pending_events, now, ct)
+        ct.pending_events = 0
 
     def _attach(self, skb: Skb, ct: NfConn, direction: int) -> None:
         if direction == REPLY:
@@ -223,7 +230,7 @@ class Conntrack:
     # --- confirm, the last operation of all --------------------------------------------------------
 
     def confirm(self, skb: Skb, now: int) -> int:
-        """The packet is leaving: its connection, if new, enters the table; cached events go out."""
+        """The packet is leaving: its connection, if new, enters the table and is reported."""
         ct = skb.ct
         if ct is None:
             return NF_ACCEPT
@@ -240,9 +247,7 @@ class Conntrack:
             self.gc.schedule(ct, now)
             self.stats.insert += 1
             ct.pending_events |= IPCT_RELATED if ct.status & IPS_EXPECTED else IPCT_NEW
-        if ct.pending_events:
-            self.events.report(ct.pending_events, now, ct)
-            ct.pending_events = 0
+            self._report(ct, now)
         return NF_ACCEPT
 
     def drop(self, skb: Skb, reason: int) -> int:
