@@ -1,7 +1,6 @@
 """The daemon in the router's namespace, as an administrator would run it: configuration, rules, process."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ METRICS: Final = "127.0.0.1:9466"
 WEB_OUTSIDE: Final = 8080  # the router's port that leads to
 WEB_INSIDE: Final = 80  # the client's web server
 
+READY: Final = '"event": "ready"'
 DAEMON: Final = (sys.executable, "-m", "conntrackd_py.cli.conntrackd_py")
 CONNTRACK: Final = (sys.executable, "-m", "conntrackd_py.cli.conntrack")
 
@@ -65,18 +65,20 @@ class Router:
         self.net.router.run(*DAEMON, "rules", "remove")
 
     def start(self, timeout: float = 20.0) -> None:
-        """Returns when the daemon says READY=1, as systemd would wait for it. LabError when it does not."""
-        path = self.net.folder / "notify.sock"
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("a") as log:
-            notify.bind(str(path))
-            notify.settimeout(0.1)
+        """Returns when the daemon says that it is ready. LabError when it does not."""
+        before = len(self.said())
+        with self.log.open("a") as log:
             command = (*DAEMON, "run", "-c", str(self.config))
-            self.process = self.net.router.start(*command, stderr=log, stdout=log, env={"NOTIFY_SOCKET": str(path)})
-            deadline = time.monotonic() + timeout
-            while not _said_ready(notify):
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise LabError(f"the daemon did not start: {self.log.read_text().strip()[-2000:]}")
+            self.process = self.net.router.start(*command, stderr=log, stdout=log)
+        deadline = time.monotonic() + timeout
+        while READY not in self.said()[before:]:
+            if not self.running or time.monotonic() > deadline:
+                raise LabError(f"the daemon did not start: {self.said()[before:].strip()[-2000:]}")
+            time.sleep(0.02)
+
+    def said(self) -> str:
+        """The daemon's log."""
+        return self.log.read_text() if self.log.exists() else ""
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
         """End the daemon with a signal; its exit status."""
@@ -102,10 +104,3 @@ class Router:
 
     def metrics(self) -> str:
         return self.net.router.run("curl", "-sS", "--fail", "--max-time", "5", f"http://{METRICS}/metrics")
-
-
-def _said_ready(notify: socket.socket) -> bool:
-    try:
-        return "READY=1" in notify.recv(4096).decode().splitlines()
-    except TimeoutError:
-        return False

@@ -1,9 +1,10 @@
 """`conntrackd-py lab`: real traffic through a real daemon, in namespaces that are gone afterwards.
 
-0 when every step worked, 1 otherwise, 130 after Ctrl-C.
+0 when every step worked, 1 otherwise, 130 after a Ctrl-C that came before the end.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,7 +57,8 @@ def _lab(screen: Screen, keep: bool) -> int:
             status = _steps(screen, net, router, events)
             _summary(screen, router)
             if keep:
-                _keep(screen, net, router, events)
+                with contextlib.suppress(KeyboardInterrupt):  # here it is the ordinary end
+                    _keep(screen, net, router, events)
     finally:
         for number in ENDINGS:
             signal.signal(number, signal.SIG_DFL)
@@ -101,7 +103,7 @@ def _steps(screen: Screen, net: Topology, router: Router, events: Events) -> int
         screen.events(events.so_far())
     if status:
         screen.section("what the daemon said")
-        screen.say(router.log.read_text())
+        screen.say(router.said())
     return status
 
 
@@ -131,4 +133,4 @@ def _keep(screen: Screen, net: Topology, router: Router, events: Events) -> None
     while router.running:
         if line := events.wait(1.0):
             screen.event(line)
-    raise LabError(f"the daemon ended: {router.log.read_text().strip()[-2000:]}")
+    raise LabError(f"the daemon ended: {router.said().strip()[-2000:]}")

@@ -126,7 +126,7 @@ class Daemon:
             return
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
-        exporter = Exporter(self.engine, self.queue.counters, address)
+        exporter = Exporter(self.engine, self.queue.counters, address, self.control)
         exporter.start()
         try:
             yield

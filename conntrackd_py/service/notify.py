@@ -21,6 +21,7 @@ class Notify:
         path = environ.get("NOTIFY_SOCKET", "")
         self.path = "\0" + path[1:] if path.startswith("@") else path
         ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.failed = False
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000 if ours else 0.0
 
     def send(self, *assignments: str) -> None:
@@ -31,5 +32,8 @@ class Notify:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.setblocking(False)  # a systemd that does not read must not stop the packets
                 sock.sendto("\n".join(assignments).encode(), self.path)
+            self.failed = False
         except OSError as error:
-            log.warning("notify_failed", error=str(error))
+            if not self.failed:  # once, not at every status
+                log.warning("notify_failed", error=str(error))
+            self.failed = True

@@ -1,0 +1,208 @@
+"""The packet queue with real packets: nothing is cut, nothing stays without a verdict, nothing is lost uncounted."""
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP
+from conntrackd_py.kernel.nfqueue import NfqueueQueue
+from conntrackd_py.kernel.queue import Handle, QueueError
+from tests.support.network import private_network, run
+
+HERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+PORT = 5000
+NUMBER = 3
+SO_NO_CHECK = 11  # a datagram without checksum may be rewritten without one
+
+Queues = Callable[..., NfqueueQueue]
+
+
+@pytest.fixture(autouse=True)
+def network() -> Iterator[None]:
+    with private_network():
+        run(f"ip address add {HERE[socket.AF_INET]}/32 dev lo")
+        run(f"ip address add {HERE[socket.AF_INET6]}/128 dev lo nodad")
+        for iptables in ("iptables", "ip6tables"):
+            run(f"{iptables} -A OUTPUT -p udp -j NFQUEUE --queue-num {NUMBER}")
+        yield
+
+
+@pytest.fixture
+def bound() -> Iterator[Queues]:
+    queues: list[NfqueueQueue] = []
+
+    def bind(handle: Handle, **options: int) -> NfqueueQueue:
+        queues.append(NfqueueQueue(handle, lambda: 0, number=NUMBER, **options))  # type: ignore[arg-type]
+        return queues[-1]
+
+    yield bind
+    for queue in queues:
+        queue.close()
+
+
+def accept(skb: Skb, hook: int, now: int) -> int:
+    return NF_ACCEPT
+
+
+def socket_pair(family: int = socket.AF_INET) -> tuple[socket.socket, socket.socket]:
+    receiver = socket.socket(family, socket.SOCK_DGRAM)
+    sender = socket.socket(family, socket.SOCK_DGRAM)
+    receiver.bind((HERE[socket.AddressFamily(family)], PORT))
+    receiver.settimeout(0.3)
+    for each in (receiver, sender):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    if family == socket.AF_INET:
+        sender.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    return sender, receiver
+
+
+def through(queue: NfqueueQueue, data: bytes, family: int = socket.AF_INET) -> bytes | None:
+    """What arrives of a datagram that makes its way through the queue; None when nothing does."""
+    sender, receiver = socket_pair(family)
+    with sender, receiver:
+        sender.sendto(data, (HERE[socket.AddressFamily(family)], PORT))
+        assert select.select([queue], [], [], 2)[0], "nothing came to the queue"
+        assert queue.drain(10) == 1
+        try:
+            return receiver.recv(70000)
+        except TimeoutError:
+            return None
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("size", [1, 4000, 5000, 60000])
+def test_one_queue_takes_packets_of_both_families_whole(bound: Queues, family: int, size: int) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def look(skb: Skb, hook: int, now: int) -> int:
+        seen.append((hook, len(skb.data)))
+        return NF_ACCEPT
+
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    assert through(bound(look), data, family) == data
+    assert seen == [(LOCAL_OUT, size + (28 if family == socket.AF_INET else 48))]
+
+
+def test_a_large_packet_is_rewritten_whole_and_its_mark_with_it(bound: Queues) -> None:
+    def rewrite(skb: Skb, hook: int, now: int) -> int:
+        skb.data = skb.data[:-4] + b"NEW!"
+        skb.mark = 0xABC00
+        return NF_ACCEPT
+
+    run("iptables -t mangle -A POSTROUTING -m mark --mark 0xabc00")
+    assert through(bound(rewrite), b"a" * 60000) == b"a" * 59996 + b"NEW!"
+    assert " 1    60028 " in run("iptables -t mangle -vnxL POSTROUTING")
+
+
+def test_a_mark_can_change_alone(bound: Queues) -> None:
+    def mark(skb: Skb, hook: int, now: int) -> int:
+        skb.mark = 0xABC00
+        return NF_ACCEPT
+
+    run("iptables -t mangle -A POSTROUTING -m mark --mark 0xabc00")
+    assert through(bound(mark), b"data") == b"data"
+    assert " 1       32 " in run("iptables -t mangle -vnxL POSTROUTING")
+
+
+def test_a_mark_nobody_changed_stays(bound: Queues) -> None:
+    run("iptables -t raw -A OUTPUT -j MARK --set-mark 0x77")
+    run("iptables -t mangle -A POSTROUTING -m mark --mark 0x77")
+    assert through(bound(accept), b"data") == b"data"
+    assert " 1       32 " in run("iptables -t mangle -vnxL POSTROUTING")
+
+
+def test_a_packet_that_did_not_fit_is_dropped_and_counted(bound: Queues) -> None:
+    queue = bound(accept)
+    assert through(queue, b"a" * 65507) is None  # 65,535 bytes of packet, 4 more than a message can hold
+    assert queue.counters.truncated == 1
+
+
+@pytest.mark.parametrize(("on_error", "arrives"), [(NF_DROP, None), (NF_ACCEPT, b"data")], ids=["drop", "accept"])
+def test_our_own_exception_is_a_verdict_and_is_counted(bound: Queues, on_error: int, arrives: bytes | None) -> None:
+    def fail(skb: Skb, hook: int, now: int) -> int:
+        skb.data = b"half done"
+        raise ValueError("a mistake of ours")
+
+    queue = bound(fail, on_error=on_error)
+    for _ in range(3):
+        assert through(queue, b"data") == arrives
+    assert queue.counters.verdict_errors == 3
+    assert waiting() == 0
+
+
+def column(index: int) -> int:
+    """Of our line in the kernel's list of queues."""
+    lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
+    return next(int(line.split()[index]) for line in lines if int(line.split()[0]) == NUMBER)
+
+
+def waiting() -> int:
+    """Packets without a verdict."""
+    return column(2)
+
+
+def flood(count: int) -> None:
+    sender, receiver = socket_pair()
+    with sender, receiver:
+        for _ in range(count):
+            sender.sendto(b"x", (HERE[socket.AF_INET], PORT))
+
+
+def test_a_drain_handles_as_many_as_it_was_told(bound: Queues) -> None:
+    queue = bound(accept)
+    flood(25)
+    assert [queue.drain(10) for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_a_full_socket_buffer_is_counted(bound: Queues) -> None:
+    queue = bound(accept, socket_buffer=2048)
+    flood(200)
+    while queue.drain(100):
+        pass
+    assert queue.counters.enobufs >= 1
+
+
+def test_a_full_queue_drops_in_the_kernel(bound: Queues) -> None:
+    bound(accept, max_length=10)
+    flood(50)
+    assert (waiting(), column(5)) == (10, 40)
+
+
+def test_the_socket_buffer_is_as_large_as_asked(bound: Queues) -> None:
+    queue = bound(accept, socket_buffer=16777216)
+    assert queue.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 16777216
+
+
+def test_a_queue_that_refuses_still_answers_what_waits(bound: Queues) -> None:
+    queue = bound(accept)
+    flood(5)
+    queue.refuse()
+    flood(3)
+    assert queue.drain(100) == 5
+    assert waiting() == 0
+
+
+def test_a_queue_has_one_owner(bound: Queues) -> None:
+    first = bound(accept)
+    with pytest.raises(QueueError, match="packet queue 3: another program has it"):
+        bound(accept)
+    first.close()
+    bound(accept)
+
+
+def test_binding_and_closing_under_load_never_hangs(bound: Queues) -> None:
+    sender, receiver = socket_pair()
+    started = time.monotonic()
+    with sender, receiver:
+        for _ in range(20):
+            queue = bound(accept, socket_buffer=2048)
+            for _ in range(100):
+                sender.sendto(b"x", (HERE[socket.AF_INET], PORT))
+            queue.close()
+    assert time.monotonic() - started < 10
