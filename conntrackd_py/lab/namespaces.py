@@ -120,6 +120,10 @@ class Namespace:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
+    def delete(self) -> None:
+        """The namespace with its interfaces, if it was made."""
+        subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+
 
 @final
 class Topology:
@@ -132,25 +136,40 @@ class Topology:
         self.server = Namespace(f"ctpy-{self.token}-server")
         self.namespaces = {"client": self.client, "router": self.router, "server": self.server}
         self.folder = Path()
+        self.cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"ctpy-{self.token}-")))
-            self.folder.chmod(0o755)
-            for namespace in self.namespaces.values():
-                _ip("netns", "add", namespace.name)
-                stack.callback(_ip, "netns", "delete", namespace.name)
-            # Called before the namespaces go, and for all of them before the first goes.
-            for namespace in self.namespaces.values():
-                stack.callback(namespace.end)
-            self._build()
-            self.cleanup = stack.pop_all()
+        try:
+            self._make()
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cleanup.close()
+        self._clean()
+
+    def _make(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix=f"ctpy-{self.token}-")
+        self.folder = Path(self.cleanup.enter_context(folder))
+        self.folder.chmod(0o755)
+        for namespace in self.namespaces.values():
+            self.cleanup.callback(namespace.delete)  # first, lest an interruption come in between
+            _ip("netns", "add", namespace.name)
+        # The processes of all go before the first namespace does.
+        for namespace in self.namespaces.values():
+            self.cleanup.callback(namespace.end)
+        self._build()
+
+    def _clean(self) -> None:
+        """A Ctrl-C meanwhile has to wait: it must not leave half of it behind."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+        try:
+            self.cleanup.close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _build(self) -> None:
         for namespace in self.namespaces.values():
