@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
 from scapy.layers.inet6 import (
     IPv6,
@@ -14,7 +15,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.ipsec import AH
 from scapy.packet import Packet as Layer
-from scapy.packet import Raw, raw
+from scapy.packet import Raw
 
 from conntrackd_py.reasons import IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION, OK
 from conntrackd_py.wire import checksum, ip

@@ -5,8 +5,8 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.compat import raw
 from scapy.layers.inet import TCP
-from scapy.packet import raw
 
 from conntrackd_py.wire import tcp
 

@@ -1,0 +1,60 @@
+"""A connection's own clock and books: a span before it is confirmed, a time afterwards."""
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL, REPLY
+from conntrackd_py.proto.generic import Generic
+
+NOW = 5_000
+
+
+def connection(status: int = 0) -> NfConn:
+    ct = NfConn(b"original", b"reply", Generic(Tunables()), NOW)
+    ct.status = status
+    return ct
+
+
+def test_an_unconfirmed_connection_has_a_span() -> None:
+    """Its clock starts when its packet leaves, so time passing takes nothing away."""
+    ct = connection()
+    ct.refresh(NOW, 30_000)
+    assert ct.timeout == 30_000
+    assert ct.remaining(NOW + 10_000) == 30_000
+
+
+def test_a_confirmed_connection_has_a_time() -> None:
+    ct = connection(IPS_CONFIRMED)
+    ct.refresh(NOW, 30_000)
+    assert ct.timeout == NOW + 30_000
+    assert ct.remaining(NOW + 10_000) == 20_000
+    assert ct.remaining(NOW + 30_000) == ct.remaining(NOW + 99_000) == 0
+
+
+def test_a_fixed_timeout_stays() -> None:
+    ct = connection(IPS_CONFIRMED | IPS_FIXED_TIMEOUT)
+    ct.timeout = NOW + 1_000
+    ct.refresh(NOW, 30_000)
+    assert ct.timeout == NOW + 1_000
+
+
+def test_a_shorter_span_shortens() -> None:
+    ct = connection(IPS_CONFIRMED)
+    ct.refresh(NOW, 30_000)
+    ct.refresh(NOW, 1_000)
+    assert ct.remaining(NOW) == 1_000
+
+
+def test_directions() -> None:
+    ct = connection()
+    assert (ct.tuple(ORIGINAL), ct.tuple(REPLY)) == (b"original", b"reply")
+    ct.account(ORIGINAL, 100)
+    ct.account(REPLY, 1500)
+    ct.account(REPLY, 40)
+    assert (ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply) == (1, 100, 2, 1540)
+
+
+def test_status_in_words() -> None:
+    assert not connection().confirmed
+    assert not connection().dying
+    assert connection(IPS_CONFIRMED).confirmed
+    assert connection(IPS_DYING).dying

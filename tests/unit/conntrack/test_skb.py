@@ -1,0 +1,44 @@
+"""What hangs on a packet."""
+
+import pytest
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.skb import Skb, direction_of
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    ESTABLISHED,
+    ESTABLISHED_REPLY,
+    INVALID,
+    NEW,
+    ORIGINAL,
+    RELATED,
+    RELATED_REPLY,
+    REPLY,
+)
+from conntrackd_py.proto.generic import Generic
+from conntrackd_py.reasons import OK, TCP_STATE
+
+
+def test_a_packet_begins_as_nobodys() -> None:
+    skb = Skb(b"data", 7, 2, 3)
+    assert (skb.data, skb.mark, skb.indev, skb.outdev) == (b"data", 7, 2, 3)
+    assert (skb.ct, skb.ctinfo, skb.reason) == (None, INVALID, OK)
+
+
+def test_attached_and_detached() -> None:
+    skb = Skb(b"")
+    ct = NfConn(b"", b"", Generic(Tunables()), 0)
+    skb.attach(ct, NEW)
+    assert (skb.ct, skb.ctinfo, skb.reason) == (ct, NEW, OK)
+    skb.detach(TCP_STATE)
+    assert (skb.ct, skb.ctinfo, skb.reason) == (None, INVALID, TCP_STATE)
+
+
+@pytest.mark.parametrize("ctinfo", [NEW, ESTABLISHED, RELATED])
+def test_original(ctinfo: int) -> None:
+    assert direction_of(ctinfo) == ORIGINAL
+
+
+@pytest.mark.parametrize("ctinfo", [ESTABLISHED_REPLY, RELATED_REPLY])
+def test_reply(ctinfo: int) -> None:
+    assert direction_of(ctinfo) == REPLY
