@@ -1,0 +1,134 @@
+"""scripts/bench: what each packet costs, beside its peers, in one run.
+
+Needs root and gcc. Client, router and server are namespaces on this machine, so sender, router and
+receiver share its cores: only ratios mean anything, and only those of one run.
+
+    UDP   a flood of small packets through source NAT: how many arrive each second
+    TCP   one stream through source NAT: bits a second
+
+Every contender that queues sees each packet twice (PREROUTING and POSTROUTING), as the daemon does. Contenders
+take turns, several rounds; the table shows medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from conntrackd_py import compiled
+from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
+from conntrackd_py.lab.router import CONFIG, Router
+
+HERE = Path(__file__).parent
+PAYLOAD = 22  # bytes: a 64-byte frame
+UDP_PORT, TCP_PORT = 9000, 9001
+
+QUEUE_RULES = (
+    "-t raw -A PREROUTING ! -i lo -j CT --notrack",
+    "-t raw -A PREROUTING ! -i lo -j NFQUEUE --queue-num 0",
+    "-t raw -A OUTPUT -j CT --notrack",
+    "-t mangle -A POSTROUTING ! -o lo -j NFQUEUE --queue-num 0",
+)
+KERNEL_RULES = (f"-t nat -A POSTROUTING -s {INSIDE} -o wan0 -j MASQUERADE",)
+
+
+def build(folder: Path) -> None:
+    for name, libraries in (("blast", []), ("accept", ["-lnetfilter_queue"])):
+        subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c", *libraries], check=True)
+
+
+class Bench:
+    def __init__(self, tools: Path, seconds: float) -> None:
+        self.tools = tools
+        self.seconds = seconds
+
+    def measure(self, contender: Callable[[Topology], None]) -> tuple[float, float]:
+        """Packets a second and bits a second through a router of its own."""
+        with Topology() as net:
+            net.server.run("ip", "route", "add", "default", "via", ROUTER)  # so that untranslated packets are answered
+            contender(net)
+            return self.udp(net), self.tcp(net)
+
+    def udp(self, net: Topology) -> float:
+        sink = net.server.start(str(self.tools / "blast"), "udp-sink", str(UDP_PORT), str(self.seconds + 1), stdout=-1)
+        net.client.run(
+            str(self.tools / "blast"), "udp-send", SERVER, str(UDP_PORT), str(self.seconds), str(PAYLOAD),
+            timeout=self.seconds + 10,
+        )  # fmt: skip
+        return float(sink.communicate(timeout=self.seconds + 10)[0])
+
+    def tcp(self, net: Topology) -> float:
+        sink = net.server.start(str(self.tools / "blast"), "tcp-sink", str(TCP_PORT), str(self.seconds), stdout=-1)
+        net.client.complete(
+            str(self.tools / "blast"), "tcp-send", SERVER, str(TCP_PORT), str(self.seconds), timeout=self.seconds + 30
+        )
+        return float(sink.communicate(timeout=self.seconds + 10)[0])
+
+    def kernel(self, net: Topology) -> None:
+        for rule in KERNEL_RULES:
+            net.router.run("iptables", *rule.split())
+
+    def queued(self, *command: str) -> Callable[[Topology], None]:
+        def start(net: Topology) -> None:
+            for rule in QUEUE_RULES:
+                net.router.run("iptables", *rule.split())
+            process = net.router.start(*command, stdout=subprocess.PIPE)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", command
+
+        return start
+
+    def daemon(self, net: Topology) -> None:
+        router = Router(net, CONFIG.replace("nf_conntrack_acct = true", "nf_conntrack_acct = false"))
+        router.start()
+        router.install_rules()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
+    parser.add_argument("--only", default="", help="comma-separated: kernel, daemon, accept-c, accept-py, scapy")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Path(folder)
+        build(tools)
+        bench = Bench(tools, args.seconds)
+        peers = [sys.executable, "-P", str(HERE / "peers.py")]
+        contenders = {
+            "daemon": ("conntrackd-py", bench.daemon),
+            "accept-py": ("NetfilterQueue, accept only", bench.queued(*peers, "accept")),
+            "accept-c": ("C libnetfilter_queue, accept only", bench.queued(str(tools / "accept"))),
+            "scapy": ("a NAT written with scapy", bench.queued(*peers, "scapy", CLIENT, ROUTER)),
+            "kernel": ("kernel masquerade, no queue", bench.kernel),
+        }
+        wanted = args.only.split(",") if args.only else list(contenders)
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
+        for number in range(args.rounds):
+            for name in wanted:
+                results[name].append(bench.measure(contenders[name][1]))
+                pps, bps = results[name][-1]
+                print(f"round {number + 1}: {contenders[name][0]}: {pps:.0f} pps, {bps / 1e9:.2f} Gbit/s", flush=True)
+        report({contenders[name][0]: rounds for name, rounds in results.items()})
+
+
+def report(results: dict[str, list[tuple[float, float]]]) -> None:
+    medians = {
+        name: (statistics.median(p for p, _ in rounds), statistics.median(b for _, b in rounds))
+        for name, rounds in results.items()
+    }
+    ours = next(iter(medians.values()))
+    print(f"\nmedians; conntrackd-py is {compiled}; ratio = conntrackd-py / the other")
+    print(f"{'':36}{'kpps':>8}{'ratio':>8}{'Gbit/s':>9}{'ratio':>8}")
+    for name, (pps, bps) in medians.items():
+        ratios = [f"{a / b:.2f}" if b else "-" for a, b in zip(ours, (pps, bps), strict=True)]
+        print(f"{name:36}{pps / 1000:8.1f}{ratios[0]:>8}{bps / 1e9:9.2f}{ratios[1]:>8}")
+
+
+if __name__ == "__main__":
+    main()

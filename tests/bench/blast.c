@@ -1,0 +1,134 @@
+/* Traffic for the benchmark, quick enough not to be what is measured.
+ *
+ *   blast udp-send ADDRESS PORT SECONDS BYTES     sends as fast as it can
+ *   blast udp-sink PORT SECONDS                   prints packets per second between the first and the last arrival
+ *   blast tcp-send ADDRESS PORT SECONDS
+ *   blast tcp-sink PORT SECONDS                   prints bits per second of one connection
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BATCH = 32, CHUNK = 1 << 18 };
+static char buffer[CHUNK];
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static int open_socket(int type, const char *address, int port)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, type, 0), size = 4 << 20, on = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (type == SOCK_DGRAM)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+    if (address) {
+        inet_pton(AF_INET, address, &to.sin_addr);
+        if (connect(fd, (struct sockaddr *)&to, sizeof to))
+            die("connect");
+    } else if (bind(fd, (struct sockaddr *)&to, sizeof to))
+        die("bind");
+    return fd;
+}
+
+static void udp_send(const char *address, int port, double seconds, int size)
+{
+    struct iovec data = {buffer, size};
+    struct mmsghdr batch[BATCH] = {0};
+    int fd = open_socket(SOCK_DGRAM, address, port);
+    double end = now() + seconds;
+
+    for (int i = 0; i < BATCH; i++)
+        batch[i].msg_hdr = (struct msghdr){.msg_iov = &data, .msg_iovlen = 1};
+    while (now() < end)
+        sendmmsg(fd, batch, BATCH, 0); /* refused or full: the next one may pass */
+}
+
+static void udp_sink(int port, double seconds)
+{
+    struct iovec data[BATCH];
+    struct mmsghdr batch[BATCH] = {0};
+    struct timeval wait = {0, 300000};
+    int fd = open_socket(SOCK_DGRAM, NULL, port);
+    double end = now() + seconds, first = 0, last = 0;
+    long packets = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    for (int i = 0; i < BATCH; i++) {
+        data[i] = (struct iovec){buffer + i * 2048, 2048};
+        batch[i].msg_hdr = (struct msghdr){.msg_iov = &data[i], .msg_iovlen = 1};
+    }
+    while (now() < end) {
+        int got = recvmmsg(fd, batch, BATCH, MSG_WAITFORONE, NULL);
+        if (got <= 0)
+            continue;
+        last = now();
+        if (!first)
+            first = last;
+        packets += got;
+    }
+    printf("%.0f\n", last > first ? packets / (last - first) : 0);
+}
+
+static void tcp_send(const char *address, int port, double seconds)
+{
+    int fd = open_socket(SOCK_STREAM, address, port);
+    double end = now() + seconds;
+
+    while (now() < end)
+        if (send(fd, buffer, sizeof buffer, MSG_NOSIGNAL) < 0)
+            die("send");
+}
+
+static void tcp_sink(int port, double seconds)
+{
+    int listener = open_socket(SOCK_STREAM, NULL, port);
+    double start, last, end;
+    double bytes = 0;
+
+    if (listen(listener, 1))
+        die("listen");
+    int fd = accept(listener, NULL, NULL);
+    start = last = now();
+    for (end = start + seconds; last < end;) {
+        ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+        if (got <= 0)
+            break;
+        bytes += got;
+        last = now();
+    }
+    printf("%.0f\n", bytes * 8 / (last - start));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 6 && !strcmp(argv[1], "udp-send"))
+        udp_send(argv[2], atoi(argv[3]), atof(argv[4]), atoi(argv[5]));
+    else if (argc == 4 && !strcmp(argv[1], "udp-sink"))
+        udp_sink(atoi(argv[2]), atof(argv[3]));
+    else if (argc == 5 && !strcmp(argv[1], "tcp-send"))
+        tcp_send(argv[2], atoi(argv[3]), atof(argv[4]));
+    else if (argc == 4 && !strcmp(argv[1], "tcp-sink"))
+        tcp_sink(atoi(argv[2]), atof(argv[3]));
+    else
+        return fprintf(stderr, "usage: see the source\n"), 2;
+    return 0;
+}
