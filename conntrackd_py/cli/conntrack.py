@@ -1,6 +1,6 @@
 """conntrack-py: conntrack(8) for this daemon's table. Same options, same lines, same exit statuses.
 
-Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 141 the reader of stdout left.
+Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 130 interrupted, 141 the reader of stdout left.
 """
 
 import os
@@ -20,6 +20,7 @@ PROGRAM: Final = "conntrack-py"
 NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
 FORMS: Final = ("extended", "timestamp", "id", "json")
 LATER: Final = ("xml", "save", "ktimestamp", "labels", "userspace")
+INTERRUPTED: Final = 128 + signal.SIGINT
 STDOUT_GONE: Final = 128 + signal.SIGPIPE
 
 
@@ -38,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
         return STDOUT_GONE
+    except KeyboardInterrupt:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
     except OSError as error:
         tell(f"cannot write: {error.strerror or error}")
         return 1

@@ -175,7 +175,9 @@ class Control:
             return await self._commands.run(parse(request), send)
         except (RequestError, FilterError) as error:
             await send([encode({"error": str(error)})])
-            return None
+        except RecursionError:
+            await send([encode({"error": "nested too deeply"})])
+        return None
 
     async def _listen(self, subscriber: Subscriber, reader: "StreamReader", writer: "StreamWriter") -> None:
         """Events, until the client leaves."""
@@ -198,8 +200,6 @@ def parse(request: bytes) -> object:
     """The JSON value of a line. Raises RequestError, also for what only JSON's own grammar allows."""
     try:
         return json.loads(request)
-    except RecursionError as error:
-        raise RequestError("not JSON: nested too deeply") from error
     except ValueError as error:
         raise RequestError(f"not JSON: {str(error)[:100]}") from error
 

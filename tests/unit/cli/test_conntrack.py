@@ -170,6 +170,41 @@ def test_a_reader_of_stdout_that_leaves_is_no_error(tmp_path: Path, line: str) -
     play(tmp_path, scene)
 
 
+def test_events_end_when_the_reader_of_stdout_leaves(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening()
+        assert process.stdout is not None
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        stage.router.udp()
+        stage.publish()
+        result = await finished(process)
+        assert (result.status, result.err) == (141, f"{NAME}: 0 flow events have been shown.\n")
+
+    play(tmp_path, scene)
+
+
+def test_interrupting_a_listing_is_quiet(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        for port in range(5000):
+            stage.router.udp(10000 + port)
+        process = await stage.start("-L")
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        result = await finished(process)
+        assert (result.status, result.err) == (130, "")
+
+    play(tmp_path, scene)
+
+
+def test_a_daemon_with_no_room_says_so(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.control.max_clients = 0
+        assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (0 at most)\n")
+
+    play(tmp_path, scene)
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.router.udp(1000)

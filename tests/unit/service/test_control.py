@@ -180,7 +180,7 @@ def test_status_stats_and_ping(path: Path) -> None:
     ("request_line", "why"),
     [
         (b"nonsense", "not JSON"),
-        (b"[" * 3000, "not JSON"),
+        (b"[" * 3000, "nested too deeply"),
         (b"\xff\xfe", "not JSON"),
         (b"9" * 4000 + b"0" * 90, "a request is a JSON object"),
         (b"[]", "a request is a JSON object"),
@@ -220,6 +220,17 @@ def test_garbage_never_hurts_the_next_client(path: Path, garbage: list[bytes]) -
         rude.writer.close()
         client = await stage.client()
         assert (await client.ask("list"))[-1] == {"done": 1}
+
+    play(path, scene)
+
+
+def test_no_depth_of_nesting_hurts(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        client = await stage.client()
+        for depth in range(900, 1020):
+            client.send(b'{"command": ' + b"[" * depth + b"]" * depth + b"}\n")
+            assert list(await client.line()) == ["error"]
+        assert "pong" in (await client.ask("ping"))[0]
 
     play(path, scene)
 

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.const import IPS_SRC_NAT
 from conntrackd_py.service.query import KEYS, FilterError, Query
+from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 
 
@@ -63,6 +66,27 @@ def test_ipv6_networks_and_states() -> None:
     tcp = router.established()
     assert Query({"proto": 6, "state": "ESTABLISHED"}).matches(tcp, tcp)
     assert not Query({"proto": 6, "state": "SYN_SENT"}).matches(tcp, tcp)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fits"),
+    [
+        ({"src_nat": True}, True),
+        ({"any_nat": True}, True),
+        ({"dst_nat": True}, False),
+        ({"src_nat": "192.0.2.1"}, True),
+        ({"src_nat": "192.0.2.1:6000"}, True),
+        ({"any_nat": "192.0.2.1:6000"}, True),
+        ({"src_nat": "192.0.2.1:6001"}, False),
+        ({"src_nat": "192.0.2.2"}, False),
+        ({"dst_nat": "192.0.2.1"}, False),
+    ],
+)
+def test_translated_connections_are_found_by_what_the_other_side_sees(spec: dict[str, Any], fits: bool) -> None:
+    ct = Router().udp()
+    ct.reply = tuples.with_dst(ct.reply, packets.address("192.0.2.1"), tuples.l4(ct.reply)[:2] + (6000).to_bytes(2))
+    ct.status |= IPS_SRC_NAT
+    assert Query(spec).matches(ct, ct) is fits
 
 
 @pytest.mark.parametrize(
