@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 SETTLE: Final = 0.05  # seconds: changes come in bursts
 RETRY: Final = 1.0  # seconds before listening again after a failure
+BUFFER: Final = 1 << 20  # bytes of messages the kernel may keep for us
 GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
 
 IFF_UP: Final = 1
@@ -40,8 +41,9 @@ Interfaces = dict[int, tuple[str, list[bytes]]]
 class Addresses:
     """After `read` the engine knows every interface; `watch` keeps it so until cancelled."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, buffer: int = BUFFER) -> None:
         self.engine = engine
+        self.buffer = buffer
         self.clock = clock
         self.known: Interfaces = {}
 
@@ -66,7 +68,7 @@ class Addresses:
     async def watch(self) -> None:
         while True:
             try:
-                async with _changes() as changed:
+                async with _changes(self.buffer) as changed:
                     await self.read()  # what changed while nobody listened
                     while True:
                         await changed.wait()
@@ -79,10 +81,10 @@ class Addresses:
 
 
 @contextlib.asynccontextmanager
-async def _changes() -> AsyncIterator[asyncio.Event]:
+async def _changes(buffer: int) -> AsyncIterator[asyncio.Event]:
     """An event that is set at every change, and when the kernel dropped messages about changes."""
     changed = asyncio.Event()
-    async with AsyncIPRoute() as route:
+    async with AsyncIPRoute(rcvbuf=buffer) as route:
         await route.bind(GROUPS)
         listening = asyncio.create_task(_listen(route, changed))
         try:
