@@ -165,6 +165,8 @@ class Commands:
         while at < len(slots):
             async with self.turn:
                 lines, at = self._turn(slots, at, table, query, act)
+                if self.core.events.waiting:  # a flush ends more connections than the engine's queue holds events
+                    self.control.publish(self.control.engine.drain_events())
                 await asyncio.sleep(0)
             yield lines
 

@@ -368,6 +368,19 @@ def test_a_listener_that_does_not_read_loses_events_and_is_told_how_many(
     play(path, scene)
 
 
+def test_a_flush_tells_every_end_however_small_the_engines_queue(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        for port in range(1000):
+            stage.router.udp(10000 + port)
+        stage.router.engine.core.events.limit = 100
+        listener = await stage.listener(mask=["DESTROY"])
+        assert await (await stage.client()).ask("flush") == [{"done": 1000}]
+        reasons = [(await listener.line())["event"]["reason"] for _ in range(1000)]
+        assert reasons == ["flushed"] * 1000
+
+    play(path, scene)
+
+
 def test_what_the_engines_own_queue_lost_is_told_to_everybody(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         listener = await stage.listener()
