@@ -29,6 +29,7 @@ class Udp(L4Proto):
     name = "udp"
     protonum = IPPROTO_UDP
     ports = True
+    stream_after: int = STREAM_AFTER
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Udp(L4Proto):
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new:
-            ct.proto = UdpInfo(now + STREAM_AFTER)
+            ct.proto = UdpInfo(now + self.stream_after)
         if not ct.status & IPS_SEEN_REPLY or now <= cast(UdpInfo, ct.proto).stream_at:
             ct.refresh(now, self.timeout)
             return TRACKED
@@ -70,10 +71,15 @@ class Udp(L4Proto):
 
 @final
 class UdpLite(Udp):
-    """RFC 3828: the length field says how much the checksum covers, 0 meaning all; it may not be absent."""
+    """RFC 3828: the length field says how much the checksum covers, 0 meaning all; it may not be absent.
+
+    A stream from the second packet after the first answer. The kernel computes the checksum with UDP's protocol
+    number and so calls every right one wrong; we follow the RFC.
+    """
 
     name = "udplite"
     protonum = IPPROTO_UDPLITE
+    stream_after = -1  # at once
 
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
