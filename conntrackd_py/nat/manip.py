@@ -70,8 +70,8 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
         value = u16(data, at + sum_at)
         if value or packet.protonum != IPPROTO_UDP:  # UDP: 0 is "no checksum" and stays
             value = checksum.adjust(value, old, new)
-            if value == 0 and packet.protonum == IPPROTO_UDP:
-                value = 0xFFFF
+            if value == 0 and packet.protonum in (IPPROTO_UDP, IPPROTO_UDPLITE):
+                value = 0xFFFF  # 0 would say that there is none
             head[at + sum_at : at + sum_at + 2] = put16(value)
     return bytes(head) + data[at + HEAD :]
 

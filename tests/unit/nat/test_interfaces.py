@@ -1,0 +1,32 @@
+"""The router's links as NAT asks about them."""
+
+from conntrackd_py.nat.interfaces import Interfaces, Link
+from tests.support.packets import address
+
+V4, V4_TOO, V6 = address("203.0.113.1"), address("203.0.113.2"), address("2001:db8:1::1")
+
+
+def known() -> Interfaces:
+    interfaces = Interfaces()
+    interfaces.links[3] = Link("wan", [V6, V4, V4_TOO])
+    interfaces.links[4] = Link("tun0", [])
+    return interfaces
+
+
+def test_names() -> None:
+    assert [known().name(index) for index in (3, 4, 5)] == ["wan", "tun0", ""]
+
+
+def test_the_preferred_address_of_a_family_is_the_first() -> None:
+    assert known().select(3, 4) == V4
+    assert known().select(3, 16) == V6
+
+
+def test_no_address() -> None:
+    assert known().select(4, 4) == known().select(5, 4) == b""
+
+
+def test_whose_address_it_is() -> None:
+    assert known().owns(3, V4_TOO)
+    assert not known().owns(4, V4_TOO)
+    assert not known().owns(5, V4)
