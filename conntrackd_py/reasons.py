@@ -28,24 +28,28 @@ ICMP_UNRELATED: Final = 16  # the error quotes a packet of no known connection
 ICMP_OUTER: Final = 17  # the error is addressed to somebody outside the quoted connection
 ICMP_REDIRECT: Final = 18  # an IPv6 redirect that RFC 4861 says to discard
 TUPLE: Final = 19  # no reply tuple can be made of this packet
-INVALID_LIMIT: Final = 20
+SCTP_CHUNKS: Final = 20  # chunks that may not stand together, or none
+SCTP_NOT_NEW: Final = 21  # chunks that cannot start an association
+SCTP_VTAG: Final = 22  # the verification tag is not the association's
+SCTP_STATE: Final = 23  # the transition table has no arrow for this chunk
+INVALID_LIMIT: Final = 24
 
 # --- why an attached packet changed nothing (IGNORE) ------------------------------------------------
-TCP_IGNORED: Final = 20  # the table says: let it pass, both ends may know better
-TCP_MORE_THAN_WINDOW: Final = 21  # a little more data than the window allowed
-TCP_SEQ_UNDER: Final = 22  # already acknowledged data, retransmitted
-TCP_ACK_UNDER: Final = 23  # an acknowledgement that is too old
-TCP_CHALLENGE_ACK: Final = 24  # RFC 5961 answer to a SYN we let through
+TCP_IGNORED: Final = 24  # the table says: let it pass, both ends may know better
+TCP_MORE_THAN_WINDOW: Final = 25  # a little more data than the window allowed
+TCP_SEQ_UNDER: Final = 26  # already acknowledged data, retransmitted
+TCP_ACK_UNDER: Final = 27  # an acknowledgement that is too old
+TCP_CHALLENGE_ACK: Final = 28  # RFC 5961 answer to a SYN we let through
 
 # --- why a packet was dropped ----------------------------------------------------------------------
-TABLE_FULL: Final = 25
-NAT_EXHAUSTED: Final = 26  # no free port or id in the rule's range
-NAT_NO_ADDRESS: Final = 27  # MASQUERADE, and the outgoing interface has no address
-NAT_OIF_CHANGED: Final = 28  # bound to one outgoing interface, now routed to another
-NAT_MANIP: Final = 29  # cannot be rewritten safely
-LEAK_GUARD: Final = 30  # a source-NAT rule covers it and it has no connection
-CARRY_LOST: Final = 31  # its connection vanished between two visits
-INSERT_FAILED: Final = 32  # the tuple was taken while the packet was on its way
+TABLE_FULL: Final = 29
+NAT_EXHAUSTED: Final = 30  # no free port or id in the rule's range
+NAT_NO_ADDRESS: Final = 31  # MASQUERADE, and the outgoing interface has no address
+NAT_OIF_CHANGED: Final = 32  # bound to one outgoing interface, now routed to another
+NAT_MANIP: Final = 33  # cannot be rewritten safely
+LEAK_GUARD: Final = 34  # a source-NAT rule covers it and it has no connection
+CARRY_LOST: Final = 35  # its connection vanished between two visits
+INSERT_FAILED: Final = 36  # the tuple was taken while the packet was on its way
 
 REASON_NAMES: Final = (
     "ok",
@@ -68,6 +72,10 @@ REASON_NAMES: Final = (
     "icmp_outer_address",
     "icmp_redirect",
     "tuple_not_invertible",
+    "sctp_chunks",
+    "sctp_cannot_start",
+    "sctp_verification_tag",
+    "sctp_state",
     "tcp_ignored",
     "tcp_more_than_window",
     "tcp_seq_under_window",

@@ -34,3 +34,13 @@ class Tunables:
     nf_conntrack_tcp_be_liberal: bool = False  # only out-of-window RSTs are INVALID
     nf_conntrack_tcp_ignore_invalid_rst: bool = False
     nf_conntrack_tcp_max_retrans: int = 3
+    nf_conntrack_sctp_timeout_closed: int = 10
+    nf_conntrack_sctp_timeout_cookie_wait: int = 3
+    nf_conntrack_sctp_timeout_cookie_echoed: int = 3
+    nf_conntrack_sctp_timeout_established: int = 210
+    nf_conntrack_sctp_timeout_shutdown_sent: int = 3
+    nf_conntrack_sctp_timeout_shutdown_recd: int = 3
+    nf_conntrack_sctp_timeout_shutdown_ack_sent: int = 3
+    nf_conntrack_sctp_timeout_heartbeat_sent: int = 30
+    nf_conntrack_gre_timeout: int = 30
+    nf_conntrack_gre_timeout_stream: int = 180

@@ -19,8 +19,10 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     FORWARD,
+    IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
@@ -35,7 +37,9 @@ from conntrackd_py.engine.carry import LOST, RESUMED, Carry
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
+from conntrackd_py.proto.gre import Gre
 from conntrackd_py.proto.icmp import Icmp, Icmpv6
+from conntrackd_py.proto.sctp import Sctp
 from conntrackd_py.proto.tcp import Tcp
 from conntrackd_py.proto.udp import Udp, UdpLite
 from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED
@@ -50,6 +54,8 @@ def standard_protos(tunables: Tunables) -> list[L4Proto]:
     protos[IPPROTO_TCP] = Tcp(tunables)
     protos[IPPROTO_UDP] = Udp(tunables)
     protos[IPPROTO_UDPLITE] = UdpLite(tunables)
+    protos[IPPROTO_SCTP] = Sctp(tunables)
+    protos[IPPROTO_GRE] = Gre(tunables)
     protos[IPPROTO_ICMP] = Icmp(tunables)
     protos[IPPROTO_ICMPV6] = Icmpv6(tunables)
     return protos

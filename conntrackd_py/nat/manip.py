@@ -13,13 +13,14 @@ from conntrackd_py.const import (
     IPPROTO_DCCP,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     MANIP_DST,
     MANIP_SRC,
 )
-from conntrackd_py.wire import checksum, ip
+from conntrackd_py.wire import checksum, ip, sctp
 from conntrackd_py.wire.packet import Packet, put16, u16
 
 HEAD: Final = 20  # bytes of layer 4 that may change
@@ -90,6 +91,10 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
     if field_at == ID_AT:
         field = other[2 * n : 2 * n + 2]
     packet.data = rewrite(packet, pair, field_at, field)
+    if packet.protonum == IPPROTO_SCTP and packet.dataoff + sctp.HEADER <= packet.end:
+        at = packet.dataoff + 8  # its checksum covers the ports but not the addresses, and cannot be adjusted
+        crc = sctp.put_checksum(sctp.crc32c(packet.data, packet.dataoff, packet.end))
+        packet.data = packet.data[:at] + crc + packet.data[at + 4 :]
 
 
 def _rewrite_quoted(quoted: Packet, other: bytes, manip: int, ports: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""UDP, UDP-Lite, ICMP, ICMPv6 and unknown protocols, packet by packet, against nf_conntrack."""
+"""UDP, UDP-Lite, ICMP, ICMPv6, SCTP, GRE and unknown protocols, packet by packet, against nf_conntrack."""
 
 import os
 import random
@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.oracle import sctp_talk
 from tests.oracle.kernel import kernel
 from tests.oracle.other_talk import Talk
 from tests.oracle.twin import Twin
@@ -42,4 +43,17 @@ def test_random_conversations(sysctls: dict[str, int], family: int) -> None:
                     if not twin.step(step):
                         pytest.fail(f"conversation {SEED}/{number}:\n{twin.transcript()}")
             time.sleep(STREAM)
+    print(f"{twin.packets} packets compared")
+
+
+@pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
+@pytest.mark.parametrize("talk", [sctp_talk.Talk, sctp_talk.Tunnel], ids=["sctp", "gre"])
+def test_associations_and_tunnels(talk: type[sctp_talk.Talk] | type[sctp_talk.Tunnel], family: int) -> None:
+    with kernel() as oracle:
+        twin = Twin(oracle)
+        for number in range(CONVERSATIONS):
+            twin.start()
+            for step in talk(random.Random(f"{SEED}/{number}"), number, family).steps():
+                if not twin.step(step):
+                    pytest.fail(f"conversation {SEED}/{number}:\n{twin.transcript()}")
     print(f"{twin.packets} packets compared")

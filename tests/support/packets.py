@@ -9,6 +9,7 @@ import ipaddress
 import struct
 
 from conntrackd_py.wire import checksum
+from conntrackd_py.wire import sctp as wire_sctp
 
 
 def address(text: str) -> bytes:
@@ -87,6 +88,15 @@ def icmp(src: str, dst: str, kind: int, code: int = 0, ident: int = 0, sequence:
     if ":" in src:
         return ip(src, dst, 58, summed(src, dst, 58, body, 2))
     return ip(src, dst, 1, summed(src, dst, 1, body, 2, pseudo=False))
+
+
+def sctp(src: str, dst: str, sport: int, dport: int, tag: int, *chunks: tuple[int, bytes], flags: int = 0) -> bytes:
+    """chunks: type and value of each."""
+    body = struct.pack(">HHII", sport, dport, tag, 0)
+    for kind, value in chunks:
+        body += struct.pack(">BBH", kind, flags, 4 + len(value)) + value + bytes(-len(value) % 4)
+    crc = wire_sctp.crc32c(body, 0, len(body))
+    return ip(src, dst, 132, body[:8] + wire_sctp.put_checksum(crc) + body[12:])
 
 
 def broken(packet: bytes) -> bytes:

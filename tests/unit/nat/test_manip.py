@@ -164,7 +164,7 @@ def test_a_checksum_that_comes_out_as_zero_is_written_as_ones(family: int, lite:
 
 
 def test_protocols_without_ports_change_address_only() -> None:
-    skb = parsed(packets.ip(SRC[4], DST[4], 47, bytes(range(30))))
+    skb = parsed(packets.ip(SRC[4], DST[4], 50, bytes(range(30))))
     target = tuples.with_src(tuple_of(skb), packets.address("203.0.113.9"), 0)
     out = translated(skb, target, MANIP_SRC)
     assert out.data[20:] == skb.data[20:]

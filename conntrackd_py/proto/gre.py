@@ -1,0 +1,56 @@
+"""The GRE tracker: plain GRE by addresses alone; PPTP's version 1 by call id too (nf_conntrack_proto_gre).
+
+A PPTP packet carries only the call id of its receiver. The sender's comes from the control connection: the PPTP
+helper enters it here, and until then it is zero, as in the kernel.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPCT_ASSURED, IPPROTO_GRE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
+from conntrackd_py.wire.ip import addresses
+from conntrackd_py.wire.packet import u16
+
+VERSION: Final = 0x0007
+PPP: Final = 0x880B
+CALL_ID_AT: Final = 6
+
+
+@final
+class Gre(L4Proto):
+    name = "gre"
+    protonum = IPPROTO_GRE
+
+    def __init__(self, tunables: Tunables) -> None:
+        super().__init__()
+        self.keymap: dict[bytes, bytes] = {}  # addresses and destination call id -> source call id
+        self.timeout = 0
+        self.timeout_stream = 0
+        self.tune(tunables)
+
+    def tune(self, tunables: Tunables) -> None:
+        self.timeout = tunables.nf_conntrack_gre_timeout * 1000
+        self.timeout_stream = tunables.nf_conntrack_gre_timeout_stream * 1000
+
+    def l4(self, skb: Skb) -> bytes:
+        at = skb.dataoff
+        data = skb.data
+        if at + 4 > skb.end or u16(data, at) & VERSION != 1 or at + 8 > skb.end:
+            return b"\0\0\0\0"
+        if u16(data, at + 2) != PPP:
+            return b""
+        destination = data[at + CALL_ID_AT : at + CALL_ID_AT + 2]
+        return self.keymap.get(addresses(skb) + destination, b"\0\0") + destination
+
+    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+        if not ct.status & IPS_SEEN_REPLY:
+            ct.refresh(now, self.timeout)
+            return TRACKED
+        ct.refresh(now, self.timeout_stream)
+        if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
+            ct.status |= IPS_ASSURED
+            ct.pending_events |= IPCT_ASSURED
+        return TRACKED

@@ -1,0 +1,318 @@
+"""The SCTP tracker: chunks move the state, verification tags say whether they may (nf_conntrack_proto_sctp).
+
+A packet carries several chunks and each moves the state in turn; one chunk that may not be there refuses the
+packet. The tag of a direction is what its packets must carry: the INIT of the other side announced it.
+
+Read the table as in tcp_states: rows are chunks, columns old states.
+"""
+
+from typing import Final, cast, final
+
+from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
+from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
+from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
+from conntrackd_py.wire import sctp
+from conntrackd_py.wire.packet import u32
+
+NONE: Final = 0
+CLOSED: Final = 1
+ESTABLISHED: Final = 4
+STATES: Final = 9
+IV: Final = 9
+STATE_NAMES: Final = (
+    "NONE",
+    "CLOSED",
+    "COOKIE_WAIT",
+    "COOKIE_ECHOED",
+    "ESTABLISHED",
+    "SHUTDOWN_SENT",
+    "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT",
+    "HEARTBEAT_SENT",
+)
+
+TABLE: Final = """
+                     NO CL CW CE ES SS SR SA HS
+original
+    INIT             CL CL CW CE ES CL CL SA CW
+    INIT_ACK         CL CL CW CE ES SS SR SA CL
+    ABORT            CL CL CL CL CL CL CL CL CL
+    SHUTDOWN         CL CL CW CE SS SS SR SA CL
+    SHUTDOWN_ACK     SA CL CW CE ES SA SA SA SA
+    ERROR            CL CL CW CE ES SS SR SA CL
+    COOKIE_ECHO      CL CL CE CE ES SS SR SA CL
+    COOKIE_ACK       CL CL CW ES ES SS SR SA CL
+    SHUTDOWN_COMPL   CL CL CW CE ES SS SR CL CL
+    HEARTBEAT        HS CL CW CE ES SS SR SA HS
+    HEARTBEAT_ACK    CL CL CW CE ES SS SR SA HS
+reply
+    INIT             IV CL CW CE ES SS SR SA IV
+    INIT_ACK         IV CW CW CE ES SS SR SA IV
+    ABORT            IV CL CL CL CL CL CL CL IV
+    SHUTDOWN         IV CL CW CE SR SS SR SA IV
+    SHUTDOWN_ACK     IV CL CW CE ES SA SA SA IV
+    ERROR            IV CL CW CL ES SS SR SA IV
+    COOKIE_ECHO      IV CL CE CE ES SS SR SA IV
+    COOKIE_ACK       IV CL CW ES ES SS SR SA IV
+    SHUTDOWN_COMPL   IV CL CW CE ES SS SR CL IV
+    HEARTBEAT        IV CL CW CE ES SS SR SA HS
+    HEARTBEAT_ACK    IV CL CW CE ES SS SR SA ES
+"""
+# Why: INIT opens, and in a connection that is closing opens anew; INIT_ACK, COOKIE_ECHO and COOKIE_ACK go on from
+# there; either side's SHUTDOWN starts the end, SHUTDOWN_ACK and SHUTDOWN_COMPLETE finish it; ABORT is the end at
+# once. HEARTBEAT may come first, over a new path of an association that already exists, and its answer
+# establishes it here too.
+
+_NAMES: Final = ("NO", "CL", "CW", "CE", "ES", "SS", "SR", "SA", "HS", "IV")
+_ROWS: Final = (
+    sctp.INIT,
+    sctp.INIT_ACK,
+    sctp.ABORT,
+    sctp.SHUTDOWN,
+    sctp.SHUTDOWN_ACK,
+    sctp.ERROR,
+    sctp.COOKIE_ECHO,
+    sctp.COOKIE_ACK,
+    sctp.SHUTDOWN_COMPLETE,
+    sctp.HEARTBEAT,
+    sctp.HEARTBEAT_ACK,
+)
+_ROW_OF: Final = bytes([_ROWS.index(kind) if kind in _ROWS else 255 for kind in range(256)])
+TRANSITIONS: Final = bytes([_NAMES.index(word) for word in TABLE.split() if word in _NAMES][STATES:])
+
+
+def next_state(direction: int, kind: int, old: int) -> int:
+    """DATA, SACK and the rest leave the state as it is."""
+    row = _ROW_OF[kind]
+    if row == 255:
+        return old
+    return TRANSITIONS[(direction * len(_ROWS) + row) * STATES + old]
+
+
+@final
+class SctpInfo(ProtoInfo):
+    def __init__(self) -> None:
+        self.vtag = [0, 0]  # by direction: what its packets must carry
+        self.init = [False, False]  # by direction: an INIT went this way and was not acknowledged yet
+        self.heartbeat_failed = False  # a heartbeat with another tag was let pass, its answer may follow
+        self.last_direction = ORIGINAL
+
+
+@final
+class Sctp(L4Proto):
+    name = "sctp"
+    protonum = IPPROTO_SCTP
+    state_names: tuple[str, ...] = STATE_NAMES
+    shows_state = True
+    ports = True
+
+    def __init__(self, tunables: Tunables) -> None:
+        super().__init__()
+        self.timeouts: list[int] = []
+        self.tune(tunables)
+
+    def tune(self, t: Tunables) -> None:
+        seconds = (
+            t.nf_conntrack_sctp_timeout_closed,
+            t.nf_conntrack_sctp_timeout_closed,
+            t.nf_conntrack_sctp_timeout_cookie_wait,
+            t.nf_conntrack_sctp_timeout_cookie_echoed,
+            t.nf_conntrack_sctp_timeout_established,
+            t.nf_conntrack_sctp_timeout_shutdown_sent,
+            t.nf_conntrack_sctp_timeout_shutdown_recd,
+            t.nf_conntrack_sctp_timeout_shutdown_ack_sent,
+            t.nf_conntrack_sctp_timeout_heartbeat_sent,
+        )
+        self.timeouts = [value * 1000 for value in seconds]
+
+    def l4(self, skb: Skb) -> bytes:
+        at = skb.dataoff
+        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
+
+    def check(self, skb: Skb, verify: bool) -> int:
+        at = skb.dataoff
+        if at + sctp.HEADER > skb.end:
+            return L4_TRUNCATED
+        if verify and sctp.crc32c(skb.data, at, skb.end) != sctp.checksum(skb.data, at):
+            return L4_CHECKSUM
+        return OK
+
+    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+        kinds = _chunk_kinds(skb)
+        if not kinds:
+            skb.reason = SCTP_CHUNKS
+            return REFUSED
+        if new:
+            ct.proto = SctpInfo()
+        info = cast(SctpInfo, ct.proto)
+        vtag = u32(skb.data, skb.dataoff + 4)
+        if new:
+            skb.reason = self._begin(info, skb, kinds, vtag)
+            if skb.reason:
+                return REFUSED
+        if not _tag_is_special(kinds) and vtag != info.vtag[direction]:
+            skb.reason = SCTP_VTAG
+            return REFUSED
+        return self._walk(ct, info, skb, kinds, vtag, direction, now)
+
+    def _begin(self, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int) -> int:
+        """The first packet of a connection (sctp_new); OK or the reason it cannot be."""
+        if sctp.ABORT in kinds or sctp.SHUTDOWN_COMPLETE in kinds or sctp.COOKIE_ACK in kinds:
+            return SCTP_NOT_NEW
+        for kind in kinds:
+            if next_state(ORIGINAL, kind, NONE) in (NONE, IV):
+                return SCTP_NOT_NEW
+            if kind == sctp.INIT:
+                if vtag:
+                    return SCTP_VTAG
+                tag = _init_tag(skb, skb.dataoff + sctp.HEADER)
+                if tag < 0:
+                    return L4_TRUNCATED
+                info.vtag[REPLY] = tag
+            elif kind in (sctp.HEARTBEAT, sctp.HEARTBEAT_ACK):
+                info.vtag[ORIGINAL] = vtag
+            else:
+                info.vtag[REPLY] = vtag
+        return OK
+
+    def _walk(self, ct: NfConn, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int, direction: int, now: int) -> int:
+        """Each chunk in turn; the timeout is that of the state after the last."""
+        at = skb.dataoff + sctp.HEADER
+        ignore = False
+        for kind in kinds:
+            judgement = _judge_tag(info, kind, skb.data[at + 1], vtag, direction, ignore, sctp.DATA in kinds)
+            if judgement == TAG_WRONG:
+                skb.reason = SCTP_VTAG
+                return REFUSED
+            if judgement == TAG_PASS:
+                ignore = True
+                at = sctp.next_chunk(skb.data, at)
+                continue
+            old = ct.state
+            state = next_state(direction, kind, old)
+            if state == IV:
+                skb.reason = SCTP_STATE
+                return REFUSED
+            if not _note_init(info, skb, at, kind, direction):
+                skb.reason = SCTP_VTAG
+                return REFUSED
+            self._enter(ct, old, state)
+            if kind == sctp.INIT and old == CLOSED and state == CLOSED and ct.status & IPS_CONFIRMED:
+                ignore = True  # repeated: it must not keep a dead entry alive
+            at = sctp.next_chunk(skb.data, at)
+        if not ignore:
+            ct.refresh(now, self.timeouts[ct.state])
+        return TRACKED
+
+    def _enter(self, ct: NfConn, old: int, state: int) -> None:
+        ct.state = state
+        if old == state:
+            return
+        ct.pending_events |= IPCT_PROTOINFO
+        if state == ESTABLISHED and not ct.status & IPS_ASSURED:
+            ct.status |= IPS_ASSURED
+            ct.pending_events |= IPCT_ASSURED
+
+
+def _chunk_kinds(skb: Skb) -> list[int]:
+    """The chunk types in order; empty when they may not stand together like this (do_basic_checks)."""
+    kinds: list[int] = []
+    data = skb.data
+    at = skb.dataoff + sctp.HEADER
+    alone = False
+    while at + sctp.CHUNK_HEADER <= skb.end:
+        kind = data[at]
+        alone = alone or kind in (sctp.INIT, sctp.INIT_ACK, sctp.SHUTDOWN_COMPLETE)
+        first_only = alone or kind in (sctp.COOKIE_ACK, sctp.COOKIE_ECHO)
+        if (first_only and kinds) or not (data[at + 2] or data[at + 3]):
+            return []
+        kinds.append(kind)
+        at = sctp.next_chunk(data, at)
+    return kinds
+
+
+def _tag_is_special(kinds: list[int]) -> bool:
+    """Whether a chunk has a rule of its own about the tag (RFC 9260 section 8.5.1)."""
+    for kind in kinds:
+        if kind in (sctp.INIT, sctp.SHUTDOWN_COMPLETE, sctp.COOKIE_ECHO, sctp.ABORT, sctp.SHUTDOWN_ACK):
+            return True
+        if kind == sctp.HEARTBEAT or kind == sctp.HEARTBEAT_ACK:
+            return True
+    return False
+
+
+TAG_RIGHT: Final = 0
+TAG_WRONG: Final = 1
+TAG_PASS: Final = 2  # let it pass and believe nothing
+
+
+def _judge_tag(info: SctpInfo, kind: int, flags: int, vtag: int, direction: int, ignore: bool, data: bool) -> int:
+    mine = info.vtag[direction]
+    if kind == sctp.INIT:
+        return TAG_WRONG if vtag else TAG_RIGHT
+    if kind == sctp.ABORT or kind == sctp.SHUTDOWN_COMPLETE:
+        expected = info.vtag[1 - direction] if flags & sctp.FLAG_T else mine
+        return TAG_RIGHT if vtag == expected else TAG_WRONG
+    if kind == sctp.COOKIE_ECHO:
+        return TAG_RIGHT if vtag == mine else TAG_WRONG
+    if kind == sctp.COOKIE_ACK:
+        info.init[0] = info.init[1] = False
+        return TAG_RIGHT
+    if kind == sctp.HEARTBEAT or kind == sctp.HEARTBEAT_ACK:
+        return _judge_heartbeat(info, kind, vtag, direction, ignore or data)
+    return TAG_RIGHT
+
+
+def _judge_heartbeat(info: SctpInfo, kind: int, vtag: int, direction: int, not_alone: bool) -> int:
+    """An end that restarted has other tags: its heartbeat passes, and an answer to it makes the tags new."""
+    mine = info.vtag[direction]
+    if mine == 0:
+        info.vtag[direction] = vtag
+        return TAG_RIGHT
+    if vtag == mine:
+        info.heartbeat_failed = False
+        return TAG_RIGHT
+    if not_alone:
+        return TAG_WRONG
+    if kind == sctp.HEARTBEAT:
+        info.heartbeat_failed = True
+        info.last_direction = direction
+        return TAG_PASS
+    if not info.heartbeat_failed or info.last_direction == direction:
+        return TAG_WRONG
+    info.heartbeat_failed = False
+    info.vtag[direction] = vtag
+    info.vtag[1 - direction] = 0
+    return TAG_RIGHT
+
+
+def _note_init(info: SctpInfo, skb: Skb, at: int, kind: int, direction: int) -> bool:
+    """INIT and INIT_ACK announce the other direction's tag; False when that contradicts what is known."""
+    if kind != sctp.INIT and kind != sctp.INIT_ACK:
+        return True
+    tag = _init_tag(skb, at)
+    if tag < 0:
+        return False
+    other = 1 - direction
+    if kind == sctp.INIT:
+        if info.init[direction] and info.init[other]:
+            info.init[other] = False
+        info.init[direction] = True
+    else:
+        known = info.vtag[other]
+        if not info.init[other] and known and known != tag:
+            return False
+        if info.init[direction] and info.init[other] and known != tag:
+            return False
+    info.vtag[other] = tag
+    return True
+
+
+def _init_tag(skb: Skb, at: int) -> int:
+    """The initiate tag of the INIT or INIT_ACK chunk at `at`; -1 when the chunk is cut off."""
+    if at + sctp.CHUNK_HEADER + 16 > skb.end:
+        return -1
+    return u32(skb.data, at + sctp.CHUNK_HEADER)
