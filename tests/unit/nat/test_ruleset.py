@@ -133,7 +133,7 @@ def test_an_unknown_interface_matches_by_an_empty_name(invert: bool) -> None:
 @pytest.mark.parametrize("invert", [False, True])
 def test_ports_are_never_asked_of_what_has_none(invert: bool) -> None:
     rule = NatRule(NAT_MASQUERADE, sport=Ports(0, 65535, invert))
-    assert ruleset(rule).source(outgoing(proto=47, sport=-1)) is None
+    assert ruleset(rule).source(outgoing(proto=89, sport=-1)) is None
 
 
 def test_a_rule_for_both_families() -> None:

@@ -1,0 +1,279 @@
+"""The packet mark: its layout, when it is believed, and what is remembered where it cannot hold enough."""
+
+import pytest
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import DYING_GRACE
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    ESTABLISHED,
+    INVALID,
+    LOCAL_OUT,
+    NEW,
+    NF_ACCEPT,
+    NF_DROP,
+    POST_ROUTING,
+    PRE_ROUTING,
+    RELATED,
+    UNTRACKED,
+)
+from conntrackd_py.engine.carry import LOST, OURS, RESUMED, UNKNOWN, Carry
+from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
+from conntrackd_py.reasons import OK
+from conntrackd_py.wire import ip
+from tests.support import packets
+from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
+
+WIDE, NARROW, NONE = DEFAULT_MASK, 0xFF, 0
+
+
+def router(mask: int = WIDE) -> Engine:
+    return Engine(Tunables(), Repeatable(1), mark_mask=mask)
+
+
+def query(sport: int = 1000, *, client: str = CLIENT.v4) -> bytes:
+    return packets.udp(client, SERVER.v4, sport, 53)
+
+
+def come_in(engine: Engine, data: bytes, mark: int = 0) -> Skb:
+    skb = Skb(data, mark, LAN, 0)
+    assert engine.handle(skb, PRE_ROUTING, 0) == NF_ACCEPT
+    return skb
+
+
+def go_out(engine: Engine, data: bytes, mark: int) -> tuple[Skb, int]:
+    skb = Skb(data, mark, LAN, WAN)
+    return skb, engine.handle(skb, POST_ROUTING, 0)
+
+
+def resume(engine: Engine, data: bytes, mark: int) -> tuple[int, Skb]:
+    skb = Skb(data, mark, LAN, WAN)
+    assert ip.parse(skb) == OK
+    return engine.carry.resume(skb, 0), skb
+
+
+# --- the layout -------------------------------------------------------------------------------------------
+
+
+def test_the_layout_an_administrator_can_match() -> None:
+    """`-m mark --mark 0xa00/0xf00` is a NEW packet, 0xd00/0xf00 an INVALID one."""
+    engine = router()
+    assert come_in(engine, query()).mark == 0x00001A00  # slot 0
+    assert come_in(engine, query(1001)).mark == 0x00002A00  # slot 1
+    assert come_in(engine, packets.tcp(CLIENT.v4, SERVER.v4, 1, 2, "R")).mark == 0x00000D00
+    assert come_in(engine, packets.icmp(CLIENT.v6, SERVER.v6, 135)).mark == 0x00000F00
+
+
+@pytest.mark.parametrize("mask", [0xFFFFFF00, 0x00FFFF00, 0xFF, 0xFF000000, 0xFFFFFFFF])
+def test_bits_outside_the_mask_are_somebody_elses(mask: int) -> None:
+    engine = router(mask)
+    for sport in range(1000, 1040):
+        for theirs in (0, 0xFFFFFFFF, 0x12345678):
+            skb = come_in(engine, query(sport), theirs)
+            assert skb.mark & ~mask & 0xFFFFFFFF == theirs & ~mask
+            assert 0 <= skb.mark <= 0xFFFFFFFF
+            assert go_out(engine, skb.data, skb.mark)[1] == NF_ACCEPT
+
+
+def test_without_a_mask_the_mark_is_left_alone() -> None:
+    assert come_in(router(NONE), query(), 0x12345678).mark == 0x12345678
+
+
+@pytest.mark.parametrize(("mask", "fitting"), [(0xFF, 15), (0xFFF, 255), (0xF0, 0), (0xFFFFFF00, (1 << 20) - 1)])
+def test_how_many_slots_fit(mask: int, fitting: int) -> None:
+    """All values of the slot field but 0, which says that there is none."""
+    assert Carry(router().core, mask).slots - 1 == fitting
+
+
+# --- belief -----------------------------------------------------------------------------------------------
+
+
+def test_no_mark_of_ours_means_never_seen() -> None:
+    assert resume(router(), query(), 0)[0] == UNKNOWN
+    assert resume(router(), query(), 0xFF)[0] == UNKNOWN, "bits of others"
+
+
+@pytest.mark.parametrize("ctinfo", [INVALID, UNTRACKED])
+def test_what_belongs_to_nothing_needs_no_proof(ctinfo: int) -> None:
+    result, skb = resume(router(), query(), (OURS | ctinfo) << 8)
+    assert (result, skb.ct, skb.ctinfo) == (RESUMED, None, ctinfo)
+
+
+def test_a_mark_is_never_believed_without_the_tuple() -> None:
+    """The slot of one connection on the packet of another finds the other."""
+    engine = router()
+    mine, other = come_in(engine, query()), come_in(engine, query(1001))
+    assert mine.mark != other.mark
+    for skb in (mine, other):
+        go_out(engine, skb.data, skb.mark)
+    result, skb = resume(engine, query(), other.mark)
+    assert (result, skb.ct) == (RESUMED, mine.ct)
+
+
+def test_a_mark_on_the_packet_of_nobody_is_lost() -> None:
+    engine = router()
+    mark = come_in(engine, query()).mark
+    for stranger in (query(7), query(client=NEIGHBOUR.v4), packets.tcp(CLIENT.v4, SERVER.v4, 1000, 53, "S")):
+        assert resume(engine, stranger, mark)[0] == LOST
+
+
+def test_a_direction_in_the_mark_is_not_believed_either() -> None:
+    engine = router()
+    skb = come_in(engine, query())
+    as_reply = skb.mark & ~0x700 | 3 << 8
+    assert resume(engine, query(), as_reply)[0] == LOST
+
+
+def test_an_error_claimed_by_the_mark_must_be_readable() -> None:
+    engine = router()
+    mark = come_in(engine, query()).mark & ~0x700 | RELATED << 8
+    assert resume(engine, packets.ip(CLIENT.v4, SERVER.v4, 1, b"\3\0"), mark)[0] == LOST
+
+
+def test_a_slot_that_never_was() -> None:
+    engine = router()
+    mark = (0xFFFFF << 4 | OURS | NEW) << 8
+    assert resume(engine, query(), mark)[0] == LOST
+    come_in(engine, query())
+    assert resume(engine, query(), mark)[0] == RESUMED, "but the tuple tells"
+
+
+def test_a_slot_used_again() -> None:
+    """The packet of the connection that had it before does not end up in the one that has it now."""
+    engine = router()
+    old = come_in(engine, query())
+    assert old.ct is not None
+    engine.delete(old.ct.slot, 0)
+    engine.expire(DYING_GRACE, 100)
+    new = come_in(engine, query(2000))
+    assert new.ct is not None
+    assert new.ct.slot == old.ct.slot
+    assert resume(engine, old.data, old.mark)[0] == LOST
+
+
+def test_a_dying_connection_still_sees_its_packets_out() -> None:
+    engine = router()
+    go_out(engine, query(), come_in(engine, query()).mark)
+    under_way = come_in(engine, query())
+    assert under_way.ct is not None
+    engine.delete(under_way.ct.slot, 0)
+    result, skb = resume(engine, query(), under_way.mark)
+    assert (result, skb.ct) == (RESUMED, under_way.ct)
+
+
+# --- beside the mark ----------------------------------------------------------------------------------------
+
+
+def test_a_mark_that_holds_the_slot_costs_no_memory() -> None:
+    engine = router()
+    for sport in range(1000, 1100):
+        come_in(engine, query(sport))
+    assert not engine.carry.under_way
+    assert not engine.carry.tuples_of
+    assert not engine.carry.refused
+
+
+def test_only_what_does_not_fit_is_remembered() -> None:
+    engine = router(NARROW)
+    for sport in range(1000, 1020):
+        come_in(engine, query(sport))
+    assert len(engine.carry.under_way) == 5
+
+
+@pytest.mark.parametrize("mask", [NARROW, NONE])
+def test_what_is_remembered_is_forgotten_with_its_connection(mask: int) -> None:
+    engine = router(mask)
+    for sport in range(1000, 1020):
+        skb = come_in(engine, query(sport))
+        go_out(engine, skb.data, skb.mark)
+    assert engine.carry.under_way
+    engine.flush(0)
+    assert engine.carry.under_way, "packets may still be under way"
+    engine.expire(DYING_GRACE, 100)
+    assert not engine.carry.under_way
+    assert not engine.carry.tuples_of
+
+
+def limited(limit: int) -> Engine:
+    engine = router(NONE)
+    engine.carry = Carry(engine.core, NONE, limit)
+    return engine
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    engine = limited(3)
+    for sport in (1, 2, 3, 1, 4):
+        come_in(engine, query(sport))
+    kept = [ct.original for ct in engine.carry.under_way.values()]
+    assert [t[8:10] for t in kept] == [b"\0\3", b"\0\1", b"\0\4"]
+
+
+def test_what_was_forgotten_for_want_of_room_is_looked_up_like_a_first_sight() -> None:
+    """Untranslated, that finds the same connection."""
+    engine = limited(1)
+    first = come_in(engine, query(1))
+    come_in(engine, query(2))
+    out, verdict = go_out(engine, first.data, 0)
+    assert (verdict, out.ct) == (NF_ACCEPT, first.ct)
+
+
+def test_refused_headers_are_bounded_and_used_once() -> None:
+    engine = limited(3)
+    strays = [packets.tcp(CLIENT.v4, SERVER.v4, sport, 2, "R") for sport in range(1, 6)]
+    for stray in strays:
+        come_in(engine, stray)
+    assert len(engine.carry.refused) == 3
+    assert [resume(engine, stray, 0)[0] for stray in strays] == [UNKNOWN] * 2 + [RESUMED] * 3
+    assert not engine.carry.refused
+
+
+def test_a_good_packet_clears_the_name_of_a_bad_one_alike() -> None:
+    """Damaged once and sent again: the bad one never left, the good one must."""
+    engine = router(NONE)
+    good = packets.udp(CLIENT.v4, SERVER.v4, 1000, 53, b"rather long data")
+    bad = packets.broken(good)
+    assert come_in(engine, bad).ctinfo == INVALID
+    assert engine.carry.refused
+    assert come_in(engine, good).ctinfo == NEW
+    assert not engine.carry.refused
+
+
+@pytest.mark.parametrize(
+    "data", [query()[:6] + b"\x20\0" + query()[8:], b"\x45", packets.icmp(CLIENT.v6, SERVER.v6, 135)]
+)
+def test_what_shows_by_itself_is_not_remembered(data: bytes) -> None:
+    """Fragments, rubbish and neighbour discovery are the same at the next visit."""
+    engine = router(NONE)
+    come_in(engine, data)
+    assert not engine.carry.under_way
+    assert not engine.carry.refused
+
+
+def test_a_connection_seen_both_ways_is_remembered_both_ways() -> None:
+    engine = router(NONE)
+    skb = come_in(engine, query())
+    go_out(engine, skb.data, 0)
+    come_in(engine, packets.udp(SERVER.v4, CLIENT.v4, 53, 1000))
+    assert isinstance(skb.ct, NfConn)
+    assert engine.carry.tuples_of == {skb.ct.slot: [skb.ct.original, skb.ct.reply]}
+    again = come_in(engine, query())
+    assert again.ctinfo == ESTABLISHED
+    assert go_out(engine, again.data, 0)[0].ctinfo == ESTABLISHED
+
+
+def test_the_routers_own_packets_are_remembered_from_output() -> None:
+    engine = router(NONE)
+    skb = Skb(query(), 0, 0, WAN)
+    assert engine.handle(skb, LOCAL_OUT, 0) == NF_ACCEPT
+    last = Skb(skb.data, 0, 0, WAN)
+    assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
+    assert last.ct is skb.ct
+    assert not last.late
+
+
+def test_a_mark_that_lost_its_connection_is_a_drop() -> None:
+    engine = router(NARROW)
+    skb = come_in(engine, query())
+    assert go_out(engine, query(7), skb.mark)[1] == NF_DROP

@@ -1,0 +1,183 @@
+"""The engine's own part: visits and what each of them runs, orders from outside, and the counts."""
+
+import pytest
+
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import (
+    FORWARD,
+    INVALID,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    IPS_CONFIRMED,
+    LOCAL_IN,
+    LOCAL_OUT,
+    NEW,
+    NF_ACCEPT,
+    NF_DROP,
+    POST_ROUTING,
+    PRE_ROUTING,
+    PROTO_NAMES,
+)
+from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
+from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
+from tests.support import packets
+from tests.support.packets import address
+from tests.support.play import CLIENT, LAN, ROUTER, SERVER, WAN
+
+QUERY = packets.udp(CLIENT.v4, SERVER.v4, 1000, 53)
+
+
+def router(mode: str = "nat") -> Engine:
+    engine = Engine(
+        Tunables(), Repeatable(1), mode=mode, nat_rules=[NatRule(NAT_MASQUERADE, out_interface=Interface("wan"))]
+    )
+    engine.set_interface(WAN, "wan", [address(ROUTER.v4)], 0)
+    return engine
+
+
+def confirmed(skb: Skb) -> bool:
+    return skb.ct is not None and bool(skb.ct.status & IPS_CONFIRMED)
+
+
+def test_every_protocol_number_has_a_tracker() -> None:
+    protos = standard_protos(Tunables())
+    assert len(protos) == 256
+    known = {number: proto.name for number, proto in enumerate(protos) if proto.name != "unknown"}
+    assert known == {number: PROTO_NAMES[number] for number in known}
+    assert known.keys() >= {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6}
+
+
+# --- visits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hook", [POST_ROUTING, LOCAL_IN])
+def test_a_packet_never_seen_before_makes_up_for_its_first_hook(hook: int) -> None:
+    """A restart, or a rule set that needs no visit at PREROUTING."""
+    skb = Skb(QUERY, 0, LAN, WAN if hook == POST_ROUTING else 0)
+    assert router().handle(skb, hook, 0) == NF_ACCEPT
+    assert skb.ctinfo == NEW
+    assert confirmed(skb)
+    assert skb.late
+
+
+def test_the_routers_own_packet_seen_late_is_not_judged_by_its_checksum() -> None:
+    """It began at OUTPUT, where the network card is still to compute it."""
+    unfinished = packets.broken(packets.udp(ROUTER.v4, SERVER.v4, 1000, 53, b"data"))
+    own, forwarded = Skb(unfinished, 0, 0, WAN), Skb(unfinished, 0, LAN, WAN)
+    assert router().handle(own, POST_ROUTING, 0) == NF_ACCEPT
+    assert own.ctinfo == NEW
+    router().handle(forwarded, POST_ROUTING, 0)
+    assert forwarded.ctinfo == INVALID
+
+
+def test_the_first_visit_confirms_nothing() -> None:
+    for hook in (PRE_ROUTING, LOCAL_OUT):
+        skb = Skb(QUERY, 0, LAN, 0)
+        assert router().handle(skb, hook, 0) == NF_ACCEPT
+        assert skb.ct is not None
+        assert not confirmed(skb)
+        assert not skb.late
+
+
+def test_forwarding_alone_ends_nothing() -> None:
+    engine = router()
+    first = Skb(QUERY, 0, LAN, 0)
+    engine.handle(first, PRE_ROUTING, 0)
+    middle = Skb(first.data, first.mark, LAN, WAN)
+    assert engine.handle(middle, FORWARD, 0) == NF_ACCEPT
+    assert not confirmed(middle)
+    assert middle.data == QUERY
+
+
+@pytest.mark.parametrize("mode", ["track", "observe"])
+def test_other_modes_change_no_packet(mode: str) -> None:
+    engine = router(mode)
+    first = Skb(QUERY, 0, LAN, 0)
+    engine.handle(first, PRE_ROUTING, 0)
+    last = Skb(first.data, first.mark, LAN, WAN)
+    assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
+    assert last.data == QUERY
+    assert confirmed(last)
+
+
+def test_a_fragment_is_invalid_at_both_visits_and_counted_once() -> None:
+    engine = router("track")
+    fragment = QUERY[:6] + b"\x20\0" + QUERY[8:]
+    first = Skb(fragment, 0, LAN, 0)
+    assert engine.handle(first, PRE_ROUTING, 0) == NF_ACCEPT
+    assert (first.ctinfo, first.reason) == (INVALID, IP_FRAGMENT)
+    last = Skb(fragment, first.mark, LAN, WAN)
+    assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
+    assert last.ctinfo == INVALID
+    assert engine.core.stats.reasons[IP_FRAGMENT] == 1
+
+
+def test_a_packet_whose_connection_vanished_is_dropped() -> None:
+    engine = router()
+    first = Skb(QUERY, 0, LAN, 0)
+    engine.handle(first, PRE_ROUTING, 0)
+    engine.expire(60_000, 100)
+    engine.expire(70_000, 100)
+    last = Skb(first.data, first.mark, LAN, WAN)
+    assert engine.handle(last, POST_ROUTING, 70_000) == NF_DROP
+    assert last.reason == CARRY_LOST
+
+
+def test_visits_are_counted_by_hook_and_verdict() -> None:
+    engine = router()
+    test = Skb(QUERY, 0, LAN, 0)
+    engine.handle(test, PRE_ROUTING, 0)
+    engine.handle(Skb(test.data, test.mark, LAN, WAN), POST_ROUTING, 0)
+    stray = packets.tcp(CLIENT.v4, SERVER.v4, 1, 2, "R")
+    engine.handle(Skb(stray, 0, LAN, WAN), POST_ROUTING, 0)
+    assert engine.core.stats.verdicts[PRE_ROUTING * 2 + NF_ACCEPT] == 1
+    assert engine.core.stats.verdicts[POST_ROUTING * 2 + NF_ACCEPT] == 1
+    assert engine.core.stats.verdicts[POST_ROUTING * 2 + NF_DROP] == 1
+    assert engine.core.stats.bytes == [28, 0, 0, 0, 28 + 40]
+
+
+# --- orders from outside ------------------------------------------------------------------------------------
+
+
+def with_connections(count: int) -> Engine:
+    engine = router()
+    for sport in range(1000, 1000 + count):
+        engine.handle(Skb(packets.udp(CLIENT.v4, SERVER.v4, sport, 53), 0, LAN, WAN), POST_ROUTING, 0)
+    engine.core.events.enabled = True
+    return engine
+
+
+def test_delete() -> None:
+    engine = with_connections(2)
+    assert engine.delete(1, 5)
+    assert not engine.delete(1, 5), "it is dying already"
+    assert not engine.delete(99, 5)
+    assert not engine.delete(-1, 5)
+    assert engine.core.stats.ended[END_DELETED] == len(engine.core.table) == 1
+
+
+def test_flush_ends_each_connection_once() -> None:
+    engine = with_connections(5)
+    first = Skb(packets.udp(CLIENT.v4, SERVER.v4, 9, 53), 0, LAN, 0)
+    engine.handle(first, PRE_ROUTING, 5)
+    assert engine.flush(5) == 5
+    assert engine.core.stats.ended[END_FLUSHED] == 5
+    assert [event.kind for event in engine.drain_events()] == ["DESTROY"] * 5
+    assert len(engine.core.table) == 1, "what is under way is not in the table yet"
+    assert engine.flush(5) == 0
+
+
+def test_expiry_says_when_it_is_needed_next() -> None:
+    engine = with_connections(3)
+    when = engine.next_expiry()
+    assert when == 31_000
+    assert engine.expire(when - 1, 100) == 0
+    assert engine.expire(when, 2) == 2
+    assert engine.next_expiry() <= when + 2_000
+    assert engine.expire(when, 100) == 1

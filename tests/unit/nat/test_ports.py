@@ -1,0 +1,244 @@
+"""The choice of a tuple in the kernel's order, and the bounds of the search."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.table import Table
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import MANIP_DST, MANIP_SRC
+from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.nat.ports import ATTEMPTS, Ports, Range, fnv, port_class, source_key
+from tests.support.packets import address
+
+PROTOS = standard_protos(Tunables())
+UDP, ICMP, OSPF = 17, 1, 89
+CLIENT, SERVER, OUTSIDE = address("192.168.1.2"), address("198.51.100.2"), address("203.0.113.1")
+
+
+def to(low: bytes = OUTSIDE, high: bytes = b"", ports: tuple[int, int] = (0, 0), *, random: bool = False) -> Range:
+    return Range(low, high or low, ports[0], ports[1], random, False)
+
+
+def make(
+    sport: int, dport: int = 53, *, source: bytes = CLIENT, destination: bytes = SERVER, proto: int = UDP
+) -> bytes:
+    """A tuple; for ICMP sport is the identifier and the rest an echo request."""
+    l4 = b"\x08\0" if proto == ICMP else dport.to_bytes(2, "big")
+    return tuples.make(source + destination, sport.to_bytes(2, "big") + l4, proto)
+
+
+def inverse(t: bytes) -> bytes:
+    return tuples.swapped(t, PROTOS[tuples.protonum(t)].invert(tuples.l4(t)))
+
+
+class Desk:
+    """A table and its Ports, with the steps that Nat takes around them."""
+
+    def __init__(self, seed: int = 3) -> None:
+        self.table = Table()
+        self.ports = Ports(self.table, Repeatable(seed))
+
+    def ask(self, current: bytes, wanted: Range, way: int = MANIP_SRC) -> bytes:
+        """What a new connection would get."""
+        ct = NfConn(current, inverse(current), PROTOS[tuples.protonum(current)], 0)
+        self.table.allocate(ct)
+        chosen = self.ports.unique(current, wanted, ct, way)
+        self.table.remove(ct)
+        self.table.release(ct)
+        return chosen
+
+    def bind(self, current: bytes, wanted: Range) -> NfConn:
+        ct = NfConn(current, inverse(current), PROTOS[tuples.protonum(current)], 0)
+        self.table.allocate(ct)
+        chosen = self.ports.unique(current, wanted, ct, MANIP_SRC)
+        assert chosen
+        self.table.alter_reply(ct, inverse(chosen))
+        assert self.table.insert(ct)
+        self.ports.remember(ct, wanted)
+        return ct
+
+
+# --- the order of choice -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proto", [UDP, ICMP, OSPF])
+def test_a_tuple_that_fits_stays(proto: int) -> None:
+    t = make(1000 if proto != OSPF else 0, source=OUTSIDE, proto=proto)
+    assert Desk().ask(t, to()) == t
+
+
+def test_the_port_stays_if_it_can() -> None:
+    assert Desk().ask(make(1000), to()) == make(1000, source=OUTSIDE)
+
+
+def test_a_taken_port_is_replaced_within_its_class() -> None:
+    desk = Desk()
+    for port in (80, 700, 5000):
+        desk.bind(make(port, source=OUTSIDE), to())
+        chosen = desk.ask(make(port), to())
+        low, high = port_class(port)
+        assert low <= tuples.l4src(chosen) <= high
+        assert tuples.l4src(chosen) != port
+
+
+def test_random_never_keeps_the_port_on_purpose() -> None:
+    chosen = {tuples.l4src(Desk(seed).ask(make(5000), to(random=True))) for seed in range(1, 50)}
+    assert len(chosen) > 45
+
+
+def test_a_port_range_is_kept_to() -> None:
+    desk = Desk()
+    assert tuples.l4src(desk.ask(make(2005), to(ports=(2000, 2010)))) == 2005
+    chosen = {tuples.l4dst(desk.bind(make(1000 + i), to(ports=(2000, 2010))).reply) for i in range(11)}
+    assert chosen == set(range(2000, 2011))
+    assert desk.ask(make(99), to(ports=(2000, 2010))) == b""
+
+
+def test_the_mapping_this_source_already_has() -> None:
+    """Also another address of the range than the hash would choose."""
+    desk = Desk()
+    pool = to(address("203.0.113.1"), address("203.0.113.200"), (2000, 2999))
+    first = desk.bind(make(1000), pool)
+    for last in range(1, 20):
+        chosen = desk.ask(make(1000, destination=address(f"198.51.100.{last}")), pool)
+        if last == 2:
+            continue  # the same destination: that mapping is in use there
+        assert tuples.src(chosen) == tuples.dst(first.reply)
+        assert tuples.l4src(chosen) == tuples.l4dst(first.reply)
+
+
+def test_a_forgotten_mapping_is_not_offered() -> None:
+    desk = Desk()
+    ct = desk.bind(make(1000), to(ports=(2000, 2999)))
+    assert list(desk.ports.by_source) == [source_key(ct.original)]
+    desk.ports.forget(ct)
+    desk.ports.forget(ct)
+    assert desk.ports.by_source == {}
+
+
+def test_a_mapping_that_follows_from_the_packet_need_not_be_remembered() -> None:
+    """One address and the same port: the common case costs no memory."""
+    desk = Desk()
+    desk.bind(make(1000), to())
+    assert desk.ports.by_source == {}
+
+
+# --- protocols -------------------------------------------------------------------------------------------
+
+
+def test_an_identifier_is_chosen_like_a_port() -> None:
+    desk = Desk()
+    desk.bind(make(7, proto=ICMP), to())
+    chosen = desk.ask(make(7, proto=ICMP, source=address("192.168.1.3")), to())
+    assert tuples.l4src(chosen) != 7
+    assert tuples.l4dst(chosen) == 8 << 8, "type and code stay"
+
+
+def test_without_anything_to_choose_there_is_one_connection() -> None:
+    desk = Desk()
+    desk.bind(make(0, 0, proto=OSPF), to())
+    assert desk.ask(make(0, 0, proto=OSPF, source=address("192.168.1.3")), to()) == b""
+
+
+# --- destinations ------------------------------------------------------------------------------------------
+
+
+def test_a_destination_gets_address_and_port() -> None:
+    inside = to(address("192.168.1.80"), ports=(80, 80))
+    t = make(5555, 8080, source=SERVER, destination=OUTSIDE)
+    assert Desk().ask(t, inside, MANIP_DST) == make(5555, 80, source=SERVER, destination=address("192.168.1.80"))
+
+
+def test_a_destination_keeps_its_port_without_a_range() -> None:
+    t = make(5555, 8080, source=SERVER, destination=OUTSIDE)
+    chosen = Desk().ask(t, to(address("192.168.1.80")), MANIP_DST)
+    assert tuples.l4dst(chosen) == 8080
+
+
+def test_a_destination_is_never_refused() -> None:
+    """The source binding will keep the two connections apart."""
+    desk = Desk()
+    inside = to(address("192.168.1.80"), ports=(80, 80))
+    target = make(5555, 80, source=SERVER, destination=address("192.168.1.80"))
+    desk.bind(target, to(SERVER))
+    assert desk.ask(make(5555, 8080, source=SERVER, destination=OUTSIDE), inside, MANIP_DST) == target
+    assert tuples.l4src(desk.ask(target, to(SERVER))) != 5555
+
+
+# --- bounds ------------------------------------------------------------------------------------------------
+
+
+def test_the_search_gives_up_in_bounded_time() -> None:
+    """The kernel's schedule: 128 tries, then half as many from elsewhere, down to 8: 248 of 64512 ports."""
+    desk = Desk()
+    table = Table()
+    for port in range(1024, 65536):
+        table.hash[inverse(make(port, source=OUTSIDE))] = NfConn(b"", b"", PROTOS[UDP], 0)
+    desk.table = table
+    randomness = Repeatable(3)
+    desk.ports = Ports(table, randomness)
+    assert desk.ask(make(5000), to()) == b""
+    fresh = Repeatable(3)
+    for _ in range(1 + 4):  # one offset to begin with and one for each halving
+        fresh.below(65536)
+    assert randomness.state == fresh.state
+    assert ATTEMPTS == 128
+
+
+@pytest.mark.parametrize(
+    ("port", "low", "high"),
+    [(1, 1, 511), (511, 1, 511), (512, 600, 1023), (1023, 600, 1023), (1024, 1024, 65535), (65535, 1024, 65535)],
+)
+def test_port_classes(port: int, low: int, high: int) -> None:
+    assert port_class(port) == (low, high)
+
+
+@given(st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4), st.integers(0, 255))
+def test_an_address_of_a_range_is_in_it_and_stays(source: bytes, destination: bytes, size: int) -> None:
+    pool = to(address("203.0.113.0"), bytes((203, 0, 113, size)))
+    chosen = pool.pick(source, destination)
+    assert pool.low <= chosen <= pool.high
+    assert chosen == pool.pick(source, destination)
+
+
+def test_persistent_means_for_all_destinations() -> None:
+    low, high = address("203.0.113.0"), address("203.0.113.255")
+    plain, persistent = Range(low, high, 0, 0, False, False), Range(low, high, 0, 0, False, True)
+    destinations = [address(f"198.51.100.{i}") for i in range(64)]
+    assert len({persistent.pick(CLIENT, d) for d in destinations}) == 1
+    assert len({plain.pick(CLIENT, d) for d in destinations}) > 40
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 16])
+def test_neighbours_are_spread_evenly(size: int) -> None:
+    pool = to(address("203.0.113.0"), bytes((203, 0, 113, size - 1)))
+    hits = [0] * size
+    for i in range(64 * size):
+        hits[pool.pick(address(f"10.0.{i >> 8}.{i & 255}"), SERVER)[3]] += 1
+    assert 32 < min(hits) <= max(hits) < 96
+
+
+def test_ipv6_ranges() -> None:
+    pool = to(address("2001:db8::10"), address("2001:db8::1f"))
+    chosen = {pool.pick(address(f"fd00::{i:x}"), address("2001:db8:9::1")) for i in range(200)}
+    assert chosen <= {address(f"2001:db8::1{i:x}") for i in range(16)}
+    assert len(chosen) == 16
+
+
+def test_the_hash_uses_every_byte() -> None:
+    base = bytes(16)
+    assert len({fnv(base[:i] + b"\1" + base[i + 1 :]) for i in range(16)}) == 16
+
+
+@pytest.mark.parametrize("proto", [UDP, ICMP])
+def test_a_range_of_every_size_is_used_up(proto: int) -> None:
+    for size in (1, 2, 17, 64, ATTEMPTS):
+        desk = Desk()
+        wanted = to(ports=(3000, 3000 + size - 1))
+        replies = {desk.bind(make(1000 + i, proto=proto), wanted).reply for i in range(size)}
+        assert len(replies) == size
+        assert desk.ask(make(999, proto=proto), wanted) == b""
