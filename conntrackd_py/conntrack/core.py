@@ -16,7 +16,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import EventQueue
 from conntrackd_py.conntrack.gc import NEVER, PAGE, Gc
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED, relate
-from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REPEAT, L4Proto
+from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REOPENED, REPEAT, L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.conntrack.stats import Stats
@@ -140,9 +140,22 @@ class Conntrack:
         self._attach(skb, ct, direction)
         if outcome == KILL:
             self.kill(ct, END_RST, now)
+        elif outcome == REOPENED:
+            self._restart(ct, now)
         elif ct.pending_events and ct.status & IPS_CONFIRMED:
             self._report(ct, now)
         return NF_ACCEPT
+
+    def _restart(self, ct: NfConn, now: int) -> None:
+        """One connection ends and another begins in the same entry: counters and age start again."""
+        self.stats.ended[END_REOPENED] += 1
+        self.stats.insert += 1
+        ct.end_reason = END_REOPENED
+        self.events.report(IPCT_DESTROY, now, ct)
+        ct.packets_original = ct.packets_reply = ct.bytes_original = ct.bytes_reply = 0
+        ct.born = now
+        ct.pending_events = IPCT_NEW
+        self._report(ct, now)
 
     def _report(self, ct: NfConn, now: int) -> None:
         """Send the cached events. At once: the next packet may be here before this one has left."""

@@ -44,3 +44,6 @@ class Tunables:
     nf_conntrack_sctp_timeout_heartbeat_sent: int = 30
     nf_conntrack_gre_timeout: int = 30
     nf_conntrack_gre_timeout_stream: int = 180
+    # not sysctls: the two timeouts of the tracker rfc7857
+    rfc7857_tcp_timeout_established: int = 7440
+    rfc7857_tcp_timeout_transitory: int = 240

@@ -39,19 +39,23 @@ from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
 from conntrackd_py.proto.gre import Gre
 from conntrackd_py.proto.icmp import Icmp, Icmpv6
+from conntrackd_py.proto.rfc7857 import Rfc7857
 from conntrackd_py.proto.sctp import Sctp
 from conntrackd_py.proto.tcp import Tcp
 from conntrackd_py.proto.udp import Udp, UdpLite
 from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED
 from conntrackd_py.wire import ip
 
+NETFILTER: Final = "netfilter"  # the TCP trackers there are
+RFC7857: Final = "rfc7857"
+
 DEFAULT_MASK: Final = 0xFFFFFF00
 
 
-def standard_protos(tunables: Tunables) -> list[L4Proto]:
+def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4Proto]:
     """The tracker of every protocol number."""
     protos: list[L4Proto] = [Generic(tunables)] * 256
-    protos[IPPROTO_TCP] = Tcp(tunables)
+    protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
     protos[IPPROTO_UDP] = Udp(tunables)
     protos[IPPROTO_UDPLITE] = UdpLite(tunables)
     protos[IPPROTO_SCTP] = Sctp(tunables)
@@ -63,7 +67,10 @@ def standard_protos(tunables: Tunables) -> list[L4Proto]:
 
 @final
 class Engine:
-    """mode: "nat" translates by nat_rules; "track" and "observe" change no packet."""
+    """mode: "nat" translates by nat_rules; "track" and "observe" change no packet.
+
+    tcp_tracker: NETFILTER or RFC7857; protos replaces all trackers.
+    """
 
     def __init__(
         self,
@@ -74,9 +81,10 @@ class Engine:
         nat_rules: list[NatRule] | None = None,
         leak_guard: bool = True,
         mark_mask: int = DEFAULT_MASK,
+        tcp_tracker: str = NETFILTER,
         protos: list[L4Proto] | None = None,
     ) -> None:
-        self.core = Conntrack(standard_protos(tunables) if protos is None else protos, tunables, randomness)
+        self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.pipeline = pipeline.build(self.core, self.nat if mode == "nat" else None)
         self.carry = Carry(self.core, mark_mask)
@@ -147,6 +155,17 @@ class Engine:
     def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None:
         """Name and addresses (packed, preferred first) of an interface, as they are from now on."""
         self.nat.set_interface(index, name, addresses, now)
+        self._tell_outside(index, name)
+
+    def _tell_outside(self, index: int, name: str) -> None:
+        """An interface by which a source rule sends packets out leads to the outside of the RFC's tracker."""
+        tracker = self.core.protos[IPPROTO_TCP]
+        if isinstance(tracker, Rfc7857):
+            rules = self.nat.rules.source_rules
+            if any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules):
+                tracker.outside[index] = True
+            else:
+                tracker.outside.pop(index, None)
 
     def remove_interface(self, index: int, now: int) -> None:
         self.nat.remove_interface(index, now)

@@ -204,10 +204,13 @@ def nothing() -> Wanted:
 
 
 class Play:
-    def __init__(self, family: int, nat_rules: list[NatRule] | None = None, **tunables: object) -> None:
+    def __init__(
+        self, family: int, nat_rules: list[NatRule] | None = None, *, tcp: str = "netfilter", **tunables: object
+    ) -> None:
         self.family = family
         self.now = 1_000_000
-        self.engine = Engine(Tunables(**tunables), Repeatable(7), nat_rules=nat_rules)  # type: ignore[arg-type]
+        values = Tunables(**tunables)  # type: ignore[arg-type]
+        self.engine = Engine(values, Repeatable(7), nat_rules=nat_rules, tcp_tracker=tcp)
         self.engine.core.events.enabled = True
         for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
             addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]

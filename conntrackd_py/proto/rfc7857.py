@@ -1,0 +1,156 @@
+"""The ten-state TCP tracker of RFC 7857 and RFC 6146, as endpoint-dependent NAT44 draws it: `tcp_tracker = "rfc7857"`.
+
+It knows an inside (I2O: in to out) and an outside (O2I), looks only at SYN, FIN and RST, and never judges a window.
+Its promise is the RFC's: a session whose ends have both said FIN, or one of them RST, stays for four minutes,
+a forged RST is undone by the next data packet, and a new SYN on the same ports opens the session again instead
+of being refused while its predecessor times out.
+VPP carried exactly this machine on its main branch from January to March 2022; its releases have three states.
+
+Every arrow, from the state on the left; what is not listed changes nothing. `-` is a packet with none of the three.
+"""
+
+from typing import Final, cast, final
+
+from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
+from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED, L4Proto
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_TCP, IPS_ASSURED, ORIGINAL
+from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, TCP_NOT_SYN
+from conntrackd_py.wire import checksum, ip, tcp
+
+STATE_NAMES: Final = (
+    "CLOSED",
+    "SYN_I2O",
+    "SYN_O2I",
+    "ESTABLISHED",
+    "FIN_I2O",
+    "FIN_O2I",
+    "RST_TRANS",
+    "FIN_TRANS",
+    "REOPEN_SYN_I2O",
+    "REOPEN_SYN_O2I",
+)
+CLOSED: Final = 0
+ESTABLISHED: Final = 3
+FIN_I2O: Final = 4
+FIN_O2I: Final = 5
+RST_TRANS: Final = 6
+STATES: Final = 10
+
+I2O: Final = 0
+O2I: Final = 1
+DIRECTIONS: Final = ("I2O", "O2I")
+
+# from            way   flags of the packet        to
+TABLE: Final = """
+CLOSED            I2O   S SF SFR                   SYN_I2O
+CLOSED            O2I   S SF SFR                   SYN_O2I
+SYN_I2O           O2I   S SF SFR                   ESTABLISHED
+SYN_O2I           I2O   S SF SFR                   ESTABLISHED
+ESTABLISHED       I2O   R SR FR SFR                RST_TRANS
+ESTABLISHED       O2I   R SR FR SFR                RST_TRANS
+ESTABLISHED       I2O   F SF                       FIN_I2O
+ESTABLISHED       O2I   F SF                       FIN_O2I
+FIN_I2O           O2I   F SF FR SFR                FIN_TRANS
+FIN_O2I           I2O   F SF FR SFR                FIN_TRANS
+RST_TRANS         I2O   - S F SF                   ESTABLISHED
+RST_TRANS         O2I   - S F SF                   ESTABLISHED
+FIN_TRANS         I2O   S SR SF SFR                REOPEN_SYN_I2O
+FIN_TRANS         O2I   S SR SF SFR                REOPEN_SYN_O2I
+REOPEN_SYN_I2O    O2I   S SR SF SFR                ESTABLISHED
+REOPEN_SYN_O2I    I2O   S SR SF SFR                ESTABLISHED
+"""
+
+SYN: Final = 1
+FIN: Final = 2
+RST: Final = 4
+SETS: Final = 8
+
+
+def _flat(text: str) -> bytes:
+    cells = bytearray(state for state in range(STATES) for _ in range(2 * SETS))
+    for line in text.split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        old, way, to = STATE_NAMES.index(words[0]), DIRECTIONS.index(words[1]), STATE_NAMES.index(words[-1])
+        for flags in words[2:-1]:
+            kind = (SYN if "S" in flags else 0) | (FIN if "F" in flags else 0) | (RST if "R" in flags else 0)
+            cells[(old * 2 + way) * SETS + kind] = to
+    return bytes(cells)
+
+
+TRANSITIONS: Final = _flat(TABLE)
+
+
+def next_state(way: int, kind: int, old: int) -> int:
+    return TRANSITIONS[(old * 2 + way) * SETS + kind]
+
+
+@final
+class Rfc7857Info(ProtoInfo):
+    def __init__(self, inside_called: bool) -> None:
+        self.inside_called = inside_called  # whether the original direction is I2O
+
+
+@final
+class Rfc7857(L4Proto):
+    """outside: the interface indexes beyond which everybody is outside; the engine keeps it up to date."""
+
+    name = "tcp"
+    protonum = IPPROTO_TCP
+    state_names: tuple[str, ...] = STATE_NAMES
+    shows_state = True
+    ports = True
+
+    def __init__(self, tunables: Tunables) -> None:
+        super().__init__()
+        self.outside: dict[int, bool] = {}
+        self.established = 0
+        self.transitory = 0
+        self.tune(tunables)
+
+    def tune(self, t: Tunables) -> None:
+        self.established = t.rfc7857_tcp_timeout_established * 1000
+        self.transitory = t.rfc7857_tcp_timeout_transitory * 1000
+
+    def l4(self, skb: Skb) -> bytes:
+        at = skb.dataoff
+        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
+
+    def check(self, skb: Skb, verify: bool) -> int:
+        at = skb.dataoff
+        if at + tcp.HEADER > skb.end:
+            return L4_TRUNCATED
+        header = tcp.data_offset(skb.data, at)
+        if header < tcp.HEADER or at + header > skb.end:
+            return L4_TRUNCATED
+        if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
+            return L4_CHECKSUM
+        return OK
+
+    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+        if new:
+            ct.proto = Rfc7857Info(skb.indev not in self.outside)
+        inside_called = cast(Rfc7857Info, ct.proto).inside_called
+        way = I2O if (direction == ORIGINAL) == inside_called else O2I
+        flags = skb.data[skb.dataoff + 13]
+        kind = (SYN if flags & tcp.SYN else 0) | (FIN if flags & tcp.FIN else 0) | (RST if flags & tcp.RST else 0)
+        old = ct.state
+        state = next_state(way, kind, old)
+        if state == CLOSED:
+            skb.reason = TCP_NOT_SYN  # only a SYN starts a session
+            return REFUSED
+        if state != old:
+            self._enter(ct, state)
+        if state != old or state < RST_TRANS:  # the last four states end when they end, whatever is sent
+            ct.refresh(now, self.established if ESTABLISHED <= state <= FIN_O2I else self.transitory)
+        return REOPENED if state == ESTABLISHED and old > RST_TRANS else TRACKED
+
+    def _enter(self, ct: NfConn, state: int) -> None:
+        ct.state = state
+        ct.pending_events |= IPCT_PROTOINFO
+        if state == ESTABLISHED and not ct.status & IPS_ASSURED:
+            ct.status |= IPS_ASSURED
+            ct.pending_events |= IPCT_ASSURED
