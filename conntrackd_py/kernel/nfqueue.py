@@ -92,8 +92,10 @@ class NfqueueQueue(PacketQueue):
         copy_range: int = netlink.LARGEST_COPY,
     ) -> None:
         self.number = number
+        self.clock = clock
+        self.now = clock()  # read once for all packets of a drain
         self.counters = QueueCounters()
-        self.visitor = Visitor(handle, clock, self.counters, on_error)
+        self.visitor = Visitor(handle, self.counters, on_error)
         self.sequence = count(1)
         self.nfq = self._bind(max_length, socket_buffer)
         self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
@@ -134,6 +136,7 @@ class NfqueueQueue(PacketQueue):
 
     def drain(self, limit: int) -> int:
         self.inlet.left = limit
+        self.now = self.clock()
         self.nfq.run_socket(self.inlet)  # type: ignore[arg-type]  # it only calls recv
         return limit - self.inlet.left
 
@@ -167,7 +170,7 @@ class NfqueueQueue(PacketQueue):
             return NF_DROP
         mark: int = packet.mark
         skb = Skb(data, mark, packet.indev, packet.outdev)
-        verdict = self.visitor.visit(skb, packet.hook)
+        verdict = self.visitor.visit(skb, packet.hook, self.now)
         if verdict == NF_ACCEPT:
             if skb.data is not data:
                 packet.set_payload(skb.data)

@@ -58,18 +58,17 @@ class PacketQueue(ABC):
 class Visitor:
     """One packet through the engine. An exception of ours ends here, as the verdict `on_error`."""
 
-    def __init__(self, handle: Handle, clock: Clock, counters: QueueCounters, on_error: int = NF_DROP) -> None:
+    def __init__(self, handle: Handle, counters: QueueCounters, on_error: int = NF_DROP) -> None:
         self.handle = handle
-        self.clock = clock
         self.counters = counters
         self.on_error = on_error
         self.logged: set[str] = set()
 
-    def visit(self, skb: Skb, hook: int) -> int:
+    def visit(self, skb: Skb, hook: int, now: int) -> int:
         """The verdict; skb.data and skb.mark are what must go with it."""
         data, mark = skb.data, skb.mark
         try:
-            return self.handle(skb, hook, self.clock())
+            return self.handle(skb, hook, now)
         except Exception as error:  # noqa: BLE001  a packet without a verdict would hold its slot for ever
             skb.data, skb.mark = data, mark
             return self.failed(error)

@@ -1,5 +1,6 @@
 """The packet queue with real packets: nothing is cut, nothing stays without a verdict, nothing is lost uncounted."""
 
+import contextlib
 import select
 import socket
 import time
@@ -27,6 +28,8 @@ def network() -> Iterator[None]:
     with private_network():
         run(f"ip address add {HERE[socket.AF_INET]}/32 dev lo")
         run(f"ip address add {HERE[socket.AF_INET6]}/128 dev lo nodad")
+        for family in HERE:
+            wait_until_reachable(family)
         for iptables in ("iptables", "ip6tables"):
             run(f"{iptables} -A OUTPUT -p udp -j NFQUEUE --queue-num {NUMBER}")
         yield
@@ -60,6 +63,18 @@ def socket_pair(family: int = socket.AF_INET) -> tuple[socket.socket, socket.soc
     if family == socket.AF_INET:
         sender.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
     return sender, receiver
+
+
+def wait_until_reachable(family: int) -> None:
+    """A fresh namespace sometimes answers the first IPv6 packet with "unreachable", queue or no queue."""
+    sender, receiver = socket_pair(family)
+    with sender, receiver:
+        for _ in range(10):
+            sender.sendto(b"there?", (HERE[socket.AddressFamily(family)], PORT))
+            with contextlib.suppress(TimeoutError):
+                assert receiver.recv(100) == b"there?"
+                return
+    pytest.fail("the loopback delivers nothing")
 
 
 def through(queue: NfqueueQueue, data: bytes, family: int = socket.AF_INET) -> bytes | None:

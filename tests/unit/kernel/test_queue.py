@@ -17,7 +17,7 @@ def broken(skb: Skb, hook: int, now: int) -> int:
 
 
 def visitor(on_error: int = NF_DROP) -> Visitor:
-    return Visitor(broken, lambda: 0, QueueCounters(), on_error)
+    return Visitor(broken, QueueCounters(), on_error)
 
 
 @pytest.mark.parametrize("on_error", [NF_DROP, NF_ACCEPT])
@@ -25,7 +25,7 @@ def test_a_mistake_of_ours_is_the_verdict_on_error_and_leaves_the_packet_as_it_w
     skb = Skb(PACKET, 7)
     guarded = visitor(on_error)
     with capture_logs():
-        assert guarded.visit(skb, PRE_ROUTING) == on_error
+        assert guarded.visit(skb, PRE_ROUTING, 0) == on_error
     assert (skb.data, skb.mark) == (PACKET, 7)
     assert guarded.counters.verdict_errors == 1
 
@@ -34,7 +34,7 @@ def test_a_mistake_is_logged_once_for_its_place_and_counted_every_time() -> None
     guarded = visitor()
     with capture_logs() as logs:
         for _ in range(1000):
-            guarded.visit(Skb(PACKET), PRE_ROUTING)
+            guarded.visit(Skb(PACKET), PRE_ROUTING, 0)
     assert [entry["event"] for entry in logs] == ["packet_failed"]
     assert logs[0]["place"].startswith(__file__)
     assert guarded.counters.verdict_errors == 1000
