@@ -109,9 +109,8 @@ def situations(draw: st.DrawFn) -> tuple[End, End, Said]:
         end.maxack = draw(st.sampled_from([None, origins[1 - ends.index(end)] - draw(st.integers(0, 1000))]))
         end.unacknowledged = draw(st.booleans())
     length = draw(st.sampled_from([0, 1, 20, 1460]))
-    seq = draw(NEAR) + draw(
-        st.sampled_from([sender.end, sender.maxend, sender.end - receiver.maxwin - 1 - length, sender.end + 500])
-    )
+    bounds = [sender.maxend, sender.maxend + receiver.maxwin - length, sender.end - receiver.maxwin - 1 - length]
+    seq = draw(NEAR) + draw(st.sampled_from([sender.end, *bounds]))
     sack = draw(NEAR) + draw(st.sampled_from([receiver.end, receiver.end - max(sender.maxwin, 66000)]))
     ack = sack - draw(st.sampled_from([0, 0, 1, 5000]))
     return sender, receiver, Said(seq, length, ack, sack, draw(st.sampled_from([0, 1, 1000, 65535])))
