@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from conntrackd_py import __version__
-from conntrackd_py.reasons import END_DELETED
+from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.exporter import EngineCollector, Exporter
 from conntrackd_py.settings.errors import ConfigError
 from tests.support import packets
@@ -79,9 +79,9 @@ def test_reasons_are_told_apart_by_what_became_of_the_packet(router: Router, exp
     router.engine.core.stats.reasons[:] = range(len(router.engine.core.stats.reasons))
     found = values(scrape(exporter))
     assert found["conntrackd_py_invalid_total reason=ip_truncated"] == 1
-    assert found["conntrackd_py_packets_ignored_total reason=tcp_ignored"] == 20
-    assert found["conntrackd_py_packets_dropped_total reason=table_full"] == 25
-    assert found["conntrackd_py_packets_dropped_total reason=insert_failed"] == 32
+    assert found["conntrackd_py_packets_ignored_total reason=tcp_ignored"] == TCP_IGNORED
+    assert found["conntrackd_py_packets_dropped_total reason=table_full"] == TABLE_FULL
+    assert found["conntrackd_py_packets_dropped_total reason=insert_failed"] == INSERT_FAILED
     assert not any("reason=ok" in name for name in found)
 
 
