@@ -29,4 +29,4 @@ def summary(settings: Settings) -> str:
     rules = ", ".join(f"{count} {action}" for action, count in actions.items()) or "none"
     if actions and settings.mode != NAT:
         rules += f" (not applied in mode {settings.mode})"
-    return f"mode {settings.mode}; NAT rules: {rules}; queue {settings.queue.first}"
+    return f"mode {settings.mode}; NAT rules: {rules}; queues from {settings.queue.first} on"

@@ -90,11 +90,12 @@ class NfqueueQueue(PacketQueue):
         on_error: int = NF_DROP,
         fail_open: bool = False,
         copy_range: int = netlink.LARGEST_COPY,
+        counters: QueueCounters | None = None,
     ) -> None:
         self.number = number
         self.clock = clock
         self.now = clock()  # read once for all packets of a drain
-        self.counters = QueueCounters()
+        self.counters = counters or QueueCounters()
         self.visitor = Visitor(handle, self.counters, on_error)
         self.sequence = count(1)
         self.nfq = self._bind(max_length, socket_buffer)

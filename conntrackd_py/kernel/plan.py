@@ -31,6 +31,11 @@ class Visit:
     forwarded_only: bool = False  # the router's own packets pass by
 
     @property
+    def lane(self) -> int:
+        """0 where packets come in, 1 where they have been seen before: added to the number of the queue."""
+        return 1 if self.hook in (LOCAL_IN, POST_ROUTING) else 0
+
+    @property
     def interface_option(self) -> str:
         """`-i` or `-o`, whichever interface is known at this hook."""
         return "-o" if self.hook in (LOCAL_OUT, POST_ROUTING) else "-i"
@@ -45,6 +50,11 @@ class Plan:
     bypass: bool  # let packets pass while nothing is bound to the queue
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
+
+    @property
+    def lanes(self) -> int:
+        """How many queues in a row it takes, from `queue` on."""
+        return 1 + max((visit.lane for visit in self.visits), default=0)
 
 
 def plan(settings: Settings) -> Plan:

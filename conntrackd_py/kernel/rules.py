@@ -80,7 +80,7 @@ def _rules(plan: Plan, visit: Visit) -> list[str]:
         specs.append("-m addrtype --src-type LOCAL -j RETURN")
     if visit.notrack:
         specs.append("-j CT --notrack")
-    specs.append(f"-j NFQUEUE --queue-num {plan.queue}" + (" --queue-bypass" if plan.bypass else ""))
+    specs.append(f"-j NFQUEUE --queue-num {plan.queue + visit.lane}" + (" --queue-bypass" if plan.bypass else ""))
     if visit.defrag:
         specs.append("-m socket")
     return [f"-A {visit.chain} {spec}" for spec in specs]

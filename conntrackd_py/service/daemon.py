@@ -21,8 +21,10 @@ from conntrackd_py.cli.options import settings_or_none
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.addresses import Addresses
+from conntrackd_py.kernel.lanes import Lanes
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
-from conntrackd_py.kernel.queue import PacketQueue, QueueError
+from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.service import logs
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
@@ -33,7 +35,6 @@ from conntrackd_py.settings.schema import Settings
 
 log = structlog.get_logger()
 
-PACKETS_A_TURN: Final = 64
 EXPIRE_A_TURN: Final = 512  # steps, about 1 ms
 SOON: Final = 0.001  # seconds until the next turn when expiry has more to do
 LATEST: Final = 0.5  # seconds: a new connection may expire before the one the timer was set for
@@ -67,16 +68,27 @@ def engine_of(settings: Settings) -> Engine:
     )
 
 
-def queue_of(settings: Settings, engine: Engine) -> PacketQueue:
-    return NfqueueQueue(
-        engine.handle,
-        clock,
-        number=settings.queue.first,
-        max_length=settings.queue.max_length,
-        socket_buffer=settings.queue.socket_buffer,
-        on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
-        fail_open=settings.queue.fail_open,
-    )
+def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lanes:
+    """The queues the steering rules send packets to, bound. QueueError when one cannot be had."""
+    queues: list[PacketQueue] = []
+    try:
+        for lane in range(plan(settings).lanes):
+            bound = NfqueueQueue(
+                engine.handle,
+                clock,
+                number=settings.queue.first + lane,
+                max_length=settings.queue.max_length,
+                socket_buffer=settings.queue.socket_buffer,
+                on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
+                fail_open=settings.queue.fail_open,
+                counters=counters,
+            )
+            queues.append(bound)
+    except QueueError:
+        for queue in queues:
+            queue.close()
+        raise
+    return Lanes(queues[0], queues[1] if len(queues) > 1 else None)
 
 
 @final
@@ -85,6 +97,7 @@ class Daemon:
         self.settings = settings
         self.engine = engine_of(settings)
         self.addresses = Addresses(self.engine, clock)
+        self.counters = QueueCounters()
         self.notify = Notify()
         self.control = Control(
             self.engine,
@@ -104,8 +117,8 @@ class Daemon:
         """The exit status. QueueError or OSError when it cannot start."""
         async with contextlib.AsyncExitStack() as stack:
             # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
-            self.queue = queue_of(self.settings, self.engine)
-            stack.callback(self.queue.close)
+            self.lanes = lanes_of(self.settings, self.engine, self.counters)
+            stack.callback(self.lanes.close)
             await self.addresses.read()
             stack.enter_context(self.exported())
             await self.control.start()
@@ -126,7 +139,7 @@ class Daemon:
             return
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
-        exporter = Exporter(self.engine, self.queue.counters, address, self.control)
+        exporter = Exporter(self.engine, self.counters, address, self.control)
         exporter.start()
         try:
             yield
@@ -142,7 +155,8 @@ class Daemon:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        loop.add_reader(self.queue.fileno(), self.packets)
+        for fileno in self.lanes.filenos():
+            loop.add_reader(fileno, self.packets)
         self.turn()
         self.notify.send("READY=1")
         settings = self.settings
@@ -157,12 +171,16 @@ class Daemon:
 
     def packets(self) -> None:
         try:
-            self.queue.drain(PACKETS_A_TURN)
+            self.lanes.drain()
         except OSError as error:  # the socket is broken: better dead and restarted than deaf
             log.error("queue_lost", error=str(error))
-            asyncio.get_running_loop().remove_reader(self.queue.fileno())
+            self.deaf()
             self.stop(status=1)
         self.publish()
+
+    def deaf(self) -> None:
+        for fileno in self.lanes.filenos():
+            asyncio.get_running_loop().remove_reader(fileno)
 
     def publish(self) -> None:
         events = self.engine.drain_events()
@@ -189,10 +207,10 @@ class Daemon:
     def finish(self) -> None:
         """Verdicts for the packets that wait, no new ones; bounded in time."""
         self.notify.send("STOPPING=1")
-        asyncio.get_running_loop().remove_reader(self.queue.fileno())
+        self.deaf()
         if self.status == 0:
-            self.queue.refuse()
+            self.lanes.refuse()
             until = clock() + DRAIN_AT_MOST
-            while self.queue.drain(PACKETS_A_TURN) and clock() < until:
+            while self.lanes.drain() and clock() < until:
                 pass
         self.publish()

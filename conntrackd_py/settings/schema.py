@@ -26,7 +26,7 @@ LOG_FORMATS: Final = ("auto", "json", "console")
 
 @dataclass(frozen=True)
 class Queue:
-    first: int = 0  # number of the (first) packet queue
+    first: int = 0  # number of the queue where packets come in; the next one is for those going out
     count: int = 1  # how many queues; only 1 so far
     max_length: int = 8192  # packets waiting in the kernel before it drops
     socket_buffer: int = 16777216  # bytes of receive buffer of the queue's socket

@@ -41,7 +41,7 @@ def test_check_config_is_content_with_the_sample(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(list(arguments)) == 0
-    assert capsys.readouterr().out == f"{SAMPLE}: ok: mode nat; NAT rules: none; queue 0\n"
+    assert capsys.readouterr().out == f"{SAMPLE}: ok: mode nat; NAT rules: none; queues from 0 on\n"
 
 
 def test_check_config_says_that_rules_are_not_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,17 @@ def test_the_kernel_keeps_off_and_defragments_where_tracking_begins() -> None:
     assert [HOOK_NAMES[visit.hook] for visit in made.visits if visit.defrag] == ["PRE_ROUTING"]
 
 
+def test_who_leaves_does_not_queue_behind_who_comes() -> None:
+    made = plan_of()
+    assert {HOOK_NAMES[visit.hook]: visit.lane for visit in made.visits} == {
+        "PRE_ROUTING": 0,
+        "LOCAL_OUT": 0,
+        "LOCAL_IN": 1,
+        "POST_ROUTING": 1,
+    }
+    assert (made.lanes, plan_of(mode="observe").lanes) == (2, 1)
+
+
 @pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])
 def test_failing_open(mode: str, bypass: bool) -> None:
     assert plan_of(mode=mode, queue={"fail_open": True}).bypass is bypass
