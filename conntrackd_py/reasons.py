@@ -50,6 +50,8 @@ NAT_MANIP: Final = 33  # cannot be rewritten safely
 LEAK_GUARD: Final = 34  # a source-NAT rule covers it and it has no connection
 CARRY_LOST: Final = 35  # its connection vanished between two visits
 INSERT_FAILED: Final = 36  # the tuple was taken while the packet was on its way
+FILTER_DROP: Final = 37  # a rule or default of the filter says so
+FILTER_REJECT: Final = 38  # the same, and its sender is told
 
 REASON_NAMES: Final = (
     "ok",
@@ -89,6 +91,8 @@ REASON_NAMES: Final = (
     "leak_guard",
     "carry_lost",
     "insert_failed",
+    "filter_drop",
+    "filter_reject",
 )
 
 # --- why a connection ended ----------------------------------------------------------------------------
@@ -100,6 +104,7 @@ END_DELETED: Final = 4  # conntrack -D
 END_FLUSHED: Final = 5  # conntrack -F
 END_ADDRESS_GONE: Final = 6  # its masquerade address or interface went away
 END_OIF_CHANGED: Final = 7  # rerouted to another outgoing interface
+END_FILTERED: Final = 8  # the filter did not let its first packet pass
 END_NAMES: Final = (
     "timeout",
     "rst",
@@ -109,4 +114,5 @@ END_NAMES: Final = (
     "flushed",
     "address_gone",
     "interface_changed",
+    "filtered",
 )

@@ -25,6 +25,7 @@ class Skb(Packet):
         self.ct: NfConn | None = None
         self.ctinfo = INVALID
         self.reason = OK
+        self.reject = 0  # how a packet dropped for FILTER_REJECT is answered (filter.reject)
         self.late = False  # first seen after routing: its destination may no longer change
 
     def attach(self, ct: NfConn, ctinfo: int) -> None:

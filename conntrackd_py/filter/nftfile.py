@@ -1,0 +1,325 @@
+"""A ruleset as nft writes it -> chains: tables ip, ip6 and inet with filter chains at input, forward and output.
+
+    table ip filter {
+            chain forward {
+                    type filter hook forward priority filter; policy drop;
+                    iif eth0 oif eth1 ct state new,established,related accept
+            }
+    }
+
+A rule is a line of matches and one verdict: interfaces, addresses, protocol, ports, ct expressions; counter and
+comment are read, and counting is done anyway. Whatever else nft can do is refused by name and line, never ignored.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PROTO_NUMBERS
+from conntrackd_py.filter import nft, reject
+from conntrackd_py.filter.expr import Expr, Term
+from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses, numbers
+from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, WITH_PORTS, Chain, FilterRule
+from conntrackd_py.filter.tokens import END, NEWLINE, Cursor, shown
+from conntrackd_py.filter.words import ExprError, address_range, integer, lookup, protocol
+
+FAMILIES: Final = {"ip": 4, "ip6": 6, "inet": 0}
+HOOKS: Final = {"input": LOCAL_IN, "forward": FORWARD, "output": LOCAL_OUT}
+PRIORITIES: Final = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+POLICIES: Final = {"accept": NF_ACCEPT, "drop": NF_DROP}
+INTERFACES: Final = ("iif", "oif", "iifname", "oifname")
+VERDICTS: Final = {"accept": ACCEPT, "drop": DROP, "reject": REJECT}
+REJECT_V4: Final = {
+    "net-unreachable": reject.NET_UNREACHABLE,
+    "host-unreachable": reject.HOST_UNREACHABLE,
+    "prot-unreachable": reject.PROTO_UNREACHABLE,
+    "port-unreachable": reject.PORT_UNREACHABLE,
+    "net-prohibited": reject.NET_PROHIBITED,
+    "host-prohibited": reject.HOST_PROHIBITED,
+    "admin-prohibited": reject.ADMIN_PROHIBITED,
+}
+REJECT_V6: Final = {
+    "no-route": reject.NET_UNREACHABLE,
+    "admin-prohibited": reject.ADMIN_PROHIBITED,
+    "addr-unreachable": reject.HOST_UNREACHABLE,
+    "port-unreachable": reject.PORT_UNREACHABLE,
+    "policy-fail": reject.POLICY_FAIL,
+    "reject-route": reject.REJECT_ROUTE,
+}
+REJECT_BOTH: Final = {
+    "no-route": reject.NET_UNREACHABLE,
+    "admin-prohibited": reject.ADMIN_PROHIBITED,
+    "host-unreachable": reject.HOST_UNREACHABLE,
+    "port-unreachable": reject.PORT_UNREACHABLE,
+}
+MATCHES: Final = (*INTERFACES, "ip", "ip6", "tcp", "udp", "th", "meta", "ct", "counter", "comment")
+
+
+class RulesetError(ExprError):
+    """The ruleset cannot be read; `line` is where."""
+
+    def __init__(self, line: int, error: ExprError) -> None:
+        super().__init__(f"line {line}: {error.why}", error.word, error.known)
+        self.line = line
+
+
+@final
+class Placed:
+    """A chain with what orders it among the others of its hook."""
+
+    def __init__(self, chain: Chain, priority: int) -> None:
+        self.chain = chain
+        self.priority = priority
+
+
+def parse(text: str) -> list[Chain]:
+    """The chains of all tables, in the order packets meet them. RulesetError when anything is not understood."""
+    cursor = Cursor(text, lines=True)
+    placed: list[Placed] = []
+    try:
+        while _more(cursor, END):
+            if cursor.skip("flush"):
+                cursor.expect("ruleset", "behind flush")
+                continue
+            cursor.skip("add")
+            cursor.expect("table", "at the top of a ruleset")
+            _table(cursor, placed)
+    except ExprError as error:
+        raise RulesetError(cursor.line, error) from error
+    placed.sort(key=_priority)
+    return [one.chain for one in placed]
+
+
+def _priority(one: Placed) -> int:
+    return one.priority
+
+
+def _more(cursor: Cursor, end: str) -> bool:
+    """Whether anything stands before the end, which is taken; ends of statements are skipped."""
+    while cursor.peek() in (NEWLINE, ";"):
+        cursor.take()
+    if cursor.peek() == END and end != END:
+        raise ExprError(f"the text ends where {end} belongs")
+    return not cursor.skip(end) if end != END else cursor.peek() != END
+
+
+def _table(cursor: Cursor, placed: list[Placed]) -> None:
+    word = cursor.value("a family or a name")
+    family, name = 4, word
+    if cursor.peek() not in ("{", NEWLINE):
+        family = lookup(word, FAMILIES, "family of tables that can filter")
+        name = cursor.value("the name of a table")
+    _open(cursor, f"behind table {name}")
+    while _more(cursor, "}"):
+        if not cursor.skip("chain"):
+            raise ExprError(
+                f"{shown(cursor.peek())} where chain belongs; a table holds only chains here", cursor.peek()
+            )
+        chain = f"{name} {cursor.value('the name of a chain')}"
+        placed.append(_chain(cursor, family, chain))
+
+
+def _open(cursor: Cursor, where: str) -> None:
+    while cursor.skip(NEWLINE):
+        pass
+    cursor.expect("{", where)
+
+
+def _chain(cursor: Cursor, family: int, label: str) -> Placed:
+    _open(cursor, f"behind chain {label.split()[1]}")
+    placed: Placed | None = None
+    while _more(cursor, "}"):
+        if cursor.skip("type"):
+            placed = _base(cursor, family, label)
+        elif placed is None:
+            raise ExprError(f"chain {label.split()[1]} must begin with type filter hook ...: only such chains are read")
+        elif cursor.skip("policy"):
+            placed.chain.default = lookup(cursor.value("accept or drop"), POLICIES, "policy")
+        elif cursor.skip("comment"):
+            cursor.value("a comment")
+        else:
+            placed.chain.rules.append(_rule(cursor, family, f"{label} line {cursor.line}"))
+        if cursor.peek() not in (";", NEWLINE, "}"):
+            raise ExprError(f"{shown(cursor.peek())} where the statement should end", cursor.peek())
+    if placed is None:
+        raise ExprError(f"chain {label.split()[1]} must begin with type filter hook ...: only such chains are read")
+    return placed
+
+
+def _base(cursor: Cursor, family: int, label: str) -> Placed:
+    """`filter hook forward priority filter`, behind type."""
+    cursor.expect("filter", "behind type: no other chains are read")
+    cursor.expect("hook", "behind type filter")
+    hook = lookup(cursor.value("a hook"), HOOKS, "hook that is read here")
+    cursor.expect("priority", "behind the hook")
+    word = cursor.value("a priority")
+    priority = -integer(word[1:], 1 << 30, "priority") if word.startswith("-") else 0
+    if not word.startswith("-"):
+        priority = PRIORITIES[word] if word in PRIORITIES else integer(word, 1 << 30, "priority")
+    return Placed(Chain(hook, [], NF_ACCEPT, family, label), priority)
+
+
+@final
+class Draft:
+    """A rule while it is read."""
+
+    def __init__(self, label: str, family: int) -> None:
+        self.rule = FilterRule(CONTINUE, label=label)
+        self.table_family = family
+        self.terms: list[Term] = []
+
+    def once(self, taken: object, word: str) -> None:
+        if taken is not None:
+            raise ExprError(f"{word} asks the same thing a second time in one rule", word)
+
+    def of_family(self, family: int, word: str) -> None:
+        known = self.rule.family or self.table_family
+        if known and known != family:
+            raise ExprError(f"{word} is for IPv{family}, but this rule is for IPv{known}", word)
+        self.rule.family = family
+
+    def of_protocol(self, found: Numbers, word: str) -> None:
+        """A protocol may be named again, as in `ip protocol tcp tcp dport 22`."""
+        if self.rule.proto is not None and self.rule.proto.bounds != found.bounds:
+            raise ExprError(f"{word} contradicts the protocol already named", word)
+        self.rule.proto = found
+
+    def done(self) -> FilterRule:
+        rule = self.rule
+        if self.terms:
+            rule.ct = Expr(self.terms)
+        asked = (
+            rule.in_interface,
+            rule.out_interface,
+            rule.source,
+            rule.destination,
+            rule.proto,
+            rule.sport,
+            rule.dport,
+        )
+        rule.asks_packet = any(one is not None for one in asked)
+        return rule
+
+
+def _rule(cursor: Cursor, family: int, label: str) -> FilterRule:
+    draft = Draft(label, family)
+    while cursor.peek() not in (";", NEWLINE, "}", END):
+        word = cursor.value("a match or a verdict")
+        if word in VERDICTS:
+            draft.rule.action = VERDICTS[word]
+            if word == "reject" and cursor.skip("with"):
+                _reject_with(cursor, draft)
+            if cursor.skip("comment"):
+                cursor.value("a comment")
+            break
+        _match(cursor, draft, word)
+    return draft.done()
+
+
+def _match(cursor: Cursor, draft: Draft, word: str) -> None:
+    if word == "meta":
+        word = cursor.value("a meta key")
+        if word not in (*INTERFACES, "l4proto"):
+            raise ExprError(f"meta {word} is not read here", word, (*INTERFACES, "l4proto"))
+    if word == "ct":
+        draft.terms.append(nft.term(cursor))
+    elif word in INTERFACES:
+        _interface(cursor, draft, word)
+    elif word == "l4proto":
+        draft.of_protocol(_protocols(cursor), word)
+    elif word in ("ip", "ip6"):
+        _network_header(cursor, draft, word)
+    elif word == "th" or word in PROTO_NUMBERS:
+        _ports(cursor, draft, word)
+    elif word == "comment":
+        cursor.value("a comment")
+    elif word == "counter":
+        if cursor.skip("packets"):
+            cursor.value("a number")
+            cursor.expect("bytes", "behind packets")
+            cursor.value("a number")
+    else:
+        raise ExprError(f"{word} is not read here", word, (*MATCHES, *VERDICTS))
+
+
+def _inverted(cursor: Cursor) -> bool:
+    cursor.skip("==")
+    return cursor.skip("!=")
+
+
+def _interface(cursor: Cursor, draft: Draft, word: str) -> None:
+    invert = _inverted(cursor)
+    names = [name[:-1] + "+" if name.endswith("*") else name for name in nft.values(cursor, "an interface")]
+    if word.startswith("i"):
+        draft.once(draft.rule.in_interface, word)
+        draft.rule.in_interface = Names(names, invert)
+    else:
+        draft.once(draft.rule.out_interface, word)
+        draft.rule.out_interface = Names(names, invert)
+
+
+def _protocols(cursor: Cursor) -> Numbers:
+    invert = _inverted(cursor)
+    bounds: list[int] = []
+    for name in nft.values(cursor, "a protocol"):
+        bounds += [protocol(name), protocol(name)]
+    return numbers(bounds, invert, 255)
+
+
+def _network_header(cursor: Cursor, draft: Draft, word: str) -> None:
+    draft.of_family(4 if word == "ip" else 6, word)
+    field = cursor.value("a field of the header")
+    if field == ("protocol" if word == "ip" else "nexthdr"):
+        draft.of_protocol(_protocols(cursor), field)
+    elif field in ("saddr", "daddr"):
+        _address(cursor, draft, field, 4 if word == "ip" else 16)
+    else:
+        raise ExprError(f"{word} {field} is not read here", field, ("saddr", "daddr", "protocol", "nexthdr"))
+
+
+def _address(cursor: Cursor, draft: Draft, field: str, length: int) -> None:
+    invert = _inverted(cursor)
+    bounds: list[bytes] = []
+    for value in nft.values(cursor, "an address"):
+        bounds += address_range(value)
+    if any(len(bound) != length for bound in bounds):
+        raise ExprError(f"{field} of this family cannot be that address", field)
+    found: Addresses = addresses(bounds, invert)
+    if field == "saddr":
+        draft.once(draft.rule.source, field)
+        draft.rule.source = found
+    else:
+        draft.once(draft.rule.destination, field)
+        draft.rule.destination = found
+
+
+def _ports(cursor: Cursor, draft: Draft, word: str) -> None:
+    if word != "th":
+        number = protocol(word)
+        if number not in WITH_PORTS:
+            raise ExprError(f"{word} has no ports; its other fields are not read here", word)
+        draft.of_protocol(Numbers([number, number]), word)
+    field = cursor.value("sport or dport")
+    if field not in ("sport", "dport"):
+        raise ExprError(f"{word} {field} is not read here", field, ("sport", "dport"))
+    found = nft.ports(cursor)
+    if field == "sport":
+        draft.once(draft.rule.sport, field)
+        draft.rule.sport = found
+    else:
+        draft.once(draft.rule.dport, field)
+        draft.rule.dport = found
+
+
+def _reject_with(cursor: Cursor, draft: Draft) -> None:
+    word = cursor.value("icmp, icmpv6, icmpx or tcp reset")
+    if word == "tcp":
+        cursor.expect("reset", "behind tcp")
+        draft.of_protocol(Numbers([6, 6]), "tcp reset")
+        draft.rule.reject = reject.TCP_RESET
+        return
+    kinds = {"icmp": REJECT_V4, "icmpv6": REJECT_V6, "icmpx": REJECT_BOTH}
+    if word not in kinds:
+        raise ExprError(f"no such answer: {word}", word, (*kinds, "tcp"))
+    if word != "icmpx":
+        draft.of_family(4 if word == "icmp" else 6, word)
+    cursor.skip("type")
+    draft.rule.reject = lookup(cursor.value("an ICMP code"), kinds[word], f"code of {word}")
