@@ -116,7 +116,7 @@ def _queue(table: Table) -> Queue:
     if count != 1:
         table.wrong("count", "must be 1: the kernel's spreading over queues would part the directions of a connection")
     return Queue(
-        first=table.integer("first", Queue.first, 0, 65535),
+        first=table.integer("first", Queue.first, 0, 65534),
         count=count,
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, 65536, 2**30),

@@ -171,7 +171,7 @@ def test_status(run: Run, rules: Run) -> None:
     [
         "",
         'mode = "observe"',
-        'mode = "track"\n[queue]\nfirst = 65535\nfail_open = true',
+        'mode = "track"\n[queue]\nfirst = 65534\nfail_open = true',
         '[steering]\nlocal = false\nexclude_interfaces = ["lo", "wg+", "br-lan"]',
         "[steering]\nexclude_interfaces = []",
     ],
@@ -210,14 +210,19 @@ def test_without_the_capability_the_reason_is_one_line(run: Run) -> None:
 
 
 LISTENER = """
+import select
 from netfilterqueue import NetfilterQueue
 def visit(packet):
     print(packet.hook, packet.get_payload_len(), flush=True)
     packet.accept()
-queue = NetfilterQueue()
-queue.bind(0, visit)
+queues = [NetfilterQueue(), NetfilterQueue()]
+for number, queue in enumerate(queues):
+    queue.bind(number, visit)
 print("bound", flush=True)
-queue.run()
+while True:
+    select.select([queue.get_fd() for queue in queues], [], [])
+    for queue in queues:
+        queue.run(block=False)
 """
 
 

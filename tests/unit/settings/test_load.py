@@ -85,7 +85,7 @@ def test_no_metrics() -> None:
         ("leak_gard = true", "FILE: leak_gard = true: unknown key, did you mean leak_guard?"),
         ("queue = 3", "FILE: queue = 3: must be a [queue] table"),
         ("[qeue]", "FILE: qeue: unknown key, did you mean queue?"),
-        ("[queue]\nfirst = 70000", "FILE: queue.first = 70000: must be between 0 and 65535"),
+        ("[queue]\nfirst = 70000", "FILE: queue.first = 70000: must be between 0 and 65534"),
         ('[queue]\nfirst = "0"', 'FILE: queue.first = "0": must be a whole number'),
         ("[queue]\nfirst = true", "FILE: queue.first = true: must be a whole number"),
         ('[queue]\non_error = "pass"', 'FILE: queue.on_error = "pass": must be one of drop, accept'),
@@ -183,7 +183,7 @@ def test_a_mistake_names_the_file_it_stands_in(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(main)
     assert str(caught.value).splitlines() == [
-        f"{drop_in}: queue.first = -1: must be between 0 and 65535",
+        f"{drop_in}: queue.first = -1: must be between 0 and 65534",
         f"{drop_in}: nat[0].to: DNAT needs it",
     ]
 
