@@ -31,9 +31,12 @@ from conntrackd_py.const import (
     NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
+    PRI_FILTER,
 )
 from conntrackd_py.engine import pipeline
-from conntrackd_py.engine.carry import LOST, RESUMED, Carry
+from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
+from conntrackd_py.engine.rejects import OWN, Answer, Rejects
+from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
@@ -67,9 +70,9 @@ def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4
 
 @final
 class Engine:
-    """mode: "nat" translates by nat_rules; "track" and "observe" change no packet.
+    """mode: "nat" translates by nat_rules; "track" and "observe" change no packet, and "observe" drops none.
 
-    tcp_tracker: NETFILTER or RFC7857; protos replaces all trackers.
+    policy: the filter, if there is one. tcp_tracker: NETFILTER or RFC7857; protos replaces all trackers.
     """
 
     def __init__(
@@ -83,11 +86,19 @@ class Engine:
         mark_mask: int = DEFAULT_MASK,
         tcp_tracker: str = NETFILTER,
         protos: list[L4Proto] | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
-        self.pipeline = pipeline.build(self.core, self.nat if mode == "nat" else None)
         self.carry = Carry(self.core, mark_mask)
+        self.rejects = Rejects(self.core, self.nat.interfaces)
+        self.names: dict[int, str] = {}  # of the interfaces, by index
+        # The mark that answers of our own carry, 0 without a policy that could give any.
+        self.own_mark = (OURS | OWN) << self.carry.shift if mark_mask and policy is not None else 0
+        if policy is not None:
+            policy.names = self.names
+        filtering = policy if mode != "observe" else None
+        self.pipeline = pipeline.build(self.core, self.nat if mode == "nat" else None, filtering, self.rejects)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
@@ -99,6 +110,8 @@ class Engine:
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
         skb.hook = hook
+        if self.own_mark and not skb.indev and skb.mark & self.carry.mask == self.own_mark:
+            return NF_ACCEPT
         reason = ip.parse(skb)
         if hook in (PRE_ROUTING, LOCAL_OUT):
             verdict = self._enter(skb, hook, reason, now)
@@ -121,8 +134,16 @@ class Engine:
         """The first hook of a packet's way. What cannot be parsed is INVALID and belongs to nothing."""
         skb.hook = hook
         if reason:
-            return self.core.refuse(skb, reason)
+            self.core.refuse(skb, reason)
+            return self._filter(skb, hook, now)
         return self._run(skb, hook, now)
+
+    def _filter(self, skb: Skb, hook: int, now: int) -> int:
+        """What is left of the operations of a first hook for a packet nobody can track or translate."""
+        for op in self.pipeline[hook]:
+            if op.priority == PRI_FILTER:
+                return op.run(skb, now)
+        return NF_ACCEPT
 
     def _run(self, skb: Skb, hook: int, now: int) -> int:
         for op in self.pipeline[hook]:
@@ -143,6 +164,10 @@ class Engine:
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()
 
+    def drain_rejects(self) -> list[Answer]:
+        """Answers to packets the filter rejected, to be sent with `own_mark`, oldest first."""
+        return self.rejects.drain()
+
     def delete(self, slot: int, now: int) -> bool:
         """End the connection in this slot (conntrack -D); False when there is none."""
         ct = self.core.table.at(slot)
@@ -154,6 +179,7 @@ class Engine:
 
     def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None:
         """Name and addresses (packed, preferred first) of an interface, as they are from now on."""
+        self.names[index] = name
         self.nat.set_interface(index, name, addresses, now)
         self._tell_outside(index, name)
 
@@ -168,4 +194,5 @@ class Engine:
                 tracker.outside.pop(index, None)
 
     def remove_interface(self, index: int, now: int) -> None:
+        self.names.pop(index, None)
         self.nat.remove_interface(index, now)

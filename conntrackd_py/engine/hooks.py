@@ -8,8 +8,20 @@ from typing import final
 
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import PRI_CONFIRM, PRI_CONNTRACK, PRI_NAT_DST, PRI_NAT_SRC
+from conntrackd_py.const import (
+    IPS_CONFIRMED,
+    IPS_DYING,
+    NF_ACCEPT,
+    PRI_CONFIRM,
+    PRI_CONNTRACK,
+    PRI_FILTER,
+    PRI_NAT_DST,
+    PRI_NAT_SRC,
+)
+from conntrackd_py.engine.rejects import Rejects
+from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT
 
 
 class HookOp(ABC):
@@ -44,6 +56,31 @@ class NatDestination(HookOp):
 
     def run(self, skb: Skb, now: int) -> int:
         return self.nat.destination(skb, now)
+
+
+@final
+class Filter(HookOp):
+    """One for each hook. A connection whose first packet it drops ends with it, as the kernel's does."""
+
+    name = "filter"
+    priority = PRI_FILTER
+
+    def __init__(self, core: Conntrack, policy: Policy, rejects: Rejects, hook: int) -> None:
+        self.core = core
+        self.policy = policy
+        self.rejects = rejects
+        self.hook = hook
+
+    def run(self, skb: Skb, now: int) -> int:
+        if self.policy.evaluate(skb, self.hook, now) == NF_ACCEPT:
+            return NF_ACCEPT
+        verdict = self.core.drop(skb, skb.reason)
+        if skb.reason == FILTER_REJECT:
+            self.rejects.answer(skb, self.hook, now)
+        ct = skb.ct
+        if ct is not None and not ct.status & (IPS_CONFIRMED | IPS_DYING):
+            self.core.kill(ct, END_FILTERED, now)
+        return verdict
 
 
 @final

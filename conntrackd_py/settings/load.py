@@ -1,27 +1,28 @@
 """TOML -> Settings. Every mistake is found and named before anything is believed.
 
 `load` reads a file and then conf.d/*.toml beside it in the order of their names: a key given again
-replaces the earlier value, [[nat]] rules are appended.
+replaces the earlier value, [[nat]] and [[filter.rule]] rules are appended.
 """
 
 import tomllib
 from dataclasses import fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema, spelling
 from conntrackd_py.settings.errors import ABSENT, ConfigError
+from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.natrule import nat_rule
-from conntrackd_py.settings.schema import Control, Log, Metrics, Queue, Settings, Steering
+from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Queue, Settings, Steering
 from conntrackd_py.settings.table import Report, Table
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
 LARGEST: Final = 2**31 - 1
 LEAST_MARK_BITS: Final = 8
-TABLES: Final = ("queue", "steering", "tunables", "metrics", "control", "log")
+TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
 
 Document = dict[str, object]
 
@@ -54,21 +55,26 @@ class _Merged:
         self.top = Table({}, "", {"": documents[0][0]}, self.report)
         self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
         self.rules: list[Table] = []
+        self.filter_rules: list[Table] = []
         for source, document in documents:
             self.add(source, document)
 
     def add(self, source: str, document: Document) -> None:
         for key, value in document.items():
             if key in self.tables and isinstance(value, dict):
-                self.tables[key].data.update(value)
-                self.tables[key].sources.update(dict.fromkeys(value, source))
-            elif key == "nat" and isinstance(value, list) and all(isinstance(rule, dict) for rule in value):
-                self.rules += [
-                    Table(rule, f"nat[{index}]", {"": source}, self.report) for index, rule in enumerate(value)
-                ]
+                rest = dict(value)
+                if key == "filter" and _is_rules(rest.get("rule")):
+                    self.filter_rules += self.rule_tables(rest.pop("rule"), "filter.rule", source)
+                self.tables[key].data.update(rest)
+                self.tables[key].sources.update(dict.fromkeys(rest, source))
+            elif key == "nat" and _is_rules(value):
+                self.rules += self.rule_tables(value, "nat", source)
             else:
                 self.top.data[key] = value
                 self.top.sources[key] = source
+
+    def rule_tables(self, rules: Any, path: str, source: str) -> list[Table]:
+        return [Table(rule, f"{path}[{index}]", {"": source}, self.report) for index, rule in enumerate(rules)]
 
     def settings(self) -> Settings:
         top, tables = self.top, self.tables
@@ -79,6 +85,7 @@ class _Merged:
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             nat=self.nat_rules(),
+            filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
             log=_log(tables["log"]),
@@ -89,12 +96,25 @@ class _Merged:
             tables["queue"].wrong("fail_open", why)
         if not result.steering.local:
             self.reject_redirects(result.nat)
+            reject_unvisited(tables["filter"], self.filter_rules, result.filter)
         self.report.raise_if_any()
         return result
 
     def nat_rules(self) -> tuple[NatRule, ...]:
         # Errors count the rules of a file; labels count all rules, which is the order they are tried in.
         return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
+
+    def filter(self, table: Table) -> Filter:
+        if table.value("rule") is not ABSENT:
+            table.wrong("rule", "must be [[filter.rule]] tables")
+        return Filter(
+            default_in=table.choice("default_in", Filter.default_in, schema.VERDICTS),
+            default_forward=table.choice("default_forward", Filter.default_forward, schema.VERDICTS),
+            default_out=table.choice("default_out", Filter.default_out, schema.VERDICTS),
+            rule=tuple(filter_rule(one, f"filter.rule[{index}]") for index, one in enumerate(self.filter_rules)),
+            nft=ruleset(table),
+            file=table.string("file", Filter.file),
+        )
 
     def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
         for table, rule in zip(self.rules, rules, strict=True):
@@ -109,6 +129,10 @@ class _Merged:
         self.top.reject_unknown()
         for table in self.tables.values():
             table.reject_unknown()
+
+
+def _is_rules(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(rule, dict) for rule in value)
 
 
 def _queue(table: Table) -> Queue:

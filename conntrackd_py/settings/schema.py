@@ -1,6 +1,7 @@
 """The configuration as frozen dataclasses: one a table, a comment a key, the defaults of an absent file.
 
-The [tunables] table is conntrack/tunables.py; a [[nat]] rule is nat/rules.py, read by natrule.py.
+The [tunables] table is conntrack/tunables.py; a [[nat]] rule is nat/rules.py, read by natrule.py; a
+[[filter.rule]] is filter/policy.py, read by filterrule.py.
 config/conntrackd.toml shows all of it as an administrator writes it.
 """
 
@@ -8,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
+from conntrackd_py.filter import nftfile
+from conntrackd_py.filter.policy import Chain, FilterRule, Policy
 from conntrackd_py.nat.rules import NatRule
 
 NAT: Final = "nat"
@@ -20,6 +24,7 @@ IPV6: Final = "ipv6"
 FAMILIES: Final = (IPV4, IPV6)
 
 ON_ERROR: Final = ("drop", "accept")
+VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
 
@@ -40,6 +45,31 @@ class Steering:
     exclude_interfaces: tuple[str, ...] = ("lo",)  # never queued; a trailing + matches any continuation
     families: tuple[str, ...] = FAMILIES  # which of ipv4, ipv6 are steered to the queue
     local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
+
+
+@dataclass(frozen=True)
+class Filter:
+    default_in: str = "accept"  # verdict on a packet to the router itself that no rule decides
+    default_forward: str = "accept"  # the same for a forwarded one
+    default_out: str = "accept"  # and for one of the router's own
+    rule: tuple[FilterRule, ...] = ()  # in order, the first match decides
+    nft: str = ""  # a ruleset as nft writes it, asked behind the rules
+    file: str = ""  # where that ruleset stands instead; its text is then in `nft`
+
+    def chains(self) -> list[Chain]:
+        """The chain of rules and default at each hook that has either, then those of the ruleset."""
+        found: list[Chain] = []
+        defaults = ((LOCAL_IN, self.default_in), (FORWARD, self.default_forward), (LOCAL_OUT, self.default_out))
+        for hook, default in defaults:
+            rules = [rule for rule in self.rule if hook in rule.hooks]
+            if rules or default != "accept":
+                found.append(Chain(hook, rules, NF_ACCEPT if default == "accept" else NF_DROP, label="filter"))
+        return found + nftfile.parse(self.nft)
+
+    def policy(self) -> Policy | None:
+        """A new one, its counters at zero; None when nothing is filtered."""
+        chains = self.chains()
+        return Policy(chains) if chains else None
 
 
 @dataclass(frozen=True)
@@ -77,6 +107,7 @@ class Settings:
     steering: Steering = field(default_factory=Steering)
     tunables: Tunables = field(default_factory=Tunables)
     nat: tuple[NatRule, ...] = ()  # in order, the first match binds
+    filter: Filter = field(default_factory=Filter)
     metrics: Metrics = field(default_factory=Metrics)
     control: Control = field(default_factory=Control)
     log: Log = field(default_factory=Log)

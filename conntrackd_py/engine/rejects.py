@@ -1,0 +1,100 @@
+"""Answers to rejected packets, waiting to be sent from outside.
+
+The sender of a packet must recognise what the answer is about, so a translated destination is undone first: the
+answer quotes the packet, and comes from the address, that its sender knows (nf_reject leaves that to NAT on the
+way out; ours is drained behind it). Two bounds: so many answers a second, and so many waiting.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.skb import Skb, direction_of
+from conntrackd_py.const import AF_INET, AF_INET6, IPS_DST_NAT, IPS_SRC_NAT, LOCAL_IN, MANIP_DST, RELATED, RELATED_REPLY
+from conntrackd_py.filter import reject
+from conntrackd_py.nat import manip
+from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.wire import ip
+from conntrackd_py.wire.packet import Packet
+
+ANSWERS_A_SECOND: Final = 1000  # as net.ipv4.icmp_msgs_per_sec
+ANSWERS_WAITING: Final = 1024
+SECOND: Final = 1000  # ms
+
+# In the mark, the ctinfo that no packet has: an answer of our own, which passes every visit as it is.
+OWN: Final = 6
+
+
+@final
+class Answer:
+    """data: the packet, its source perhaps still unspecified (filter.reject). outdev: a hint; 0: none."""
+
+    def __init__(self, data: bytes, family: int, outdev: int) -> None:
+        self.data = data
+        self.family = family
+        self.outdev = outdev
+
+
+@final
+class Rejects:
+    def __init__(self, core: Conntrack, interfaces: Interfaces) -> None:
+        self.core = core
+        self.interfaces = interfaces
+        self.waiting: list[Answer] = []
+        self.second = 0  # the one `answered` counts in
+        self.answered = 0
+        self.limited = 0  # rejected without an answer: too many this second, or too many waiting
+        self.unanswerable = 0  # rejected without an answer: the packet is one that must have none
+
+    def answer(self, skb: Skb, hook: int, now: int) -> None:
+        """Answer a packet rejected at hook, as skb.reject says."""
+        if now // SECOND != self.second:
+            self.second = now // SECOND
+            self.answered = 0
+        if self.answered >= ANSWERS_A_SECOND or len(self.waiting) >= ANSWERS_WAITING:
+            self.limited += 1
+            return
+        data = self._answer(skb, hook)
+        if not data:
+            self.unanswerable += 1
+            return
+        self.answered += 1
+        self.waiting.append(Answer(data, AF_INET if skb.version == 4 else AF_INET6, skb.indev))
+
+    def _answer(self, skb: Skb, hook: int) -> bytes:
+        if not skb.version:
+            return b""
+        arrived = _destination(skb)
+        if hook == LOCAL_IN and not self._is_ours(arrived):
+            return b""  # a broadcast of the link
+        sent = self._as_sent(skb)
+        known = _destination(sent)
+        decided = hook == LOCAL_IN or known != arrived
+        return reject.answer(sent, skb.reject, known if decided else b"")
+
+    def _is_ours(self, address: bytes) -> bool:
+        return any(address in link.addresses for link in self.interfaces.links.values())
+
+    def _as_sent(self, skb: Skb) -> Packet:
+        """The packet with the destination its sender gave it."""
+        packet = Packet(skb.data)
+        if ip.parse(packet):
+            return packet
+        ct = skb.ct
+        if ct is None or not ct.status & (IPS_SRC_NAT | IPS_DST_NAT) or skb.ctinfo in (RELATED, RELATED_REPLY):
+            return packet
+        mine = ct.tuple(direction_of(skb.ctinfo))
+        answer = tuples.swapped(mine, ct.l4proto.invert(tuples.l4(mine)))
+        manip.translate(packet, answer, MANIP_DST, ct.l4proto.ports)
+        return packet
+
+    def drain(self) -> list[Answer]:
+        """Everything since the last call, oldest first."""
+        answers = self.waiting
+        self.waiting = []
+        return answers
+
+
+def _destination(packet: Packet) -> bytes:
+    pair = ip.addresses(packet)
+    return pair[len(pair) // 2 :]

@@ -1,0 +1,302 @@
+"""The filter in the pipeline: what it lets through, what it stops and how it answers, with NAT around it."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, NEW, NF_ACCEPT, RELATED_REPLY
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.filter import nftfile
+from conntrackd_py.filter.policy import Policy
+from conntrackd_py.filter.reject import lacks_source, with_source
+from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT, IP_VERSION
+from tests.conversations.conftest import masquerade, web_server_inside
+from tests.support import packets
+from tests.support.play import (
+    CLIENT,
+    INSIDE,
+    LAN,
+    NEIGHBOUR,
+    ROUTER,
+    SERVER,
+    WAN,
+    Play,
+    accept,
+    advance,
+    corrupted,
+    dropped,
+    error,
+    invalid,
+    ping,
+    pong,
+    raw,
+    tcp,
+    udp,
+)
+
+# As it stands in the article, but for the names of the interfaces and the family.
+EXAMPLE = """
+# allowing new connections to be established from eth0 to eth1,
+# but only established+related packets allowed from eth1 to eth0
+table ip filter {
+        chain forward {
+                type filter hook forward priority filter; policy drop;
+                iif eth0 oif eth1 ct state new,established,related accept
+                iif eth1 oif eth0 ct state established,related accept
+        }
+}
+"""
+
+
+class Filtered(Play):
+    """A router with a ruleset in nft's words, its links called eth0 (lan) and eth1 (wan)."""
+
+    def __init__(self, family: int, ruleset: str, nat_rules: list[NatRule] | None = None, mode: str = "nat") -> None:
+        super().__init__(family, nat_rules)
+        self.policy = Policy(nftfile.parse(ruleset))
+        self.engine = Engine(Tunables(), Repeatable(7), nat_rules=nat_rules, mode=mode, policy=self.policy)
+        self.engine.core.events.enabled = True
+        for link, name, host in ((LAN, "eth0", INSIDE), (WAN, "eth1", ROUTER)):
+            self.engine.set_interface(link, name, [packets.address(a) for a in (host.v4, host.v6)], self.now)
+
+    def answers(self) -> list[bytes]:
+        return [answer.data for answer in self.engine.drain_rejects()]
+
+
+def inet(chain: str, rules: str, policy: str = "accept") -> str:
+    return f"table inet t {{ chain c {{ type filter hook {chain} priority 0; policy {policy};\n{rules}\n}} }}"
+
+
+@pytest.fixture
+def example(family: int) -> Filtered:
+    return Filtered(family, EXAMPLE if family == 4 else EXAMPLE.replace("table ip", "table ip6"))
+
+
+def test_the_example_of_the_article(example: Filtered) -> None:
+    """Connections are opened from inside only, and what belongs to them comes back."""
+    assert (
+        example
+        >> tcp(CLIENT, SERVER, "S", seq=1)
+        << accept(NEW)
+        >> tcp(SERVER, CLIENT, "SA", seq=9, ack=2)
+        << accept(ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
+        << accept(ESTABLISHED, state="ESTABLISHED")
+        >> tcp(SERVER, NEIGHBOUR, "S", seq=1, sport=5555, dport=22)
+        << dropped(FILTER_DROP)
+        >> udp(SERVER, NEIGHBOUR)
+        << dropped(FILTER_DROP)
+        >> ping(SERVER, NEIGHBOUR)
+        << dropped(FILTER_DROP)
+        >> ping(CLIENT, SERVER)
+        << accept(NEW)
+        >> pong(SERVER, CLIENT)
+        << accept(ESTABLISHED_REPLY)
+    )
+
+
+def test_errors_about_an_accepted_connection_come_back(example: Filtered) -> None:
+    question = udp(CLIENT, SERVER)
+    assert (
+        example
+        >> question
+        << accept(NEW)
+        >> error(SERVER, CLIENT, question)
+        << accept(RELATED_REPLY)
+        >> corrupted(udp(SERVER, CLIENT))
+        << dropped(FILTER_DROP)
+    )
+
+
+def test_the_example_says_nothing_of_the_router_itself_or_of_the_other_family(family: int) -> None:
+    other = Filtered(family, EXAMPLE.replace("table ip", "table ip6") if family == 4 else EXAMPLE)
+    assert other >> udp(SERVER, CLIENT) << accept(NEW)
+    ours = Filtered(family, EXAMPLE if family == 4 else EXAMPLE.replace("table ip", "table ip6"))
+    assert ours >> udp(SERVER, ROUTER) << accept(NEW) >> udp(ROUTER, SERVER) << accept(ESTABLISHED_REPLY)
+
+
+def test_a_dropped_first_packet_leaves_no_connection(example: Filtered) -> None:
+    assert example >> udp(SERVER, CLIENT) << dropped(FILTER_DROP)
+    assert len(example.engine.core.table) == 0
+    assert example >> advance(3) >> udp(SERVER, CLIENT) << dropped(FILTER_DROP)
+    assert example.events == []
+    assert example.engine.core.stats.reasons[FILTER_DROP] == 2
+
+
+def test_a_packet_dropped_later_leaves_its_connection(family: int) -> None:
+    play = Filtered(family, inet("forward", "ct direction reply drop"))
+    assert play >> udp(CLIENT, SERVER) << accept(NEW, entries=1) >> udp(SERVER, CLIENT) << dropped(FILTER_DROP), (
+        "the reply was seen, and dropped"
+    )
+    assert play >> udp(CLIENT, SERVER) << accept(ESTABLISHED, entries=1)
+
+
+def test_rules_see_the_packet_behind_dnat_and_before_snat(family: int) -> None:
+    rules = f"iif eth0 oif eth1 {'ip' if family == 4 else 'ip6'} saddr {CLIENT.v4 if family == 4 else CLIENT.v6} accept"
+    to = f"{'ip' if family == 4 else 'ip6'} daddr {CLIENT.v4 if family == 4 else CLIENT.v6}"
+    rules += f"\nct state established accept\niif eth1 {to} tcp dport 80 ct status dnat accept"
+    nat = [NatRule(3, out_interface=masquerade().out_interface), web_server_inside(family)]
+    for rule in nat:
+        for names in (rule.in_interface, rule.out_interface):
+            if names is not None:
+                names.name = "eth1"
+    play = Filtered(family, inet("forward", rules, "drop"), nat)
+    assert (
+        play
+        >> udp(CLIENT, SERVER)
+        << accept(NEW, src=ROUTER)
+        >> tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
+        << accept(NEW, dst=CLIENT, dport=80)
+        >> tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=80, dport=5555)
+        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8080)
+    )
+
+
+def test_each_hook_has_its_own_chains(family: int) -> None:
+    play = Filtered(
+        family,
+        inet("input", "udp dport 53 accept\nct state established accept", "drop")
+        + inet("output", "ct state established accept\nudp dport 123 drop"),
+    )
+    assert (
+        play
+        >> udp(CLIENT, INSIDE, dport=53)
+        << accept(NEW)
+        >> udp(INSIDE, CLIENT, sport=53)
+        << accept(ESTABLISHED_REPLY)
+        >> udp(CLIENT, INSIDE, dport=54)
+        << dropped(FILTER_DROP)
+        >> udp(ROUTER, SERVER, dport=123)
+        << dropped(FILTER_DROP)
+        >> udp(ROUTER, SERVER, dport=124)
+        << accept(NEW)
+        >> udp(CLIENT, SERVER)
+        << accept(NEW)
+    )
+    assert len(play.engine.core.table) == 3
+
+
+def test_accept_ends_only_its_chain(family: int) -> None:
+    """The chains of a hook are asked in the order of their priority, like those of nft."""
+    first = inet("forward", "udp dport 80 accept", "drop")
+    second = first.replace("priority 0", "priority 10").replace("udp dport 80 accept", "ct state new drop")
+    assert Filtered(family, second + first) >> udp(CLIENT, SERVER) << dropped(FILTER_DROP)
+
+
+def test_what_nobody_can_read_is_invalid_for_the_filter_too(family: int) -> None:
+    nonsense = raw(CLIENT, lambda f: b"\x10" + packets.udp(CLIENT.v4, SERVER.v4, 1, 2)[1:])
+    assert Filtered(family, inet("forward", "udp dport 2 drop")) >> nonsense << invalid(IP_VERSION)
+    assert Filtered(family, inet("forward", "ct state invalid drop")) >> nonsense << dropped(FILTER_DROP)
+    own = raw(ROUTER, lambda f: b"\x10" + packets.udp(ROUTER.v4, SERVER.v4, 1, 2)[1:])
+    assert Filtered(family, inet("output", "ct state invalid drop")) >> own << dropped(FILTER_DROP)
+
+
+def test_observing_drops_nothing(family: int) -> None:
+    assert Filtered(family, inet("forward", "drop"), mode="observe") >> udp(CLIENT, SERVER) << accept(NEW)
+    assert Filtered(family, inet("forward", "drop"), mode="track") >> udp(CLIENT, SERVER) << dropped(FILTER_DROP)
+
+
+def test_counters(family: int) -> None:
+    play = Filtered(family, inet("forward", "ct state new counter\nudp dport 80 accept", "drop"))
+    assert play >> udp(CLIENT, SERVER, b"12345678") << accept(NEW) >> ping(CLIENT, SERVER) << dropped(FILTER_DROP)
+    chain = play.policy.chains[2][0]
+    header = 20 if family == 4 else 40
+    assert [(rule.packets, rule.bytes) for rule in chain.rules] == [(2, 2 * header + 24), (1, header + 16)]
+    assert (chain.packets, chain.bytes) == (1, header + 8)
+
+
+# --- reject ---------------------------------------------------------------------------------------------
+
+
+def ends(data: bytes) -> tuple[str, str]:
+    pair = data[12:20] if data[0] >> 4 == 4 else data[8:40]
+    half = len(pair) // 2
+    return str(ip_address(pair[:half])), str(ip_address(pair[half:]))
+
+
+def at(host: object, family: int) -> str:
+    return str(getattr(host, f"v{family}"))
+
+
+def test_a_rejected_packet_is_answered_from_where_it_was_going(family: int) -> None:
+    play = Filtered(family, inet("forward", "reject with tcp reset"))
+    assert play >> tcp(CLIENT, SERVER, "S", seq=1000) << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert (
+        answer
+        == packets.tcp(at(SERVER, family), at(CLIENT, family), 80, 40000, "RA", ack=1001, window=0)[:4]
+        + answer[4:8]
+        + answer[8:]
+    ), "one answer"
+    assert ends(answer) == (at(SERVER, family), at(CLIENT, family))
+    assert len(play.engine.core.table) == 0
+    assert play.answers() == []
+
+
+def test_the_answer_quotes_what_its_receiver_sent(family: int) -> None:
+    """The destination was translated before the filter saw the packet; its sender knows only the router."""
+    rule = web_server_inside(family)
+    assert rule.in_interface is not None
+    rule.in_interface.name = "eth1"
+    play = Filtered(family, inet("forward", "tcp dport 80 reject"), [rule])
+    sent = tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
+    assert play >> sent << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert ends(answer) == (at(ROUTER, family), at(SERVER, family)), "from the address it was sent to"
+    quoted = answer[28:] if family == 4 else answer[48:]
+    assert quoted == sent.bytes_for(family)
+
+
+def test_a_rejected_answer_quotes_it_too(family: int) -> None:
+    """The other way round: the reply came to the router's address, not to the client's."""
+    rule = masquerade()
+    assert rule.out_interface is not None
+    rule.out_interface.name = "eth1"
+    play = Filtered(family, inet("forward", "ct direction reply reject"), [rule])
+    reply = udp(SERVER, ROUTER)
+    assert play >> udp(CLIENT, SERVER) << accept(NEW, src=ROUTER) >> reply << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert ends(answer) == (at(ROUTER, family), at(SERVER, family))
+    assert (answer[28:] if family == 4 else answer[48:]) == reply.bytes_for(family)
+
+
+def test_the_router_answers_for_itself(family: int) -> None:
+    play = Filtered(family, inet("input", "reject"))
+    assert play >> udp(CLIENT, INSIDE) << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert ends(answer) == (at(INSIDE, family), at(CLIENT, family))
+
+
+def test_the_source_of_an_error_about_a_forwarded_packet_is_left_to_the_route(family: int) -> None:
+    play = Filtered(family, inet("forward", "reject"))
+    assert play >> udp(CLIENT, SERVER) << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert lacks_source(answer)
+    assert ends(with_source(answer, packets.address(at(INSIDE, family)))) == (at(INSIDE, family), at(CLIENT, family))
+
+
+def test_errors_are_not_answered(family: int) -> None:
+    play = Filtered(family, inet("forward", "ct state related reject"))
+    question = udp(CLIENT, SERVER)
+    assert play >> question << accept(NEW) >> error(SERVER, CLIENT, question) << dropped(FILTER_REJECT)
+    assert play.answers() == []
+    assert play.engine.rejects.unanswerable == 1
+
+
+def test_our_own_answers_pass_the_router(family: int) -> None:
+    """Marked as ours, an answer is neither filtered nor guarded nor tracked on its way out."""
+    play = Filtered(family, inet("output", "drop") + inet("forward", "reject with tcp reset"), [masquerade()])
+    assert play >> tcp(CLIENT, SERVER, "S", seq=1) << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    from conntrackd_py.conntrack.skb import Skb
+    from conntrackd_py.const import LOCAL_OUT, POST_ROUTING
+
+    for hook in (LOCAL_OUT, POST_ROUTING):
+        skb = Skb(answer, play.engine.own_mark, 0, LAN)
+        assert play.engine.handle(skb, hook, play.now) == NF_ACCEPT
+        assert skb.data == answer
+        assert skb.mark == play.engine.own_mark
+    assert len(play.engine.core.table) == 0
