@@ -10,7 +10,9 @@ from typing import Final
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.reasons import OK
+from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
+from conntrackd_py.wire import checksum
+from conntrackd_py.wire.packet import u16
 
 TRACKED: Final = 0  # part of the connection (skb.reason may say that nothing changed)
 REFUSED: Final = 1  # not part of it: the packet goes on as INVALID, skb.reason says why
@@ -47,6 +49,24 @@ class L4Proto(ABC):
         """Offset of the packet that this one, an ICMP error, quotes; or INNER_TRACKED, INNER_UNTRACKED."""
         return INNER_TRACKED
 
+    def lifetime(self, ct: NfConn) -> int:
+        """The ms without a packet that ct lives, as it is now; 0 when unknown. For people, not for judging."""
+        return 0
+
     @abstractmethod
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         """Run the tracker over one checked packet; new: it has just created ct. Returns an outcome."""
+
+
+def truncated(skb: Skb, needed: int) -> int:
+    """The packet has not the bytes of layer 4 that it needs, or that its own length field claims."""
+    skb.numbers = (skb.end - skb.dataoff, needed)
+    return L4_TRUNCATED
+
+
+def wrong_checksum(skb: Skb, at: int, end: int, pseudo: int) -> int:
+    """The checksum `at` bytes into layer 4, which covers it up to `end`, is not the one it should be."""
+    field = skb.dataoff + at
+    others = skb.data[skb.dataoff : field] + b"\0\0" + skb.data[field + 2 : end]
+    skb.numbers = (u16(skb.data, field), checksum.finish(checksum.total(others) + pseudo))
+    return L4_CHECKSUM

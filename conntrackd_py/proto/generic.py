@@ -20,6 +20,9 @@ class Generic(L4Proto):
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_generic_timeout * 1000
 
+    def lifetime(self, ct: NfConn) -> int:
+        return self.timeout
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         ct.refresh(now, self.timeout)
         return TRACKED

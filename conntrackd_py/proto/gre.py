@@ -45,6 +45,9 @@ class Gre(L4Proto):
         destination = data[at + CALL_ID_AT : at + CALL_ID_AT + 2]
         return self.keymap.get(addresses(skb) + destination, b"\0\0") + destination
 
+    def lifetime(self, ct: NfConn) -> int:
+        return self.timeout_stream if ct.status & IPS_SEEN_REPLY else self.timeout
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if not ct.status & IPS_SEEN_REPLY:
             ct.refresh(now, self.timeout)

@@ -8,11 +8,11 @@ from typing import Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto
+from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6
-from conntrackd_py.reasons import ICMP_NO_NEW, ICMP_REDIRECT, ICMP_TYPE, L4_CHECKSUM, L4_TRUNCATED, OK
+from conntrackd_py.reasons import ICMP_NO_NEW, ICMP_REDIRECT, ICMP_TYPE, OK
 from conntrackd_py.wire import checksum, icmp, ip
 from conntrackd_py.wire.packet import u16
 
@@ -65,26 +65,34 @@ class Icmp(L4Proto):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + icmp.HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, icmp.HEADER)
         if skb.version != self.version:
+            skb.numbers = (skb.data[at], self.version, skb.version)
             return ICMP_TYPE
         if verify and not checksum.valid(skb.data[at : skb.end], self.pseudo_header(skb)):
-            return L4_CHECKSUM
+            return wrong_checksum(skb, icmp.CHECKSUM_AT, skb.end, self.pseudo_header(skb))
         return self.check_type(skb, skb.data[at])
 
     def pseudo_header(self, skb: Skb) -> int:
         return 0
 
     def check_type(self, skb: Skb, kind: int) -> int:
-        return ICMP_TYPE if kind > icmp.HIGHEST_TYPE else OK
+        if kind <= icmp.HIGHEST_TYPE:
+            return OK
+        skb.numbers = (kind, icmp.HIGHEST_TYPE)
+        return ICMP_TYPE
 
     def quotes(self, skb: Skb) -> int:
         at = skb.dataoff
         return at + icmp.HEADER if icmp.is_error(skb.data[at]) else INNER_TRACKED
 
+    def lifetime(self, ct: NfConn) -> int:
+        return self.timeout
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new and skb.data[skb.dataoff] not in self.queries:
             skb.reason = ICMP_NO_NEW
+            skb.numbers = (skb.data[skb.dataoff],)
             return REFUSED
         ct.refresh(now, self.timeout)
         return TRACKED
@@ -117,10 +125,11 @@ class Icmpv6(Icmp):
         at = skb.dataoff
         data = skb.data
         if at + icmp.V6_REDIRECT_HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, icmp.V6_REDIRECT_HEADER)
         if data[at + 1]:
             return OK  # not a redirect we know
         if data[7] != 255 or u16(data, 8) & 0xFFC0 != 0xFE80:
+            skb.numbers = (data[7], u16(data, 8))
             return ICMP_REDIRECT
         options = at + icmp.V6_REDIRECT_HEADER
         if options + 2 > skb.end or data[options + 1] == 0:

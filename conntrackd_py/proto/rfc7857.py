@@ -12,11 +12,11 @@ Every arrow, from the state on the left; what is not listed changes nothing. `-`
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED, L4Proto
+from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED, L4Proto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_TCP, IPS_ASSURED, ORIGINAL
-from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, TCP_NOT_SYN
+from conntrackd_py.reasons import OK, TCP_NOT_SYN
 from conntrackd_py.wire import checksum, ip, tcp
 
 STATE_NAMES: Final = (
@@ -122,12 +122,12 @@ class Rfc7857(L4Proto):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + tcp.HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, tcp.HEADER)
         header = tcp.data_offset(skb.data, at)
         if header < tcp.HEADER or at + header > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, header)
         if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return L4_CHECKSUM
+            return wrong_checksum(skb, tcp.CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
         return OK
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
@@ -141,12 +141,16 @@ class Rfc7857(L4Proto):
         state = next_state(way, kind, old)
         if state == CLOSED:
             skb.reason = TCP_NOT_SYN  # only a SYN starts a session
+            skb.numbers = (flags,)
             return REFUSED
         if state != old:
             self._enter(ct, state)
         if state != old or state < RST_TRANS:  # the last four states end when they end, whatever is sent
             ct.refresh(now, self.established if ESTABLISHED <= state <= FIN_O2I else self.transitory)
         return REOPENED if state == ESTABLISHED and old > RST_TRANS else TRACKED
+
+    def lifetime(self, ct: NfConn) -> int:
+        return self.established if ESTABLISHED <= ct.state <= FIN_O2I else self.transitory
 
     def _enter(self, ct: NfConn, state: int) -> None:
         ct.state = state

@@ -9,13 +9,13 @@ Read the table as in tcp_states: rows are chunks, columns old states.
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto
+from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto, truncated
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
-from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
+from conntrackd_py.reasons import L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
 from conntrackd_py.wire import sctp
-from conntrackd_py.wire.packet import u32
+from conntrackd_py.wire.packet import u16, u32
 
 NONE: Final = 0
 CLOSED: Final = 1
@@ -135,10 +135,14 @@ class Sctp(L4Proto):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + sctp.HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, sctp.HEADER)
         if verify and sctp.crc32c(skb.data, at, skb.end) != sctp.checksum(skb.data, at):
+            skb.numbers = (sctp.checksum(skb.data, at), sctp.crc32c(skb.data, at, skb.end))
             return L4_CHECKSUM
         return OK
+
+    def lifetime(self, ct: NfConn) -> int:
+        return self.timeouts[ct.state]
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         kinds = _chunk_kinds(skb)
@@ -155,22 +159,26 @@ class Sctp(L4Proto):
                 return REFUSED
         if not _tag_is_special(kinds) and vtag != info.vtag[direction]:
             skb.reason = SCTP_VTAG
+            skb.numbers = (vtag, info.vtag[direction])
             return REFUSED
         return self._walk(ct, info, skb, kinds, vtag, direction, now)
 
     def _begin(self, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int) -> int:
         """The first packet of a connection (sctp_new); OK or the reason it cannot be."""
         if sctp.ABORT in kinds or sctp.SHUTDOWN_COMPLETE in kinds or sctp.COOKIE_ACK in kinds:
+            skb.numbers = (kinds[0],)
             return SCTP_NOT_NEW
         for kind in kinds:
             if next_state(ORIGINAL, kind, NONE) in (NONE, IV):
+                skb.numbers = (kind,)
                 return SCTP_NOT_NEW
             if kind == sctp.INIT:
                 if vtag:
+                    skb.numbers = (vtag, 0)
                     return SCTP_VTAG
                 tag = _init_tag(skb, skb.dataoff + sctp.HEADER)
                 if tag < 0:
-                    return L4_TRUNCATED
+                    return truncated(skb, sctp.HEADER + sctp.INIT_HEADER)
                 info.vtag[REPLY] = tag
             elif kind in (sctp.HEARTBEAT, sctp.HEARTBEAT_ACK):
                 info.vtag[ORIGINAL] = vtag
@@ -186,6 +194,7 @@ class Sctp(L4Proto):
             judgement = _judge_tag(info, kind, skb.data[at + 1], vtag, direction, ignore, sctp.DATA in kinds)
             if judgement == TAG_WRONG:
                 skb.reason = SCTP_VTAG
+                skb.numbers = (vtag, 0 if kind == sctp.INIT else info.vtag[direction])
                 return REFUSED
             if judgement == TAG_PASS:
                 ignore = True
@@ -195,9 +204,11 @@ class Sctp(L4Proto):
             state = next_state(direction, kind, old)
             if state == IV:
                 skb.reason = SCTP_STATE
+                skb.numbers = (direction, kind, old)
                 return REFUSED
             if not _note_init(info, skb, at, kind, direction):
                 skb.reason = SCTP_VTAG
+                skb.numbers = (_init_tag(skb, at), info.vtag[1 - direction])
                 return REFUSED
             self._enter(ct, old, state)
             if kind == sctp.INIT and old == CLOSED and state == CLOSED and ct.status & IPS_CONFIRMED:
@@ -228,6 +239,7 @@ def _chunk_kinds(skb: Skb) -> list[int]:
         alone = alone or kind in (sctp.INIT, sctp.INIT_ACK, sctp.SHUTDOWN_COMPLETE)
         first_only = alone or kind in (sctp.COOKIE_ACK, sctp.COOKIE_ECHO)
         if (first_only and kinds) or not (data[at + 2] or data[at + 3]):
+            skb.numbers = (kind, len(kinds), u16(data, at + 2))
             return []
         kinds.append(kind)
         at = sctp.next_chunk(data, at)
@@ -313,6 +325,6 @@ def _note_init(info: SctpInfo, skb: Skb, at: int, kind: int, direction: int) -> 
 
 def _init_tag(skb: Skb, at: int) -> int:
     """The initiate tag of the INIT or INIT_ACK chunk at `at`; -1 when the chunk is cut off."""
-    if at + sctp.CHUNK_HEADER + 16 > skb.end:
+    if at + sctp.INIT_HEADER > skb.end:
         return -1
     return u32(skb.data, at + sctp.CHUNK_HEADER)

@@ -8,7 +8,7 @@ and ASSURED. A packet is judged against the connection as it was before the pack
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REPEAT, TRACKED, L4Proto
+from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REPEAT, TRACKED, L4Proto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -45,8 +45,6 @@ from conntrackd_py.proto.tcp_states import (
 )
 from conntrackd_py.proto.tcp_window import CLOSE_INIT, M32, MAXACK_SET, UNACKNOWLEDGED, Segment, TcpInfo, before
 from conntrackd_py.reasons import (
-    L4_CHECKSUM,
-    L4_TRUNCATED,
     OK,
     TCP_CHALLENGE_ACK,
     TCP_FLAGS,
@@ -56,7 +54,7 @@ from conntrackd_py.reasons import (
     TCP_STATE,
 )
 from conntrackd_py.wire import checksum, ip
-from conntrackd_py.wire.tcp import ACK, FIN, HEADER, RST, SYN, URG, data_offset
+from conntrackd_py.wire.tcp import ACK, CHECKSUM_AT, FIN, HEADER, RST, SYN, URG, data_offset
 
 VALID_FLAGS: Final = frozenset(
     {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
@@ -125,13 +123,14 @@ class Tcp(L4Proto):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, HEADER)
         header = data_offset(skb.data, at)
         if header < HEADER or at + header > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, header)
         if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return L4_CHECKSUM
+            return wrong_checksum(skb, CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
         if skb.data[at + 13] & JUDGED_FLAGS not in VALID_FLAGS:
+            skb.numbers = (skb.data[at + 13],)
             return TCP_FLAGS
         return OK
 
@@ -144,11 +143,13 @@ class Tcp(L4Proto):
         if new:
             skb.reason = self._begin(info, segment, kind)
             if skb.reason:
+                skb.numbers = (direction, kind, NONE)
                 return REFUSED
         old = ct.state
         proposed = next_state(direction, kind, old)
         if proposed == IV:
             skb.reason = TCP_STATE
+            skb.numbers = (direction, kind, old)
             return REFUSED
         if proposed == IG or (proposed == SYN_SENT and old >= TIME_WAIT):
             if proposed == SYN_SENT and _may_reopen(info, direction):
@@ -156,12 +157,14 @@ class Tcp(L4Proto):
             if not _resynchronises(info, segment, direction, kind):
                 _remember_ignored(info, segment, direction, kind, old)
                 skb.reason = TCP_IGNORED
+                skb.numbers = (direction, kind, old)
                 return TRACKED
             old = SYN_SENT
             proposed = SYN_RECV
         if proposed == TIME_WAIT and _is_challenge_ack(info, direction, kind, old):
             info.last_flags &= ~window.CHALLENGE_EXPECTED
             skb.reason = TCP_CHALLENGE_ACK
+            skb.numbers = (segment.ack, info.last_end)
             return TRACKED
         if kind == KIND_RST:
             return self._rst(ct, info, skb, segment, direction, now)
@@ -190,6 +193,7 @@ class Tcp(L4Proto):
         judgement = self._judge_rst(ct, info, segment, direction)
         if judgement == RST_REFUSE:
             skb.reason = TCP_RST
+            skb.numbers = (segment.seq, info.sides[1 - direction].maxack)
             return REFUSED
         if judgement == RST_BELIEVE:
             return self._accept(ct, info, direction, KIND_RST, ct.state, CLOSE, now)
@@ -275,6 +279,11 @@ class Tcp(L4Proto):
             ct.pending_events |= IPCT_ASSURED
         ct.refresh(now, timeout)
         return TRACKED
+
+    def lifetime(self, ct: NfConn) -> int:
+        info = cast(TcpInfo, ct.proto)
+        timeout = self._timeout(info, info.last_kind, ct.state)
+        return timeout if ct.status & IPS_SEEN_REPLY else min(timeout, self.unacknowledged_timeout)
 
     def _timeout(self, info: TcpInfo, kind: int, state: int) -> int:
         timeout = self.timeouts[state]

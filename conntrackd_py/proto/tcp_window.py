@@ -178,6 +178,7 @@ def in_window(info: TcpInfo, state: int, segment: Segment, direction: int, kind:
         if liberal or sender.flags & BE_LIBERAL:
             return WITHIN
         skb.reason = reason
+        skb.numbers = _bounds(reason, sender, receiver, seq, end, sack)
         return REFUSED if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else IGNORED
     _learn(sender, receiver, segment, end, ack, sack)
     if kind == KIND_ACK:
@@ -202,6 +203,20 @@ def _judge(sender: Side, receiver: Side, seq: int, end: int, sack: int) -> int:
     if receiver.maxwin and not end_not_old:
         return TCP_SEQ_UNDER
     return OK if ack_not_old else TCP_ACK_UNDER
+
+
+def _bounds(reason: int, sender: Side, receiver: Side, seq: int, end: int, sack: int) -> tuple[int, ...]:
+    """The number that broke a rule, the last one that would have kept it, and the window behind that bound."""
+    if reason == TCP_SEQ_OVER:
+        return (seq, sender.maxend, receiver.maxwin)
+    if reason == TCP_MORE_THAN_WINDOW:
+        return (end, sender.maxend, receiver.maxwin)
+    if reason == TCP_ACK_OVER:
+        return (sack, receiver.end, sender.maxwin)
+    if reason == TCP_SEQ_UNDER:
+        return (end, (sender.end - receiver.maxwin) & M32, receiver.maxwin)
+    window = max(sender.maxwin, LEAST_ACK_WINDOW)
+    return (sack, (receiver.end - window) & M32, window)
 
 
 def _learn(sender: Side, receiver: Side, segment: Segment, end: int, ack: int, sack: int) -> None:

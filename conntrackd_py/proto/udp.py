@@ -7,15 +7,16 @@ STREAM_AFTER earns the long timeout and ASSURED.
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto
+from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPPROTO_UDP, IPPROTO_UDPLITE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
-from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
+from conntrackd_py.reasons import OK
 from conntrackd_py.wire import checksum, ip
 from conntrackd_py.wire.packet import u16
 
 HEADER: Final = 8
+CHECKSUM_AT: Final = 6
 STREAM_AFTER: Final = 2000  # ms
 
 
@@ -48,13 +49,16 @@ class Udp(L4Proto):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, HEADER)
         length = u16(skb.data, at + 4)
         if length < HEADER or at + length > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, length)
         if verify and u16(skb.data, at + 6) and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return L4_CHECKSUM
+            return wrong_checksum(skb, CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
         return OK
+
+    def lifetime(self, ct: NfConn) -> int:
+        return self.timeout_stream if ct.status & IPS_ASSURED else self.timeout
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new:
@@ -84,12 +88,12 @@ class UdpLite(Udp):
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
         if at + HEADER > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, HEADER)
         coverage = u16(skb.data, at + 4) or skb.end - at
         if coverage < HEADER or at + coverage > skb.end:
-            return L4_TRUNCATED
+            return truncated(skb, coverage)
         if u16(skb.data, at + 6) == 0:
-            return L4_CHECKSUM
+            return wrong_checksum(skb, CHECKSUM_AT, at + coverage, ip.pseudo_header(skb))
         if verify and not checksum.valid(skb.data[at : at + coverage], ip.pseudo_header(skb)):
-            return L4_CHECKSUM
+            return wrong_checksum(skb, CHECKSUM_AT, at + coverage, ip.pseudo_header(skb))
         return OK

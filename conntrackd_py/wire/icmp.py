@@ -3,6 +3,7 @@
 from typing import Final
 
 HEADER: Final = 8
+CHECKSUM_AT: Final = 2
 
 ECHO_REPLY: Final = 0
 DEST_UNREACH: Final = 3

@@ -17,7 +17,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.reasons import IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION, OK
 from conntrackd_py.wire.checksum import total
-from conntrackd_py.wire.packet import Packet, u16
+from conntrackd_py.wire.packet import Packet, u16, u32
 
 V4_HEADER: Final = 20
 V6_HEADER: Final = 40
@@ -27,12 +27,14 @@ def parse(packet: Packet, quoted: bool = False) -> int:
     """Fill in version, protonum, dataoff and end; returns OK or the reason it could not be read."""
     data = packet.data
     if len(data) < V4_HEADER:
+        packet.numbers = (len(data), V4_HEADER)
         return IP_TRUNCATED
     version = data[0] >> 4
     if version == 4:
         return _parse_v4(packet, data, quoted)
     if version == 6:
         return _parse_v6(packet, data, quoted)
+    packet.numbers = (version,)
     return IP_VERSION
 
 
@@ -40,27 +42,32 @@ def _parse_v4(packet: Packet, data: bytes, quoted: bool) -> int:
     header = (data[0] & 15) * 4
     end = u16(data, 2)
     if header < V4_HEADER:
+        packet.numbers = (header, V4_HEADER)
         return IP_HEADER
     if quoted:
         end = len(data)
     if end > len(data) or header > end:
+        packet.numbers = (min(end, len(data)), max(end, header))
         return IP_TRUNCATED
     packet.version = 4
     packet.protonum = data[9]
     packet.dataoff = header
     packet.end = end
     if u16(data, 6) & 0x3FFF and (not quoted or u16(data, 6) & 0x1FFF):
+        packet.numbers = ((u16(data, 6) & 0x1FFF) * 8, u16(data, 4))
         return IP_FRAGMENT
     return OK
 
 
 def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
     if len(data) < V6_HEADER:
+        packet.numbers = (len(data), V6_HEADER)
         return IP_TRUNCATED
     end = V6_HEADER + u16(data, 4)
     if quoted or (end == V6_HEADER and data[6] == IPPROTO_HOPOPTS):  # jumbograms carry their length elsewhere
         end = len(data)
     if end > len(data):
+        packet.numbers = (len(data), end)
         return IP_TRUNCATED
     packet.version = 6
     packet.end = end
@@ -75,7 +82,7 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int)
         packet.protonum = following
         packet.dataoff = at
         if following == IPPROTO_NONE:
-            return IP_HEADER
+            return _broken_chain(packet, following, at)
         if (
             following != IPPROTO_HOPOPTS
             and following != IPPROTO_ROUTING
@@ -85,12 +92,18 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int)
         ):
             return OK
         if at + 8 > end:
-            return IP_HEADER
+            return _broken_chain(packet, following, at)
         if following == IPPROTO_FRAGMENT and u16(data, at + 2) & fragment:
+            packet.numbers = (u16(data, at + 2) & 0xFFF8, u32(data, at + 4))
             return IP_FRAGMENT
         following, at = data[at], at + _extension_length(data, following, at)
         if at > end:
-            return IP_HEADER
+            return _broken_chain(packet, following, at)
+
+
+def _broken_chain(packet: Packet, following: int, at: int) -> int:
+    packet.numbers = (following, at, packet.end)
+    return IP_HEADER
 
 
 def _extension_length(data: bytes, kind: int, at: int) -> int:

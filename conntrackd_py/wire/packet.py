@@ -5,6 +5,8 @@ version  4 or 6; 0 until parsed
 protonum layer 4 protocol, after any IPv6 extension headers
 dataoff  offset of the layer 4 header
 end      offset just past the packet (the IP length field, not len(data))
+numbers  what was seen and the bounds it broke, once the packet has been refused or ignored: integers whose
+         meaning depends on the reason (engine/reasons.py puts them into words)
 """
 
 
@@ -15,6 +17,7 @@ class Packet:
         self.protonum = 0
         self.dataoff = 0
         self.end = 0
+        self.numbers: tuple[int, ...] = ()
 
 
 def u16(data: bytes, at: int) -> int:

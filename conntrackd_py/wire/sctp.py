@@ -6,6 +6,7 @@ from conntrackd_py.wire.packet import u16
 
 HEADER: Final = 12
 CHUNK_HEADER: Final = 4
+INIT_HEADER: Final = 20  # of an INIT or INIT ACK chunk, its own header included
 FLAG_T: Final = 1  # the sender had no tag of its own and reflects the peer's
 
 DATA: Final = 0

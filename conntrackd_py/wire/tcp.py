@@ -5,6 +5,7 @@ from typing import Final
 from conntrackd_py.wire.packet import u32
 
 HEADER: Final = 20
+CHECKSUM_AT: Final = 16
 FIN: Final = 0x01
 SYN: Final = 0x02
 RST: Final = 0x04
