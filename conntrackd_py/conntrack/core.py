@@ -216,6 +216,7 @@ class Conntrack:
             self.stats.drop += 1
             self.stats.reasons[TABLE_FULL] += 1
             skb.detach(TABLE_FULL)
+            skb.numbers = (len(self.table), self.limit)
             return None
         ct = NfConn(t, tuples.swapped(t, l4), l4proto, now)
         self.table.allocate(ct)
@@ -265,6 +266,7 @@ class Conntrack:
 
     def drop(self, skb: Skb, reason: int) -> int:
         """Count and refuse the packet altogether."""
+        skb.cause = skb.reason
         skb.reason = reason
         self.stats.drop += 1
         self.stats.reasons[reason] += 1

@@ -2,8 +2,8 @@
 
 `ct` and `ctinfo` are the kernel's two halves of _nfct. ct None with ctinfo INVALID is a packet that
 belongs to nothing; ct None with ctinfo UNTRACKED is one that was left alone on purpose.
-`reason` says why it is INVALID, was ignored, or was dropped (see reasons); `details` are the
-numbers behind it.
+`reason` says why it is INVALID, was ignored, or was dropped (see reasons); `numbers` is what was
+seen and the bounds it broke.
 """
 
 from typing import final
@@ -25,6 +25,7 @@ class Skb(Packet):
         self.ct: NfConn | None = None
         self.ctinfo = INVALID
         self.reason = OK
+        self.cause = OK  # why it was refused before it was dropped; the numbers are then of this
         self.reject = 0  # how a packet dropped for FILTER_REJECT is answered (filter.reject)
         self.late = False  # first seen after routing: its destination may no longer change
 
