@@ -10,7 +10,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import RELATED, RELATED_REPLY
-from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, OK
+from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, L4_TRUNCATED, OK, TUPLE
 from conntrackd_py.wire import ip
 
 if TYPE_CHECKING:
@@ -23,14 +23,18 @@ INNER_UNTRACKED: Final = -1  # and for one that is to be left untracked
 def inner_tuple(protos: "list[L4Proto]", skb: Skb, at: int) -> bytes:
     """The tuple the quoted packet's receiver would have answered with; empty when it cannot be read."""
     inner = Skb(skb.data[at : skb.end])
-    if ip.parse(inner, quoted=True):
+    reason = ip.parse(inner, quoted=True)
+    if reason:
+        skb.numbers = (reason, *inner.numbers)
         return b""
     l4proto = protos[inner.protonum]
     l4 = l4proto.l4(inner)
     if not l4:
+        skb.numbers = (L4_TRUNCATED, inner.end - inner.dataoff)
         return b""
     answer = l4proto.invert(l4)
     if not answer:
+        skb.numbers = (TUPLE,)
         return b""
     return tuples.swapped(tuples.make(ip.addresses(inner), l4, inner.protonum), answer)
 
@@ -44,6 +48,7 @@ def relate(table: Table, protos: "list[L4Proto]", skb: Skb, at: int, now: int) -
     if ct is None or ct.timeout <= now:
         return ICMP_UNRELATED
     if tuples.dst(t) != outer_destination(skb):
+        skb.numbers = (int.from_bytes(outer_destination(skb), "big"), int.from_bytes(tuples.dst(t), "big"))
         return ICMP_OUTER
     skb.attach(ct, RELATED if ct.original == t else RELATED_REPLY)
     return OK
