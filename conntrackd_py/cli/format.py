@@ -20,7 +20,9 @@ def connection_line(ct: Fields, output: frozenset[str]) -> str:
     """One connection of a listing. output: of extended, id."""
     words = _head(ct, output, timeout=True, state=True)
     words += _tuples(ct, counters=True)
-    words += [f"mark={ct['mark']}", "use=1"]
+    words.append(f"mark={ct['mark']}")
+    words += _zone(ct)
+    words.append("use=1")
     if "id" in output:
         words.append(f"id={ct['id']}")
     return " ".join(words)
@@ -35,6 +37,7 @@ def event_line(event: Fields, output: frozenset[str]) -> str:
     words += _tuples(event, counters=over)
     if event["mark"] or "mark" in changed:
         words.append(f"mark={event['mark']}")
+    words += _zone(event)
     if "id" in output:
         words.append(f"id={event['id']}")
     stamp = f"[{event['time']:<10.6f}]\t" if "timestamp" in output else ""
@@ -65,10 +68,10 @@ def _head(ct: Fields, output: frozenset[str], timeout: bool, state: bool) -> lis
 
 def _tuples(ct: Fields, counters: bool) -> list[str]:
     status = ct["status"]
-    words = _direction(ct["orig"], counters)
+    words = _direction(ct["orig"], counters, "zone-orig")
     if "SEEN_REPLY" not in status:
         words.append("[UNREPLIED]")
-    words += _direction(ct["reply"], counters)
+    words += _direction(ct["reply"], counters, "zone-reply")
     for flag in ("HW_OFFLOAD", "OFFLOAD", "ASSURED"):
         if flag in status:
             words.append(f"[{flag}]")
@@ -76,10 +79,16 @@ def _tuples(ct: Fields, counters: bool) -> list[str]:
     return words
 
 
-def _direction(side: Fields, counters: bool) -> list[str]:
+def _zone(ct: Fields) -> list[str]:
+    return [f"zone={ct['zone']}"] if "zone" in ct else []
+
+
+def _direction(side: Fields, counters: bool, zone: str) -> list[str]:
     words = [f"src={side['src']}", f"dst={side['dst']}"]
     words += [f"{name}={side[name]}" for name in LAYER4 if name in side]
     words += [f"{name}={side[name]:#x}" for name in KEYS if name in side]
+    if side.get("zone"):
+        words.append(f"{zone}={side['zone']}")
     if counters and "packets" in side:
         words += [f"packets={side['packets']}", f"bytes={side['bytes']}"]
     return words

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
 
 if TYPE_CHECKING:
+    from conntrackd_py.conntrack.expect import Expectation
     from conntrackd_py.conntrack.l4proto import L4Proto
 
 
@@ -47,6 +48,8 @@ class NfConn:
         self.nat_oif = 0  # outgoing interface its source was bound for
         self.masquerade = False
         self.master: NfConn | None = None
+        self.expectation: Expectation | None = None  # what it fulfilled
+        self.labels = 0  # 128 bits (connlabel)
 
     def tuple(self, direction: int) -> bytes:
         return self.original if direction == ORIGINAL else self.reply

@@ -14,6 +14,7 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import EventQueue
+from conntrackd_py.conntrack.expect import Expectations
 from conntrackd_py.conntrack.gc import NEVER, PAGE, Gc
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED, relate
 from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REOPENED, REPEAT, L4Proto
@@ -26,6 +27,7 @@ from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
     IPCT_DESTROY,
+    IPCT_MARK,
     IPCT_NEW,
     IPCT_RELATED,
     IPCT_REPLY,
@@ -84,13 +86,17 @@ class Conntrack:
         self.events = EventQueue()
         self.stats = Stats()
         self.extensions: list[Extension] = []
+        self.expectations = Expectations(tunables.nf_conntrack_expect_max)
         self.limit = 0
+        self.pressure = 0
+        self.pressed = 0  # slot at which relieve() goes on
         self.checksum = False
         self.accounting = False
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.limit = tunables.nf_conntrack_max
+        self.pressure = self.limit * 95 // 100
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct
 
@@ -118,6 +124,8 @@ class Conntrack:
         return self._track(skb, t, l4proto, now)
 
     def _track(self, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> int:
+        if skb.zone_original or skb.zone_reply:
+            t = self._zoned(skb, t, now)
         ct = self.lookup(t, now)
         new = ct is None
         if ct is None:
@@ -126,10 +134,10 @@ class Conntrack:
                 return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
         direction = ORIGINAL if ct.original == t else REPLY
         old_state = ct.state
-        outcome = l4proto.packet(ct, skb, direction, now, new)
+        outcome = ct.l4proto.packet(ct, skb, direction, now, new)
         if outcome == REPEAT:
             self.kill(ct, END_REOPENED, now)
-            return self._track(skb, t, l4proto, now)
+            return self._track(skb, tuples.bare(t), l4proto, now)
         self._follow(ct, old_state, now)
         if outcome == REFUSED:
             if new:
@@ -161,6 +169,14 @@ class Conntrack:
         """Send the cached events. At once: the next packet may be here before this one has left."""
         self.events.report(ct.pending_events, now, ct)
         ct.pending_events = 0
+
+    def _zoned(self, skb: Skb, t: bytes, now: int) -> bytes:
+        """t in the zone of its direction: an answer is known by the zone of replies, anything else is original."""
+        answer = tuples.with_zone(t, skb.zone_reply)
+        ct = self.table.find(answer)
+        if ct is not None and ct.reply == answer and ct.timeout > now:
+            return answer
+        return tuples.with_zone(t, skb.zone_original)
 
     def _attach(self, skb: Skb, ct: NfConn, direction: int) -> None:
         if direction == REPLY:
@@ -218,8 +234,19 @@ class Conntrack:
             skb.detach(TABLE_FULL)
             skb.numbers = (len(self.table), self.limit)
             return None
-        ct = NfConn(t, tuples.swapped(t, l4), l4proto, now)
+        reply = tuples.swapped(t, l4)
+        if skb.zone_original or skb.zone_reply:
+            reply = tuples.with_zone(tuples.bare(reply), skb.zone_reply)
+        if skb.protos is not None:
+            l4proto = skb.protos[skb.protonum]
+        ct = NfConn(t, reply, l4proto, now)
         self.table.allocate(ct)
+        expected = self.expectations.find(t, now)
+        if expected is not None:
+            ct.status |= IPS_EXPECTED
+            ct.master = expected.master
+            ct.mark = expected.master.mark
+            ct.expectation = expected
         return ct
 
     def _discard(self, ct: NfConn) -> None:
@@ -284,6 +311,7 @@ class Conntrack:
         ct.ended = now
         ct.end_reason = reason
         self.table.remove(ct)
+        self.expectations.forget(ct)
         for extension in self.extensions:
             extension.destroyed(ct)
         if confirmed:
@@ -295,6 +323,8 @@ class Conntrack:
         expired = self.gc.due(now, budget)
         for ct in expired:
             self.kill(ct, END_TIMEOUT, now)
+        self.expectations.expire(now)
+        relieved = self._relieve(now, budget) if self.limit and self.table.confirmed > self.pressure else 0
         lost = self._oldest(self.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
         for ct in lost:
             self.stats.unconfirmed_lost += 1
@@ -303,7 +333,25 @@ class Conntrack:
             self.table.release(ct)
             for extension in self.extensions:
                 extension.released(ct)
-        return len(expired) + len(lost)
+        return len(expired) + len(lost) + relieved
+
+    def _relieve(self, now: int, budget: int) -> int:
+        """Nearly full: end unassured and closing connections before their time, slot by slot (gc's max95)."""
+        slots = self.table.slots
+        relieved = 0
+        for _ in range(min(budget, len(slots))):
+            self.pressed = (self.pressed + 1) % len(slots)
+            ct = slots[self.pressed]
+            if ct is None or not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING:
+                continue
+            if ct.status & IPS_ASSURED and not ct.l4proto.closing(ct.state):
+                continue
+            self.kill(ct, END_EARLY_DROP, now)
+            self.stats.early_drop += 1
+            relieved += 1
+            if self.table.confirmed <= self.pressure:
+                break
+        return relieved
 
     def _oldest(self, queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:
         found: list[NfConn] = []
@@ -313,6 +361,15 @@ class Conntrack:
             budget -= 1
             found.append(ct)
         return found
+
+    def set_mark(self, ct: NfConn, mark: int, now: int) -> None:
+        """Change the connection's own mark (connmark), and report it."""
+        if ct.mark == mark:
+            return
+        ct.mark = mark
+        ct.pending_events |= IPCT_MARK
+        if ct.status & IPS_CONFIRMED and not ct.status & IPS_DYING:
+            self._report(ct, now)
 
     def next_expiry(self) -> int:
         """When expire() is worth calling again, in ms; NEVER while there is nothing to wait for."""

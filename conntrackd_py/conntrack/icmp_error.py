@@ -44,13 +44,15 @@ def relate(table: Table, protos: "list[L4Proto]", skb: Skb, at: int, now: int) -
     t = inner_tuple(protos, skb, at)
     if not t:
         return ICMP_INNER
-    ct = table.find(t)
+    ct = table.find(tuples.with_zone(t, skb.zone_original))
+    if ct is None and skb.zone_reply != skb.zone_original:
+        ct = table.find(tuples.with_zone(t, skb.zone_reply))
     if ct is None or ct.timeout <= now:
         return ICMP_UNRELATED
     if tuples.dst(t) != outer_destination(skb):
         skb.numbers = (int.from_bytes(outer_destination(skb), "big"), int.from_bytes(tuples.dst(t), "big"))
         return ICMP_OUTER
-    skb.attach(ct, RELATED if ct.original == t else RELATED_REPLY)
+    skb.attach(ct, RELATED if tuples.bare(ct.original) == t else RELATED_REPLY)
     return OK
 
 

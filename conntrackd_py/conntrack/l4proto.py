@@ -53,6 +53,10 @@ class L4Proto(ABC):
         """The ms without a packet that ct lives, as it is now; 0 when unknown. For people, not for judging."""
         return 0
 
+    def closing(self, state: int) -> bool:
+        """Whether a connection in this state is ending, so that its entry may go first (can_early_drop)."""
+        return False
+
     @abstractmethod
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         """Run the tracker over one checked packet; new: it has just created ct. Returns an outcome."""

@@ -6,12 +6,15 @@ belongs to nothing; ct None with ctinfo UNTRACKED is one that was left alone on 
 seen and the bounds it broke.
 """
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, ORIGINAL, RELATED_REPLY, REPLY
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
+
+if TYPE_CHECKING:
+    from conntrackd_py.conntrack.l4proto import L4Proto
 
 
 @final
@@ -26,6 +29,9 @@ class Skb(Packet):
         self.ctinfo = INVALID
         self.reason = OK
         self.cause = OK  # why it was refused before it was dropped; the numbers are then of this
+        self.zone_original = 0  # zone its tuple is looked for in as an original one
+        self.zone_reply = 0  # and as a reply
+        self.protos: list[L4Proto] | None = None  # trackers a new connection gets instead of the usual ones
         self.reject = 0  # how a packet dropped for FILTER_REJECT is answered (filter.reject)
         self.late = False  # first seen after routing: its destination may no longer change
 

@@ -12,6 +12,7 @@ class Tunables:
     """One value a sysctl. Frozen: a reload makes a new one."""
 
     nf_conntrack_max: int = 262144  # most connections in the table
+    nf_conntrack_expect_max: int = 4096  # most expectations
     nf_conntrack_checksum: bool = True  # verify layer 4 checksums at PREROUTING
     nf_conntrack_acct: bool = False  # count packets and bytes per direction
     nf_conntrack_timestamp: bool = False  # keep start (and stop) time of each connection

@@ -1,13 +1,14 @@
 """A tuple: what identifies one direction of a connection, as bytes that are also the table's key.
 
-      0        n        2n       2n+2     2n+4
-      +--------+--------+--------+--------+----------+
-      | src    | dst    | l4 src | l4 dst | protonum |      n = 4 (IPv4) or 16 (IPv6)
-      +--------+--------+--------+--------+----------+
+      0        n        2n       2n+2     2n+4       2n+5
+      +--------+--------+--------+--------+----------+ - - - - +
+      | src    | dst    | l4 src | l4 dst | protonum |  zone   |      n = 4 (IPv4) or 16 (IPv6)
+      +--------+--------+--------+--------+----------+ - - - - +
 
     ports        l4 src = source port, l4 dst = destination port
     ICMP         l4 src = identifier,  l4 dst = type, code
     no ports     both zero
+    zone         two bytes, absent in zone 0
 
 Nothing but this file knows the offsets. The length is the family; there are no v4/v6 twins.
 """
@@ -22,15 +23,30 @@ PROTO_BYTE: Final = tuple(bytes([number]) for number in range(256))
 
 
 def address_length(t: bytes) -> int:
-    return 4 if len(t) == V4_LENGTH else 16
+    return 4 if len(t) < V6_LENGTH else 16
 
 
 def l3num(t: bytes) -> int:
-    return AF_INET if len(t) == V4_LENGTH else AF_INET6
+    return AF_INET if len(t) < V6_LENGTH else AF_INET6
 
 
 def protonum(t: bytes) -> int:
-    return t[len(t) - 1]
+    return t[12] if len(t) < V6_LENGTH else t[36]
+
+
+def zone(t: bytes) -> int:
+    at = 2 * address_length(t) + 5
+    return t[at] << 8 | t[at + 1] if len(t) > at else 0
+
+
+def with_zone(t: bytes, zone_id: int) -> bytes:
+    """t, of zone 0, in this zone."""
+    return t + zone_id.to_bytes(2, "big") if zone_id else t
+
+
+def bare(t: bytes) -> bytes:
+    """t as it would be in zone 0: what a packet looks like says nothing of zones."""
+    return t[: 2 * address_length(t) + 5]
 
 
 def src(t: bytes) -> bytes:
@@ -44,17 +60,20 @@ def dst(t: bytes) -> bytes:
 
 def l4(t: bytes) -> bytes:
     """The four bytes of layer 4: l4 src and l4 dst."""
-    return t[len(t) - 5 : len(t) - 1]
+    at = 2 * address_length(t)
+    return t[at : at + 4]
 
 
 def l4src(t: bytes) -> int:
     """Source port or ICMP identifier."""
-    return t[len(t) - 5] << 8 | t[len(t) - 4]
+    at = 2 * address_length(t)
+    return t[at] << 8 | t[at + 1]
 
 
 def l4dst(t: bytes) -> int:
     """Destination port, or ICMP type << 8 | code."""
-    return t[len(t) - 3] << 8 | t[len(t) - 2]
+    at = 2 * address_length(t) + 2
+    return t[at] << 8 | t[at + 1]
 
 
 def make(pair: bytes, l4part: bytes, proto: int) -> bytes:
@@ -65,15 +84,16 @@ def make(pair: bytes, l4part: bytes, proto: int) -> bytes:
 def swapped(t: bytes, l4part: bytes) -> bytes:
     """t with the addresses exchanged and the given layer 4 bytes."""
     n = address_length(t)
-    return t[n : n + n] + t[:n] + l4part + t[len(t) - 1 :]
+    return t[n : n + n] + t[:n] + l4part + t[n + n + 4 :]
 
 
 def with_src(t: bytes, address: bytes, l4source: int) -> bytes:
     """t with another source address and l4 src."""
     n = address_length(t)
-    return address + t[n : n + n] + l4source.to_bytes(2, "big") + t[len(t) - 3 :]
+    return address + t[n : n + n] + l4source.to_bytes(2, "big") + t[n + n + 2 :]
 
 
 def with_dst(t: bytes, address: bytes, l4part: bytes) -> bytes:
     """t with another destination address and layer 4 bytes."""
-    return t[: address_length(t)] + address + l4part + t[len(t) - 1 :]
+    n = address_length(t)
+    return t[:n] + address + l4part + t[n + n + 4 :]

@@ -13,7 +13,7 @@ What the mark cannot hold is kept here instead: `under_way` finds a connection b
 between the visits, which with both NATs is neither of its own. Without any mask, `refused` knows INVALID packets
 by their header, so that the good name of their tuple does not get them through. Limits of that: connections whose
 packets look the same between the visits (two destinations translated into one, from one source port) need a mark
-to be told apart, and so does a packet first seen at POSTROUTING from one seen before.
+to be told apart, and so do equal ones of two zones, and a packet first seen at POSTROUTING from one seen before.
 """
 
 from typing import Final, final
@@ -206,16 +206,15 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     mine = ct.tuple(direction)
     if t == mine:
         return True
-    if len(t) != len(mine) or t[len(t) - 1] != mine[len(t) - 1]:
+    n = tuples.address_length(t)
+    if n != tuples.address_length(mine) or tuples.protonum(t) != tuples.protonum(mine):
         return False
     other = ct.tuple(1 - direction)
-    n = tuples.address_length(t)
     if t[:n] != mine[:n] or t[n : 2 * n] != other[:n]:
         return False
     if ct.l4proto.ports:
         return t[2 * n : 2 * n + 2] == mine[2 * n : 2 * n + 2] and t[2 * n + 2 : 2 * n + 4] == other[2 * n : 2 * n + 2]
-    protonum = t[len(t) - 1]
-    if protonum in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+    if tuples.protonum(t) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         ident = t[2 * n : 2 * n + 2]
         return ident == mine[2 * n : 2 * n + 2] or ident == other[2 * n : 2 * n + 2]
     return True

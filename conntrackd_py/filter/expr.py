@@ -194,7 +194,7 @@ def number_of(ct: NfConn, key: int, direction: int, now: int) -> int:
     if key == EXPIRATION:
         return ct.remaining(now) if ct.status & IPS_CONFIRMED else 0
     if key == ZONE:
-        return 0  # there is one zone so far
+        return tuples.zone(ct.tuple(REPLY if direction == REPLY else ORIGINAL))
     if key in (BYTES, PACKETS, AVGPKT):
         return _counter(ct, key, direction)
     t = ct.tuple(REPLY if direction == REPLY else ORIGINAL)

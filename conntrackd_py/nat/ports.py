@@ -158,7 +158,7 @@ class Ports:
 
 def source_key(t: bytes) -> bytes:
     n = tuples.address_length(t)
-    return t[:n] + t[2 * n : 2 * n + 2] + t[len(t) - 1 :]
+    return t[:n] + t[2 * n : 2 * n + 2] + t[2 * n + 4 :]
 
 
 def answer_port(ct: NfConn) -> int:

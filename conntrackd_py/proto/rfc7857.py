@@ -130,6 +130,9 @@ class Rfc7857(L4Proto):
             return wrong_checksum(skb, tcp.CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
         return OK
 
+    def closing(self, state: int) -> bool:
+        return state >= RST_TRANS
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new:
             ct.proto = Rfc7857Info(skb.indev not in self.outside)

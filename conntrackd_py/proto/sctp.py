@@ -20,6 +20,9 @@ from conntrackd_py.wire.packet import u16, u32
 NONE: Final = 0
 CLOSED: Final = 1
 ESTABLISHED: Final = 4
+SHUTDOWN_SENT: Final = 5
+SHUTDOWN_RECD: Final = 6
+SHUTDOWN_ACK_SENT: Final = 7
 STATES: Final = 9
 IV: Final = 9
 STATE_NAMES: Final = (
@@ -143,6 +146,9 @@ class Sctp(L4Proto):
 
     def lifetime(self, ct: NfConn) -> int:
         return self.timeouts[ct.state]
+
+    def closing(self, state: int) -> bool:
+        return state in (CLOSED, SHUTDOWN_SENT, SHUTDOWN_RECD, SHUTDOWN_ACK_SENT)
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         kinds = _chunk_kinds(skb)

@@ -134,6 +134,9 @@ class Tcp(L4Proto):
             return TCP_FLAGS
         return OK
 
+    def closing(self, state: int) -> bool:
+        return FIN_WAIT <= state <= CLOSE
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         segment = Segment(skb)
         kind = kind_of(segment.flags)

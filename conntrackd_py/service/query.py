@@ -105,13 +105,13 @@ class Query:
         if not isinstance(family, str) or family not in FAMILIES:
             raise FilterError(f"family must be ipv4 or ipv6, not {shown(family)}")
         self._set_length(FAMILIES[family])
-        length = tuples.V4_LENGTH if family == "ipv4" else tuples.V6_LENGTH
-        self.tests.append(lambda ct, seen: len(ct.original) == length)
+        length = 4 if family == "ipv4" else 16
+        self.tests.append(lambda ct, seen: tuples.address_length(ct.original) == length)
 
     def _protocol(self) -> None:
         proto = self._proto
         if proto >= 0:
-            self.tests.append(lambda ct, seen: ct.original[-1] == proto)
+            self.tests.append(lambda ct, seen: tuples.protonum(ct.original) == proto)
 
     def _addresses(self) -> None:
         for key, (direction, field) in ADDRESSES.items():

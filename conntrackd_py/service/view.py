@@ -67,8 +67,9 @@ def names(bits: int, by_bit: tuple[str, ...]) -> list[str]:
 def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> Json:
     """seen: who knows status, state, mark and counters: the connection now, or an event then."""
     protonum = tuples.protonum(ct.original)
+    zone = tuples.zone(ct.original)
     described: Json = {
-        "family": "ipv4" if len(ct.original) == tuples.V4_LENGTH else "ipv6",
+        "family": "ipv4" if tuples.address_length(ct.original) == 4 else "ipv6",
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
         "timeout": left // 1000,
@@ -78,6 +79,8 @@ def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> 
     described["status"] = names(seen.status, STATUS_NAMES)
     described["orig"] = _direction(ct, seen, ORIGINAL, accounting)
     described["reply"] = _direction(ct, seen, REPLY, accounting)
+    if zone and zone == tuples.zone(ct.reply):
+        described["zone"] = zone
     described["mark"] = seen.mark
     described["id"] = ct.id
     return described
@@ -85,6 +88,9 @@ def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> 
 
 def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> Json:
     side = tuple_fields(ct.tuple(direction))
+    zone = tuples.zone(ct.tuple(direction))
+    if zone and zone != tuples.zone(ct.tuple(1 - direction)):
+        side["zone"] = zone
     if accounting:
         original = direction == ORIGINAL
         side["packets"] = seen.packets_original if original else seen.packets_reply
@@ -94,7 +100,7 @@ def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: boo
 
 def tuple_fields(t: bytes) -> Json:
     """Addresses as text and what identifies the connection in layer 4."""
-    family = AF_INET if len(t) == tuples.V4_LENGTH else AF_INET6
+    family = AF_INET if tuples.address_length(t) == 4 else AF_INET6
     fields: Json = {"src": inet_ntop(family, tuples.src(t)), "dst": inet_ntop(family, tuples.dst(t))}
     protonum = tuples.protonum(t)
     first, second = tuples.l4src(t), tuples.l4dst(t)

@@ -1,0 +1,143 @@
+"""Expectations: connections that somebody knows will come, because of what another connection said.
+
+A first packet that fits an expectation makes a RELATED connection: EXPECTED, with the expecting connection as its
+master and that one's mark. An expectation is used up by it unless PERMANENT. Everything is bounded: all of them
+by `limit`, those of one master by what whoever expects allows; a master takes its expectations with it.
+Sources: nf_ct_find_expectation, nf_ct_expect_related, struct nf_conntrack_expect.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+
+PERMANENT: Final = 1
+INACTIVE: Final = 2  # listed but matched by nothing until activated
+USERSPACE: Final = 4  # made by somebody outside
+FLAG_NAMES: Final = ("PERMANENT", "INACTIVE", "USERSPACE")
+
+
+@final
+class Expectation:
+    """t: the tuple to come; mask: as long, the bits of it that count. The destination always counts whole.
+
+    until: ms. protocol class `kind` groups what one helper expects of one master, for its limit.
+    """
+
+    def __init__(self, master: NfConn, t: bytes, mask: bytes, until: int, *, flags: int = 0, kind: int = 0) -> None:
+        self.master = master
+        self.tuple = t
+        self.mask = mask
+        self.bits = _masked(t, mask)
+        self.until = until
+        self.flags = flags
+        self.kind = kind
+        self.helper = ""
+        self.direction = 0  # NAT: of the master, the one the new connection goes in
+        self.saved_address = b""  # NAT: what the expected destination was before translation
+        self.saved_port = 0
+        self.id = 0
+
+    def fits(self, t: bytes) -> bool:
+        return len(t) == len(self.tuple) and _masked(t, self.mask) == self.bits
+
+
+def _masked(t: bytes, mask: bytes) -> int:
+    return int.from_bytes(t, "big") & int.from_bytes(mask, "big")
+
+
+def source_mask(t: bytes, address: bool, l4source: bool) -> bytes:
+    """The mask for t in which the destination and protocol count, and of the source only what is asked for."""
+    n = tuples.address_length(t)
+    return (
+        (b"\xff" if address else b"\0") * n
+        + b"\xff" * n
+        + (b"\xff\xff" if l4source else b"\0\0")
+        + b"\xff" * (len(t) - 2 * n - 2)
+    )
+
+
+def _key(t: bytes) -> bytes:
+    """What every expectation has to have in common with its packet: destination, protocol and zone."""
+    n = tuples.address_length(t)
+    return t[n : 2 * n] + t[2 * n + 2 :]
+
+
+@final
+class Expectations:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.count = 0
+        self.last_id = 0
+        self.created = 0
+        self.deleted = 0
+        self.refused = 0  # for want of room
+        self.by_key: dict[bytes, list[Expectation]] = {}
+        self.by_master: dict[int, list[Expectation]] = {}  # by the master's slot
+
+    def expect(self, wanted: Expectation, most: int) -> bool:
+        """Add one; False when there is no room. most: how many of this kind its master may have at once.
+
+        One that is there already starts again; at the master's limit the oldest of its kind goes.
+        """
+        mine = self.by_master.setdefault(wanted.master.slot, [])
+        for known in mine:
+            if known.tuple == wanted.tuple and known.mask == wanted.mask and known.kind == wanted.kind:
+                self.remove(known)
+                break
+        same = [known for known in mine if known.kind == wanted.kind]
+        if most and len(same) >= most:
+            self.remove(same[0])
+        elif self.count >= self.limit:
+            self.refused += 1
+            self._tidy(wanted.master.slot)
+            return False
+        self.last_id = self.last_id % 0xFFFFFFFF + 1
+        wanted.id = self.last_id
+        self.by_master.setdefault(wanted.master.slot, []).append(wanted)
+        self.by_key.setdefault(_key(wanted.tuple), []).append(wanted)
+        self.count += 1
+        self.created += 1
+        return True
+
+    def find(self, t: bytes, now: int) -> Expectation | None:
+        """The expectation the first packet of tuple t fulfils, used up unless PERMANENT."""
+        if not self.count:
+            return None
+        for known in self.by_key.get(_key(t), ()):
+            if known.until > now and not known.flags & INACTIVE and known.fits(t):
+                if not known.flags & PERMANENT:
+                    self.remove(known)
+                return known
+        return None
+
+    def remove(self, known: Expectation) -> None:
+        key = _key(known.tuple)
+        self.by_key[key].remove(known)
+        if not self.by_key[key]:
+            del self.by_key[key]
+        self.by_master[known.master.slot].remove(known)
+        self._tidy(known.master.slot)
+        self.count -= 1
+        self.deleted += 1
+
+    def _tidy(self, slot: int) -> None:
+        if slot in self.by_master and not self.by_master[slot]:
+            del self.by_master[slot]
+
+    def forget(self, master: NfConn) -> None:
+        """The master has ended."""
+        for known in list(self.by_master.get(master.slot, ())):
+            self.remove(known)
+
+    def expire(self, now: int) -> int:
+        """End what waited too long; there are few at any time, so all are looked at. Returns how many went."""
+        if not self.count:
+            return 0
+        over = [known for known in self.all() if known.until <= now]
+        for known in over:
+            self.remove(known)
+        return len(over)
+
+    def all(self) -> list[Expectation]:
+        return [known for mine in self.by_master.values() for known in mine]
