@@ -27,6 +27,7 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     LOCAL_OUT,
+    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
@@ -36,6 +37,7 @@ from conntrackd_py.const import (
 from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
 from conntrackd_py.engine.rejects import OWN, Answer, Rejects
+from conntrackd_py.engine.remarks import Remarks
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.rules import NatRule
@@ -91,6 +93,7 @@ class Engine:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.carry = Carry(self.core, mark_mask)
+        self.remarks = Remarks(self.core)
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         # The mark that answers of our own carry, 0 without a policy that could give any.
@@ -106,6 +109,8 @@ class Engine:
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
         stats.bytes[hook] += len(skb.data)
+        if skb.reason or skb.ctinfo == NEW:
+            self.remarks.look(skb, hook, verdict, now)
         return verdict
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
