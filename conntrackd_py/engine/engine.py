@@ -35,6 +35,7 @@ from conntrackd_py.const import (
     PRI_FILTER,
 )
 from conntrackd_py.engine import pipeline
+from conntrackd_py.engine.assign import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
 from conntrackd_py.engine.rejects import OWN, Answer, Rejects
 from conntrackd_py.engine.remarks import Remarks
@@ -89,6 +90,8 @@ class Engine:
         tcp_tracker: str = NETFILTER,
         protos: list[L4Proto] | None = None,
         policy: Policy | None = None,
+        raw_rules: list[RawRule] | None = None,
+        mark_rules: list[MarkRule] | None = None,
     ) -> None:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
@@ -101,7 +104,10 @@ class Engine:
         if policy is not None:
             policy.names = self.names
         filtering = policy if mode != "observe" else None
-        self.pipeline = pipeline.build(self.core, self.nat if mode == "nat" else None, filtering, self.rejects)
+        raw = Raw(raw_rules, self.names) if raw_rules else None
+        mangles = mangles_by_hook(self.core, mark_rules or [], self.names, mark_mask)
+        nat = self.nat if mode == "nat" else None
+        self.pipeline = pipeline.build(self.core, nat, filtering, self.rejects, raw, mangles)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""

@@ -1,18 +1,19 @@
 """The pipeline: the only list of who sits where.
 
-    hook           -300   -200           -100   0        100    300      INT_MAX
-    PRE_ROUTING           conntrack_in   DNAT
-    LOCAL_IN                                    filter   SNAT            confirm
-    FORWARD                                     filter
-    LOCAL_OUT             conntrack_in   DNAT   filter
-    POST_ROUTING                                         SNAT            confirm
+    hook           -300   -200           -150     -100   0        100    300      INT_MAX
+    PRE_ROUTING    raw    conntrack_in   mangle   DNAT
+    LOCAL_IN                             mangle          filter   SNAT            confirm
+    FORWARD                              mangle          filter
+    LOCAL_OUT      raw    conntrack_in   mangle   DNAT   filter
+    POST_ROUTING                         mangle                   SNAT            confirm
 
-Untranslated modes (track, observe) leave the NAT columns empty; without a policy, and at a hook it has no chain
-for, there is no filter.
+Untranslated modes (track, observe) leave the NAT columns empty; without rules there is no raw and no mangle;
+without a policy, and at a hook it has no chain for, no filter.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.engine.assign import Mangle, Raw
 from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
@@ -21,9 +22,22 @@ from conntrackd_py.nat.core import Nat
 Pipeline = list[list[HookOp]]
 
 
-def build(core: Conntrack, nat: Nat | None, policy: Policy | None = None, rejects: Rejects | None = None) -> Pipeline:
+def build(
+    core: Conntrack,
+    nat: Nat | None,
+    policy: Policy | None = None,
+    rejects: Rejects | None = None,
+    raw: Raw | None = None,
+    mangles: list[Mangle | None] | None = None,
+) -> Pipeline:
     """Operations by hook, in order of priority; nat None: nothing is translated; no policy: nothing is filtered."""
     pipeline: Pipeline = [[], [], [], [], []]
+    if raw is not None:
+        pipeline[PRE_ROUTING].append(raw)
+        pipeline[LOCAL_OUT].append(raw)
+    for hook, mangle in enumerate(mangles or ()):
+        if mangle is not None:
+            pipeline[hook].append(mangle)
     track: HookOp = ConntrackIn(core)
     confirm: HookOp = Confirm(core)
     for hook in (PRE_ROUTING, LOCAL_OUT):
@@ -35,12 +49,16 @@ def build(core: Conntrack, nat: Nat | None, policy: Policy | None = None, reject
             pipeline[hook].append(NatSource(nat))
         pipeline[hook].append(confirm)
     if policy is not None and rejects is not None:
-        for hook in (LOCAL_IN, FORWARD, LOCAL_OUT):
-            if policy.chains[hook]:
-                pipeline[hook].append(Filter(core, policy, rejects, hook))
-    for hook in (PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING):
-        pipeline[hook].sort(key=_priority)
+        _filter(pipeline, core, policy, rejects)
+    for operations in pipeline:
+        operations.sort(key=_priority)
     return pipeline
+
+
+def _filter(pipeline: Pipeline, core: Conntrack, policy: Policy, rejects: Rejects) -> None:
+    for hook in (LOCAL_IN, FORWARD, LOCAL_OUT):
+        if policy.chains[hook]:
+            pipeline[hook].append(Filter(core, policy, rejects, hook))
 
 
 def _priority(op: HookOp) -> int:

@@ -35,6 +35,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     STATUS_NAMES,
 )
+from conntrackd_py.engine.assign import MarkRule, RawRule
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
@@ -205,12 +206,26 @@ def nothing() -> Wanted:
 
 class Play:
     def __init__(
-        self, family: int, nat_rules: list[NatRule] | None = None, *, tcp: str = "netfilter", **tunables: object
+        self,
+        family: int,
+        nat_rules: list[NatRule] | None = None,
+        *,
+        tcp: str = "netfilter",
+        raw_rules: list[RawRule] | None = None,
+        mark_rules: list[MarkRule] | None = None,
+        **tunables: object,
     ) -> None:
         self.family = family
         self.now = 1_000_000
         values = Tunables(**tunables)  # type: ignore[arg-type]
-        self.engine = Engine(values, Repeatable(7), nat_rules=nat_rules, tcp_tracker=tcp)
+        self.engine = Engine(
+            values,
+            Repeatable(7),
+            nat_rules=nat_rules,
+            tcp_tracker=tcp,
+            raw_rules=raw_rules,
+            mark_rules=mark_rules,
+        )
         self.engine.core.events.enabled = True
         for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
             addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]
@@ -274,11 +289,14 @@ class Play:
             "ctinfo": CTINFO_NAMES[skb.ctinfo],
             "reason": REASON_NAMES[skb.reason],
             "entries": len(self.engine.core.table),
+            "mark": skb.mark & 0xFF,
         }
         if skb.ct is not None:
             self.seen["timeout"] = skb.ct.remaining(self.now) / 1000
             self.seen["state"] = skb.ct.l4proto.state_names[skb.ct.state]
             self.seen["status"] = skb.ct.status
+            self.seen["connmark"] = skb.ct.mark
+            self.seen["zones"] = (tuples.zone(skb.ct.original), tuples.zone(skb.ct.reply))
             self.seen["reply"] = tuple(_show(skb.ct.reply))
         if not wire_ip.parse(skb):
             l4 = self.engine.core.protos[skb.protonum].l4(skb) or b"\0\0\0\0"
