@@ -129,12 +129,12 @@ def _chain(cursor: Cursor, family: int, label: str) -> Placed:
     while _more(cursor, "}"):
         if cursor.skip("type"):
             placed = _base(cursor, family, label)
+        elif cursor.skip("comment"):
+            cursor.value("a comment")
         elif placed is None:
             raise ExprError(f"chain {label.split()[1]} must begin with type filter hook ...: only such chains are read")
         elif cursor.skip("policy"):
             placed.chain.default = lookup(cursor.value("accept or drop"), POLICIES, "policy")
-        elif cursor.skip("comment"):
-            cursor.value("a comment")
         else:
             placed.chain.rules.append(_rule(cursor, family, f"{label} line {cursor.line}"))
         if cursor.peek() not in (";", NEWLINE, "}"):

@@ -5,8 +5,18 @@ from ipaddress import ip_address
 import pytest
 
 from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, NEW, NF_ACCEPT, RELATED_REPLY
+from conntrackd_py.const import (
+    ESTABLISHED,
+    ESTABLISHED_REPLY,
+    FORWARD,
+    LOCAL_OUT,
+    NEW,
+    NF_ACCEPT,
+    POST_ROUTING,
+    RELATED_REPLY,
+)
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.filter import nftfile
 from conntrackd_py.filter.policy import Policy
@@ -202,7 +212,7 @@ def test_observing_drops_nothing(family: int) -> None:
 def test_counters(family: int) -> None:
     play = Filtered(family, inet("forward", "ct state new counter\nudp dport 80 accept", "drop"))
     assert play >> udp(CLIENT, SERVER, b"12345678") << accept(NEW) >> ping(CLIENT, SERVER) << dropped(FILTER_DROP)
-    chain = play.policy.chains[2][0]
+    chain = play.policy.chains[FORWARD][0]
     header = 20 if family == 4 else 40
     assert [(rule.packets, rule.bytes) for rule in chain.rules] == [(2, 2 * header + 24), (1, header + 16)]
     assert (chain.packets, chain.bytes) == (1, header + 8)
@@ -225,12 +235,8 @@ def test_a_rejected_packet_is_answered_from_where_it_was_going(family: int) -> N
     play = Filtered(family, inet("forward", "reject with tcp reset"))
     assert play >> tcp(CLIENT, SERVER, "S", seq=1000) << dropped(FILTER_REJECT)
     (answer,) = play.answers()
-    assert (
-        answer
-        == packets.tcp(at(SERVER, family), at(CLIENT, family), 80, 40000, "RA", ack=1001, window=0)[:4]
-        + answer[4:8]
-        + answer[8:]
-    ), "one answer"
+    expected = packets.tcp(at(SERVER, family), at(CLIENT, family), 80, 40000, "RA", ack=1001, window=0)
+    assert answer[-20:] == expected[-20:]
     assert ends(answer) == (at(SERVER, family), at(CLIENT, family))
     assert len(play.engine.core.table) == 0
     assert play.answers() == []
@@ -291,9 +297,6 @@ def test_our_own_answers_pass_the_router(family: int) -> None:
     play = Filtered(family, inet("output", "drop") + inet("forward", "reject with tcp reset"), [masquerade()])
     assert play >> tcp(CLIENT, SERVER, "S", seq=1) << dropped(FILTER_REJECT)
     (answer,) = play.answers()
-    from conntrackd_py.conntrack.skb import Skb
-    from conntrackd_py.const import LOCAL_OUT, POST_ROUTING
-
     for hook in (LOCAL_OUT, POST_ROUTING):
         skb = Skb(answer, play.engine.own_mark, 0, LAN)
         assert play.engine.handle(skb, hook, play.now) == NF_ACCEPT

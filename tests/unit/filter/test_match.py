@@ -1,0 +1,54 @@
+"""Sets: ranges with their ends, inverted, and in one form however they were written."""
+
+import pytest
+
+from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses, exactly, numbers
+from tests.support.packets import address
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_numbers_include_their_ends(invert: bool) -> None:
+    found = Numbers([2, 3, 7, 7], invert)
+    assert [number for number in range(10) if found.has(number) != invert] == [2, 3, 7]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "invert", "one_form"),
+    [
+        ([5, 9, 1, 1], False, ([1, 1, 5, 9], False)),
+        ([1, 2, 3, 4], False, ([1, 4], False)),
+        ([1, 8, 2, 3], False, ([1, 8], False)),
+        ([0, 9], True, ([10, 255], False)),
+        ([9, 255], True, ([0, 8], False)),
+        ([3, 9], True, ([3, 9], True)),
+        ([0, 255], True, ([0, 255], True)),
+    ],
+)
+def test_one_form(bounds: list[int], invert: bool, one_form: tuple[list[int], bool]) -> None:
+    found = numbers(bounds, invert, 255)
+    assert (found.bounds, found.invert) == one_form
+    plain = Numbers(bounds, invert)
+    assert [found.has(number) for number in range(256)] == [plain.has(number) for number in range(256)]
+
+
+def test_values_of_a_bit_mask_have_no_scale() -> None:
+    assert exactly([0, 0], True).bounds == [0, 0]
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_addresses(invert: bool) -> None:
+    found = addresses([address("10.0.0.8"), address("10.0.0.9"), address("10.0.0.1"), address("10.0.0.1")], invert)
+    inside = [last for last in range(12) if found.has(address(f"10.0.0.{last}")) != invert]
+    assert inside == [1, 8, 9]
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_addresses_never_match_the_other_family(invert: bool) -> None:
+    assert not Addresses([address("0.0.0.0"), address("255.255.255.255")], invert).has(address("::"))
+    assert not Addresses([address("::"), address("::")], invert).has(b"")
+
+
+def test_names() -> None:
+    assert [name for name in ("eth0", "eth1", "wan", "") if Names(["eth+", "lo"]).has(name)] == ["eth0", "eth1"]
+    assert [name for name in ("eth0", "lo", "wan", "") if Names(["eth+", "lo"], True).has(name)] == ["wan"]
+    assert Names(["+"]).has("anything")

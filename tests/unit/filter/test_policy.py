@@ -1,0 +1,110 @@
+"""Rules, chains and their order, one packet at a time."""
+
+import pytest
+
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PRE_ROUTING
+from conntrackd_py.filter import nft
+from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses
+from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, Chain, FilterRule, Policy
+from conntrackd_py.filter.reject import ADMIN_PROHIBITED
+from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT, OK
+from conntrackd_py.wire import ip
+from tests.support import packets
+
+A, B = "10.0.0.1", "10.0.0.2"
+
+
+def packet(data: bytes = b"", indev: int = 1, outdev: int = 2) -> Skb:
+    skb = Skb(data or packets.udp(A, B, 1000, 53), 0, indev, outdev)
+    ip.parse(skb)
+    return skb
+
+
+def verdict(rules: list[FilterRule], skb: Skb, default: int = NF_ACCEPT, family: int = 0) -> int:
+    policy = Policy([Chain(FORWARD, rules, default, family)])
+    policy.names = {1: "eth0", 2: "eth1"}
+    return policy.evaluate(skb, FORWARD, 0)
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    assert verdict([FilterRule(ACCEPT), FilterRule(DROP)], packet()) == NF_ACCEPT
+    assert verdict([FilterRule(DROP), FilterRule(ACCEPT)], packet()) == NF_DROP
+    assert verdict([FilterRule(CONTINUE), FilterRule(DROP)], packet()) == NF_DROP
+
+
+@pytest.mark.parametrize("default", [NF_ACCEPT, NF_DROP])
+def test_the_default_decides_when_none_does(default: int) -> None:
+    skb = packet()
+    assert verdict([], skb, default) == default
+    assert skb.reason == (OK if default == NF_ACCEPT else FILTER_DROP)
+
+
+def test_a_rejected_packet_says_how() -> None:
+    skb = packet()
+    assert verdict([FilterRule(REJECT, reject=ADMIN_PROHIBITED)], skb) == NF_DROP
+    assert (skb.reason, skb.reject) == (FILTER_REJECT, ADMIN_PROHIBITED)
+
+
+def net(low: str, high: str = "", invert: bool = False) -> Addresses:
+    return addresses([packets.address(low), packets.address(high or low)], invert)
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        (FilterRule(DROP, in_interface=Names(["eth0"])), True),
+        (FilterRule(DROP, in_interface=Names(["eth1"])), False),
+        (FilterRule(DROP, out_interface=Names(["eth+"])), True),
+        (FilterRule(DROP, out_interface=Names(["eth1"], invert=True)), False),
+        (FilterRule(DROP, source=net(A)), True),
+        (FilterRule(DROP, source=net(B)), False),
+        (FilterRule(DROP, destination=net("10.0.0.0", "10.0.0.255")), True),
+        (FilterRule(DROP, destination=net(B, invert=True)), False),
+        (FilterRule(DROP, source=net("::", invert=True)), False),
+        (FilterRule(DROP, proto=Numbers([17, 17])), True),
+        (FilterRule(DROP, proto=Numbers([6, 6])), False),
+        (FilterRule(DROP, sport=Numbers([1000, 1000])), True),
+        (FilterRule(DROP, dport=Numbers([53, 53]), sport=Numbers([1, 999])), False),
+        (FilterRule(DROP, dport=Numbers([53, 53], invert=True)), False),
+        (FilterRule(DROP, family=4), True),
+        (FilterRule(DROP, family=6), False),
+        (FilterRule(DROP, ct=nft.parse("ct state invalid")), True),
+        (FilterRule(DROP, ct=nft.parse("ct state new")), False),
+        (FilterRule(DROP, source=net(A), ct=nft.parse("ct state new")), False),
+    ],
+)
+def test_each_match(rule: FilterRule, matches: bool) -> None:
+    assert verdict([rule], packet()) == (NF_DROP if matches else NF_ACCEPT)
+    assert (rule.packets, rule.bytes) == ((1, 28) if matches else (0, 0))
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_what_a_packet_does_not_have_never_matches(invert: bool) -> None:
+    """Not even inverted: no interface at this hook, no ports in ICMP, nothing at all in what cannot be read."""
+    ping = packet(packets.icmp(A, B, 8))
+    assert verdict([FilterRule(DROP, dport=Numbers([53, 53], invert))], ping) == NF_ACCEPT
+    nameless = packet(indev=0)
+    assert verdict([FilterRule(DROP, in_interface=Names(["eth0"], invert))], nameless) == NF_ACCEPT
+    nonsense = packet(b"\x10" + bytes(30))
+    for rule in (
+        FilterRule(DROP, proto=Numbers([17, 17], invert)),
+        FilterRule(DROP, source=addresses([b"\0" * 4] * 2)),
+    ):
+        assert verdict([rule], nonsense) == NF_ACCEPT
+
+
+def test_a_chain_of_one_family() -> None:
+    assert verdict([], packet(), NF_DROP, family=6) == NF_ACCEPT
+    assert verdict([], packet(), NF_DROP, family=4) == NF_DROP
+    assert verdict([], packet(packets.udp("fd00::1", "fd00::2", 1, 2)), NF_DROP, family=6) == NF_DROP
+
+
+def test_every_chain_of_the_hook_must_accept() -> None:
+    accepting = Chain(FORWARD, [FilterRule(ACCEPT)], NF_DROP)
+    policy = Policy([accepting, Chain(FORWARD, [], NF_DROP), Chain(LOCAL_IN, [], NF_ACCEPT)])
+    assert policy.evaluate(packet(), FORWARD, 0) == NF_DROP
+    assert policy.evaluate(packet(), LOCAL_IN, 0) == NF_ACCEPT
+    assert policy.evaluate(packet(), LOCAL_OUT, 0) == NF_ACCEPT
+    assert policy.evaluate(packet(), PRE_ROUTING, 0) == NF_ACCEPT
+    assert (accepting.packets, accepting.bytes) == (0, 0)
