@@ -26,6 +26,7 @@ from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.service import logs
+from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.notify import Notify
@@ -57,17 +58,6 @@ def main(args: argparse.Namespace) -> int:
         return 1
 
 
-def engine_of(settings: Settings) -> Engine:
-    return Engine(
-        settings.tunables,
-        SystemRandom(),
-        mode=settings.mode,
-        nat_rules=list(settings.nat),
-        leak_guard=settings.leak_guard,
-        mark_mask=settings.steering.mark_mask,
-    )
-
-
 def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lanes:
     """The queues the steering rules send packets to, bound. QueueError when one cannot be had."""
     queues: list[PacketQueue] = []
@@ -95,7 +85,7 @@ def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lan
 class Daemon:
     def __init__(self, settings: Settings, socket: str) -> None:
         self.settings = settings
-        self.engine = engine_of(settings)
+        self.engine = engine_of(settings, SystemRandom())
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
         self.notify = Notify()

@@ -25,9 +25,20 @@ T = TypeVar("T")
 
 def filter_rule(table: Table, label: str) -> FilterRule:
     """The rule the table describes. After a mistake, which is noted in the table's report, any rule."""
+    rule = match_of(table, _action(table), _hooks(table), label)
+    rule.reject = _reject_with(table)
+    table.reject_unknown()
+    _check_hooks(table, rule)
+    if rule.action == REJECT and rule.reject == reject.TCP_RESET and _only(rule) != IPPROTO_TCP:
+        table.wrong("reject_with", 'tcp-reset needs proto = "tcp"')
+    return rule
+
+
+def match_of(table: Table, action: int, hooks: tuple[int, ...], label: str) -> FilterRule:
+    """What the table's match keys say; for tables with other actions than the filter's, too."""
     rule = FilterRule(
-        _action(table),
-        hooks=_hooks(table),
+        action,
+        hooks=hooks,
         in_interface=_read(table, "in_interface", _interface),
         out_interface=_read(table, "out_interface", _interface),
         source=_read(table, "source", _network),
@@ -37,13 +48,10 @@ def filter_rule(table: Table, label: str) -> FilterRule:
         dport=_read(table, "dport", _ports),
         family=_family(table),
         ct=_read(table, "ct", expression),
-        reject=_reject_with(table),
         label=label,
     )
     table.string("comment", "")
-    table.reject_unknown()
-    _check_hooks(table, rule)
-    _check_protocol(table, rule)
+    _check_ports(table, rule)
     rule.family = _one_family(table, rule)
     return rule
 
@@ -182,13 +190,11 @@ def _check_hooks(table: Table, rule: FilterRule) -> None:
         table.wrong("out_interface", "hook in knows only in_interface")
 
 
-def _check_protocol(table: Table, rule: FilterRule) -> None:
+def _check_ports(table: Table, rule: FilterRule) -> None:
     one = _only(rule)
     for key, ports in (("sport", rule.sport), ("dport", rule.dport)):
         if ports is not None and one not in WITH_PORTS:
             table.wrong(key, "needs proto tcp, udp, udplite, dccp or sctp")
-    if rule.action == REJECT and rule.reject == reject.TCP_RESET and one != IPPROTO_TCP:
-        table.wrong("reject_with", 'tcp-reset needs proto = "tcp"')
 
 
 def _only(rule: FilterRule) -> int:

@@ -1,7 +1,7 @@
 """TOML -> Settings. Every mistake is found and named before anything is believed.
 
 `load` reads a file and then conf.d/*.toml beside it in the order of their names: a key given again
-replaces the earlier value, [[nat]] and [[filter.rule]] rules are appended.
+replaces the earlier value, [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
 """
 
 import tomllib
@@ -13,6 +13,7 @@ from typing import Any, Final
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema, spelling
+from conntrackd_py.settings.assignrule import mark_rule, raw_rule
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.natrule import nat_rule
@@ -56,6 +57,7 @@ class _Merged:
         self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
         self.rules: list[Table] = []
         self.filter_rules: list[Table] = []
+        self.lists: dict[str, list[Table]] = {"raw": [], "connmark": []}
         for source, document in documents:
             self.add(source, document)
 
@@ -69,6 +71,8 @@ class _Merged:
                 self.tables[key].sources.update(dict.fromkeys(rest, source))
             elif key == "nat" and _is_rules(value):
                 self.rules += self.rule_tables(value, "nat", source)
+            elif key in self.lists and _is_rules(value):
+                self.lists[key] += self.rule_tables(value, key, source)
             else:
                 self.top.data[key] = value
                 self.top.sources[key] = source
@@ -84,6 +88,9 @@ class _Merged:
             queue=_queue(tables["queue"]),
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
+            tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
+            raw=tuple(raw_rule(one, f"raw[{index}]") for index, one in enumerate(self.lists["raw"])),
+            connmark=tuple(mark_rule(one, f"connmark[{index}]") for index, one in enumerate(self.lists["connmark"])),
             nat=self.nat_rules(),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
@@ -123,9 +130,11 @@ class _Merged:
 
     def reject_misplaced(self) -> None:
         """Tables written as something else, then unknown keys, of the document itself and of each table."""
-        for name in (*self.tables, "nat"):
+        for name in (*self.tables, "nat", *self.lists):
             if self.top.value(name) is not ABSENT:
-                self.top.wrong(name, "must be [[nat]] tables" if name == "nat" else f"must be a [{name}] table")
+                self.top.wrong(
+                    name, f"must be a [{name}] table" if name in self.tables else f"must be [[{name}]] tables"
+                )
         self.top.reject_unknown()
         for table in self.tables.values():
             table.reject_unknown()

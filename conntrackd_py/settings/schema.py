@@ -19,6 +19,10 @@ TRACK: Final = "track"
 OBSERVE: Final = "observe"
 MODES: Final = (NAT, TRACK, OBSERVE)
 
+NETFILTER: Final = "netfilter"
+RFC7857: Final = "rfc7857"
+TCP_TRACKERS: Final = (NETFILTER, RFC7857)
+
 IPV4: Final = "ipv4"
 IPV6: Final = "ipv6"
 FAMILIES: Final = (IPV4, IPV6)
@@ -73,6 +77,24 @@ class Filter:
 
 
 @dataclass(frozen=True)
+class RawSpec:
+    match: FilterRule  # its matches
+    notrack: bool = False  # leave the packet alone
+    zone_orig: int = 0  # zone of its tuple as an original one
+    zone_reply: int = 0  # zone of its tuple as a reply
+    tcp_tracker: str = ""  # another TCP tracker for new connections; empty: the usual one
+    timeouts: tuple[tuple[str, int], ...] = ()  # tunables that differ for new connections
+
+
+@dataclass(frozen=True)
+class MarkSpec:
+    match: FilterRule  # its matches, hooks and ct expression included
+    action: str  # set, save, restore: the connection's mark; label: its labels
+    value: int = 0
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
 class Metrics:
     listen: str = "127.0.0.1:9466"  # address:port of the Prometheus endpoint; empty: none
 
@@ -106,6 +128,9 @@ class Settings:
     queue: Queue = field(default_factory=Queue)
     steering: Steering = field(default_factory=Steering)
     tunables: Tunables = field(default_factory=Tunables)
+    tcp_tracker: str = NETFILTER  # netfilter: the kernel's; rfc7857: ten states, no windows
+    raw: tuple[RawSpec, ...] = ()  # before tracking, the first match decides
+    connmark: tuple[MarkSpec, ...] = ()  # after it, every match acts
     nat: tuple[NatRule, ...] = ()  # in order, the first match binds
     filter: Filter = field(default_factory=Filter)
     metrics: Metrics = field(default_factory=Metrics)

@@ -33,9 +33,12 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
     text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
     shown = tomllib.loads(text)
     rules, filter_rules = shown.pop("nat"), shown["filter"].pop("rule")
+    raw, connmark = shown.pop("raw"), shown.pop("connmark")
     assert parse(shown, "FILE") == Settings()
     assert len(parse({"nat": rules}, "FILE").nat) == len(rules)
     assert len(parse({"filter": {"rule": filter_rules}}, "FILE").filter.rule) == len(filter_rules)
+    assert len(parse({"raw": raw}, "FILE").raw) == len(raw)
+    assert len(parse({"connmark": connmark}, "FILE").connmark) == len(connmark)
     for name, table in shown.items():
         if isinstance(table, dict):
             keys = {field.name for field in fields(getattr(Settings(), name))} - {"rule"}

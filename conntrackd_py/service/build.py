@@ -1,0 +1,44 @@
+"""Settings -> Engine: the one place where the words of the configuration become the objects of the packet path."""
+
+from dataclasses import replace
+
+from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.engine.assign import MARK_ACTIONS, MarkRule, RawRule
+from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.settings.schema import RawSpec, Settings
+
+
+def engine_of(settings: Settings, randomness: Randomness) -> Engine:
+    return Engine(
+        settings.tunables,
+        randomness,
+        mode=settings.mode,
+        nat_rules=list(settings.nat),
+        leak_guard=settings.leak_guard,
+        mark_mask=settings.steering.mark_mask,
+        tcp_tracker=settings.tcp_tracker,
+        policy=settings.filter.policy(),
+        raw_rules=[raw_rule(settings, spec) for spec in settings.raw],
+        mark_rules=[
+            MarkRule(spec.match, MARK_ACTIONS.index(spec.action), spec.value, spec.mask) for spec in settings.connmark
+        ],
+    )
+
+
+def raw_rule(settings: Settings, spec: RawSpec) -> RawRule:
+    return RawRule(
+        spec.match,
+        notrack=spec.notrack,
+        zone_original=spec.zone_orig,
+        zone_reply=spec.zone_reply,
+        protos=_trackers(settings, spec),
+    )
+
+
+def _trackers(settings: Settings, spec: RawSpec) -> list[L4Proto] | None:
+    """Trackers of its own, where the rule asks for another one or for other timeouts."""
+    if not spec.timeouts and not spec.tcp_tracker:
+        return None
+    tunables = replace(settings.tunables, **dict(spec.timeouts))  # type: ignore[arg-type]  # seconds, all of them
+    return standard_protos(tunables, spec.tcp_tracker or settings.tcp_tracker)
