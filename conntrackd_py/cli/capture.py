@@ -1,0 +1,112 @@
+"""Captures: the IP packets of a pcap or pcapng file, in order, with their times.
+
+scapy reads the two file formats; the link layer is taken off here: Ethernet with VLAN tags, raw IP, Linux cooked
+(any interface) versions 1 and 2, loopback of the BSDs. A packet that the capture has cut short (snaplen) is filled
+with zeros to its length on the wire, and `cut` says that what covers those bytes means nothing.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from conntrackd_py.wire.packet import u16
+
+EN10MB: Final = 1
+NULL: Final = 0
+LOOP: Final = 108
+RAW: Final = frozenset({12, 14, 101, 228, 229})
+LINUX_SLL: Final = 113
+LINUX_SLL2: Final = 276
+
+ETHERTYPE_IPV4: Final = 0x0800
+ETHERTYPE_IPV6: Final = 0x86DD
+VLAN_TAGS: Final = frozenset({0x8100, 0x88A8, 0x9100})
+IP_FAMILIES: Final = frozenset({2, 10, 24, 28, 30})  # AF_INET, and AF_INET6 of Linux and the BSDs
+
+
+class CaptureError(Exception):
+    """The file cannot be read, or is no capture; reads as one line."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """number: as Wireshark counts. at: ms since the epoch. cut: bytes on the wire that were not captured.
+
+    data: the packet from its IP header on; empty when it is not IP.
+    """
+
+    number: int
+    at: int
+    data: bytes
+    cut: int = 0
+
+
+def read(path: Path) -> Iterator[Captured]:
+    """Every packet of the file. Raises CaptureError, also in the middle for a link layer nobody here knows."""
+    from scapy.error import Scapy_Exception  # slow to import: only when there is a capture to read
+    from scapy.utils import RawPcapNgReader, RawPcapReader
+
+    try:
+        reader: Any = RawPcapReader(str(path))
+    except (OSError, EOFError, Scapy_Exception) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a pcap or pcapng file"
+        raise CaptureError(f"{path}: {why}") from error
+    following = isinstance(reader, RawPcapNgReader)
+    with reader:
+        for number, (frame, meta) in enumerate(reader, 1):
+            linktype = meta.linktype if following else reader.linktype
+            at = _time_ng(meta) if following else _time(meta, reader.nano)
+            start = ip_start(frame, linktype)
+            data = frame[start:] if start >= 0 else b""
+            missing = max(meta.wirelen - len(frame), 0) if data else 0
+            yield Captured(number, at, data + bytes(missing), missing)
+
+
+def _time(meta: Any, nano: bool) -> int:
+    return int(meta.sec) * 1000 + int(meta.usec) // (1_000_000 if nano else 1000)
+
+
+def _time_ng(meta: Any) -> int:
+    """A simple packet block has no time."""
+    if meta.tshigh is None:
+        return 0
+    return (int(meta.tshigh) << 32 | int(meta.tslow)) * 1000 // int(meta.tsresol)
+
+
+def ip_start(frame: bytes, linktype: int) -> int:
+    """Where the IP header begins in a frame; -1 when there is none. Raises CaptureError for an unknown link layer."""
+    if linktype == EN10MB:
+        return _behind_ethertype(frame, 12)
+    if linktype in RAW:
+        return 0 if frame else -1
+    if linktype == LINUX_SLL:
+        return _behind_ethertype(frame, 14)
+    if linktype == LINUX_SLL2:
+        return 20 if len(frame) > 20 and _is_ip(u16(frame, 0)) else -1
+    if linktype in (NULL, LOOP):
+        return (
+            4
+            if len(frame) > 4 and IP_FAMILIES & set(struct.unpack("<I", frame[:4]) + struct.unpack(">I", frame[:4]))
+            else -1
+        )
+    raise CaptureError(
+        f"link layer type {linktype} is not known here (Ethernet, Linux cooked, raw IP and loopback are)"
+    )
+
+
+def _behind_ethertype(frame: bytes, at: int) -> int:
+    """Past the EtherType at `at`, and VLAN tags if there are any."""
+    while at + 2 < len(frame):
+        kind = u16(frame, at)
+        if _is_ip(kind):
+            return at + 2
+        if kind not in VLAN_TAGS:
+            return -1
+        at += 4
+    return -1
+
+
+def _is_ip(ethertype: int) -> bool:
+    return ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6)
