@@ -8,6 +8,7 @@ A request is one JSON object on one line, {"command": ..., and its arguments}. T
     flush                    {"done": n}
     count                    {"count": n, "limit": n}
     stats                    {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
+    recent  count?           {"recent": {...}} for each of the last refused packets, oldest first, then {"done": n}
     status, ping             {"status": {...}}, {"pong": version}
     events  mask? filter?    {"listening": true}, then {"event": {...}} and {"lost": n} until the client leaves
 
@@ -28,6 +29,7 @@ from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 from conntrackd_py.service import view
 from conntrackd_py.service.query import FilterError, Query, shown
+from conntrackd_py.service.recent import note_fields
 from conntrackd_py.service.subscriber import Subscriber, encode
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Commands:
             "stats": (self.stats, frozenset()),
             "status": (self.status, frozenset()),
             "ping": (self.ping, frozenset()),
+            "recent": (self.recent, frozenset({"count"})),
             "events": (self.events, frozenset({"mask", "filter"})),
         }
 
@@ -135,6 +138,19 @@ class Commands:
 
     async def ping(self, request: Mapping[str, object], send: Send) -> None:
         await send([encode({"pong": __version__})])
+
+    async def recent(self, request: Mapping[str, object], send: Send) -> None:
+        remarks = self.control.engine.remarks
+        count = request.get("count", remarks.recent.limit)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise RequestError(f"count is a number of packets, not {shown(count)}")
+        offset = self.control.epoch()
+        notes = remarks.recent.last(count)
+        for at in range(0, len(notes), CONNECTIONS_A_TURN):
+            some = notes[at : at + CONNECTIONS_A_TURN]
+            await send([encode({"recent": note_fields(note, offset + note.at / 1000)}) for note in some])
+            await asyncio.sleep(0)
+        await send([encode({"done": len(notes)})])
 
     async def events(self, request: Mapping[str, object], send: Send) -> Subscriber:
         return Subscriber(query_of(request), request.get("mask", ["ALL"]))

@@ -84,10 +84,14 @@ class Control:
         await asyncio.gather(*sessions, return_exceptions=True)
         self._file.remove()
 
+    def epoch(self) -> float:
+        """When the engine's clock was zero, in seconds since 1970."""
+        return time.time() - self.clock() / 1000
+
     def publish(self, events: list[Event]) -> None:
         """Give drained events to the listeners: their queues only, nothing is rendered or sent here."""
         if self._subscribers:
-            offset = time.time() - self.clock() / 1000
+            offset = self.epoch()
             for event in events:
                 line = EventLine(event, offset + event.at / 1000, self.engine.core.accounting)
                 for subscriber in self._subscribers:

@@ -30,6 +30,7 @@ from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.notify import Notify
+from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -88,6 +89,7 @@ class Daemon:
         self.engine = engine_of(settings, SystemRandom())
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
+        self.refusals = RefusalLog(self.engine.remarks.recent, clock)
         self.notify = Notify()
         self.control = Control(
             self.engine,
@@ -129,7 +131,7 @@ class Daemon:
             return
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
-        exporter = Exporter(self.engine, self.counters, address, self.control)
+        exporter = Exporter(self.engine, self.counters, address, self.control, self.refusals)
         exporter.start()
         try:
             yield
@@ -173,6 +175,7 @@ class Daemon:
             asyncio.get_running_loop().remove_reader(fileno)
 
     def publish(self) -> None:
+        self.refusals.publish()
         events = self.engine.drain_events()
         if events:
             self.control.publish(events)

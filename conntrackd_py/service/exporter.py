@@ -48,13 +48,26 @@ class Listeners(Protocol):
     def events_lost(self) -> int: ...
 
 
+class Sampled(Protocol):
+    """What the sampled log counts."""
+
+    not_logged: int
+
+
 class EngineCollector(Collector):
-    """control: None without a control socket. queues: where the kernel lists its packet queues."""
+    """control, refusals: None without a control socket, without a sampled log. queues: where the kernel lists its packet queues."""
 
     def __init__(
-        self, engine: Engine, queue: QueueCounters, control: Listeners | None = None, queues: Path = QUEUES
+        self,
+        engine: Engine,
+        queue: QueueCounters,
+        control: Listeners | None = None,
+        queues: Path = QUEUES,
+        refusals: Sampled | None = None,
     ) -> None:
         self.core = engine.core
+        self.remarks = engine.remarks
+        self.refusals = refusals
         self.queue = queue
         self.control = control
         self.queues = queues
@@ -68,6 +81,7 @@ class EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._table()
         yield from self._packets()
+        yield from self._hints()
         yield from self._nat()
         yield from self._kernel_queues()
         yield from self._daemon()
@@ -105,6 +119,18 @@ class EngineCollector(Collector):
             ("packets_dropped", "Packets dropped, by reason.", TABLE_FULL, len(REASON_NAMES)),
         ):
             yield counter_by(name, text, "reason", REASON_NAMES[low:high], stats.reasons[low:high])
+
+    def _hints(self) -> Iterator[Metric]:
+        yield counter_of(
+            "died_in_use", "Connections that timed out and of which packets still came.", self.remarks.ghosts.died_in_use
+        )
+        yield counter_of(
+            "one_sided_flows", "TCP connections of which only one side was seen.", self.remarks.one_sided.flows
+        )
+        if self.refusals is not None:
+            yield counter_of(
+                "refusals_not_logged", "Refused packets left out of the sampled log.", self.refusals.not_logged
+            )
 
     def _nat(self) -> Iterator[Metric]:
         stats = self.core.stats
@@ -146,11 +172,16 @@ class Exporter:
     """The HTTP endpoint of one engine at address (host, port) and nowhere else; port 0 lets the kernel choose."""
 
     def __init__(
-        self, engine: Engine, queue: QueueCounters, address: tuple[str, int], control: Listeners | None = None
+        self,
+        engine: Engine,
+        queue: QueueCounters,
+        address: tuple[str, int],
+        control: Listeners | None = None,
+        refusals: Sampled | None = None,
     ) -> None:
         self.address = address
         self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(engine, queue, control))
+        self.registry.register(EngineCollector(engine, queue, control, refusals=refusals))
         self._server: WSGIServer | None = None
         self._thread: Thread | None = None
 
