@@ -55,7 +55,7 @@ class Sampled(Protocol):
 
 
 class EngineCollector(Collector):
-    """control, refusals: None without a control socket, without a sampled log. queues: where the kernel lists its packet queues."""
+    """control: None without a control socket. refusals: None without a sampled log. queues: where the kernel lists its."""
 
     def __init__(
         self,
@@ -122,7 +122,9 @@ class EngineCollector(Collector):
 
     def _hints(self) -> Iterator[Metric]:
         yield counter_of(
-            "died_in_use", "Connections that timed out and of which packets still came.", self.remarks.ghosts.died_in_use
+            "died_in_use",
+            "Connections that timed out and of which packets still came.",
+            self.remarks.ghosts.died_in_use,
         )
         yield counter_of(
             "one_sided_flows", "TCP connections of which only one side was seen.", self.remarks.one_sided.flows

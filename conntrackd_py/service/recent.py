@@ -82,7 +82,8 @@ def died_in_use(ghost: Ghost, at: int) -> str:
     """The hint: which timeout it was, and the keepalive interval that would have saved the connection."""
     return (
         f"its {ghost.proto} connection timed out after {seconds(ghost.lifetime)} without a packet, "
-        f"{seconds(at - ghost.ended)} before this one; a keepalive every {seconds(ghost.keepalive())} would have saved it"
+        f"{seconds(at - ghost.ended)} before this one; "
+        f"a keepalive every {seconds(ghost.keepalive())} would have saved it"
     )
 
 
