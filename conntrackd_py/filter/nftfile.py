@@ -24,8 +24,10 @@ from conntrackd_py.filter.words import ExprError, address_range, integer, lookup
 FAMILIES: Final = {"ip": 4, "ip6": 6, "inet": 0}
 HOOKS: Final = {"input": LOCAL_IN, "forward": FORWARD, "output": LOCAL_OUT}
 PRIORITIES: Final = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+MOST: Final = 1 << 30  # a priority
 POLICIES: Final = {"accept": NF_ACCEPT, "drop": NF_DROP}
-INTERFACES: Final = ("iif", "oif", "iifname", "oifname")
+META_KEYS: Final = ("iif", "oif", "iifname", "oifname", "l4proto")
+META_KEYS: Final = tuple([*INTERFACES, "l4proto"])
 VERDICTS: Final = {"accept": ACCEPT, "drop": DROP, "reject": REJECT}
 REJECT_V4: Final = {
     "net-unreachable": reject.NET_UNREACHABLE,
@@ -150,11 +152,22 @@ def _base(cursor: Cursor, family: int, label: str) -> Placed:
     cursor.expect("hook", "behind type filter")
     hook = lookup(cursor.value("a hook"), HOOKS, "hook that is read here")
     cursor.expect("priority", "behind the hook")
+    return Placed(Chain(hook, [], NF_ACCEPT, family, label), _priority_number(cursor))
+
+
+def _priority_number(cursor: Cursor) -> int:
+    """`10`, `-10`, `filter` or `filter + 10`."""
     word = cursor.value("a priority")
-    priority = -integer(word[1:], 1 << 30, "priority") if word.startswith("-") else 0
-    if not word.startswith("-"):
-        priority = PRIORITIES[word] if word in PRIORITIES else integer(word, 1 << 30, "priority")
-    return Placed(Chain(hook, [], NF_ACCEPT, family, label), priority)
+    if word not in PRIORITIES:
+        number = integer(word.removeprefix("-"), MOST, "priority")
+        return -number if word.startswith("-") else number
+    base = PRIORITIES[word]
+    sign = cursor.peek()
+    if sign not in ("+", "-"):
+        return base
+    cursor.take()
+    number = integer(cursor.value("a number"), MOST, "number")
+    return base + number if sign == "+" else base - number
 
 
 @final
@@ -217,8 +230,8 @@ def _rule(cursor: Cursor, family: int, label: str) -> FilterRule:
 def _match(cursor: Cursor, draft: Draft, word: str) -> None:
     if word == "meta":
         word = cursor.value("a meta key")
-        if word not in (*INTERFACES, "l4proto"):
-            raise ExprError(f"meta {word} is not read here", word, (*INTERFACES, "l4proto"))
+        if word not in META_KEYS:
+            raise ExprError(f"meta {word} is not read here", word, META_KEYS)
     if word == "ct":
         draft.terms.append(nft.term(cursor))
     elif word in INTERFACES:
