@@ -26,8 +26,8 @@ HOOKS: Final = {"input": LOCAL_IN, "forward": FORWARD, "output": LOCAL_OUT}
 PRIORITIES: Final = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 MOST: Final = 1 << 30  # a priority
 POLICIES: Final = {"accept": NF_ACCEPT, "drop": NF_DROP}
-META_KEYS: Final = ("iif", "oif", "iifname", "oifname", "l4proto")
-META_KEYS: Final = tuple([*INTERFACES, "l4proto"])
+INTERFACES: Final = ("iif", "oif", "iifname", "oifname")
+META_KEYS: Final = (*INTERFACES, "l4proto")
 VERDICTS: Final = {"accept": ACCEPT, "drop": DROP, "reject": REJECT}
 REJECT_V4: Final = {
     "net-unreachable": reject.NET_UNREACHABLE,
