@@ -23,6 +23,11 @@ COMMANDS: Final = {
         "check a configuration", "conntrackd_py.cli.check_config", "conntrackd_py.cli.check_config"
     ),
     "rules": Command("the iptables rules that hand packets over", "conntrackd_py.cli.rules", "conntrackd_py.cli.rules"),
+    "explain": Command(
+        "why packets were refused: in a capture, or what the daemon saw last",
+        "conntrackd_py.cli.explain_options",
+        "conntrackd_py.cli.explain",
+    ),
     "lab": Command("client, router and server in namespaces", "conntrackd_py.cli.lab", "conntrackd_py.lab.run"),
 }
 

@@ -55,7 +55,7 @@ class Sampled(Protocol):
 
 
 class EngineCollector(Collector):
-    """control: None without a control socket. refusals: None without a sampled log. queues: where the kernel lists its."""
+    """control, refusals: None where there is none. queues: where the kernel lists its packet queues."""
 
     def __init__(
         self,
