@@ -250,6 +250,8 @@ def _bit_relation(cursor: Cursor, operator: str, mask: int, masked: bool, bits: 
             bounds += [one, one]
         return mask, exactly(bounds, operator == "!=")
     value = _bits(cursor, bits)
+    if operator in ("", "!=") and not masked and cursor.skip("/"):  # how nft lists & mask == value
+        return _bits(cursor, bits), exactly([value, value], operator == "!=")
     if operator in ("==", "!=") or masked:
         if operator in ("", "!"):
             raise ExprError("& needs == or != after its mask")

@@ -71,6 +71,8 @@ def test_as_nft_prints_it(text: str) -> None:
         ("ct status & (snat|dnat) != 0", "ct status snat,dnat"),
         ("ct status & (snat|dnat) == 0", "ct status ! snat,dnat"),
         ("ct status == assured", "ct status == 0x4"),
+        ("ct status seen-reply / seen-reply,assured", "ct status & 0x6 == 0x2"),  # as nft lists it
+        ("ct status != assured / seen-reply,assured", "ct status & 0x6 != 0x4"),
         ("ct mark and 0xff == 0x1", "ct mark & 0xff == 1"),
         ("ct mark & 0xff 1", "ct mark & 0xff == 1"),
         ("ct mark > 5", "ct mark >= 6"),

@@ -48,7 +48,7 @@ def test_several_tables_and_chains_in_the_order_of_their_priorities() -> None:
     chains = nftfile.parse(
         """#!/usr/sbin/nft -f
         flush ruleset
-        table inet late { chain a { type filter hook input priority 10; }
+        table inet late { chain a { type filter hook input priority filter + 10; }
                           chain b { type filter hook output priority filter
                                     policy drop
                           } }
