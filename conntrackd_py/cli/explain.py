@@ -174,4 +174,5 @@ def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> N
         screen.fact("hint", hint, "bold")
     for name, value in summary.items():
         words = ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else value
-        screen.put(f"{name.replace('_', ' '):<20}{words or 'none'}")
+        if words:
+            screen.put(f"{name.replace('_', ' '):<20}{words}")

@@ -1,11 +1,11 @@
 """Steps of a capture for people and for programs. What changed in a step is marked with + and, on a terminal, bold.
 
 #2  0.031000  tcp 198.51.100.2:80 > 192.168.1.2:40000 [S.] seq 200 ack 101 win 65535 len 0
-    PRE_ROUTING → FORWARD → POST_ROUTING
+    PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING
     ctinfo   ESTABLISHED_REPLY
     status   +SEEN_REPLY CONFIRMED
     state    SYN_SENT → SYN_RECV
-    timeout  119.9 s → 60 s
+    timeout  119.99 s → 60 s
 """
 
 from typing import Final
@@ -52,7 +52,7 @@ class Screen:
                 self.fact("skipped", "cut off before the end of its headers: it cannot be judged", WRONG)
             self.console.print()
             return
-        self.put(INDENT + hooks_text(step))
+        self.print(hooks_text(step))
         self.fact("ctinfo", CTINFO_NAMES[step.ctinfo])
         self._connection(step)
         if step.left and step.left != packet.data:
@@ -76,14 +76,14 @@ class Screen:
         before, after = step.before, step.after
         if after is None:
             return
-        label = "status" if step.ct is not None else "of its connection, unchanged: status"
-        text = Text(f"{INDENT}{label:<9}")
-        old = before.status if before is not None else 0
+        old = after.status if step.ct is None else before.status if before is not None else 0
+        text = Text(f"{INDENT}{'status':<8}")
         for bit, name in enumerate(STATUS_NAMES):
             if after.status >> bit & 1:
-                new = step.ct is not None and not old >> bit & 1
-                text.append(f"+{name}" if new else name, style=CHANGED if new else "")
-                text.append(" ")
+                new = not old >> bit & 1
+                text.append(f" +{name}" if new else f" {name}", style=CHANGED if new else "")
+        if step.ct is None:
+            text.append(" (of its connection, which stays as it was)")
         self.print(text)
         if after.state:
             self._change("state", before.state if before is not None else "", after.state)
@@ -109,9 +109,18 @@ class Screen:
         self.console.print(text, soft_wrap=True)
 
 
-def hooks_text(step: Step) -> str:
-    words = " → ".join(HOOK_NAMES[hook] for hook in passed(step))
-    return words if step.verdict == NF_ACCEPT else f"{words}, dropped there"
+def hooks_text(step: Step) -> Text:
+    """PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING: the hooks, and the status bits set at each."""
+    gained = dict(step.gained)
+    text = Text(INDENT)
+    for at, hook in enumerate(passed(step)):
+        text.append(" → " if at else "")
+        text.append(HOOK_NAMES[hook])
+        for name in view.names(gained.get(hook, 0), STATUS_NAMES):
+            text.append(f" +{name}", style=CHANGED)
+    if step.verdict != NF_ACCEPT:
+        text.append(", dropped there", style=WRONG)
+    return text
 
 
 def passed(step: Step) -> list[int]:

@@ -26,6 +26,7 @@ from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import Net
 from conntrackd_py.proto.tcp_states import ESTABLISHED
 from conntrackd_py.proto.tcp_window import M32, Segment, TcpInfo, after
+from conntrackd_py.reasons import END_TIMEOUT
 from conntrackd_py.wire import ip, tcp
 
 INSIDE: Final = 1  # interface indexes
@@ -137,7 +138,8 @@ class Walk:
 
     def _ended(self) -> list[tuple[int, NfConn]]:
         events = self.engine.drain_events()
-        return [(event.at, event.conn) for event in events if event.bits & IPCT_DESTROY]
+        ended = [event.conn for event in events if event.bits & IPCT_DESTROY]
+        return sorted([(_end(ct), ct) for ct in ended], key=_when)
 
     def _interfaces(self, data: bytes) -> tuple[int, int]:
         packet = Skb(data)
@@ -177,6 +179,15 @@ def _headers_complete(packet: Captured) -> bool:
         complete = kept >= skb.dataoff + tcp.HEADER
         needed = tcp.data_offset(skb.data, skb.dataoff) if complete else tcp.HEADER
     return kept >= skb.dataoff + needed
+
+
+def _end(ct: NfConn) -> int:
+    """When its time was over; the sweep comes a little later."""
+    return ct.timeout if ct.end_reason == END_TIMEOUT else ct.ended
+
+
+def _when(ended: tuple[int, NfConn]) -> int:
+    return ended[0]
 
 
 def shown(ct: NfConn, now: int) -> Shown:

@@ -88,8 +88,9 @@ def died_in_use(ghost: Ghost, at: int) -> str:
 
 
 def seconds(ms: int) -> str:
-    """`30 s`, `0.5 s`: as many digits as say something."""
-    return f"{ms // 1000} s" if ms % 1000 == 0 else f"{ms / 1000:.1f} s"
+    """`30 s`, `0.5 s`: as many digits as there are."""
+    digits = f"{ms / 1000:.3f}".rstrip("0").rstrip(".")
+    return f"{digits} s"
 
 
 @final
