@@ -39,6 +39,7 @@ from conntrackd_py.engine.assign import MarkRule, RawRule
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
+from conntrackd_py.service.recent import sentence
 from conntrackd_py.wire import ip as wire_ip
 from tests.support import packets
 
@@ -180,7 +181,8 @@ class Wanted:
 
 def accept(ctinfo: int | None = None, **facts: object) -> Wanted:
     """The packet left (or reached the router). Facts: timeout (s), state, status and not_status (IPS_* bits),
-    reason, src, dst, sport, dport (of the packet as it left), entries."""
+    exactly (all of them) and entered (all of them behind PREROUTING), reason, why (the reason in a sentence),
+    keepalive (s: would have saved the connection that died in use and for which this packet was), src, dst, sport, dport (of the packet as it left), entries."""
     wanted = {} if ctinfo is None else {"ctinfo": CTINFO_NAMES[ctinfo]}
     return Wanted({"verdict": "accept", **wanted, **facts})
 
@@ -210,6 +212,7 @@ class Play:
         family: int,
         nat_rules: list[NatRule] | None = None,
         *,
+        mode: str = "nat",
         tcp: str = "netfilter",
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
@@ -221,6 +224,7 @@ class Play:
         self.engine = Engine(
             values,
             Repeatable(7),
+            mode=mode,
             nat_rules=nat_rules,
             tcp_tracker=tcp,
             raw_rules=raw_rules,
@@ -262,7 +266,9 @@ class Play:
         own = step.sender in (ROUTER, INSIDE)
         first = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
         hook = LOCAL_OUT if own else PRE_ROUTING
+        told = self.engine.remarks.recent.total
         skb, verdict = first, self.engine.handle(first, hook, self.now)
+        entered = first.ct.status if first.ct is not None else 0
         if verdict == NF_ACCEPT:
             outdev = self._link_to(skb.data)
             last = LOCAL_IN if outdev == LOCAL else POST_ROUTING
@@ -272,6 +278,10 @@ class Play:
             second.reason = second.reason or reason
             skb = second
         self._observe(skb, verdict)
+        self.seen["entered"] = entered
+        for note in self.engine.remarks.recent.since(told):
+            self.seen["why"] = sentence(note)
+            self.seen["keepalive"] = note.ghost.keepalive() / 1000 if note.ghost else "nothing"
 
     def _link_to(self, data: bytes) -> int:
         """Routing: the link of the host with this destination address; the router's own are local."""
@@ -294,7 +304,7 @@ class Play:
         if skb.ct is not None:
             self.seen["timeout"] = skb.ct.remaining(self.now) / 1000
             self.seen["state"] = skb.ct.l4proto.state_names[skb.ct.state]
-            self.seen["status"] = skb.ct.status
+            self.seen["status"] = self.seen["exactly"] = skb.ct.status
             self.seen["connmark"] = skb.ct.mark
             self.seen["zones"] = (tuples.zone(skb.ct.original), tuples.zone(skb.ct.reply))
             self.seen["reply"] = tuple(_show(skb.ct.reply))
@@ -323,6 +333,11 @@ class Play:
             assert isinstance(status, int)
             fits = status & value == (value if name == "status" else 0)
             return fits, f"{name}={bits(value)}", f"{name}={bits(status)}"
+        if name in ("exactly", "entered"):
+            status = self.seen.get(name, 0)
+            assert isinstance(value, int)
+            assert isinstance(status, int)
+            return status == value, f"{name}={bits(value)}", f"{name}={bits(status)}"
         if isinstance(value, Host):
             value = _at(value, self.family)
         actual = self.seen.get(name, "nothing")
