@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
@@ -240,6 +241,7 @@ class Play:
         self.ct: NfConn | None = None
         self.left = b""
         self.events: list[str] = []
+        self.log: list[Event] = []
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -258,6 +260,7 @@ class Play:
 
     def _collect(self) -> None:
         events = self.engine.drain_events()
+        self.log += events
         self.events += [event.kind for event in events]
         self.seen["ended"] = [END_NAMES[e.conn.end_reason] for e in events if e.bits & IPCT_DESTROY]
 
