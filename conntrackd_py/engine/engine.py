@@ -22,6 +22,7 @@ from conntrackd_py.const import (
     IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_IGMP,
     IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
@@ -54,6 +55,9 @@ from conntrackd_py.wire import ip
 
 NETFILTER: Final = "netfilter"  # the TCP trackers there are
 RFC7857: Final = "rfc7857"
+
+HIGHEST_HOP_LIMIT: Final = 255
+LINK_SCOPE: Final = b"\xff\x02"  # how a multicast address of one link begins
 
 DEFAULT_MASK: Final = 0xFFFFFF00
 
@@ -103,11 +107,11 @@ class Engine:
         self.own_mark = (OURS | OWN) << self.carry.shift if mark_mask and policy is not None else 0
         if policy is not None:
             policy.names = self.names
-        filtering = policy if mode != "observe" else None
+        self.policy = policy if mode != "observe" else None
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules or [], self.names, mark_mask)
         nat = self.nat if mode == "nat" else None
-        self.pipeline = pipeline.build(self.core, nat, filtering, self.rejects, raw, mangles)
+        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
@@ -133,11 +137,11 @@ class Engine:
             return self.core.drop(skb, CARRY_LOST)
         if resumed != RESUMED:
             skb.late = True
-            first = LOCAL_OUT if hook == POST_ROUTING and not skb.indev else PRE_ROUTING
+            first = LOCAL_OUT if hook == POST_ROUTING and not forwarded(skb) else PRE_ROUTING
             if self._enter(skb, first, reason, now) == NF_DROP:
                 return NF_DROP
             skb.hook = hook
-        if hook == POST_ROUTING and skb.indev and self._run(skb, FORWARD, now) == NF_DROP:
+        if hook == POST_ROUTING and forwarded(skb) and self._run(skb, FORWARD, now) == NF_DROP:
             return NF_DROP
         return self._run(skb, hook, now)
 
@@ -207,3 +211,23 @@ class Engine:
     def remove_interface(self, index: int, now: int) -> None:
         self.names.pop(index, None)
         self.nat.remove_interface(index, now)
+
+
+def forwarded(skb: Skb) -> bool:
+    """Whether a packet at POST_ROUTING, parsed, is one of another host.
+
+    The kernel names an incoming interface also for its own neighbour discovery, MLD and IGMP, the outgoing one
+    (ip_output takes skb->dev for it, which those set beforehand). None of these is ever forwarded: a hop limit of
+    255 would have been decremented, and the rest stays on its link.
+    """
+    if not skb.indev:
+        return False
+    if skb.indev != skb.outdev:
+        return True
+    data = skb.data
+    if skb.version == 4:
+        return skb.protonum != IPPROTO_IGMP
+    if skb.version != 6:
+        return True
+    link_local = data[8] == 0xFE and data[9] & 0xC0 == 0x80
+    return not (data[7] == HIGHEST_HOP_LIMIT or link_local or data[24:26] == LINK_SCOPE)

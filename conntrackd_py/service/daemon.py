@@ -21,6 +21,7 @@ from conntrackd_py.cli.options import settings_or_none
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.addresses import Addresses
+from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.lanes import Lanes
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
@@ -90,6 +91,7 @@ class Daemon:
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.remarks.recent, clock)
+        self.injector: Injector | None = None  # where the filter may reject
         self.notify = Notify()
         self.control = Control(
             self.engine,
@@ -111,6 +113,9 @@ class Daemon:
             # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
             self.lanes = lanes_of(self.settings, self.engine, self.counters)
             stack.callback(self.lanes.close)
+            if self.engine.policy is not None:
+                self.injector = Injector(self.engine.own_mark)
+                stack.callback(self.injector.close)
             await self.addresses.read()
             stack.enter_context(self.exported())
             await self.control.start()
@@ -175,6 +180,8 @@ class Daemon:
             asyncio.get_running_loop().remove_reader(fileno)
 
     def publish(self) -> None:
+        if self.injector is not None:
+            self.injector.send(self.engine.drain_rejects())
         self.refusals.publish()
         events = self.engine.drain_events()
         if events:

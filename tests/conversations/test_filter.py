@@ -14,6 +14,7 @@ from conntrackd_py.const import (
     LOCAL_OUT,
     NEW,
     NF_ACCEPT,
+    NF_DROP,
     POST_ROUTING,
     RELATED_REPLY,
 )
@@ -303,3 +304,24 @@ def test_our_own_answers_pass_the_router(family: int) -> None:
         assert skb.data == answer
         assert skb.mark == play.engine.own_mark
     assert len(play.engine.core.table) == 0
+
+
+@pytest.mark.parametrize(
+    ("packet", "is_forwarded"),
+    [
+        (packets.ip("2001:db8::1", "2001:db8::2", 58, bytes((136, 0)) + bytes(22), ttl=255), False),
+        (packets.ip("fe80::1", "ff02::16", 58, bytes((143, 0)) + bytes(6), ttl=1), False),
+        (packets.ip("::", "ff02::1:ff00:1", 58, bytes((135, 0)) + bytes(22), ttl=255), False),
+        (packets.ip("192.0.2.1", "224.0.0.22", 2, bytes(8), ttl=1), False),
+        (packets.icmp("2001:db8::1", "2001:db8::2", 128), True),
+        (packets.udp("192.0.2.1", "192.0.2.2", 1, 2), True),
+    ],
+    ids=["neighbour advertisement", "MLD", "neighbour solicitation", "IGMP", "ping on a stick", "udp on a stick"],
+)
+def test_what_the_kernel_says_of_itself_is_not_forwarded(packet: bytes, is_forwarded: bool) -> None:
+    """At POSTROUTING such packets come with an incoming interface, which is the outgoing one."""
+    play = Filtered(4, inet("forward", "drop"))
+    skb = Skb(packet, 0, LAN, LAN)
+    assert play.engine.handle(skb, POST_ROUTING, play.now) == (NF_DROP if is_forwarded else NF_ACCEPT)
+    assert play.engine.handle(Skb(packet, 0, LAN, WAN), POST_ROUTING, play.now) == NF_DROP
+    assert play.engine.handle(Skb(packet, 0, 0, LAN), POST_ROUTING, play.now) == NF_ACCEPT
