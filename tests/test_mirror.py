@@ -14,6 +14,7 @@ LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
 TESTED_ELSEWHERE = {
+    "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
     "settings/errors.py": "what the operator reads is the subject of tests/unit/settings/test_load.py",
     "settings/table.py": "every getter with its mistakes: tests/unit/settings/test_load.py",
