@@ -72,7 +72,7 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("random", [False, True], ids=["keeps ports", "random ports"])
 @pytest.mark.parametrize("ports", [(0, 0), (1, 2)], ids=["any port", "two ports"])
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(STEPS)
 def test_answers_are_never_shared(ports: tuple[int, int], random: bool, steps: list[tuple[object, ...]]) -> None:
     engine = router(ports, random)
