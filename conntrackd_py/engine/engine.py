@@ -112,16 +112,27 @@ class Engine:
         mangles = mangles_by_hook(self.core, mark_rules or [], self.names, mark_mask)
         nat = self.nat if mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
+        self.observing = mode == "observe"
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
-        verdict = self._visit(skb, hook, now)
+        verdict = self._observe(skb, hook, now) if self.observing else self._visit(skb, hook, now)
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
         stats.bytes[hook] += len(skb.data)
         if skb.reason or skb.ctinfo == NEW:
             self.remarks.look(skb, hook, verdict, now)
         return verdict
+
+    def _observe(self, skb: Skb, hook: int, now: int) -> int:
+        """Beside the kernel: tracked and confirmed in its one visit, then accepted as it came, whatever we think."""
+        skb.hook = hook
+        reason = ip.parse(skb)
+        if reason:
+            self.core.refuse(skb, reason)
+        elif self.core.conntrack_in(skb, now) == NF_ACCEPT:
+            self.core.confirm(skb, now)
+        return NF_ACCEPT
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
         skb.hook = hook
