@@ -266,7 +266,7 @@ class Twins:
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 def test_the_same_counters(family: int) -> None:
-    with kernel(nf_conntrack_acct=1) as oracle:
+    with kernel(nf_conntrack_acct=True) as oracle:
         twins = Twins(oracle, family, NFT, IPTABLES + IPTABLES_OF[family])
         spoken = NFT + twins.iptables_rules
         before = twins.theirs()
