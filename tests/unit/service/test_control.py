@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.service import control as module
 from conntrackd_py.service import subscriber
 from conntrackd_py.service.control import Control
@@ -109,6 +111,25 @@ def test_list_count_get_and_filters(path: Path) -> None:
         got = await client.ask("get", filter={"proto": 17, "sport": 1000})
         assert (got[0]["ct"]["orig"]["sport"], got[1]) == (1000, {"done": 1})
         assert await client.ask("get", filter={"proto": 132}) == [{"done": 0}]
+
+    play(path, scene)
+
+
+def test_recent_tells_what_was_refused_oldest_first(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        client = await stage.client()
+        assert await client.ask("recent") == [{"done": 0}]
+        for version in range(7, 13):
+            stage.router.engine.handle(Skb(bytes([version << 4]) + bytes(40)), PRE_ROUTING, stage.router.now)
+        client.send(b'{"command": "recent", "count": 2}\n')
+        shown = [(await client.line())["recent"] for _ in range(2)]
+        assert [(note["sequence"], note["reason"], note["numbers"]) for note in shown] == [
+            (5, "ip_version", [11]),
+            (6, "ip_version", [12]),
+        ]
+        assert await client.line() == {"done": 2}
+        for count in (-1, "all", True):
+            assert "count is a number" in (await client.ask("recent", count=count))[0]["error"]
 
     play(path, scene)
 

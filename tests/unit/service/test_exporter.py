@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from conntrackd_py import __version__
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.exporter import EngineCollector, Exporter
+from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
@@ -83,6 +84,19 @@ def test_reasons_are_told_apart_by_what_became_of_the_packet(router: Router, exp
     assert found["conntrackd_py_packets_dropped_total reason=table_full"] == TABLE_FULL
     assert found["conntrackd_py_packets_dropped_total reason=insert_failed"] == INSERT_FAILED
     assert not any("reason=ok" in name for name in found)
+
+
+def test_hints(router: Router) -> None:
+    router.established()
+    router.now += 432_014_000
+    router.forward(packets.tcp(CLIENT, SERVER, 40000, 80, "A", seq=2, ack=2))
+    refusals = RefusalLog(router.engine.remarks.recent, router.clock)
+    refusals.not_logged = 6
+    collector = EngineCollector(router.engine, Queue(), refusals=refusals)
+    found = {sample.name: sample.value for family in collector.collect() for sample in family.samples}
+    assert found["conntrackd_py_died_in_use_total"] == 1
+    assert found["conntrackd_py_one_sided_flows_total"] == 0
+    assert found["conntrackd_py_refusals_not_logged_total"] == 6
 
 
 def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
