@@ -5,14 +5,17 @@ scapy reads the two file formats; the link layer is taken off here: Ethernet wit
 with zeros to its length on the wire, and `cut` says that what covers those bytes means nothing.
 """
 
+import gzip
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from conntrackd_py.wire.packet import u16
 
+GZIP: Final = b"\x1f\x8b"
 EN10MB: Final = 1
 NULL: Final = 0
 LOOP: Final = 108
@@ -48,13 +51,12 @@ def read(path: Path) -> Iterator[Captured]:
     from scapy.error import Scapy_Exception  # slow to import: only when there is a capture to read
     from scapy.utils import RawPcapNgReader, RawPcapReader
 
-    try:
-        reader: Any = RawPcapReader(str(path))
-    except (OSError, EOFError, Scapy_Exception) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a pcap or pcapng file"
-        raise CaptureError(f"{path}: {why}") from error
-    following = isinstance(reader, RawPcapNgReader)
-    with reader:
+    with _opened(path) as stream:
+        try:
+            reader: Any = RawPcapReader(stream)
+        except (EOFError, Scapy_Exception) as error:
+            raise CaptureError(f"{path}: not a pcap or pcapng file") from error
+        following = isinstance(reader, RawPcapNgReader)
         for number, (frame, meta) in enumerate(reader, 1):
             linktype = meta.linktype if following else reader.linktype
             at = _time_ng(meta) if following else _time(meta, reader.nano)
@@ -62,6 +64,20 @@ def read(path: Path) -> Iterator[Captured]:
             data = frame[start:] if start >= 0 else b""
             missing = max(meta.wirelen - len(frame), 0) if data else 0
             yield Captured(number, at, data + bytes(missing), missing)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, unpacked if it is gzipped. scapy would leave it open when it is not a capture."""
+    try:
+        with path.open("rb") as stream:
+            if stream.peek(2)[:2] == GZIP:
+                with gzip.open(stream) as unpacked:
+                    yield unpacked
+            else:
+                yield stream
+    except OSError as error:
+        raise CaptureError(f"{path}: {error.strerror or error}") from error
 
 
 def _time(meta: Any, nano: bool) -> int:

@@ -56,7 +56,7 @@ class Screen:
         self.fact("ctinfo", CTINFO_NAMES[step.ctinfo])
         self._connection(step)
         if step.left and step.left != packet.data:
-            self.fact("leaves as", packetline.line(step.left, len(step.left)), CHANGED)
+            self.fact("leaves", packetline.line(step.left, len(step.left)), CHANGED)
         for note in step.notes:
             self.fact("reason" if note.reason else "hint", sentence(note), WRONG)
         for remark in step.remarks:

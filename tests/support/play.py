@@ -183,7 +183,8 @@ class Wanted:
 def accept(ctinfo: int | None = None, **facts: object) -> Wanted:
     """The packet left (or reached the router). Facts: timeout (s), state, status and not_status (IPS_* bits),
     exactly (all of them) and entered (all of them behind PREROUTING), reason, why (the reason in a sentence),
-    keepalive (s: would have saved the connection that died in use and for which this packet was), src, dst, sport, dport (of the packet as it left), entries."""
+    keepalive (s: would have saved the connection that died in use and for which this packet was),
+    src, dst, sport, dport (of the packet as it left), entries."""
     wanted = {} if ctinfo is None else {"ctinfo": CTINFO_NAMES[ctinfo]}
     return Wanted({"verdict": "accept", **wanted, **facts})
 
