@@ -17,7 +17,7 @@ from conntrackd_py.conntrack.events import EventQueue
 from conntrackd_py.conntrack.expect import Expectations
 from conntrackd_py.conntrack.gc import NEVER, PAGE, Gc
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED, relate
-from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REOPENED, REPEAT, L4Proto
+from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REOPENED, REPEAT, UNCOUNTED, L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.conntrack.stats import Stats
@@ -146,6 +146,8 @@ class Conntrack:
         if skb.reason:
             self.stats.reasons[skb.reason] += 1
         self._attach(skb, ct, direction)
+        if self.accounting and outcome != UNCOUNTED:
+            ct.account(direction, skb.end)
         if outcome == KILL:
             self.kill(ct, END_RST, now)
         elif outcome == REOPENED:
@@ -188,8 +190,6 @@ class Conntrack:
             skb.attach(ct, ESTABLISHED)
         else:
             skb.attach(ct, RELATED if ct.status & IPS_EXPECTED else NEW)
-        if self.accounting:
-            ct.account(direction, skb.end)
 
     def _follow(self, ct: NfConn, old_state: int, now: int) -> None:
         """Keep the counts by state and the gc's mark in step with what a tracker did to ct."""

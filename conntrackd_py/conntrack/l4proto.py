@@ -18,6 +18,7 @@ TRACKED: Final = 0  # part of the connection (skb.reason may say that nothing ch
 REFUSED: Final = 1  # not part of it: the packet goes on as INVALID, skb.reason says why
 REPEAT: Final = 2  # the connection is over and this packet starts another one
 KILL: Final = 3  # part of the connection, which ends with it
+UNCOUNTED: Final = 5  # part of the connection, but it neither refreshes nor counts
 REOPENED: Final = 4  # the connection it belonged to is over and goes on as a new one, same tuples, same NAT
 
 

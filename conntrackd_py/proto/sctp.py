@@ -9,7 +9,7 @@ Read the table as in tcp_states: rows are chunks, columns old states.
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, L4Proto, truncated
+from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, UNCOUNTED, L4Proto, truncated
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
@@ -220,8 +220,9 @@ class Sctp(L4Proto):
             if kind == sctp.INIT and old == CLOSED and state == CLOSED and ct.status & IPS_CONFIRMED:
                 ignore = True  # repeated: it must not keep a dead entry alive
             at = sctp.next_chunk(skb.data, at)
-        if not ignore:
-            ct.refresh(now, self.timeouts[ct.state])
+        if ignore:
+            return UNCOUNTED
+        ct.refresh(now, self.timeouts[ct.state])
         return TRACKED
 
     def _enter(self, ct: NfConn, old: int, state: int) -> None:

@@ -8,7 +8,16 @@ and ASSURED. A packet is judged against the connection as it was before the pack
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import KILL, REFUSED, REPEAT, TRACKED, L4Proto, truncated, wrong_checksum
+from conntrackd_py.conntrack.l4proto import (
+    KILL,
+    REFUSED,
+    REPEAT,
+    TRACKED,
+    UNCOUNTED,
+    L4Proto,
+    truncated,
+    wrong_checksum,
+)
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -161,14 +170,14 @@ class Tcp(L4Proto):
                 _remember_ignored(info, segment, direction, kind, old)
                 skb.reason = TCP_IGNORED
                 skb.numbers = (direction, kind, old)
-                return TRACKED
+                return UNCOUNTED
             old = SYN_SENT
             proposed = SYN_RECV
         if proposed == TIME_WAIT and _is_challenge_ack(info, direction, kind, old):
             info.last_flags &= ~window.CHALLENGE_EXPECTED
             skb.reason = TCP_CHALLENGE_ACK
             skb.numbers = (segment.ack, info.last_end)
-            return TRACKED
+            return UNCOUNTED
         if kind == KIND_RST:
             return self._rst(ct, info, skb, segment, direction, now)
         proposed = _simultaneous(info, direction, kind, proposed)
@@ -243,7 +252,7 @@ class Tcp(L4Proto):
         """Apply the window check, then the new state."""
         fits = window.in_window(info, ct.state, segment, direction, kind, self.liberal, skb)
         if fits == window.IGNORED:
-            return TRACKED
+            return UNCOUNTED
         if fits == window.REFUSED:
             self._shorten_disturbed(ct, info, direction, kind, now)
             return REFUSED
@@ -274,7 +283,7 @@ class Tcp(L4Proto):
             if kind == KIND_RST:
                 return KILL  # the only answer is a refusal
             if kind == KIND_SYN and old == SYN_SENT:
-                return TRACKED  # or a retrying client would keep a dead entry, and its NAT, for ever
+                return UNCOUNTED  # or a retrying client would keep a dead entry, and its NAT, for ever
             if state == ESTABLISHED:
                 timeout = min(timeout, self.unacknowledged_timeout)
         elif state == ESTABLISHED and (old in (SYN_RECV, ESTABLISHED)) and not ct.status & IPS_ASSURED:

@@ -11,7 +11,6 @@ the connection with the packet.)
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
@@ -23,21 +22,15 @@ from dataclasses import dataclass, field
 
 from pyroute2 import netns
 
-from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6
+from conntrackd_py.kernel.ctnetlink import Ctnetlink, Entry, attributes
+from conntrackd_py.kernel.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, attribute
 
 CLIENT_SIDE, SERVER_SIDE = "tunc", "tuns"
 
-NETLINK_NETFILTER = 12
 QUEUE = 3 << 8  # NFNL_SUBSYS_QUEUE
 MSG_PACKET, MSG_VERDICT, MSG_CONFIG = QUEUE | 0, QUEUE | 1, QUEUE | 2
 CFG_CMD, CFG_PARAMS = 1, 2
 NFQA_PACKET_HDR, NFQA_VERDICT_HDR, NFQA_MARK = 1, 2, 3
-CT_GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT = 1, 2, 3, 4, 7
-NESTED = 0x8000
-NLM_F_REQUEST, NLM_F_ACK = 1, 4
-NLMSG_ERROR = 2
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
 
 
@@ -50,31 +43,6 @@ CONDITIONS = {
     5: "--ctstate INVALID",
     7: "--ctstate UNTRACKED",
 }  # by ctinfo
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A confirmed connection as a tracker holds it after a packet."""
-
-    state: int
-    status: int
-    timeout: int  # s
-    original: bytes
-    reply: bytes
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
 
 
 @dataclass
@@ -129,8 +97,7 @@ class Kernel:
         self.queue.settimeout(1)
         self._configure(attribute(CFG_CMD, struct.pack(">BBH", 1, 0, socket.AF_INET)))
         self._configure(attribute(CFG_PARAMS, struct.pack(">IB", 0xFFFF, 2)))
-        self.ctnetlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-        self.ctnetlink.bind((0, 0))
+        self.ctnetlink = Ctnetlink()
 
     def _send(self, kind: int, body: bytes, flags: int = NLM_F_REQUEST) -> None:
         message = struct.pack(">BBH", 0, 0, 0) + body
@@ -159,17 +126,7 @@ class Kernel:
 
     def entry(self, t: bytes) -> Entry | None:
         """The connection with this tuple as its original one, or None."""
-        family = socket.AF_INET if tuples.address_length(t) == 4 else socket.AF_INET6
-        body = struct.pack(">BBH", family, 0, 0) + attribute(CTA_TUPLE_ORIG | NESTED, _ctnetlink_tuple(t))
-        self.ctnetlink.send(struct.pack("=IHHII", 16 + len(body), CT_GET, NLM_F_REQUEST, 1, 0) + body)
-        answer = self.ctnetlink.recv(0x10000)
-        (kind,) = struct.unpack_from("=H", answer, 4)
-        if kind == NLMSG_ERROR:
-            (error,) = struct.unpack_from("=i", answer, 16)
-            if error != -errno.ENOENT:
-                raise OSError(-error, os.strerror(-error))
-            return None
-        return _entry(attributes(answer[20:]))
+        return self.ctnetlink.get(t)
 
     def _drain(self) -> None:
         for fd in self.tuns.values():
@@ -182,44 +139,6 @@ def _tun(name: str) -> int:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
     return fd
-
-
-def _entry(ct: dict[int, bytes]) -> Entry:
-    state = 0
-    for protocol in attributes(ct.get(CTA_PROTOINFO, b"")).values():
-        state = attributes(protocol)[1][0]
-    (status,) = struct.unpack(">I", ct[CTA_STATUS])
-    (timeout,) = struct.unpack(">I", ct[CTA_TIMEOUT])
-    return Entry(state, status, timeout, _tuple(ct[CTA_TUPLE_ORIG]), _tuple(ct[CTA_TUPLE_REPLY]))
-
-
-def _ctnetlink_tuple(t: bytes) -> bytes:
-    """A tuple of conntrack.tuple's layout as ctnetlink attributes (CTA_TUPLE_IP, CTA_TUPLE_PROTO)."""
-    v4 = tuples.address_length(t) == 4
-    addresses = attribute(1 if v4 else 3, tuples.src(t)) + attribute(2 if v4 else 4, tuples.dst(t))
-    proto, l4 = tuples.protonum(t), tuples.l4(t)
-    parts = attribute(1, bytes((proto,)))
-    if proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
-        first = 4 if proto == IPPROTO_ICMP else 7
-        parts += attribute(first, l4[:2]) + attribute(first + 1, l4[2:3]) + attribute(first + 2, l4[3:])
-    else:
-        parts += attribute(2, l4[:2]) + attribute(3, l4[2:])
-    return attribute(1 | NESTED, addresses) + attribute(2 | NESTED, parts)
-
-
-def _tuple(data: bytes) -> bytes:
-    """A ctnetlink tuple in the layout of conntrack.tuple."""
-    parts = attributes(data)
-    addresses = attributes(parts[1])
-    pair = addresses[1] + addresses[2] if 1 in addresses else addresses[3] + addresses[4]
-    proto = attributes(parts[2])
-    if 4 in proto:  # ICMP: id, type, code
-        l4 = proto[4] + proto[5] + proto[6]
-    elif 7 in proto:  # ICMPv6
-        l4 = proto[7] + proto[8] + proto[9]
-    else:
-        l4 = proto.get(2, b"\0\0") + proto.get(3, b"\0\0")
-    return pair + l4 + proto[1][:1]
 
 
 @contextlib.contextmanager

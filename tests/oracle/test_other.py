@@ -16,7 +16,7 @@ SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
 STREAM = 2.2  # s, after which a replied UDP connection is a stream
 
 SYSCTLS = {
-    "defaults": {},
+    "defaults": {"nf_conntrack_acct": 1},
     "short": {
         "nf_conntrack_udp_timeout": 17,
         "nf_conntrack_udp_timeout_stream": 99,
@@ -49,7 +49,7 @@ def test_random_conversations(sysctls: dict[str, int], family: int) -> None:
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 @pytest.mark.parametrize("talk", [sctp_talk.Talk, sctp_talk.Tunnel], ids=["sctp", "gre"])
 def test_associations_and_tunnels(talk: type[sctp_talk.Talk] | type[sctp_talk.Tunnel], family: int) -> None:
-    with kernel() as oracle:
+    with kernel(nf_conntrack_acct=1) as oracle:
         twin = Twin(oracle)
         for number in range(CONVERSATIONS):
             twin.start()

@@ -13,7 +13,7 @@ CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
 SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
 
 SYSCTLS = {
-    "defaults": {},
+    "defaults": {"nf_conntrack_acct": 1},
     "strict": {"nf_conntrack_tcp_loose": 0},
     "liberal": {"nf_conntrack_tcp_be_liberal": 1},
     "ignore_invalid_rst": {"nf_conntrack_tcp_ignore_invalid_rst": 1},

@@ -14,8 +14,9 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import CTINFO_NAMES, IPS_DYING, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.kernel.ctnetlink import Entry
 from conntrackd_py.reasons import REASON_NAMES
-from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Entry, Kernel
+from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel
 from tests.support.play import bits
 
 LINKS = {CLIENT_SIDE: 2, SERVER_SIDE: 3}
@@ -72,7 +73,8 @@ class Twin:
         if ct is not None:
             entry = self.kernel.entry(ct.original)
             if not ct.status & IPS_DYING:
-                mine = Entry(ct.state, ct.status, ct.remaining(now) // 1000, ct.original, ct.reply)
+                counters = ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply
+                mine = Entry(ct.state, ct.status, ct.remaining(now) // 1000, ct.original, ct.reply, counters)
         same = theirs == ctinfo and alike(entry, mine)
         self.lines.append(
             Line(step.text, self.show(theirs, entry, ""), self.show(ctinfo, mine, REASON_NAMES[reason]), same)
@@ -83,7 +85,7 @@ class Twin:
         text = f"{CTINFO_NAMES[ctinfo]:<17}"
         if entry is not None:
             state = self.names[entry.original[-1]].state_names[entry.state] if entry.original else ""
-            text += f" {state} {entry.timeout} {bits(entry.status)}"
+            text += f" {state} {entry.timeout} {bits(entry.status)} {entry.counters}"
         return text + (f" ({reason})" if reason and reason != "ok" else "")
 
     def transcript(self) -> str:
@@ -105,5 +107,6 @@ def alike(kernel: Entry | None, ours: Entry | None) -> bool:
         and kernel.status == ours.status
         and kernel.original == ours.original
         and kernel.reply == ours.reply
+        and kernel.counters == ours.counters
         and abs(kernel.timeout - ours.timeout) <= 1
     )
