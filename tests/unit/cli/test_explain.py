@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from conntrackd_py.cli.capture import Captured
 from conntrackd_py.cli.conntrackd_py import main
+from conntrackd_py.cli.explain_show import Screen
+from conntrackd_py.cli.explain_walk import Walk
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.service.control import Control
 from tests.support import captures, packets
 from tests.support.captures import Timed
+from tests.support.router import Router
 
 C, S = "192.168.1.2", "10.0.0.2"
 
@@ -241,6 +254,45 @@ def test_a_configuration_with_nat(explain: Explained, tmp_path: Path) -> None:
     assert translated["gained"]["POST_ROUTING"] == ["CONFIRMED", "SRC_NAT", "SRC_NAT_DONE"]
     (dropped,), _ = explain.json(query, *options[:4])
     assert (dropped["verdict"], dropped["reasons"][0]["reason"]) == ("drop", "nat_no_address")
+
+
+def test_what_a_step_changes_is_bold_on_a_terminal() -> None:
+    walk = Walk(Engine(Tunables(), Repeatable(), mode="track"), [])
+    out = io.StringIO()
+    screen = Screen(Console(file=out, force_terminal=True, highlight=False), 0)
+    for number, (at, data) in enumerate(HANDSHAKE, 1):
+        screen.step(walk.step(Captured(number, int(at * 1000), data)))
+    assert "SEEN_REPLY\x1b[1m +ASSURED\x1b[0m CONFIRMED" in out.getvalue()
+    assert "SYN_RECV → \x1b[1mESTABLISHED\x1b[0m" in out.getvalue()
+
+
+def test_of_a_daemon_what_it_refused_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "control.sock")
+    router = Router()
+    router.established()
+
+    async def ask(*options: str) -> str:
+        control = Control(router.engine, router.clock, path=path)
+        await control.start()
+        try:
+            assert await asyncio.to_thread(main, ["explain", "--recent", "--socket", path, *options]) == 0
+        finally:
+            await control.stop()
+        return capsys.readouterr().out
+
+    assert asyncio.run(ask()) == "nothing was refused, ignored or dropped yet\n"
+    for ack in (101, 102):
+        refused = Skb(packets.tcp("10.0.0.1", "10.0.0.2", 40000, 80, "A", seq=2, ack=ack), indev=1)
+        router.engine.handle(refused, PRE_ROUTING, router.now)
+    lines = asyncio.run(ask("--last", "1")).splitlines()
+    assert re.fullmatch(r"#2  \S+ \S+  PRE_ROUTING  tcp_ack_over_window", lines[0])
+    assert lines[1:4] == [
+        "    tcp 10.0.0.1:40000 > 10.0.0.2:80 [.] seq 2 ack 102 win 65535 len 0",
+        "    INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data nobody sent",
+        "    connection 1 ESTABLISHED SEEN_REPLY ASSURED CONFIRMED, 432000 s left",
+    ]
+    found = [json.loads(line) for line in asyncio.run(ask("--json")).splitlines()]
+    assert [note["numbers"] for note in found] == [[101, 2, 65535], [102, 2, 65535]]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,19 @@ SENTENCES = [
         packets.icmp(SERVER, "10.0.0.77", 3, 3, 0, 0, QUERY),
         "INVALID: it is addressed to 10.0.0.77, but what it quotes came from 10.0.0.1",
     ),
+    (
+        packets.sctp(CLIENT, SERVER, 1, 2, 0, (6, b"")),
+        "INVALID: ABORT cannot start an association, and belongs to none",
+    ),
+    (packets.sctp(CLIENT, SERVER, 1, 2, 9, (1, bytes(16))), "INVALID: verification tag 0x9, 0x0 would be right"),
+    (
+        packets.sctp(CLIENT, SERVER, 1, 2, 0, (0, b"data"), (1, bytes(16))),
+        "INVALID: INIT as chunk 2: it may not stand behind others, nor others behind INIT",
+    ),
+    (
+        packets.broken(packets.sctp(CLIENT, SERVER, 1, 2, 0, (1, bytes(16)))),
+        "INVALID: checksum 0xb9412e69 is wrong, 0x143c7d38 would be right",
+    ),
 ]
 
 
