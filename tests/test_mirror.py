@@ -14,6 +14,7 @@ LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
 TESTED_ELSEWHERE = {
+    "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
     "settings/errors.py": "what the operator reads is the subject of tests/unit/settings/test_load.py",

@@ -28,6 +28,11 @@ COMMANDS: Final = {
         "conntrackd_py.cli.explain_options",
         "conntrackd_py.cli.explain",
     ),
+    "diff": Command(
+        "the daemon's table beside the kernel's, in mode observe",
+        "conntrackd_py.cli.diff_options",
+        "conntrackd_py.cli.diff",
+    ),
     "lab": Command("client, router and server in namespaces", "conntrackd_py.cli.lab", "conntrackd_py.lab.run"),
 }
 

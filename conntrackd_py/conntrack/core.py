@@ -255,9 +255,8 @@ class Conntrack:
         self.table.release(ct)
 
     def early_drop(self, now: int) -> bool:
-        """Make room: end the unassured connections in a random neighbourhood; True when one went."""
+        """Make room: end the first unassured connection in a random neighbourhood; True when there was one."""
         slots = self.table.slots
-        dropped = False
         start = self.randomness.below(len(slots))
         for step in range(min(EVICTION_RANGE, len(slots))):
             ct = slots[(start + step) % len(slots)]
@@ -265,8 +264,8 @@ class Conntrack:
                 continue
             self.kill(ct, END_EARLY_DROP, now)
             self.stats.early_drop += 1
-            dropped = True
-        return dropped
+            return True
+        return False
 
     # --- confirm, the last operation of all --------------------------------------------------------
 
