@@ -4,6 +4,7 @@ A capture needs neither root nor a daemon: it goes through an engine of its own.
 """
 
 import argparse
+import heapq
 import itertools
 import json
 import os
@@ -22,7 +23,6 @@ from conntrackd_py.cli.explain_show import Screen, connection_text, step_fields
 from conntrackd_py.cli.explain_walk import INSIDE, OUTSIDE, Walk
 from conntrackd_py.cli.options import settings_or_none
 from conntrackd_py.conntrack.randomness import Repeatable
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.service import packetline, view
@@ -105,11 +105,12 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
                 screen.ended(at, ct)
         if wanted:
             screen.step(step)
-    left = left_over(walk)
+    count, left = left_over(walk)
+    summary: view.Json = {**hints.summary(), "connections_left": count}
     if args.json:
-        print(json.dumps({"summary": {**hints.summary(), "left": left}}))
+        print(json.dumps({"summary": {**summary, "left": left}}))
     else:
-        summary_text(screen, hints.summary(), left)
+        summary_text(screen, summary, left)
 
 
 def engine_of(settings: Settings, args: argparse.Namespace) -> Engine:
@@ -154,19 +155,20 @@ def shows(args: argparse.Namespace, data: bytes) -> bool:
     )
 
 
-def left_over(walk: Walk) -> list[view.Json]:
-    """What is still in the table after the last packet, the first to end first."""
+def left_over(walk: Walk) -> tuple[int, list[view.Json]]:
+    """How many connections are in the table after the last packet, and those that end first."""
     table = walk.engine.core.table
-    alive = [ct for ct in table.hash.values() if ct.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED]
-    found = {ct.id: (ct.remaining(walk.now), connection_text(ct)) for ct in alive}
-    return [{"connection": text, "ends_after": left / 1000} for left, text in sorted(found.values())]
+    alive = {ct.id: ct for ct in table.hash.values()}
+    first = heapq.nsmallest(MOST_LEFT, [(ct.timeout, ct.id) for ct in alive.values()])
+    shown = [alive[number] for _, number in first]
+    return len(alive), [
+        {"connection": connection_text(ct), "ends_after": ct.remaining(walk.now) / 1000} for ct in shown
+    ]
 
 
 def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> None:
-    for one in left[:MOST_LEFT]:
+    for one in left:
         screen.put(f"--  without another packet, {one['ends_after']:g} s later: {one['connection']}: timeout: +DYING")
-    if len(left) > MOST_LEFT:
-        screen.put(f"--  and {len(left) - MOST_LEFT} more connections are in the table")
     hints = summary.pop("hints")
     assert isinstance(hints, list)
     screen.put("")
