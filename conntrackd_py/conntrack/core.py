@@ -60,7 +60,7 @@ from conntrackd_py.wire.ip import addresses
 
 UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
 DYING_GRACE: Final = 2_000  # ms a dead connection can still be found by packets under way
-EVICTION_RANGE: Final = 64  # neighbours early_drop looks at
+EVICTION_RANGE: Final = 64  # connections early_drop looks at
 
 
 class Extension(ABC):
@@ -255,11 +255,13 @@ class Conntrack:
         self.table.release(ct)
 
     def early_drop(self, now: int) -> bool:
-        """Make room: end the first unassured connection in a random neighbourhood; True when there was one."""
+        """Make room: end the first unassured connection among some; True when there was one.
+
+        They are drawn from all over the table, because connections made together stand together.
+        """
         slots = self.table.slots
-        start = self.randomness.below(len(slots))
-        for step in range(min(EVICTION_RANGE, len(slots))):
-            ct = slots[(start + step) % len(slots)]
+        for _ in range(EVICTION_RANGE):
+            ct = slots[self.randomness.below(len(slots))]
             if ct is None or ct.status & (IPS_ASSURED | IPS_DYING) or not ct.status & IPS_CONFIRMED:
                 continue
             self.kill(ct, END_EARLY_DROP, now)
