@@ -7,7 +7,7 @@ conversation, both opinions beside each packet.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
@@ -46,7 +46,7 @@ class Twin:
     lines: list[Line] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(Tunables(**self.kernel.sysctls), Repeatable(1), mode="track")  # type: ignore[arg-type]
+        self.engine = Engine(tunables_of(self.kernel.sysctls), Repeatable(1), mode="track")
         self.names = self.engine.core.protos
 
     def start(self) -> None:
@@ -96,6 +96,13 @@ class Twin:
             if not line.same or "(" in line.ours:
                 rows.append(f"       ours   {line.ours}")
         return "\n".join(rows)
+
+
+def tunables_of(sysctls: dict[str, int]) -> Tunables:
+    """A sysctl is a number; some of ours are true or false."""
+    switches = {field.name for field in fields(Tunables) if isinstance(field.default, bool)}
+    values = {name: bool(value) if name in switches else value for name, value in sysctls.items()}
+    return Tunables(**values)  # type: ignore[arg-type]
 
 
 def alike(kernel: Entry | None, ours: Entry | None) -> bool:
