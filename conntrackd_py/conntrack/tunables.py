@@ -45,6 +45,7 @@ class Tunables:
     nf_conntrack_sctp_timeout_heartbeat_sent: int = 30
     nf_conntrack_gre_timeout: int = 30
     nf_conntrack_gre_timeout_stream: int = 180
-    # not sysctls: the two timeouts of the tracker rfc7857
+    # not sysctls: after how many seconds a UDP connection used both ways is a stream, and the tracker rfc7857
+    udp_stream_after: int = 2
     rfc7857_tcp_timeout_established: int = 7440
     rfc7857_tcp_timeout_transitory: int = 240

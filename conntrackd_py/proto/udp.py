@@ -1,7 +1,8 @@
 """The UDP and UDP-Lite trackers: unreplied, replied, and after two seconds a stream (nf_conntrack_udp_packet).
 
-A query and its answer are over at once; only traffic that goes on both ways for longer than
-STREAM_AFTER earns the long timeout and ASSURED.
+A query and its answer are over at once; only traffic that goes on both ways for longer than two seconds (the
+tunable udp_stream_after) earns the long timeout and ASSURED. With 0 it is as in older kernels, and in drawings of
+them: the first answer brings the long timeout, the third packet ASSURED.
 """
 
 from typing import Final, cast, final
@@ -10,14 +11,22 @@ from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
 from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPPROTO_UDP, IPPROTO_UDPLITE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
+from conntrackd_py.const import (
+    IPCT_ASSURED,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
+    IPS_ASSURED,
+    IPS_NAT_CLASH,
+    IPS_SEEN_REPLY,
+    REPLY,
+)
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import checksum, ip
 from conntrackd_py.wire.packet import u16
 
 HEADER: Final = 8
 CHECKSUM_AT: Final = 6
-STREAM_AFTER: Final = 2000  # ms
+AT_ONCE: Final = -1  # ms: a stream as soon as it is answered
 
 
 @final
@@ -30,15 +39,18 @@ class Udp(L4Proto):
     name = "udp"
     protonum = IPPROTO_UDP
     ports = True
-    stream_after: int = STREAM_AFTER
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
         self.timeout = 0
         self.timeout_stream = 0
+        self.stream_after = AT_ONCE
+        self.first_answer = False  # whether the first answer brings the long timeout
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
+        self.stream_after = tunables.udp_stream_after * 1000 or AT_ONCE
+        self.first_answer = tunables.udp_stream_after == 0
         self.timeout = tunables.nf_conntrack_udp_timeout * 1000
         self.timeout_stream = tunables.nf_conntrack_udp_timeout_stream * 1000
 
@@ -64,7 +76,8 @@ class Udp(L4Proto):
         if new:
             ct.proto = UdpInfo(now + self.stream_after)
         if not ct.status & IPS_SEEN_REPLY or now <= cast(UdpInfo, ct.proto).stream_at:
-            ct.refresh(now, self.timeout)
+            answered = self.first_answer and direction == REPLY
+            ct.refresh(now, self.timeout_stream if answered else self.timeout)
             return TRACKED
         ct.refresh(now, self.timeout_stream)
         if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
@@ -83,7 +96,10 @@ class UdpLite(Udp):
 
     name = "udplite"
     protonum = IPPROTO_UDPLITE
-    stream_after = -1  # at once
+
+    def tune(self, tunables: Tunables) -> None:
+        super().tune(tunables)
+        self.stream_after = AT_ONCE
 
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff

@@ -23,6 +23,7 @@ from conntrackd_py.settings.table import Report, Table
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
 LARGEST: Final = 2**31 - 1
 LEAST_MARK_BITS: Final = 8
+MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
 
 Document = dict[str, object]
@@ -180,7 +181,7 @@ def _tunables(table: Table) -> Tunables:
         if isinstance(default, bool):
             values[field.name] = table.boolean(field.name, default)
         elif isinstance(default, int):
-            values[field.name] = table.integer(field.name, default, 1, LARGEST)
+            values[field.name] = table.integer(field.name, default, 0 if field.name in MAY_BE_ZERO else 1, LARGEST)
     return Tunables(**values)  # type: ignore[arg-type]  # a bool for a bool, an int for an int
 
 

@@ -39,6 +39,21 @@ def test_it_is_assured_only_as_a_stream(play: Play) -> None:
     )
 
 
+def test_as_seed_000_draws_it(family: int) -> None:
+    """With udp_stream_after = 0, as older kernels did: 120 s from the first answer, ASSURED at the third packet."""
+    assert (
+        Play(family, udp_stream_after=0)
+        >> udp(CLIENT, SERVER)
+        << accept(NEW, timeout=30)
+        >> udp(SERVER, CLIENT)
+        << accept(ESTABLISHED_REPLY, timeout=120, not_status=IPS_ASSURED)
+        >> udp(CLIENT, SERVER)
+        << accept(ESTABLISHED, timeout=120, status=IPS_ASSURED)
+        >> advance(121)
+        << destroyed("timeout")
+    )
+
+
 def test_nobody_answers(play: Play) -> None:
     """Seed 000: NEW for 30 s, each packet renewing them, never more."""
     assert (

@@ -8,10 +8,12 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_ASSURED, IPS_CONFIRMED, IPS_NAT_CLASH, IPS_SEEN_REPLY, ORIGINAL
-from conntrackd_py.proto.udp import STREAM_AFTER, Udp, UdpLite
+from conntrackd_py.proto.udp import Udp, UdpLite
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
 from conntrackd_py.wire import checksum, ip
 from tests.support import packets
+
+STREAM_AFTER = Tunables().udp_stream_after * 1000  # ms
 
 FAMILIES = pytest.mark.parametrize(
     ("src", "dst"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")], ids=["v4", "v6"]
