@@ -92,6 +92,7 @@ class Conntrack:
         self.pressed = 0  # slot at which relieve() goes on
         self.checksum = False
         self.accounting = False
+        self.timestamps = False
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
@@ -99,6 +100,7 @@ class Conntrack:
         self.pressure = self.limit * 95 // 100
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct
+        self.timestamps = tunables.nf_conntrack_timestamp
 
     # --- conntrack_in, priority -200 -------------------------------------------------------------
 
