@@ -27,6 +27,7 @@ class SocketFile:
 
     def open(self) -> socket.socket:
         """A listening socket, not blocking."""
+        self._make_folder()
         self._refuse_taken()
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -43,6 +44,13 @@ class SocketFile:
             raise
         self._inode = self.path.stat().st_ino
         return listening
+
+    def _make_folder(self) -> None:
+        """/run is empty after a boot. Only the last part: a mistyped path makes no tree of folders."""
+        try:
+            self.path.parent.mkdir(mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from error
 
     def remove(self) -> None:
         """Remove the file unless somebody else has put theirs in its place."""

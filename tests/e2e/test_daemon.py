@@ -57,7 +57,7 @@ def test_a_second_daemon_on_the_same_queue_is_refused_in_one_line(topology: Topo
     ("config", "why"),
     [
         ('[metrics]\nlisten = "192.0.2.77:1"', r".*192\.0\.2\.77.*"),
-        ('[control]\nsocket = "/nonexistent/control.sock"\n[metrics]\nlisten = ""', ".*/nonexistent/.*"),
+        ('[control]\nsocket = "/nonexistent/folder/control.sock"\n[metrics]\nlisten = ""', ".*/nonexistent/.*"),
     ],
     ids=["metrics", "control"],
 )

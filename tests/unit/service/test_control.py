@@ -447,11 +447,20 @@ def test_a_living_daemon_is_not_disturbed(path: Path) -> None:
     play(path, scene)
 
 
+def test_the_folder_under_run_is_made(tmp_path: Path) -> None:
+    """/run is empty after a boot. Only the last part: a mistyped path makes no tree of folders."""
+    path = tmp_path / "conntrackd-py" / "control.sock"
+    play(path, lambda stage: asyncio.sleep(0))
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        play(tmp_path / "a" / "b" / "control.sock", lambda stage: asyncio.sleep(0))
+
+
 @pytest.mark.parametrize(
     ("make", "options", "why"),
     [
         (lambda path: path.write_text("precious"), {}, "is there already and not a socket"),
-        (lambda path: path.parent.rmdir(), {}, "No such file or directory"),
+        (lambda path: (path.parent.rmdir(), path.parent.write_text("no folder")), {}, "File exists"),
         (lambda path: None, {"group": "no-such-group"}, "there is no such group"),
     ],
 )
@@ -463,5 +472,5 @@ def test_a_path_that_cannot_be_used_is_the_operators_mistake(
     make(folder / "control.sock")
     with pytest.raises(ConfigError, match=why):
         play(folder / "control.sock", lambda stage: asyncio.sleep(0), **options)
-    if folder.exists():
+    if folder.is_dir():
         assert [entry.name for entry in folder.iterdir()] in ([], ["control.sock"])
