@@ -1,6 +1,5 @@
 """UDP, UDP-Lite, ICMP, ICMPv6, SCTP, GRE and unknown protocols, packet by packet, against nf_conntrack."""
 
-import os
 import random
 import time
 
@@ -9,10 +8,9 @@ import pytest
 from tests.oracle import sctp_talk
 from tests.oracle.kernel import kernel
 from tests.oracle.other_talk import Talk
-from tests.oracle.twin import Twin
+from tests.oracle.shrink import converse
+from tests.oracle.twin import CONVERSATIONS, SEED, Step, Twin
 
-CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
-SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
 STREAM = 2.2  # s, after which a replied UDP connection is a stream
 
 SYSCTLS = {
@@ -36,24 +34,20 @@ def test_random_conversations(sysctls: dict[str, int], family: int) -> None:
         twin = Twin(oracle)
         lite = not sysctls.get("nf_conntrack_checksum", 1)
         talks = [Talk(random.Random(f"{SEED}/{number}"), number, family, lite) for number in range(CONVERSATIONS)]
+        said: list[list[Step]] = [[] for _ in talks]
         for _ in range(2):
             for number, talk in enumerate(talks):
-                twin.start()
-                for step in talk.steps(12):
-                    if not twin.step(step):
-                        pytest.fail(f"conversation {SEED}/{number}:\n{twin.transcript()}")
+                what = f"UDP, ICMP and others v{family}"
+                said[number] = converse(twin, talk.steps(12), what, f"{SEED}/{number}", said[number], STREAM)
             time.sleep(STREAM)
-    print(f"{twin.packets} packets compared")
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 @pytest.mark.parametrize("talk", [sctp_talk.Talk, sctp_talk.Tunnel], ids=["sctp", "gre"])
 def test_associations_and_tunnels(talk: type[sctp_talk.Talk] | type[sctp_talk.Tunnel], family: int) -> None:
+    what = f"{'SCTP' if talk is sctp_talk.Talk else 'GRE'} v{family}"
     with kernel(nf_conntrack_acct=1) as oracle:
         twin = Twin(oracle)
         for number in range(CONVERSATIONS):
-            twin.start()
-            for step in talk(random.Random(f"{SEED}/{number}"), number, family).steps():
-                if not twin.step(step):
-                    pytest.fail(f"conversation {SEED}/{number}:\n{twin.transcript()}")
-    print(f"{twin.packets} packets compared")
+            seed = f"{SEED}/{number}"
+            converse(twin, talk(random.Random(seed), number, family).steps(), what, seed)

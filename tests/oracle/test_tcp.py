@@ -1,16 +1,13 @@
-"""TCP, packet by packet, against nf_conntrack. A failure prints the conversation and its seed."""
+"""TCP, packet by packet, against nf_conntrack. A failure prints the shortest conversation that shows it."""
 
-import os
 import random
 
 import pytest
 
 from tests.oracle.kernel import kernel
+from tests.oracle.shrink import converse
 from tests.oracle.tcp_talk import Talk
-from tests.oracle.twin import Twin
-
-CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
-SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
+from tests.oracle.twin import CONVERSATIONS, SEED, Twin
 
 SYSCTLS = {
     "defaults": {"nf_conntrack_acct": 1},
@@ -35,8 +32,4 @@ def test_random_conversations(sysctls: dict[str, int], family: int) -> None:
         twin = Twin(oracle)
         for number in range(CONVERSATIONS):
             seed = f"{SEED}/{number}"
-            twin.start()
-            for step in Talk(random.Random(seed), number, family).steps():
-                if not twin.step(step):
-                    pytest.fail(f"conversation {seed} after {twin.packets} packets:\n{twin.transcript()}")
-    print(f"{twin.packets} packets compared")
+            converse(twin, Talk(random.Random(seed), number, family).steps(), f"TCP v{family}", seed)

@@ -1,11 +1,13 @@
 """One packet sequence, two trackers: the kernel's and ours, compared after every packet.
 
-Ours runs in mode "track" with the same sysctls, at the same times. A difference is reported with the whole
-conversation, both opinions beside each packet.
+Ours runs in mode "track" with the same sysctls, at the same times. What differs is made as short as it can be
+and reported with both opinions beside each packet: tests/oracle/shrink.py.
 """
 
 from __future__ import annotations
 
+import os
+import struct
 import time
 from dataclasses import dataclass, field, fields
 
@@ -15,39 +17,63 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import CTINFO_NAMES, IPS_DYING, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.ctnetlink import Entry
+from conntrackd_py.kernel.netlink import NLM_F_ACK, NLM_F_REQUEST, is_reply_to
 from conntrackd_py.reasons import REASON_NAMES
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel
 from tests.support.play import bits
 
+CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
+SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
+
 LINKS = {CLIENT_SIDE: 2, SERVER_SIDE: 3}
+CT_DELETE = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE; without a tuple: all of them
 
 
 @dataclass(frozen=True)
 class Step:
-    """One packet of a conversation. `loose_timeout`: timeouts may differ (nothing refreshes exactly)."""
+    """One packet of a conversation. pause: seconds between the packet before and this one, when that matters."""
 
     text: str
     side: str
     packet: bytes
+    pause: float = 0.0
 
 
 @dataclass
 class Line:
+    """seen: whether the packet came as far as the kernel's tracking."""
+
     text: str
     kernel: str
     ours: str
     same: bool
+    seen: bool = True
 
 
 @dataclass
 class Twin:
+    """tunables: ours, when they are to be others than the kernel's sysctls."""
+
     kernel: Kernel
+    tunables: Tunables | None = None
     packets: int = 0
     lines: list[Line] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(tunables_of(self.kernel.sysctls), Repeatable(1), mode="track")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.engine = Engine(self.tunables or tunables_of(self.kernel.sysctls), Repeatable(1), mode="track")
         self.names = self.engine.core.protos
+
+    def forget(self) -> None:
+        """Begin anew: no connection on either side."""
+        request = struct.pack(">BBH", 0, 0, 0)
+        header = struct.pack("=IHHII", 16 + len(request), CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
+        self.kernel.ctnetlink.socket.send(header + request)
+        assert is_reply_to(self.kernel.ctnetlink.socket.recv(8192), 1)
+        self._begin()
+        self.start()
 
     def start(self) -> None:
         """Forget the transcript: a new conversation begins."""
@@ -56,6 +82,7 @@ class Twin:
     def step(self, step: Step) -> bool:
         """Give both the packet; whether they agree."""
         now = time.monotonic_ns() // 1_000_000
+        text = f"after {step.pause} s: {step.text}" if step.pause else step.text
         first = Skb(step.packet, 0, LINKS[step.side], 0)
         verdict = self.engine.handle(first, PRE_ROUTING, now)
         ctinfo, reason, ct = first.ctinfo, first.reason, first.ct
@@ -65,7 +92,7 @@ class Twin:
             self.engine.handle(second, POST_ROUTING, now)
         theirs = self.kernel.see(step.packet, step.side)
         if theirs is None:
-            self.lines.append(Line(step.text, "dropped before tracking", CTINFO_NAMES[ctinfo], True))
+            self.lines.append(Line(text, "dropped before tracking", CTINFO_NAMES[ctinfo], True, False))
             return True
         self.packets += 1
         mine = None
@@ -76,9 +103,7 @@ class Twin:
                 counters = ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply
                 mine = Entry(ct.state, ct.status, ct.remaining(now) // 1000, ct.original, ct.reply, counters)
         same = theirs == ctinfo and alike(entry, mine)
-        self.lines.append(
-            Line(step.text, self.show(theirs, entry, ""), self.show(ctinfo, mine, REASON_NAMES[reason]), same)
-        )
+        self.lines.append(Line(text, self.show(theirs, entry, ""), self.show(ctinfo, mine, REASON_NAMES[reason]), same))
         return same
 
     def show(self, ctinfo: int, entry: Entry | None, reason: str) -> str:
@@ -93,8 +118,7 @@ class Twin:
         for line in self.lines:
             rows.append(f"{'  ' if line.same else '!!'} {line.text}")
             rows.append(f"       kernel {line.kernel}")
-            if not line.same or "(" in line.ours:
-                rows.append(f"       ours   {line.ours}")
+            rows.append(f"       ours   {line.ours}")
         return "\n".join(rows)
 
 
