@@ -63,6 +63,16 @@ class L4Proto(ABC):
         """Run the tracker over one checked packet; new: it has just created ct. Returns an outcome."""
 
 
+class PortProto(L4Proto):
+    """A protocol whose header begins with source and destination port."""
+
+    ports = True
+
+    def l4(self, skb: Skb) -> bytes:
+        at = skb.dataoff
+        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
+
+
 def truncated(skb: Skb, needed: int) -> int:
     """The packet has not the bytes of layer 4 that it needs, or that its own length field claims."""
     skb.numbers = (skb.end - skb.dataoff, needed)

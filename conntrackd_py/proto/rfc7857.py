@@ -12,12 +12,13 @@ Every arrow, from the state on the left; what is not listed changes nothing. `-`
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED, L4Proto, truncated, wrong_checksum
+from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_TCP, IPS_ASSURED, ORIGINAL
-from conntrackd_py.reasons import OK, TCP_NOT_SYN
-from conntrackd_py.wire import checksum, ip, tcp
+from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPS_ASSURED, ORIGINAL
+from conntrackd_py.proto.tcp_header import TcpHeader
+from conntrackd_py.reasons import TCP_NOT_SYN
+from conntrackd_py.wire import tcp
 
 STATE_NAMES: Final = (
     "CLOSED",
@@ -95,14 +96,10 @@ class Rfc7857Info(ProtoInfo):
 
 
 @final
-class Rfc7857(L4Proto):
+class Rfc7857(TcpHeader):
     """outside: the interface indexes beyond which everybody is outside; the engine keeps it up to date."""
 
-    name = "tcp"
-    protonum = IPPROTO_TCP
     state_names: tuple[str, ...] = STATE_NAMES
-    shows_state = True
-    ports = True
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
@@ -114,21 +111,6 @@ class Rfc7857(L4Proto):
     def tune(self, t: Tunables) -> None:
         self.established = t.rfc7857_tcp_timeout_established * 1000
         self.transitory = t.rfc7857_tcp_timeout_transitory * 1000
-
-    def l4(self, skb: Skb) -> bytes:
-        at = skb.dataoff
-        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
-
-    def check(self, skb: Skb, verify: bool) -> int:
-        at = skb.dataoff
-        if at + tcp.HEADER > skb.end:
-            return truncated(skb, tcp.HEADER)
-        header = tcp.data_offset(skb.data, at)
-        if header < tcp.HEADER or at + header > skb.end:
-            return truncated(skb, header)
-        if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return wrong_checksum(skb, tcp.CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
-        return OK
 
     def closing(self, state: int) -> bool:
         return state >= RST_TRANS

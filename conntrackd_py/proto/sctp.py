@@ -9,7 +9,7 @@ Read the table as in tcp_states: rows are chunks, columns old states.
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, UNCOUNTED, L4Proto, truncated
+from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, UNCOUNTED, PortProto, truncated
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
@@ -105,12 +105,11 @@ class SctpInfo(ProtoInfo):
 
 
 @final
-class Sctp(L4Proto):
+class Sctp(PortProto):
     name = "sctp"
     protonum = IPPROTO_SCTP
     state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
-    ports = True
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
@@ -130,10 +129,6 @@ class Sctp(L4Proto):
             t.nf_conntrack_sctp_timeout_heartbeat_sent,
         )
         self.timeouts = [value * 1000 for value in seconds]
-
-    def l4(self, skb: Skb) -> bytes:
-        at = skb.dataoff
-        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
 
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff

@@ -14,16 +14,12 @@ from conntrackd_py.conntrack.l4proto import (
     REPEAT,
     TRACKED,
     UNCOUNTED,
-    L4Proto,
-    truncated,
-    wrong_checksum,
 )
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     IPCT_ASSURED,
     IPCT_PROTOINFO,
-    IPPROTO_TCP,
     IPS_ASSURED,
     IPS_FIXED_TIMEOUT,
     IPS_SEEN_REPLY,
@@ -31,6 +27,7 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.proto import tcp_window as window
+from conntrackd_py.proto.tcp_header import TcpHeader
 from conntrackd_py.proto.tcp_states import (
     CLOSE,
     ESTABLISHED,
@@ -62,8 +59,7 @@ from conntrackd_py.reasons import (
     TCP_RST,
     TCP_STATE,
 )
-from conntrackd_py.wire import checksum, ip
-from conntrackd_py.wire.tcp import ACK, CHECKSUM_AT, FIN, HEADER, RST, SYN, URG, data_offset
+from conntrackd_py.wire.tcp import ACK, FIN, RST, SYN, URG
 
 VALID_FLAGS: Final = frozenset(
     {SYN, SYN | URG, SYN | ACK, RST, RST | ACK, FIN | ACK, FIN | ACK | URG, ACK, ACK | URG}
@@ -90,12 +86,8 @@ def kind_of(flags: int) -> int:
 
 
 @final
-class Tcp(L4Proto):
-    name = "tcp"
-    protonum = IPPROTO_TCP
+class Tcp(TcpHeader):
     state_names: tuple[str, ...] = STATE_NAMES
-    shows_state = True
-    ports = True
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
@@ -125,21 +117,13 @@ class Tcp(L4Proto):
         self.ignore_invalid_rst = t.nf_conntrack_tcp_ignore_invalid_rst
         self.max_retrans = t.nf_conntrack_tcp_max_retrans
 
-    def l4(self, skb: Skb) -> bytes:
-        at = skb.dataoff
-        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
-
     def check(self, skb: Skb, verify: bool) -> int:
-        at = skb.dataoff
-        if at + HEADER > skb.end:
-            return truncated(skb, HEADER)
-        header = data_offset(skb.data, at)
-        if header < HEADER or at + header > skb.end:
-            return truncated(skb, header)
-        if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return wrong_checksum(skb, CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
-        if skb.data[at + 13] & JUDGED_FLAGS not in VALID_FLAGS:
-            skb.numbers = (skb.data[at + 13],)
+        reason = super().check(skb, verify)
+        if reason:
+            return reason
+        flags = skb.data[skb.dataoff + 13]
+        if flags & JUDGED_FLAGS not in VALID_FLAGS:
+            skb.numbers = (flags,)
             return TCP_FLAGS
         return OK
 

@@ -8,7 +8,7 @@ them: the first answer brings the long timeout, the third packet ASSURED.
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto, truncated, wrong_checksum
+from conntrackd_py.conntrack.l4proto import TRACKED, PortProto, truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -35,10 +35,9 @@ class UdpInfo(ProtoInfo):
         self.stream_at = stream_at
 
 
-class Udp(L4Proto):
+class Udp(PortProto):
     name = "udp"
     protonum = IPPROTO_UDP
-    ports = True
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__()
@@ -53,10 +52,6 @@ class Udp(L4Proto):
         self.first_answer = tunables.udp_stream_after == 0
         self.timeout = tunables.nf_conntrack_udp_timeout * 1000
         self.timeout_stream = tunables.nf_conntrack_udp_timeout_stream * 1000
-
-    def l4(self, skb: Skb) -> bytes:
-        at = skb.dataoff
-        return skb.data[at : at + 4] if at + 4 <= skb.end else b""
 
     def check(self, skb: Skb, verify: bool) -> int:
         at = skb.dataoff
