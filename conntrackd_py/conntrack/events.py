@@ -14,7 +14,10 @@ QUEUE_LIMIT: Final = 65536
 
 @final
 class Event:
-    """bits: IPCT_*; at: ms; timeout: ms left; the rest as NfConn had it. conn: for what never changes."""
+    """bits: IPCT_*; at: ms; timeout: ms left; the rest as NfConn had it. conn: for what never changes.
+
+    ended: of a DESTROY, when its time was over, which the sweep notices later (nf_ct_delete does the same).
+    """
 
     def __init__(self, bits: int, at: int, sequence: int, ct: NfConn) -> None:
         self.bits = bits
@@ -25,6 +28,9 @@ class Event:
         self.status = ct.status
         self.state = ct.state
         self.mark = ct.mark
+        self.labels = ct.labels
+        self.born = ct.born
+        self.ended = min(at, ct.timeout) if bits & IPCT_DESTROY else 0
         self.packets_original = ct.packets_original
         self.packets_reply = ct.packets_reply
         self.bytes_original = ct.bytes_original

@@ -2,17 +2,18 @@
 
 A request is one JSON object on one line, {"command": ..., and its arguments}. The answer is lines:
 
-    list    table? filter?   {"ct": {...}} for each, then {"done": n}
+    list    table? filter?   {"ct": {...}}, or {"expect": {...}}, for each, then {"done": n}
     get     filter           {"ct": {...}} of the first that matches, then {"done": 0 or 1}
     delete  filter?          {"ct": {...}} as each was when it ended, then {"done": n}
-    flush                    {"done": n}
-    count                    {"count": n, "limit": n}
-    stats                    {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
+    flush   table?           {"done": n}
+    count   table?           {"count": n, "limit": n}
+    stats   table?           {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
     recent  count?           {"recent": {...}} for each of the last refused packets, oldest first, then {"done": n}
     status, ping             {"status": {...}}, {"pong": version}
     events  mask? filter?    {"listening": true}, then {"event": {...}} and {"lost": n} until the client leaves
 
-and {"error": text} instead, for anything that cannot be understood; the connection goes on.
+The table is conntrack, unconfirmed, dying (list only) or expect, whose only filter is the family.
+And {"error": text} instead, for anything that cannot be understood; the connection goes on.
 
 A walk over the table takes a bounded turn, then lets packets pass, and only one client's walk is in its
 turn at a time. What is created or dies meanwhile may or may not be seen; nothing is seen twice.
@@ -24,11 +25,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py import __version__, compiled
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 from conntrackd_py.service import view
-from conntrackd_py.service.query import FilterError, Query, shown
+from conntrackd_py.service.query import FAMILIES, FilterError, Query, shown
 from conntrackd_py.service.recent import note_fields
 from conntrackd_py.service.subscriber import Subscriber, encode
 
@@ -46,6 +49,8 @@ TABLES: Final[Mapping[str, Callable[[int], bool]]] = {  # whether a connection w
     "unconfirmed": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == 0,
     "dying": lambda status: status & IPS_DYING != 0,
 }
+EXPECT: Final = "expect"
+WHOLE_TABLES: Final = ("conntrack", EXPECT)
 STATS: Final = (
     *("found", "invalid", "insert", "insert_failed", "drop", "early_drop", "error"),
     *("search_restart", "clash_resolve", "chaintoolong"),
@@ -67,9 +72,9 @@ class Commands:
             "list": (self.show, frozenset({"table", "filter"})),
             "get": (self.get, frozenset({"filter"})),
             "delete": (self.delete, frozenset({"filter"})),
-            "flush": (self.flush, frozenset()),
-            "count": (self.count, frozenset()),
-            "stats": (self.stats, frozenset()),
+            "flush": (self.flush, frozenset({"table"})),
+            "count": (self.count, frozenset({"table"})),
+            "stats": (self.stats, frozenset({"table"})),
             "status": (self.status, frozenset()),
             "ping": (self.ping, frozenset()),
             "recent": (self.recent, frozenset({"count"})),
@@ -90,9 +95,10 @@ class Commands:
         return await command(request, send)
 
     async def show(self, request: Mapping[str, object], send: Send) -> None:
-        table = request.get("table", "conntrack")
-        if not isinstance(table, str) or table not in TABLES:
-            raise RequestError(f"unknown table {shown(table)}, one of {', '.join(TABLES)}")
+        table = table_of(request, (*TABLES, EXPECT))
+        if table == EXPECT:
+            await self._answer(self._expectations(query_of(request)), send)
+            return
         await self._answer(self._walk(table, query_of(request), self._line), send)
 
     async def get(self, request: Mapping[str, object], send: Send) -> None:
@@ -108,15 +114,30 @@ class Commands:
         await self._answer(self._walk("conntrack", query_of(request), self._delete), send)
 
     async def flush(self, request: Mapping[str, object], send: Send) -> None:
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            known = self.core.expectations.all()
+            for expectation in known:
+                self.core.expectations.remove(expectation)
+            await send([encode({"done": len(known)})])
+            return
         flushed = 0
         async for killed in self._walk("conntrack", Query({}), self._flush):
             flushed += len(killed)
         await send([encode({"done": flushed})])
 
     async def count(self, request: Mapping[str, object], send: Send) -> None:
-        await send([encode({"count": len(self.core.table), "limit": self.core.limit})])
+        known = self.core.expectations
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            await send([encode({"count": known.count, "limit": known.limit})])
+        else:
+            await send([encode({"count": len(self.core.table), "limit": self.core.limit})])
 
     async def stats(self, request: Mapping[str, object], send: Send) -> None:
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            known = self.core.expectations
+            made = {"cpu": 0, "expect_new": 0, "expect_create": known.created, "expect_delete": known.deleted}
+            await send([encode({"stats": [made]})])
+            return
         stats = self.core.stats
         row: dict[str, int] = {"cpu": 0}
         for name in STATS:
@@ -156,7 +177,8 @@ class Commands:
         return Subscriber(query_of(request), request.get("mask", ["ALL"]))
 
     def _line(self, ct: NfConn) -> str:
-        return encode({"ct": view.connection(ct, self.control.clock(), self.core.accounting)})
+        epoch = self.control.epoch() if self.core.timestamps else None
+        return encode({"ct": view.connection(ct, self.control.clock(), self.core.accounting, epoch)})
 
     def _delete(self, ct: NfConn) -> str:
         line = self._line(ct)
@@ -196,6 +218,27 @@ class Commands:
                 lines.append(act(ct))
         return lines, at
 
+    async def _expectations(self, query: Query) -> AsyncIterator[list[str]]:
+        """Those there were at the beginning, as far as they have not gone meanwhile."""
+        if query.spec.keys() - {"family"}:
+            raise FilterError("expectations can be filtered by their family only")
+        length = FAMILIES.get(str(query.spec.get("family")), 0)
+        known = self.core.expectations.all()
+        for at in range(0, len(known), CONNECTIONS_A_TURN):
+            async with self.turn:
+                some = known[at : at + CONNECTIONS_A_TURN]
+                lines = [self._expectation(one) for one in some if self._waits(one, length)]
+                await asyncio.sleep(0)
+            yield lines
+
+    def _waits(self, known: Expectation, length: int) -> bool:
+        if length not in (0, tuples.address_length(known.tuple)) or known.until <= self.control.clock():
+            return False
+        return known in self.core.expectations.by_master.get(known.master.slot, ())
+
+    def _expectation(self, known: Expectation) -> str:
+        return encode({"expect": view.expectation(known, self.control.clock())})
+
     def _slots(self, table: str) -> Sequence[int]:
         """Where to look. As many as there are now: a table that grows does not make a walk endless."""
         if table == "unconfirmed":
@@ -203,6 +246,14 @@ class Commands:
         if table == "dying":
             return list(self.core.table.dying)
         return range(len(self.core.table.slots))
+
+
+def table_of(request: Mapping[str, object], tables: Sequence[str]) -> str:
+    """The request's table. Raises RequestError when it is none of these."""
+    table = request.get("table", "conntrack")
+    if not isinstance(table, str) or table not in tables:
+        raise RequestError(f"unknown table {shown(table)}, one of {', '.join(tables)}")
+    return table
 
 
 def query_of(request: Mapping[str, object]) -> Query:

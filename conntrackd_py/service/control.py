@@ -92,8 +92,9 @@ class Control:
         """Give drained events to the listeners: their queues only, nothing is rendered or sent here."""
         if self._subscribers:
             offset = self.epoch()
+            core = self.engine.core
             for event in events:
-                line = EventLine(event, offset + event.at / 1000, self.engine.core.accounting)
+                line = EventLine(event, offset + event.at / 1000, core.accounting, core.timestamps)
                 for subscriber in self._subscribers:
                     before = subscriber.lost_total
                     subscriber.offer(line)

@@ -7,6 +7,7 @@ Keys of a filter, all optional and all of which must hold:
     sport dport reply_sport reply_dport 0..65535 (protocols with ports)
     icmp_type icmp_code 0..255, icmp_id 0..65535 (icmp and icmpv6)     state (tcp, sctp, dccp)
     status ["ASSURED", ...]: all of these bits     mark 0..2^32-1, mark_mask
+    zone orig_zone reply_zone 0..65535: of both directions, or of one that the other is not in; else it is 0
     src_nat dst_nat any_nat: true, or "address", "address:port", "[address]:port" it was translated to
 """
 
@@ -45,6 +46,7 @@ PORTS: Final = {
 }
 ICMP_FIELDS: Final = {"icmp_type": 255, "icmp_code": 255, "icmp_id": 65535}
 NAT_SIDES: Final = {"src_nat": (True, False), "dst_nat": (False, True), "any_nat": (True, True)}
+ZONES: Final = ("zone", "orig_zone", "reply_zone")
 STATES: Final = {
     IPPROTO_TCP: (
         *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT"),
@@ -57,7 +59,7 @@ STATES: Final = {
     IPPROTO_DCCP: ("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"),
 }
 KEYS: Final = frozenset(
-    {"family", "proto", "state", "status", "mark", "mark_mask", *ADDRESSES, *PORTS, *ICMP_FIELDS, *NAT_SIDES}
+    {"family", "proto", "state", "status", "mark", "mark_mask", *ADDRESSES, *PORTS, *ICMP_FIELDS, *ZONES, *NAT_SIDES}
 )
 
 
@@ -81,6 +83,7 @@ class Query:
         self._addresses()
         self._layer4()
         self._condition()
+        self._zones()
         self._translation()
 
     def matches(self, ct: NfConn, seen: NfConn | Event) -> bool:
@@ -161,6 +164,11 @@ class Query:
             raise FilterError(f"unknown state {shown(state)}, one of {', '.join(STATES[self._proto])}")
         self.tests.append(lambda ct, seen: ct.l4proto.shows_state and ct.l4proto.state_names[seen.state] == state)
 
+    def _zones(self) -> None:
+        for key in ZONES:
+            if key in self.spec:
+                self.tests.append(_zone_test(key, self._number(key, 65535)))
+
     def _translation(self) -> None:
         for key, (source, destination) in NAT_SIDES.items():
             if key not in self.spec:
@@ -192,6 +200,17 @@ def _icmp_test(key: str, wanted: int) -> Test:
         return lambda ct, seen: tuples.l4src(ct.original) == wanted
     shift = 8 if key == "icmp_type" else 0
     return lambda ct, seen: tuples.l4dst(ct.original) >> shift & 0xFF == wanted
+
+
+def _zone_test(key: str, wanted: int) -> Test:
+    def test(ct: NfConn, seen: NfConn | Event) -> bool:
+        original, reply = tuples.zone(ct.original), tuples.zone(ct.reply)
+        both = original == reply
+        if key == "zone":
+            return (original if both else 0) == wanted
+        return (0 if both else original if key == "orig_zone" else reply) == wanted
+
+    return test
 
 
 def _nat_test(source: bool, destination: bool, address: bytes, port: int | None) -> Test:

@@ -23,16 +23,17 @@ encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 class EventLine:
     """One event on its way to all listeners; rendered once, and only if somebody takes it."""
 
-    def __init__(self, event: Event, time: float, accounting: bool) -> None:
+    def __init__(self, event: Event, time: float, accounting: bool, timestamps: bool) -> None:
         self.event = event
         self.time = time
         self.accounting = accounting
+        self.timestamps = timestamps
         self._text = ""
 
     @property
     def text(self) -> str:
         if not self._text:
-            self._text = encode({"event": view.event(self.event, self.time, self.accounting)})
+            self._text = encode({"event": view.event(self.event, self.time, self.accounting, self.timestamps)})
         return self._text
 
 

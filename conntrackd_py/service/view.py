@@ -2,12 +2,15 @@
 
 The keys are a contract: they may be added to, never renamed. Absent means not known or not applicable:
 
-    family proto protonum timeout [state] status[] orig{} reply{} mark id [zone]
+    family proto protonum timeout [state] status[] orig{} reply{} mark id [zone] [labels[]] [start] [stop]
     orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes]
     an event has first: event seq time changed[], and a DESTROY also: reason
 
+    an expectation: timeout family proto protonum tuple{} mask{} master{} flags[] class id [zone] [helper]
+
 `timeout` is whole seconds left; `time` is seconds since the epoch; `changed` names the IPCT_* bits.
-`packets` and `bytes` are there while accounting is on.
+`packets` and `bytes` are there while accounting is on. `labels` are the numbers of the bits that are set.
+While timestamps are on, `start` and, once it has ended, `stop` are seconds since the epoch.
 """
 
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -16,6 +19,7 @@ from typing import Final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
+from conntrackd_py.conntrack.expect import FLAG_NAMES, Expectation
 from conntrackd_py.const import (
     IPCT_DESTROY,
     IPPROTO_DCCP,
@@ -40,12 +44,17 @@ WITH_TYPES: Final = frozenset({IPPROTO_ICMP, IPPROTO_ICMPV6})
 CHANGE_NAMES: Final = ("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj")
 
 
-def connection(ct: NfConn, now: int, accounting: bool) -> Json:
-    """ct as it is at `now` (ms)."""
-    return _describe(ct, ct, ct.remaining(now), accounting)
+def connection(ct: NfConn, now: int, accounting: bool, epoch: float | None = None) -> Json:
+    """ct as it is at `now` (ms). epoch: when the engine's clock was zero; None: without timestamps."""
+    described = _describe(ct, ct, ct.remaining(now), accounting)
+    if epoch is not None:
+        described["start"] = wall(epoch, ct.born)
+        if ct.dying:
+            described["stop"] = wall(epoch, min(ct.ended, ct.timeout) if ct.confirmed else ct.ended)
+    return described
 
 
-def event(what: Event, time: float, accounting: bool) -> Json:
+def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> Json:
     """An event whose wall-clock time is `time`, in seconds since the epoch."""
     head: Json = {
         "event": what.kind,
@@ -56,7 +65,45 @@ def event(what: Event, time: float, accounting: bool) -> Json:
     head.update(_describe(what.conn, what, what.timeout, accounting))
     if what.bits & IPCT_DESTROY and what.conn.end_reason >= 0:
         head["reason"] = END_NAMES[what.conn.end_reason]
+    if timestamps:
+        epoch = time - what.at / 1000
+        head["start"] = wall(epoch, what.born)
+        if what.bits & IPCT_DESTROY:
+            head["stop"] = wall(epoch, what.ended)
     return head
+
+
+def expectation(known: Expectation, now: int) -> Json:
+    """known as it is at `now` (ms)."""
+    t = known.tuple
+    protonum = tuples.protonum(t)
+    at = 2 * tuples.address_length(t) + 4
+    described: Json = {
+        "timeout": max(known.until - now, 0) // 1000,
+        "family": _family(t),
+        "proto": PROTO_NAMES.get(protonum, "unknown"),
+        "protonum": protonum,
+        "tuple": tuple_fields(t),
+        "mask": tuple_fields(known.mask[:at] + t[at:]),  # a mask of the protocol: the protocol
+        "master": tuple_fields(known.master.original),
+        "flags": names(known.flags, FLAG_NAMES),
+        "class": known.kind,
+        "id": known.id,
+    }
+    if tuples.zone(t):
+        described["zone"] = tuples.zone(t)
+    if known.helper:
+        described["helper"] = known.helper
+    return described
+
+
+def wall(epoch: float, at: int) -> float:
+    """The engine's `at` (ms) in seconds since 1970."""
+    return round(epoch + at / 1000, 6)
+
+
+def _family(t: bytes) -> str:
+    return "ipv4" if tuples.address_length(t) == 4 else "ipv6"
 
 
 def names(bits: int, by_bit: tuple[str, ...]) -> list[str]:
@@ -69,7 +116,7 @@ def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> 
     protonum = tuples.protonum(ct.original)
     zone = tuples.zone(ct.original)
     described: Json = {
-        "family": "ipv4" if tuples.address_length(ct.original) == 4 else "ipv6",
+        "family": _family(ct.original),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
         "timeout": left // 1000,
@@ -83,6 +130,8 @@ def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> 
         described["zone"] = zone
     described["mark"] = seen.mark
     described["id"] = ct.id
+    if seen.labels:
+        described["labels"] = [bit for bit in range(seen.labels.bit_length()) if seen.labels >> bit & 1]
     return described
 
 

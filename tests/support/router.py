@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.expect import Expectation, source_mask
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
@@ -52,6 +54,14 @@ class Router:
         self.syn(sport, dport)
         self.forward(packets.tcp(SERVER, CLIENT, dport, sport, "SA", seq=1, ack=2))
         return self.forward(packets.tcp(CLIENT, SERVER, sport, dport, "A", seq=2, ack=2))
+
+    def expect(self, master: NfConn, port: int, *, flags: int = 0, helper: str = "ftp") -> Expectation:
+        """The server will connect to this port of the client, as in active FTP; for 300 s."""
+        t = tuples.with_dst(master.reply, tuples.dst(master.reply), bytes(2) + port.to_bytes(2, "big"))
+        known = Expectation(master, t, source_mask(t, True, False), self.now + 300_000, flags=flags)
+        known.helper = helper
+        assert self.engine.core.expectations.expect(known, 0)
+        return known
 
     def other(self, protonum: int) -> NfConn:
         return self.forward(packets.ip(CLIENT, SERVER, protonum, bytes(8)))

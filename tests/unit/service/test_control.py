@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Client:
         """Everything up to the line that ends an answer."""
         self.send(json.dumps({"command": command, **arguments}).encode() + b"\n")
         lines = [await self.line()]
-        while "ct" in lines[-1]:
+        while "ct" in lines[-1] or "expect" in lines[-1]:
             lines.append(await self.line())
         return lines
 
@@ -111,6 +112,53 @@ def test_list_count_get_and_filters(path: Path) -> None:
         got = await client.ask("get", filter={"proto": 17, "sport": 1000})
         assert (got[0]["ct"]["orig"]["sport"], got[1]) == (1000, {"done": 1})
         assert await client.ask("get", filter={"proto": 132}) == [{"done": 0}]
+
+    play(path, scene)
+
+
+def test_expectations_are_listed_counted_and_flushed(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        client = await stage.client()
+        assert await client.ask("list", table="expect") == [{"done": 0}]
+        master = stage.router.established(40000, 21)
+        for port in range(3000, 3100):
+            stage.router.expect(master, port)
+        *shown, done = await client.ask("list", table="expect", filter={"family": "ipv4"})
+        assert [line["expect"]["tuple"]["dport"] for line in shown] == [*range(3000, 3100)]
+        assert done == {"done": 100}
+        assert await client.ask("list", table="expect", filter={"family": "ipv6"}) == [{"done": 0}]
+        (refused,) = await client.ask("list", table="expect", filter={"proto": 6})
+        assert refused == {"error": "expectations can be filtered by their family only"}
+        assert await client.ask("count", table="expect") == [{"count": 100, "limit": 4096}]
+        assert await client.ask("flush", table="expect") == [{"done": 100}]
+        assert await client.ask("count", table="expect") == [{"count": 0, "limit": 4096}]
+        row = {"cpu": 0, "expect_new": 0, "expect_create": 100, "expect_delete": 100}
+        assert await client.ask("stats", table="expect") == [{"stats": [row]}]
+        assert await client.ask("count") == [{"count": 1, "limit": 262144}]
+        (refused,) = await client.ask("flush", table="dying")
+        assert refused == {"error": "unknown table 'dying', one of conntrack, expect"}
+        stage.router.expect(master, 3000)
+        stage.router.now += 300_000
+        assert await client.ask("list", table="expect") == [{"done": 0}]
+
+    play(path, scene)
+
+
+def test_timestamps_appear_with_the_tunable(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.udp(1000)
+        client = await stage.client()
+        assert "start" not in (await client.ask("list"))[0]["ct"]
+        stage.router.engine.core.timestamps = True
+        stage.router.now += 2000
+        began = (await client.ask("list"))[0]["ct"]["start"]
+        assert abs(time.time() - 2 - began) < 5
+        listener = await stage.listener(mask=["DESTROY"])
+        await client.ask("flush")
+        stage.publish()
+        ended = (await listener.line())["event"]
+        assert abs(ended["start"] - began) < 5
+        assert ended["stop"] - ended["start"] == pytest.approx(2)
 
     play(path, scene)
 
@@ -208,8 +256,9 @@ def test_status_stats_and_ping(path: Path) -> None:
         (b"{}", "unknown command None"),
         (b'{"command": ["list"]}', "unknown command ['list']"),
         (b'{"command": "dance"}', "unknown command 'dance', one of list"),
-        (b'{"command": "count", "table": "x"}', "count takes no argument 'table'"),
-        (b'{"command": "list", "table": "expect"}', "unknown table 'expect'"),
+        (b'{"command": "ping", "table": "x"}', "ping takes no argument 'table'"),
+        (b'{"command": "count", "table": "dying"}', "unknown table 'dying', one of conntrack, expect"),
+        (b'{"command": "list", "table": "expects"}', "unknown table 'expects'"),
         (b'{"command": "list", "table": []}', "unknown table []"),
         (b'{"command": "list", "filter": []}', "a filter is a JSON object"),
         (b'{"command": "list", "filter": {"proto": -1}}', "proto must be a number"),

@@ -90,6 +90,22 @@ def test_translated_connections_are_found_by_what_the_other_side_sees(spec: dict
 
 
 @pytest.mark.parametrize(
+    ("original", "reply", "wanted"),
+    [
+        (0, 0, {"zone": 0, "orig_zone": 0, "reply_zone": 0}),
+        (7, 7, {"zone": 7, "orig_zone": 0, "reply_zone": 0}),
+        (8, 0, {"zone": 0, "orig_zone": 8, "reply_zone": 0}),
+        (0, 9, {"zone": 0, "orig_zone": 0, "reply_zone": 9}),
+    ],
+)
+def test_a_zone_is_of_both_directions_or_of_one(original: int, reply: int, wanted: dict[str, int]) -> None:
+    ct = Router().udp()
+    ct.original, ct.reply = tuples.with_zone(ct.original, original), tuples.with_zone(ct.reply, reply)
+    for key, zone in wanted.items():
+        assert [at for at in (0, 7, 8, 9) if Query({key: at}).matches(ct, ct)] == [zone]
+
+
+@pytest.mark.parametrize(
     ("spec", "why"),
     [
         ({"colour": 1}, "unknown filter key 'colour'"),
@@ -111,6 +127,7 @@ def test_translated_connections_are_found_by_what_the_other_side_sees(spec: dict
         ({"proto": 6, "state": []}, "unknown state []"),
         ({"status": "ASSURED"}, "status must be a list"),
         ({"status": [[]]}, "unknown status []"),
+        ({"zone": 65536}, "zone must be a number from 0 to 65535, not 65536"),
         ({"mark_mask": 1}, "mark_mask needs mark"),
         ({"src_nat": 7}, "src_nat must be an address"),
         ({"src_nat": "1.2.3.4:0"}, "Port `0' not valid"),

@@ -1,7 +1,8 @@
 """The keys of `-o json`: added to, never renamed."""
 
+from conntrackd_py.conntrack.expect import PERMANENT, USERSPACE
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.reasons import END_DELETED
+from conntrackd_py.reasons import END_DELETED, END_TIMEOUT
 from conntrackd_py.service import view
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 
@@ -75,3 +76,54 @@ def test_a_destroy_says_why() -> None:
     (event,) = router.engine.drain_events()
     described = view.event(event, 0.0, accounting=False)
     assert (described["event"], described["reason"]) == ("DESTROY", "deleted")
+
+
+def test_labels_are_the_numbers_of_their_bits() -> None:
+    router = Router()
+    ct = router.udp()
+    assert "labels" not in view.connection(ct, router.now, accounting=False)
+    ct.labels = 1 << 1 | 1 << 127
+    assert view.connection(ct, router.now, accounting=False)["labels"] == [1, 127]
+
+
+def test_timestamps_are_wall_clock_times_of_birth_and_end() -> None:
+    router = Router()
+    ct = router.udp()
+    assert "start" not in view.connection(ct, router.now, accounting=False)
+    described = view.connection(ct, router.now + 5, accounting=False, epoch=1_700_000_000.5)
+    assert (described["start"], "stop" in described) == (1_700_001_000.5, False)
+    router.engine.core.events.enabled = True
+    router.engine.core.kill(ct, END_DELETED, router.now + 2250)
+    (event,) = router.engine.drain_events()
+    assert "start" not in view.event(event, 1_700_001_002.75, accounting=False)
+    described = view.event(event, 1_700_001_002.75, accounting=False, timestamps=True)
+    assert (described["start"], described["stop"]) == (1_700_001_000.5, 1_700_001_002.75)
+    described = view.connection(ct, router.now + 3000, accounting=False, epoch=1_700_000_000.5)
+    assert described["stop"] == 1_700_001_002.75
+
+
+def test_what_timed_out_stopped_then_and_not_when_the_sweep_came() -> None:
+    router = Router()
+    ct = router.udp()
+    router.engine.core.events.enabled = True
+    router.engine.core.kill(ct, END_TIMEOUT, ct.timeout + 700)
+    (event,) = router.engine.drain_events()
+    assert view.event(event, 100.7, accounting=False, timestamps=True)["stop"] == 100.0
+
+
+def test_an_expectation_says_what_is_to_come_and_whose_it_is() -> None:
+    router = Router()
+    known = router.expect(router.established(40000, 21), 3000, flags=PERMANENT | USERSPACE)
+    assert view.expectation(known, router.now + 500) == {
+        "timeout": 299,
+        "family": "ipv4",
+        "proto": "tcp",
+        "protonum": 6,
+        "tuple": {"src": SERVER, "dst": CLIENT, "sport": 0, "dport": 3000},
+        "mask": {"src": "255.255.255.255", "dst": "255.255.255.255", "sport": 0, "dport": 65535},
+        "master": {"src": CLIENT, "dst": SERVER, "sport": 40000, "dport": 21},
+        "flags": ["PERMANENT", "USERSPACE"],
+        "class": 0,
+        "id": 1,
+        "helper": "ftp",
+    }
