@@ -6,7 +6,7 @@ Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 130 interrupted
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ from conntrackd_py import __version__
 from conntrackd_py.cli.client import Client, ClientError, socket_path
 from conntrackd_py.cli.conntrack_options import Parsed, UsageError, parse, usage
 from conntrackd_py.cli.filter import event_mask, filter_of
-from conntrackd_py.cli.format import connection_line, event_line, json_line, stats_line
+from conntrackd_py.cli.format import connection_line, event_line, expectation_line, json_line, stats_line
+from conntrackd_py.cli.labels import label_names
 
 PROGRAM: Final = "conntrack-py"
 NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
-FORMS: Final = ("extended", "timestamp", "id", "json")
-LATER: Final = ("xml", "save", "ktimestamp", "labels", "userspace")
+FORMS: Final = ("extended", "timestamp", "id", "ktimestamp", "labels", "json")
+LATER: Final = ("xml", "save", "userspace")
 INTERRUPTED: Final = 128 + signal.SIGINT
 STDOUT_GONE: Final = 128 + signal.SIGPIPE
 
@@ -57,7 +58,7 @@ def run(arguments: list[str]) -> int:
         print(NAME)
         return 0
     if parsed.table == "expect":
-        return EXPECT[parsed.command]()
+        return EXPECT[parsed.command](parsed)
     return RUN[parsed.command](parsed)
 
 
@@ -88,31 +89,43 @@ def output_of(parsed: Parsed) -> frozenset[str]:
 def show(parsed: Parsed) -> int:
     output = output_of(parsed)
     request = {"command": "list", "table": parsed.table, "filter": filter_of(parsed.values)}
-    shown = _print_connections(parsed, request, output)
+    shown = _print_all(parsed, request, output)
     tell(f"{shown} flow entries have been shown.")
     return 0
 
 
 def delete(parsed: Parsed) -> int:
     output = output_of(parsed)
-    deleted = _print_connections(parsed, {"command": "delete", "filter": filter_of(parsed.values)}, output)
+    deleted = _print_all(parsed, {"command": "delete", "filter": filter_of(parsed.values)}, output)
     tell(f"{deleted} flow entries have been deleted.")
     return 0 if deleted else 1
 
 
-def _print_connections(parsed: Parsed, request: dict[str, Any], output: frozenset[str]) -> int:
+def _print_all(parsed: Parsed, request: dict[str, Any], output: frozenset[str]) -> int:
+    names = names_for(output)
     with connected(parsed) as client:
         for line in client.ask(request):
             if "done" in line:
                 sys.stdout.flush()
                 return int(line["done"])
-            ct = line["ct"]
-            print(json_line(ct) if "json" in output else connection_line(ct, output))
+            print(_line(line, output, names))
     raise ClientError("the answer has no end")
+
+
+def _line(line: dict[str, Any], output: frozenset[str], names: Mapping[int, str]) -> str:
+    described: dict[str, Any] = line["ct"] if "ct" in line else line["expect"]
+    if "json" in output:
+        return json_line(described)
+    return connection_line(described, output, names) if "ct" in line else expectation_line(described, output)
+
+
+def names_for(output: frozenset[str]) -> Mapping[int, str]:
+    return label_names() if "labels" in output else {}
 
 
 def events(parsed: Parsed) -> int:
     output = output_of(parsed)
+    names = names_for(output)
     request = {"command": "events", "filter": filter_of(parsed.values), "mask": event_mask(parsed.values)}
     shown = 0
     with connected(parsed) as client, stop_signal() as stop:
@@ -120,7 +133,7 @@ def events(parsed: Parsed) -> int:
             for line in client.ask(request, stop):
                 if "event" in line:
                     event = line["event"]
-                    print(json_line(event) if "json" in output else event_line(event, output), flush=True)
+                    print(json_line(event) if "json" in output else event_line(event, output, names), flush=True)
                     shown += 1
                 elif "lost" in line:
                     tell(f"{line['lost']} events were lost here: too many to read in time")
@@ -152,12 +165,12 @@ def flush(parsed: Parsed) -> int:
 
 
 def count(parsed: Parsed) -> int:
-    print(_one(parsed, {"command": "count"})["count"])
+    print(_one(parsed, {"command": "count", "table": parsed.table})["count"])
     return 0
 
 
 def stats(parsed: Parsed) -> int:
-    for row in _one(parsed, {"command": "stats"})["stats"]:
+    for row in _one(parsed, {"command": "stats", "table": parsed.table})["stats"]:
         print(stats_line(row))
     return 0
 
@@ -167,34 +180,30 @@ def _one(parsed: Parsed, request: dict[str, Any]) -> dict[str, Any]:
         return next(client.ask(request))
 
 
-def _no_expectations(text: str) -> Callable[[], int]:
-    def told() -> int:
-        tell(text)
-        return 0
-
-    return told
-
-
-def _expectation_count() -> int:
-    print(0)
+def show_expectations(parsed: Parsed) -> int:
+    output = output_of(parsed)
+    request = {"command": "list", "table": "expect", "filter": filter_of(parsed.values)}
+    shown = _print_all(parsed, request, output)
+    tell(f"{shown} expectations have been shown.")
     return 0
 
 
-def _expectation_stats() -> int:
-    print(stats_line({"cpu": 0, "expect_new": 0, "expect_create": 0, "expect_delete": 0}))
+def flush_expectations(parsed: Parsed) -> int:
+    _one(parsed, {"command": "flush", "table": "expect"})
+    tell("expectation table has been emptied.")
     return 0
 
 
-def _unsupported() -> int:
-    raise UsageError("there are no expectations yet to do that with")
+def _unsupported(parsed: Parsed) -> int:
+    raise UsageError("expectations can be listed, counted and flushed only")
 
 
 RUN: Final = {"L": show, "D": delete, "E": events, "F": flush, "C": count, "S": stats}
 EXPECT: Final = {
-    "L": _no_expectations("0 expectations have been shown."),
-    "F": _no_expectations("expectation table has been emptied."),
-    "C": _expectation_count,
-    "S": _expectation_stats,
+    "L": show_expectations,
+    "F": flush_expectations,
+    "C": count,
+    "S": stats,
     "D": _unsupported,
     "E": _unsupported,
 }

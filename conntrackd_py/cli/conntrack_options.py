@@ -46,13 +46,17 @@ OPTIONS: Final = (
     Option("state", "", ("state",), "state", MATCHING, "Protocol state, as ESTABLISHED"),
     Option("status", "u", ("status",), "flag[,...]", MATCHING, "Status flags, as ASSURED"),
     Option("mark", "m", ("mark",), "mark[/mask]", MATCHING, "Connection mark"),
+    Option("zone", "w", ("zone",), "zone", MATCHING, "Zone, of both directions"),
+    Option("orig_zone", "", ("orig-zone",), "zone", MATCHING, "Zone of the original direction only"),
+    Option("reply_zone", "", ("reply-zone",), "zone", MATCHING, "Zone of the reply direction only"),
     Option("src_nat", "n", ("src-nat",), "[ip[:port]]", MATCHING, "Source-translated, to this address"),
     Option("dst_nat", "g", ("dst-nat",), "[ip[:port]]", MATCHING, "Destination-translated, to this address"),
     Option("any_nat", "j", ("any-nat",), "[ip[:port]]", MATCHING, "Translated, to this address"),
     Option("mask", "e", ("event-mask",), "event[,...]", "E", "NEW, UPDATES, DESTROY, ALL"),
-    Option("output", "o", ("output",), "form[,...]", MATCHING, "extended, timestamp, id; or json, one object a line"),
+    Option("output", "o", ("output",), "form[,...]", MATCHING, "extended, timestamp, id, ktimestamp, labels; or json"),
     Option("socket", "", ("socket",), "path", "LDEFCS", "The daemon's control socket"),
 )
+OF_EXPECTATIONS: Final = frozenset({"family", "output", "socket"})
 TABLES: Final = ("conntrack", "expect", "dying", "unconfirmed")
 EVERYTHING: Final = COMMANDS + OPTIONS
 SHORT: Final = {option.short: option for option in EVERYTHING if option.short}
@@ -147,6 +151,10 @@ def _checked(given: list[tuple[Option, str]], rest: list[str]) -> Parsed:
         values[option.key] = f"{values['output']},{value}" if both else value
     if table in ("dying", "unconfirmed") and command != "L":
         raise UsageError("Can't do that command with tables `dying' and `unconfirmed'")
+    if table == "expect" and command == "L":
+        for option, _ in given:
+            if option not in COMMANDS and option.key not in OF_EXPECTATIONS:
+                raise UsageError(f"Illegal option `--{option.long[0]}' with this command")
     return Parsed(command, table or "conntrack", values)
 
 

@@ -5,10 +5,10 @@ from typing import Final
 
 from conntrackd_py.cli.conntrack_options import UsageError
 from conntrackd_py.const import PROTO_NUMBERS, STATUS_NAMES
-from conntrackd_py.service.query import FAMILIES, FilterError, Query
+from conntrackd_py.service.query import FAMILIES, ZONES, FilterError, Query
 
 TEXTS: Final = ("src", "dst", "reply_src", "reply_dst")
-NUMBERS: Final = ("sport", "dport", "reply_sport", "reply_dport", "icmp_type", "icmp_code", "icmp_id")
+NUMBERS: Final = ("sport", "dport", "reply_sport", "reply_dport", "icmp_type", "icmp_code", "icmp_id", *ZONES)
 NAT: Final = ("src_nat", "dst_nat", "any_nat")
 EVENTS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
 

@@ -2,10 +2,14 @@
 
 Source: __snprintf_conntrack_default of libnetfilter_conntrack, and for what an event leaves out,
 ctnetlink_conntrack_event: counters only at the end, the state only when it changed or at the end,
-the mark only when there is one or it changed, a timeout of zero not at the end.
+the mark only when there is one or it changed, a timeout of zero not at the end, the times only at the end,
+labels only at the beginning. Expectations: __snprintf_expect_default.
+
+One difference: a label without a name in connlabel.conf is shown by its number, where conntrack(8) omits it.
 """
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,22 +18,25 @@ Fields = Mapping[str, Any]
 FAMILY_NUMBERS: Final = {"ipv4": 2, "ipv6": 10}
 LAYER4: Final = ("sport", "dport", "type", "code", "id")
 KEYS: Final = ("srckey", "dstkey")
+NO_NAMES: Final[Mapping[int, str]] = {}
 
 
-def connection_line(ct: Fields, output: frozenset[str]) -> str:
-    """One connection of a listing. output: of extended, id."""
+def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES) -> str:
+    """One connection of a listing. output: of extended, id, ktimestamp, labels; labels: their names."""
     words = _head(ct, output, timeout=True, state=True)
     words += _tuples(ct, counters=True)
     words.append(f"mark={ct['mark']}")
     words += _zone(ct)
+    words += _times(ct, output)
     words.append("use=1")
     if "id" in output:
         words.append(f"id={ct['id']}")
+    words += _labels(ct, output, labels)
     return " ".join(words)
 
 
-def event_line(event: Fields, output: frozenset[str]) -> str:
-    """One event. output: of extended, id, timestamp."""
+def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES) -> str:
+    """One event. output: as of connection_line, and timestamp."""
     kind = event["event"]
     over = kind == "DESTROY"
     changed = event["changed"]
@@ -38,10 +45,28 @@ def event_line(event: Fields, output: frozenset[str]) -> str:
     if event["mark"] or "mark" in changed:
         words.append(f"mark={event['mark']}")
     words += _zone(event)
+    if over:
+        words += _times(event, output)
     if "id" in output:
         words.append(f"id={event['id']}")
-    stamp = f"[{event['time']:<10.6f}]\t" if "timestamp" in output else ""
-    return f"{stamp}{f'[{kind}]':>9} {' '.join(words)}"
+    if kind == "NEW":
+        words += _labels(event, output, labels)
+    return f"{_stamp(event['time'], output)}{f'[{kind}]':>9} {' '.join(words)}"
+
+
+def expectation_line(known: Fields, output: frozenset[str]) -> str:
+    """One expectation. output: of timestamp; the other forms say nothing of it."""
+    words = [str(known["timeout"]), f"proto={known['protonum']}"]
+    words += _direction(known["tuple"], counters=False, zone="")
+    mask, master = known["mask"], known["master"]
+    words += [f"mask-src={mask['src']}", f"mask-dst={mask['dst']}", *_layer4(mask)]
+    words += [f"master-src={master['src']}", f"master-dst={master['dst']}", *_layer4(master)]
+    if known["flags"]:
+        words.append(",".join(known["flags"]))
+    words.append(f"class={known['class']}")
+    if "helper" in known:
+        words.append(f"helper={known['helper']}")
+    return _stamp(time.time(), output) + " ".join(words)
 
 
 def json_line(described: Fields) -> str:
@@ -84,11 +109,35 @@ def _zone(ct: Fields) -> list[str]:
 
 
 def _direction(side: Fields, counters: bool, zone: str) -> list[str]:
-    words = [f"src={side['src']}", f"dst={side['dst']}"]
-    words += [f"{name}={side[name]}" for name in LAYER4 if name in side]
-    words += [f"{name}={side[name]:#x}" for name in KEYS if name in side]
+    words = [f"src={side['src']}", f"dst={side['dst']}", *_layer4(side)]
     if side.get("zone"):
         words.append(f"{zone}={side['zone']}")
     if counters and "packets" in side:
         words += [f"packets={side['packets']}", f"bytes={side['bytes']}"]
     return words
+
+
+def _layer4(side: Fields) -> list[str]:
+    words = [f"{name}={side[name]}" for name in LAYER4 if name in side]
+    return words + [f"{name}={side[name]:#x}" for name in KEYS if name in side]
+
+
+def _times(ct: Fields, output: frozenset[str]) -> list[str]:
+    """How long it has been there, in whole seconds: by the clock's seconds, while it is not over."""
+    if "start" not in ct:
+        return []
+    over = "stop" in ct
+    words = [f"delta-time={max(int(ct['stop'] - ct['start'] if over else int(time.time()) - int(ct['start'])), 0)}"]
+    if "ktimestamp" in output:
+        words += [f"[{key}={time.ctime(ct[key])}]" for key in ("start", "stop") if key in ct]
+    return words
+
+
+def _labels(ct: Fields, output: frozenset[str], names: Mapping[int, str]) -> list[str]:
+    if "labels" not in output or not ct.get("labels"):
+        return []
+    return ["labels=" + ",".join(names.get(bit, str(bit)) for bit in ct["labels"])]
+
+
+def _stamp(at: float, output: frozenset[str]) -> str:
+    return f"[{at:<10.6f}]\t" if "timestamp" in output else ""

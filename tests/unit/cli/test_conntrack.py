@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -93,6 +94,39 @@ def test_list_count_statistics_and_flush(tmp_path: Path) -> None:
         assert await stage.run("-F") == (0, "", f"{NAME}: connection tracking table has been emptied.\n")
         assert await stage.run("-L") == (0, "", f"{NAME}: 0 flow entries have been shown.\n")
         assert (await stage.run("-L dying")).err == f"{NAME}: 2 flow entries have been shown.\n"
+
+    play(tmp_path, scene)
+
+
+def test_expectations(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        assert await stage.run("-L expect") == (0, "", f"{NAME}: 0 expectations have been shown.\n")
+        stage.router.expect(stage.router.established(40000, 21), 3000)
+        line = (
+            "300 proto=6 src=10.0.0.2 dst=10.0.0.1 sport=0 dport=3000 "
+            "mask-src=255.255.255.255 mask-dst=255.255.255.255 sport=0 dport=65535 "
+            "master-src=10.0.0.1 master-dst=10.0.0.2 sport=40000 dport=21 class=0 helper=ftp\n"
+        )
+        assert await stage.run("-L expect") == (0, line, f"{NAME}: 1 expectations have been shown.\n")
+        assert (await stage.run("-L expect -f ipv6")).out == ""
+        assert json.loads((await stage.run("-L expect -o json")).out)["tuple"]["dport"] == 3000
+        assert await stage.run("-C expect") == (0, "1\n", "")
+        assert await stage.run("-F expect") == (0, "", f"{NAME}: expectation table has been emptied.\n")
+        counters = "cpu=0   \texpect_new=0 expect_create=1 expect_delete=1 \n"
+        assert await stage.run("-S expect") == (0, counters, "")
+        assert await stage.run("-C") == (0, "1\n", "")
+
+    play(tmp_path, scene)
+
+
+def test_labels_times_and_zones(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        ct = stage.router.udp(1000)
+        ct.labels = 1 << 120
+        stage.router.engine.core.timestamps = True
+        shown = (await stage.run("-L -w 0 -o labels,ktimestamp")).out
+        assert re.fullmatch(r".* mark=0 delta-time=[01] \[start=.{24}\] use=1 labels=120\n", shown)
+        assert (await stage.run("-L --orig-zone 7")).out == ""
 
     play(tmp_path, scene)
 
@@ -233,9 +267,8 @@ async def finished_stderr(process: asyncio.subprocess.Process) -> tuple[int | No
         ("-L -p nosuch", 2, "", f"{NAME}: `nosuch' unsupported protocol\n{HINT}"),
         ("-L -o bogus", 2, "", f"{NAME}: Bad parameter `bogus'\n{HINT}"),
         ("-L -o xml", 2, "", f"{NAME}: output `xml' is not supported yet\n{HINT}"),
-        ("-L expect", 0, "", f"{NAME}: 0 expectations have been shown.\n"),
-        ("-C expect", 0, "0\n", ""),
-        ("-S expect", 0, "cpu=0   \texpect_new=0 expect_create=0 expect_delete=0 \n", ""),
+        ("-L expect -p tcp", 2, "", f"{NAME}: Illegal option `--protonum' with this command\n{HINT}"),
+        ("-D expect", 2, "", f"{NAME}: expectations can be listed, counted and flushed only\n{HINT}"),
         ("-L --socket /nonexistent/socket", 1, "", f"{NAME}: no daemon listens on /nonexistent/socket\n"),
     ],
 )

@@ -1,10 +1,12 @@
 """Lines of conntrack(8) 1.4.7, copied from what it printed (see tests/e2e/test_conntrack_format.py)."""
 
+import re
+import time
 from typing import Any
 
 import pytest
 
-from conntrackd_py.cli.format import connection_line, event_line, stats_line
+from conntrackd_py.cli.format import connection_line, event_line, expectation_line, stats_line
 
 TCP: dict[str, Any] = {
     "family": "ipv4",
@@ -112,3 +114,50 @@ def test_counters_are_shown_in_the_last_event_only() -> None:
 
 def test_statistics() -> None:
     assert stats_line({"cpu": 0, "found": 3, "invalid": 1}) == "cpu=0   \tfound=3 invalid=1 "
+
+
+def test_how_long_it_has_been_there_comes_before_use() -> None:
+    ct = TCP | {"zone": 7, "labels": [1, 3]}
+    assert connection_line(ct | {"start": time.time() - 60}, frozenset()).endswith(" mark=0 zone=7 delta-time=60 use=1")
+    assert connection_line(ct | {"start": time.time() + 60}, frozenset()).endswith(" delta-time=0 use=1")
+    over = ct | {"start": 1000.9, "stop": 1003.8}
+    assert connection_line(over, frozenset()).endswith(" delta-time=2 use=1")
+    line = connection_line(over, frozenset({"ktimestamp", "id"}))
+    day = r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}"
+    assert re.search(rf" mark=0 zone=7 delta-time=2 \[start={day}\] \[stop={day}\] use=1 id=77$", line)
+
+
+def test_times_are_shown_in_the_last_event_only() -> None:
+    times = {"start": 1000.0, "stop": 1001.25}
+    assert "delta-time" not in event_line(event("NEW", "new") | {"start": 1000.0}, frozenset())
+    assert event_line(event("DESTROY") | times, frozenset({"id"})).endswith(" delta-time=1 id=77")
+
+
+def test_labels_come_last_by_name_or_else_by_number() -> None:
+    labelled = TCP | {"labels": [1, 3]}
+    assert "labels" not in connection_line(labelled, frozenset())
+    line = connection_line(labelled, frozenset({"labels", "id"}), {1: "ssh in"})
+    assert line.endswith(" use=1 id=77 labels=ssh in,3")
+    assert connection_line(TCP, frozenset({"labels"})).endswith(" use=1")
+    assert event_line(event("NEW", "new") | labelled, frozenset({"labels"})).endswith(" labels=1,3")
+    assert "labels" not in event_line(event("DESTROY") | labelled, frozenset({"labels"}))
+
+
+def test_an_expectation() -> None:
+    known = {
+        "timeout": 299,
+        "protonum": 6,
+        "tuple": {"src": "10.0.0.2", "dst": "10.0.0.1", "sport": 0, "dport": 3000},
+        "mask": {"src": "255.255.255.255", "dst": "255.255.255.255", "sport": 0, "dport": 65535},
+        "master": {"src": "10.0.0.1", "dst": "10.0.0.2", "sport": 1000, "dport": 21},
+        "flags": [],
+        "class": 0,
+    }
+    line = (
+        "299 proto=6 src=10.0.0.2 dst=10.0.0.1 sport=0 dport=3000 mask-src=255.255.255.255 mask-dst=255.255.255.255 "
+        "sport=0 dport=65535 master-src=10.0.0.1 master-dst=10.0.0.2 sport=1000 dport=21"
+    )
+    assert expectation_line(known, frozenset({"extended", "id"})) == f"{line} class=0"
+    flagged = known | {"flags": ["PERMANENT", "INACTIVE"], "helper": "ftp", "class": 1, "zone": 7}
+    assert expectation_line(flagged, frozenset()) == f"{line} PERMANENT,INACTIVE class=1 helper=ftp"
+    assert re.match(r"\[\d+\.\d{6}\]\t299 proto=6 ", expectation_line(known, frozenset({"timestamp"})))
