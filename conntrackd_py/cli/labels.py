@@ -1,7 +1,7 @@
 """The names of connection labels, from connlabel.conf, read as libnetfilter_conntrack reads it.
 
-A line is a bit's number and its name, letters, digits, hyphens and blanks only; any other line is passed over. The first
-line of a bit counts, and the first of a name.
+A line is a bit's number and its name: letters, digits, hyphens and blanks; any other line is passed over.
+The first line of a bit counts, and the first of a name.
 """
 
 import re

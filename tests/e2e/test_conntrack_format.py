@@ -10,14 +10,19 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from conntrackd_py.cli.format import connection_line, event_line
+from conntrackd_py.cli.format import connection_line, event_line, expectation_line
+from conntrackd_py.cli.labels import label_names
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.reasons import END_DELETED
 from conntrackd_py.service import view
+from conntrackd_py.service.query import Query
 from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 
@@ -112,3 +117,128 @@ def test_events(namespace: str) -> None:
 def event_anytime(line: str) -> str:
     prefix, rest = line[:10], line[10:]
     return prefix + anytime(rest)
+
+
+TIMES = r"(?<=delta-time=)\d+|(?<=\[start=)[^]]+"
+
+
+def test_times(namespace: str) -> None:
+    """The place and form of the times, in a listing and at the end."""
+    run(namespace, "sysctl", "-qw", "net.netfilter.nf_conntrack_timestamp=1")
+    conntrack(namespace, f"-I -s {CLIENT} -d {SERVER} -p udp --sport 1000 --dport 53 -t 30")
+    time.sleep(1.1)
+    real = conntrack(namespace, "-L -o ktimestamp,id").strip()
+    router = Router()
+    router.now = 0
+    ct = router.udp(1000)
+    router.now = 1100
+    epoch = time.time() - 1.1
+    mine = connection_line(view.connection(ct, router.now, False, epoch), frozenset({"ktimestamp", "id"}))
+    assert int(re.findall(r"delta-time=(\d+)", real)[0]) in (1, 2)
+    assert re.sub(TIMES, "T", anytime(mine)) == re.sub(TIMES, "T", anytime(real))
+    assert abs(started(mine) - started(real)) <= 2
+
+
+def test_times_of_an_end(namespace: str) -> None:
+    run(namespace, "sysctl", "-qw", "net.netfilter.nf_conntrack_timestamp=1")
+    command = ["ip", "netns", "exec", namespace, "stdbuf", "-oL", "timeout", "-s", "INT", "3", "conntrack", "-E"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as listener:
+        time.sleep(0.5)  # the kernel reports nothing of connections older than the listener
+        conntrack(namespace, f"-I -s {CLIENT} -d {SERVER} -p udp --sport 1000 --dport 53 -t 30")
+        time.sleep(1.2)
+        conntrack(namespace, "-D -p udp")
+        assert listener.stdout is not None
+        (real,) = [line for line in listener.stdout.read().splitlines() if "[DESTROY]" in line]
+    router = Router()
+    ct = router.udp(1000)
+    router.engine.core.events.enabled = True
+    router.now += 1200
+    router.engine.core.kill(ct, END_DELETED, router.now)
+    (event,) = router.engine.drain_events()
+    mine = event_line(view.event(event, 0.0, False, timestamps=True), frozenset())
+    assert event_anytime(mine) == event_anytime(re.sub(r" \[USERSPACE\].*", "", real))
+
+
+def started(line: str) -> float:
+    return time.mktime(time.strptime(re.findall(r"\[start=([^]]+)\]", line)[0]))
+
+
+def run(namespace: str, *command: str) -> str:
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, *command], check=True, capture_output=True, text=True, timeout=20
+    )
+    return done.stdout
+
+
+ZONED = {1: (0, 0), 2: (7, 7), 3: (8, 0), 4: (0, 9)}  # by source port: of the original direction, of the reply
+ZONE_OPTIONS = {(7, 7): "-w 7", (8, 0): "--orig-zone 8", (0, 9): "--reply-zone 9", (0, 0): ""}
+
+
+@pytest.mark.parametrize("zone", [0, 7, 8, 9])
+@pytest.mark.parametrize("key", ["zone", "orig_zone", "reply_zone"])
+def test_zones(namespace: str, key: str, zone: int) -> None:
+    router = Router()
+    for port, zones in ZONED.items():
+        conntrack(namespace, f"-I -s {CLIENT} -d {SERVER} -p udp --sport {port} --dport 53 -t 30 {ZONE_OPTIONS[zones]}")
+        ct = router.udp(port)
+        ct.original, ct.reply = tuples.with_zone(ct.original, zones[0]), tuples.with_zone(ct.reply, zones[1])
+    real = conntrack(namespace, f"-L --{key.replace('_', '-')} {zone}")
+    query = Query({key: zone})
+    found = [ct for ct in router.engine.core.table.slots if ct is not None and query.matches(ct, ct)]
+    mine = {anytime(connection_line(view.connection(ct, router.now, False), frozenset())) for ct in found}
+    assert {anytime(line) for line in real.splitlines()} == mine
+
+
+TALK = """
+import socket, subprocess, sys, time
+server = socket.create_server(("127.0.0.1", 21))
+client = socket.create_connection(("127.0.0.1", 21), timeout=5)
+accepted = server.accept()[0]
+for line in (b"USER nobody\\r\\n", b"PORT 127,0,0,1,11,184\\r\\n"):
+    client.sendall(line)
+    accepted.recv(100)
+    time.sleep(0.1)
+print(client.getsockname()[1], flush=True)
+subprocess.run(sys.argv[1:], check=True)
+"""
+
+
+def talk(namespace: str, *command: str) -> tuple[int, str]:
+    """What command prints while an FTP client has announced its port 3000; and the client's port."""
+    run(namespace, "ip", "link", "set", "lo", "up")
+    port, _, shown = run(namespace, sys.executable, "-c", TALK, *command).partition("\n")
+    return int(port), shown
+
+
+@pytest.mark.parametrize("zone", [0, 7])
+def test_expectations(namespace: str, zone: int) -> None:
+    helper = ("CT", "--helper", "ftp", *(("--zone", str(zone)) if zone else ()))
+    for chain, match in (("OUTPUT", "--dport"), ("OUTPUT", "--sport"), ("PREROUTING", "--sport")):
+        rule = helper if match == "--dport" else ("CT", "--zone", str(zone))
+        run(namespace, "iptables", "-t", "raw", "-A", chain, "-p", "tcp", match, "21", "-j", *rule)
+    port, real = talk(namespace, "conntrack", "-L", "expect")
+    router = Router()
+    master = router.established(port, 21)
+    master.original, master.reply = tuples.with_zone(master.original, zone), tuples.with_zone(master.reply, zone)
+    mine = expectation_line(view.expectation(router.expect(master, 3000), router.now + 1000), frozenset())
+    loopback = mine.replace(f"={CLIENT} ", "=127.0.0.1 ").replace(f"={SERVER} ", "=127.0.0.1 ")
+    assert [line.split(" ", 1)[1] for line in real.splitlines()] == [loopback.split(" ", 1)[1]]
+
+
+def test_labels(namespace: str, tmp_path: Path) -> None:
+    """With names for all of them: a bit without one is where the two differ on purpose."""
+    names = tmp_path / "etc" / "xtables" / "connlabel.conf"
+    names.parent.mkdir(parents=True)
+    names.write_text("# ours\n1 one-label\n3\tthree \n0x7f last one\n")
+    run(namespace, "nft", "add table ip l")
+    run(namespace, "nft", "add chain ip l o { type filter hook output priority 0; }")
+    for bit in (1, 3, 127):
+        run(namespace, "nft", f"add rule ip l o ct label set {bit}")
+    show = f"mount -t overlay overlay -o lowerdir={tmp_path}/etc:/etc /etc && conntrack -L -o labels,id"
+    _, real = talk(namespace, "unshare", "-m", "sh", "-c", show)
+    router = Router()
+    ct = router.udp()
+    ct.labels = 1 << 1 | 1 << 3 | 1 << 127
+    mine = connection_line(view.connection(ct, 0, False), frozenset({"labels", "id"}), label_names((names,)))
+    (line,) = real.splitlines()
+    assert re.findall(r" use=1 id=\d+( labels=.*)", line) == re.findall(r" use=1 id=\d+( labels=.*)", mine) != []
