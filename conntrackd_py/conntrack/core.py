@@ -109,7 +109,7 @@ class Conntrack:
         if skb.ctinfo == UNTRACKED:
             return NF_ACCEPT
         l4proto = self.protos[skb.protonum]
-        reason = l4proto.check(skb, self.checksum and skb.hook == PRE_ROUTING)
+        reason = l4proto.check(skb, self.checksum and skb.hook == PRE_ROUTING and not skb.unsummed)
         if reason:
             return self.refuse(skb, reason)
         inner = l4proto.quotes(skb)

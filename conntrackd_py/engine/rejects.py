@@ -73,11 +73,13 @@ class Rejects:
         return reject.answer(sent, skb.reject, known if decided else b"")
 
     def _is_ours(self, address: bytes) -> bool:
-        return any(address in link.addresses for link in self.interfaces.links.values())
+        return self.interfaces.is_local(address)
 
     def _as_sent(self, skb: Skb) -> Packet:
         """The packet with the destination its sender gave it."""
         packet = Packet(skb.data)
+        packet.unsummed = skb.unsummed
+        packet.segments = skb.segments
         if ip.parse(packet):
             return packet
         ct = skb.ct

@@ -87,7 +87,8 @@ def _is_unicast(address: bytes) -> bool:
 
 
 def _checksum_holds(packet: Packet) -> bool:
-    return checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
+    """One that nobody has finished yet is nothing to hold against the packet."""
+    return packet.unsummed or checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
 
 
 def _reset(packet: Packet) -> bytes:

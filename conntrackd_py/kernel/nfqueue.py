@@ -48,6 +48,7 @@ class _Inlet:
         self.counters = counters
         self.early: deque[bytes] = deque()  # packets that came before an awaited acknowledgement
         self.left = 0
+        self.message = b""  # the one NetfilterQueue is reading now
         self.buffer = bytearray(MESSAGE_ROOM)
         self.view = memoryview(self.buffer)
 
@@ -57,6 +58,7 @@ class _Inlet:
             raise BlockingIOError(errno.EAGAIN, "enough for now")
         message = self.early.popleft() if self.early else self.read(socket.MSG_DONTWAIT)
         self.left -= 1
+        self.message = message
         return message
 
     def read(self, flags: int = 0) -> bytes:
@@ -91,8 +93,10 @@ class NfqueueQueue(PacketQueue):
         fail_open: bool = False,
         copy_range: int = netlink.LARGEST_COPY,
         counters: QueueCounters | None = None,
+        gso: bool = False,
     ) -> None:
         self.number = number
+        self.gso = gso
         self.clock = clock
         self.now = clock()  # read once for all packets of a drain
         self.counters = counters or QueueCounters()
@@ -103,8 +107,9 @@ class NfqueueQueue(PacketQueue):
         self.inlet = _Inlet(self.sock, self.counters)
         _grow_buffer(self.sock, socket_buffer)
         try:
-            if fail_open:
-                self._configure(netlink.flags(netlink.NFQA_CFG_F_FAIL_OPEN))
+            wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
+            if wanted:
+                self._configure(netlink.flags(wanted))
             self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, copy_range))
         except OSError as error:
             self.close()
@@ -171,6 +176,12 @@ class NfqueueQueue(PacketQueue):
             return NF_DROP
         mark: int = packet.mark
         skb = Skb(data, mark, packet.indev, packet.outdev)
+        if self.gso:
+            info = netlink.skb_info(self.inlet.message, len(data))
+            if info:
+                # A super-packet keeps the sum of its pseudo-header, also after we have rewritten it once.
+                skb.segments = info & netlink.SKB_GSO != 0
+                skb.unsummed = skb.segments or info & netlink.SKB_CSUM_NOT_READY != 0
         verdict = self.visitor.visit(skb, packet.hook, self.now)
         if verdict == NF_ACCEPT:
             if skb.data is not data:

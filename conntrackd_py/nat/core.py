@@ -97,7 +97,10 @@ class Nat(Extension):
             return self.core.drop(skb, NAT_OIF_CHANGED)
         direction = direction_of(skb.ctinfo)
         if ct.status & _status_bit(manip, direction):
-            manips.translate(skb, ct.tuple(1 - direction), manip, ct.l4proto.ports)
+            other = ct.tuple(1 - direction)
+            manips.translate(skb, other, manip, ct.l4proto.ports)
+            if skb.segments and manip == MANIP_DST and self.interfaces.is_local(tuples.src(other)):
+                manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
         return NF_ACCEPT
 
     # --- binding --------------------------------------------------------------------------------------

@@ -36,3 +36,7 @@ class Interfaces:
     def owns(self, index: int, address: bytes) -> bool:
         link = self.links.get(index)
         return link is not None and address in link.addresses
+
+    def is_local(self, address: bytes) -> bool:
+        """Whether any interface has this address."""
+        return any(address in link.addresses for link in self.links.values())

@@ -62,9 +62,12 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
         head[8:40] = pair
     if packet.protonum == IPPROTO_ICMP:
         old = new = 0  # its checksum has no pseudo-header
+    if packet.unsummed:
+        old, new = new, old  # the sum itself, not its complement
     if field_at >= 0 and at + field_at + 2 <= packet.end:
-        old += u16(data, at + field_at)
-        new += u16(field, 0)
+        if not packet.unsummed:
+            old += u16(data, at + field_at)
+            new += u16(field, 0)
         head[at + field_at : at + field_at + 2] = field
     sum_at = _checksum_at(packet.protonum)
     if sum_at >= 0 and at + sum_at + 2 <= packet.end:
@@ -91,10 +94,27 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
     if field_at == ID_AT:
         field = other[2 * n : 2 * n + 2]
     packet.data = rewrite(packet, pair, field_at, field)
+    if packet.unsummed and not packet.segments:
+        finish_checksum(packet)  # what is sent back is taken to be complete
     if packet.protonum == IPPROTO_SCTP and packet.dataoff + sctp.HEADER <= packet.end:
         at = packet.dataoff + 8  # its checksum covers the ports but not the addresses, and cannot be adjusted
         crc = sctp.put_checksum(sctp.crc32c(packet.data, packet.dataoff, packet.end))
         packet.data = packet.data[:at] + crc + packet.data[at + 4 :]
+
+
+def finish_checksum(packet: Packet) -> None:
+    """Compute the layer 4 checksum of a packet that was still without one."""
+    packet.unsummed = False
+    sum_at = _checksum_at(packet.protonum)
+    field = packet.dataoff + sum_at
+    if sum_at < 0 or packet.protonum == IPPROTO_ICMP or field + 2 > packet.end:
+        return
+    data = packet.data
+    others = data[packet.dataoff : field] + b"\0\0" + data[field + 2 : packet.end]
+    value = checksum.finish(checksum.total(others) + ip.pseudo_header(packet))
+    if value == 0 and packet.protonum in (IPPROTO_UDP, IPPROTO_UDPLITE):
+        value = 0xFFFF
+    packet.data = data[:field] + put16(value) + data[field + 2 :]
 
 
 def _rewrite_quoted(quoted: Packet, other: bytes, manip: int, ports: bool) -> bytes:

@@ -74,6 +74,7 @@ def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lan
                 on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
                 fail_open=settings.queue.fail_open,
                 counters=counters,
+                gso=settings.queue.gso,
             )
             queues.append(bound)
     except QueueError:

@@ -154,6 +154,7 @@ def _queue(table: Table) -> Queue:
         count=count,
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, 65536, 2**30),
+        gso=table.boolean("gso", Queue.gso),
         on_error=table.choice("on_error", Queue.on_error, schema.ON_ERROR),
         fail_open=table.boolean("fail_open", Queue.fail_open),
     )

@@ -39,6 +39,7 @@ class Queue:
     count: int = 1  # how many queues; only 1 so far
     max_length: int = 8192  # packets waiting in the kernel before it drops
     socket_buffer: int = 16777216  # bytes of receive buffer of the queue's socket
+    gso: bool = True  # take super-packets whole instead of cut into segments
     on_error: str = "drop"  # verdict on a packet our own code failed on
     fail_open: bool = False  # let packets pass while no daemon is bound to the queue; never in mode nat
 

@@ -17,6 +17,8 @@ class Packet:
         self.protonum = 0
         self.dataoff = 0
         self.end = 0
+        self.unsummed = False
+        self.segments = False
         self.numbers: tuple[int, ...] = ()
 
 
