@@ -123,11 +123,11 @@ def _layer4(side: Fields) -> list[str]:
 
 
 def _times(ct: Fields, output: frozenset[str]) -> list[str]:
-    """How long it has been there, in whole seconds: by the clock's seconds, while it is not over."""
+    """How long it has been there, until now or its end: from one of the clock's whole seconds to another."""
     if "start" not in ct:
         return []
-    over = "stop" in ct
-    words = [f"delta-time={max(int(ct['stop'] - ct['start'] if over else int(time.time()) - int(ct['start'])), 0)}"]
+    lasted = int(ct.get("stop", time.time())) - int(ct["start"])
+    words = [f"delta-time={max(lasted, 0)}"]
     if "ktimestamp" in output:
         words += [f"[{key}={time.ctime(ct[key])}]" for key in ("start", "stop") if key in ct]
     return words
