@@ -1,4 +1,4 @@
-"""docs/trackers.md, drawn from the tables of the trackers: `python -m tests.support.diagrams` writes it.
+"""docs/trackers.md, drawn from the tables of the trackers: `.venv/bin/python -m tests.support.diagrams` writes it.
 
 An arrow of a diagram gathers everything that leads from one state to another. Packets that change nothing have none,
 and what ends in one state from wherever it is allowed (a RST, an ABORT) is drawn once, from "any state".
@@ -14,7 +14,7 @@ from conntrackd_py.proto import rfc7857, sctp, tcp, tcp_states
 from conntrackd_py.wire import sctp as chunks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "trackers.md"
-COMMAND = "python -m tests.support.diagrams"
+COMMAND = ".venv/bin/python -m tests.support.diagrams"
 DIRECTIONS = ("original", "reply")
 ANY = -1
 
