@@ -1,0 +1,17 @@
+"""A packet before anybody has parsed it, and the accessors of its bytes."""
+
+from conntrackd_py.wire.packet import Packet, put16, u16, u32
+
+
+def test_nothing_is_known_of_a_packet_before_it_is_parsed() -> None:
+    packet = Packet(b"bytes")
+    assert (packet.version, packet.protonum, packet.dataoff, packet.end) == (0, 0, 0, 0)
+    assert not packet.unsummed
+    assert not packet.segments
+
+
+def test_numbers_are_in_network_order() -> None:
+    data = b"\0\x12\x34\x56\x78"
+    assert u16(data, 1) == 0x1234
+    assert u32(data, 1) == 0x12345678
+    assert put16(0x1234) == data[1:3]
