@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import conntrackd_py
+
+# A loaded machine is no reason to fail: speed is the benchmark's business.
+settings.register_profile("conntrackd-py", deadline=None)
+settings.load_profile("conntrackd-py")
 
 PACKAGE = Path(conntrackd_py.__file__).parent
 SOURCE = Path(__file__).parent.parent / "conntrackd_py"
