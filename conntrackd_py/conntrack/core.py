@@ -59,6 +59,7 @@ from conntrackd_py.reasons import (
 from conntrackd_py.wire.ip import addresses
 
 UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
+UNCONFIRMED_LIMIT: Final = 32_768  # more first packets than the kernel's queues hold at once; or half the table
 DYING_GRACE: Final = 2_000  # ms a dead connection can still be found by packets under way
 EVICTION_RANGE: Final = 64  # connections early_drop looks at
 
@@ -229,6 +230,9 @@ class Conntrack:
         if not l4:
             self.refuse(skb, TUPLE)
             return None
+        waiting = len(self.table.unconfirmed)
+        if waiting >= UNCONFIRMED_LIMIT or (self.limit and waiting * 2 > self.limit):
+            self._lose_oldest(now)
         if self.limit and len(self.table) >= self.limit and not self.early_drop(now):
             self.stats.table_full += 1
             self.stats.drop += 1
@@ -250,6 +254,13 @@ class Conntrack:
             ct.mark = expected.master.mark
             ct.expectation = expected
         return ct
+
+    def _lose_oldest(self, now: int) -> None:
+        """A filter behind us drops first packets faster than they age: those under way longest are not coming."""
+        for ct in self.table.unconfirmed.values():
+            self.stats.unconfirmed_lost += 1
+            self.kill(ct, END_TIMEOUT, now)
+            break
 
     def _discard(self, ct: NfConn) -> None:
         """Forget a connection whose very first packet was refused: nobody else knows of it."""

@@ -1,6 +1,7 @@
 """A router with the daemon and its real rules between a client and a server, each in a namespace of its own."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conntrackd_py.lab.namespaces import ROUTER, Topology
 from conntrackd_py.lab.router import Router
 from conntrackd_py.lab.steps import start_servers
 
+CAPTURED_WITHIN = 5.0  # seconds: tcpdump is handed packets in blocks
 INSIDE_NETWORK = "192.168.77.0/24"
 
 
@@ -26,9 +28,11 @@ class Net:
     def leaked(self) -> list[str]:
         """Packets seen on the outer side since the beginning with an address of the inner network."""
         self.outside.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
-        lines = self.captured(f"net {INSIDE_NETWORK}")
-        assert self.captured("arp"), "the capture is not running"
-        return lines
+        until = time.monotonic() + CAPTURED_WITHIN
+        while not self.captured("arp"):
+            assert time.monotonic() < until, "the capture is not running"
+            time.sleep(0.1)
+        return self.captured(f"net {INSIDE_NETWORK}")
 
     def captured(self, expression: str) -> list[str]:
         return self.outside.run("tcpdump", "-nr", str(self.capture), expression).splitlines()

@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.core import DYING_GRACE, EVICTION_RANGE, UNCONFIRMED_LIFETIME, Conntrack
+from conntrackd_py.conntrack.core import DYING_GRACE, EVICTION_RANGE, UNCONFIRMED_LIFETIME, UNCONFIRMED_LIMIT, Conntrack
 from conntrackd_py.conntrack.gc import NEVER
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
@@ -80,6 +80,21 @@ def test_nothing_is_in_the_table_before_its_packet_has_left() -> None:
     confirmed(core, 1)
     assert core.table.find(ct.original) is ct
     assert core.stats.insert == 1
+
+
+def test_first_packets_that_a_filter_drops_do_not_fill_the_table() -> None:
+    """A flood that never comes out of the kernel's filter: those under way longest give way, and others get in."""
+    core = core_with(nf_conntrack_max=100)
+    for sport in range(1000):
+        query(core, sport)
+    assert len(core.table.unconfirmed) == 51
+    assert core.stats.unconfirmed_lost == 1000 - 51
+    assert core.stats.table_full == 0
+    assert confirmed(core, 60_000).status & IPS_CONFIRMED
+    core = core_with()
+    for number in range(UNCONFIRMED_LIMIT + 10):
+        arrive(core, packets.udp("10.1.0.1", THERE, number % 60_000 + 1, 53 + number // 60_000), hook=LOCAL_OUT)
+    assert len(core.table.unconfirmed) == UNCONFIRMED_LIMIT
 
 
 def test_its_time_starts_when_the_packet_leaves() -> None:
@@ -180,9 +195,11 @@ def test_the_assured_survive() -> None:
 
 
 def test_packets_under_way_are_not_cut_off() -> None:
-    """They count towards the limit but are not evicted."""
-    core = core_with(nf_conntrack_max=5)
+    """Up to half the table they count towards the limit but are not evicted."""
+    core = core_with(nf_conntrack_max=10)
     for sport in range(1, 6):
+        confirmed(core, sport).status |= IPS_ASSURED
+    for sport in range(6, 11):
         query(core, sport)
     _, verdict = arrive(core, packets.udp(HERE, THERE, 99, 53))
     assert verdict == NF_DROP
