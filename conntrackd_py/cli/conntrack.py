@@ -15,7 +15,6 @@ from conntrackd_py.cli.client import Client, ClientError, socket_path
 from conntrackd_py.cli.conntrack_options import Parsed, UsageError, parse, usage
 from conntrackd_py.cli.filter import event_mask, filter_of
 from conntrackd_py.cli.format import connection_line, event_line, expectation_line, json_line, stats_line
-from conntrackd_py.cli.labels import label_names
 
 PROGRAM: Final = "conntrack-py"
 NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
@@ -120,7 +119,11 @@ def _line(line: dict[str, Any], output: frozenset[str], names: Mapping[int, str]
 
 
 def names_for(output: frozenset[str]) -> Mapping[int, str]:
-    return label_names() if "labels" in output else {}
+    if "labels" not in output:
+        return {}
+    from conntrackd_py.cli.labels import label_names  # pathlib takes longer to import than all of this command
+
+    return label_names()
 
 
 def events(parsed: Parsed) -> int:

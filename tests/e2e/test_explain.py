@@ -11,7 +11,7 @@ from tests.e2e.conftest import Net
 # A SYN+ACK nobody asked for, and a TCP segment with an impossible set of flags; both with right checksums.
 SENDER = """
 import socket, sys
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])  # behind the installed package
 from tests.support import packets
 source, target = sys.argv[2:]
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
