@@ -6,8 +6,9 @@
     unconfirmed  by slot, oldest first
     dying        removed from the hash, oldest first, until no packet can refer to them any more
 
-Invariants: a tuple is in at most one of hash and pending; a slot is reused only after reaping;
-`len(table)` counts confirmed and unconfirmed against nf_conntrack_max, as the kernel's count does.
+Invariants: a tuple stands for one connection in the hash, and for one among the pending (both ends may have sent
+first: then one of the two fails when it is to be confirmed); a slot is reused only after reaping; `len(table)` counts
+confirmed and unconfirmed against nf_conntrack_max, as the kernel's count does.
 """
 
 from typing import final
