@@ -58,6 +58,8 @@ class Ruleset:
             return False
         if rule.to_low and len(rule.to_low) != len(flow.source):
             return False
+        if rule.action == NAT_REDIRECT and not flow.indev:  # it goes to an address of the interface it came in by
+            return False
         if rule.source is not None and not rule.source.matches(flow.source):
             return False
         if rule.destination is not None and not rule.destination.matches(flow.destination):

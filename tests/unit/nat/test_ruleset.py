@@ -104,6 +104,13 @@ def test_each_action_has_its_hook() -> None:
     assert rules.destination_rules == destination
 
 
+def test_a_redirect_leaves_what_the_router_itself_sends() -> None:
+    """Where no interface is the incoming one, there is no address to redirect to, and a proxy would call itself."""
+    rule = NatRule(NAT_REDIRECT)
+    assert ruleset(rule).destination(incoming()) is rule
+    assert ruleset(rule).destination(incoming(indev=0)) is None
+
+
 def test_an_interface_says_which_search_an_accept_ends() -> None:
     """The incoming one is not known where sources are translated, nor the outgoing one where destinations are."""
     both, leaving, arriving = (
