@@ -75,6 +75,12 @@ def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4
     return protos
 
 
+def distinct_trackers(core: Conntrack, raw_rules: list[RawRule]) -> list[L4Proto]:
+    """Each tracker once, the usual ones and those that raw rules bring; many protocol numbers share the generic."""
+    lists = [core.protos, *(rule.protos for rule in raw_rules if rule.protos is not None)]
+    return list({id(l4proto): l4proto for protos in lists for l4proto in protos}.values())
+
+
 @final
 class Engine:
     """mode: "nat" translates by nat_rules; "track" and "observe" change no packet, and "observe" drops none.
@@ -98,6 +104,7 @@ class Engine:
         mark_rules: list[MarkRule] | None = None,
     ) -> None:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
+        self.trackers = distinct_trackers(self.core, raw_rules or [])
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.carry = Carry(self.core, mark_mask)
         self.remarks = Remarks(self.core)
@@ -210,11 +217,13 @@ class Engine:
         self._tell_outside(index, name)
 
     def _tell_outside(self, index: int, name: str) -> None:
-        """An interface by which a source rule sends packets out leads to the outside of the RFC's tracker."""
-        tracker = self.core.protos[IPPROTO_TCP]
-        if isinstance(tracker, Rfc7857):
-            rules = self.nat.rules.source_rules
-            if any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules):
+        """An interface by which a source rule sends packets out leads to the outside of the RFC's trackers."""
+        rules = self.nat.rules.source_rules
+        outside = any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules)
+        for tracker in self.trackers:
+            if not isinstance(tracker, Rfc7857):
+                continue
+            if outside:
                 tracker.outside[index] = True
             else:
                 tracker.outside.pop(index, None)

@@ -5,6 +5,7 @@ and only reads. No label ever holds an address.
 """
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,7 +16,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from conntrackd_py import __version__, compiled
-from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
@@ -66,6 +66,7 @@ class EngineCollector(Collector):
         refusals: Sampled | None = None,
     ) -> None:
         self.core = engine.core
+        self.trackers = engine.trackers
         self.remarks = engine.remarks
         self.refusals = refusals
         self.queue = queue
@@ -89,9 +90,12 @@ class EngineCollector(Collector):
     def _table(self) -> Iterator[Metric]:
         stats = self.core.stats
         entries = gauge("entries", "Confirmed connections in the table.", "proto", "state")
-        for l4proto in distinct(self.core.protos):
-            for name, count in zip(l4proto.state_names, l4proto.entries, strict=True):
-                entries.add_metric([l4proto.name, name], count)
+        counts: Counter[tuple[str, str]] = Counter()  # raw rules bring trackers of the same name
+        for l4proto in self.trackers:
+            for state, count in zip(l4proto.state_names, l4proto.entries, strict=True):
+                counts[l4proto.name, state] += count
+        for labels, count in counts.items():
+            entries.add_metric(labels, count)
         yield entries
         yield gauge_of("entries_limit", "Most connections the table takes, 0 for no limit.", self.core.limit)
         yield gauge_of("unconfirmed", "Connections whose first packet is under way.", len(self.core.table.unconfirmed))
@@ -203,11 +207,6 @@ class Exporter:
             self._server.server_close()
             self._thread.join()
             self._server = None
-
-
-def distinct(protos: Iterable[L4Proto]) -> list[L4Proto]:
-    """Each tracker once: many protocol numbers share the generic one."""
-    return list({id(l4proto): l4proto for l4proto in protos}.values())
 
 
 def queue_lines(path: Path) -> list[list[str]]:

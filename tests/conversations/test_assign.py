@@ -19,7 +19,7 @@ from conntrackd_py.engine.assign import MARK_RESTORE, MARK_SAVE, MARK_SET, MarkR
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.filter.match import Names, Numbers
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from tests.conversations.conftest import masquerade
+from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support import packets
 from tests.support.play import (
     CLIENT,
@@ -116,6 +116,13 @@ def test_another_tcp_tracker_for_a_zone(family: int) -> None:
     play = Play(family, raw_rules=rules)
     assert play >> tcp(CLIENT, SERVER, "S") << accept(NEW, state="SYN_I2O", timeout=240)
     assert play >> tcp(SERVER, CLIENT, "SA", ack=1) << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=7440)
+
+
+def test_the_trackers_of_a_zone_know_what_is_outside(family: int) -> None:
+    """A call from outside is one to each RFC tracker, also to one that only a raw rule brings."""
+    rfc = standard_protos(Tunables(), RFC7857)
+    play = Play(family, [masquerade(), web_server_inside(family)], raw_rules=[RawRule(rule(), protos=rfc)])
+    assert play >> tcp(SERVER, ROUTER, "S", dport=8080) << accept(NEW, state="SYN_O2I", timeout=240, dst=CLIENT)
 
 
 # --- marks -----------------------------------------------------------------------------------------------------

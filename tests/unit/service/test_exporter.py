@@ -13,6 +13,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from conntrackd_py import __version__
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.engine.assign import RawRule
+from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.filter.match import Numbers
+from conntrackd_py.filter.policy import CONTINUE, FilterRule
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.exporter import EngineCollector, Exporter
 from conntrackd_py.service.recent import RefusalLog
@@ -74,6 +81,19 @@ def test_what_happened_is_counted(router: Router, exporter: Exporter) -> None:
     assert found["conntrackd_py_packets_total hook=post_routing verdict=accept"] == 5
     assert found["conntrackd_py_bytes_total hook=pre_routing"] == 3 * 40 + 2 * 30
     assert found["conntrackd_py_dying"] == 1
+
+
+def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) -> None:
+    """A raw rule brings other trackers of the same protocols; an entry is one whichever tracks it."""
+    quick = RawRule(
+        FilterRule(CONTINUE, hooks=(PRE_ROUTING,), sport=Numbers([7, 7])), protos=standard_protos(Tunables())
+    )
+    router.engine = Engine(Tunables(), Repeatable(), mode="track", raw_rules=[quick])
+    router.udp(6)
+    router.udp(7)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, Queue(), Control()))
+    assert registry.get_sample_value("conntrackd_py_entries", {"proto": "udp", "state": ""}) == 2
 
 
 def test_reasons_are_told_apart_by_what_became_of_the_packet(router: Router, exporter: Exporter) -> None:
