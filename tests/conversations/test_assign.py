@@ -2,6 +2,7 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.expect import PERMANENT, Expectation, source_mask
+from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     ESTABLISHED,
@@ -147,8 +148,6 @@ def test_a_mark_is_set_once_and_restored_to_every_packet(family: int) -> None:
 def test_the_packets_mark_is_saved_but_not_the_bits_that_carry_the_connection(family: int) -> None:
     play = Play(family, mark_rules=[MarkRule(rule(), MARK_SAVE)])
     assert play >> udp(CLIENT, SERVER) << accept(NEW, connmark=0)
-    from conntrackd_py.conntrack.skb import Skb
-
     skb = Skb(udp(CLIENT, SERVER).bytes_for(family), 0x42, 2, 0)
     play.engine.handle(skb, PRE_ROUTING, play.now)
     assert skb.ct is not None

@@ -150,7 +150,7 @@ def test_an_icmp_type_that_does_not_exist() -> None:
 def test_an_icmp_type_that_has_no_answer() -> None:
     """Router advertisement: known, harmless, and no connection."""
     advertisement = packets.icmp(CLIENT.v4, SERVER.v4, 9)
-    assert Play(4) >> raw(CLIENT, lambda _: advertisement) << invalid(TUPLE)
+    assert Play(4) >> raw(CLIENT, advertisement) << invalid(TUPLE)
 
 
 def test_the_other_queries_of_icmp() -> None:
@@ -159,9 +159,9 @@ def test_the_other_queries_of_icmp() -> None:
         answer = packets.icmp(SERVER.v4, CLIENT.v4, reply, ident=3)
         assert (
             Play(4)
-            >> raw(CLIENT, lambda _, p=ask: p)  # type: ignore[misc]
+            >> raw(CLIENT, ask)
             << accept(NEW, timeout=30)
-            >> raw(SERVER, lambda _, p=answer: p)  # type: ignore[misc]
+            >> raw(SERVER, answer)
             << accept(ESTABLISHED_REPLY, timeout=30)
         )
 
@@ -169,4 +169,4 @@ def test_the_other_queries_of_icmp() -> None:
 def test_neighbour_discovery_is_left_alone() -> None:
     for kind in (130, 131, 132, 133, 134, 135, 136, 143):
         message = packets.icmp(CLIENT.v6, SERVER.v6, kind)
-        assert Play(6) >> raw(CLIENT, lambda _, p=message: p) << accept(UNTRACKED, entries=0)  # type: ignore[misc]
+        assert Play(6) >> raw(CLIENT, message) << accept(UNTRACKED, entries=0)

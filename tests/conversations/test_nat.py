@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
@@ -10,6 +11,8 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     NEW,
+    POST_ROUTING,
+    PRE_ROUTING,
     RELATED_REPLY,
 )
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_SNAT, Interface, NatRule, Net
@@ -26,6 +29,7 @@ from tests.support.play import (
     ROUTER,
     SERVER,
     WAN,
+    Host,
     Play,
     accept,
     advance,
@@ -34,6 +38,7 @@ from tests.support.play import (
     error,
     ping,
     pong,
+    raw,
     tcp,
     udp,
 )
@@ -256,18 +261,12 @@ def test_an_address_range_spreads_sources_and_stays_put() -> None:
         client = f"192.168.1.{last}"
         for sport in (1000, 2000):
             data = packets.udp(client, SERVER.v4, sport, 53)
-            play._route(_from(data))
+            play._route(raw(CLIENT, data))
             chosen.add(play.seen["src"])
             if sport == 1000:
                 first = play.seen["src"]
             assert play.seen["src"] == first
     assert len(chosen) == 8
-
-
-def _from(data: bytes):  # type: ignore[no-untyped-def]
-    from tests.support.play import raw
-
-    return raw(CLIENT, lambda _: data)
 
 
 def test_an_exempt_destination(family: int) -> None:
@@ -298,9 +297,6 @@ def test_masqueraded_connections_end_with_their_address(snat: Play) -> None:
 
 def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -> None:
     """The packet that finds its route changed is dropped, the connection ends, the next one starts right."""
-    from conntrackd_py.conntrack.skb import Skb
-    from conntrackd_py.const import POST_ROUTING, PRE_ROUTING
-
     assert snat >> udp(CLIENT, SERVER) << accept(src=ROUTER)
     first = Skb(udp(CLIENT, SERVER).bytes_for(snat.family), 0, LAN, 0)
     snat.engine.handle(first, PRE_ROUTING, snat.now)
@@ -312,9 +308,6 @@ def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -
 
 def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -> None:
     """Bound towards an interface without a rule, then rerouted to one with: ended, not leaked."""
-    from conntrackd_py.conntrack.skb import Skb
-    from conntrackd_py.const import POST_ROUTING, PRE_ROUTING
-
     play = Play(family, [masquerade()])
     for outdev, verdict in ((9, 1), (WAN, 0)):
         first = Skb(udp(CLIENT, SERVER).bytes_for(family), 0, LAN, 0)
@@ -325,7 +318,7 @@ def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -
 
 
 @pytest.mark.parametrize("hostname", [INSIDE, ROUTER], ids=["lan address", "wan address"])
-def test_a_client_may_talk_to_the_router(snat: Play, hostname) -> None:  # type: ignore[no-untyped-def]
+def test_a_client_may_talk_to_the_router(snat: Play, hostname: Host) -> None:
     assert (
         snat
         >> udp(CLIENT, hostname, dport=53)

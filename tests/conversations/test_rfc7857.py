@@ -7,7 +7,7 @@ import pytest
 
 from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, IPS_ASSURED, NEW
 from conntrackd_py.reasons import TCP_NOT_SYN
-from tests.conversations.conftest import masquerade
+from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, Said, accept, advance, destroyed, invalid, nothing, tcp
 
 TRANSITORY, LONG = 240, 7440
@@ -52,8 +52,6 @@ def test_opened_from_inside(nat: Play) -> None:
 
 def test_opened_from_outside(family: int) -> None:
     """CLOSED, SYN OUT2IN, SYN_O2I, SYN IN2OUT, ESTABLISHED: through a port that is forwarded."""
-    from tests.conversations.conftest import web_server_inside
-
     nat = Play(family, [masquerade(), web_server_inside(family)], tcp="rfc7857")
     call = tcp(SERVER, ROUTER, "S", sport=5555, dport=8080)
     answer = tcp(CLIENT, SERVER, "SA", sport=80, dport=5555)

@@ -164,8 +164,9 @@ def error(
     )
 
 
-def raw(sender: Host, make: Callable[[int], bytes], text: str = "raw") -> Said:
-    return Said(text, make, sender)
+def raw(sender: Host, packet: bytes | Callable[[int], bytes], text: str = "raw") -> Said:
+    """packet: its bytes, or what makes them for address family 4 or 6."""
+    return Said(text, (lambda _: packet) if isinstance(packet, bytes) else packet, sender)
 
 
 def corrupted(said: Said) -> Said:
