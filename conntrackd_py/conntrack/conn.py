@@ -45,7 +45,8 @@ class NfConn:
         self.packets_reply = 0
         self.bytes_original = 0
         self.bytes_reply = 0
-        self.nat_oif = 0  # outgoing interface its source was bound for
+        self.iif = 0  # interface its first packet came in by, 0 when this machine made it
+        self.oif = 0  # and left by, for which its source was bound
         self.masquerade = False
         self.master: NfConn | None = None
         self.expectation: Expectation | None = None  # what it fulfilled

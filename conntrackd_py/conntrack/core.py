@@ -141,7 +141,7 @@ class Conntrack:
         if outcome == REPEAT:
             self.kill(ct, END_REOPENED, now)
             return self._track(skb, tuples.bare(t), l4proto, now)
-        self._follow(ct, old_state, now)
+        self.follow(ct, old_state, now)
         if outcome == REFUSED:
             if new:
                 self._discard(ct)
@@ -194,7 +194,7 @@ class Conntrack:
         else:
             skb.attach(ct, RELATED if ct.status & IPS_EXPECTED else NEW)
 
-    def _follow(self, ct: NfConn, old_state: int, now: int) -> None:
+    def follow(self, ct: NfConn, old_state: int, now: int) -> None:
         """Keep the counts by state and the gc's mark in step with what a tracker did to ct."""
         if not ct.status & IPS_CONFIRMED:
             return
@@ -298,6 +298,8 @@ class Conntrack:
                 self.stats.insert_failed += 1
                 self.kill(ct, END_EARLY_DROP, now)
                 return self.drop(skb, INSERT_FAILED)
+            ct.iif = skb.indev
+            ct.oif = skb.outdev
             ct.timeout += now
             self.gc.schedule(ct, now)
             self.stats.insert += 1
@@ -325,7 +327,7 @@ class Conntrack:
         ct.ended = now
         ct.end_reason = reason
         self.table.remove(ct)
-        self.expectations.forget(ct)
+        self.expectations.forget(ct, now)
         for extension in self.extensions:
             extension.destroyed(ct)
         if confirmed:

@@ -29,6 +29,7 @@ class Event:
         self.state = ct.state
         self.mark = ct.mark
         self.labels = ct.labels
+        self.origin = 0  # process that ordered it from outside; 0: a packet, or time
         self.born = ct.born
         self.ended = min(at, ct.timeout) if bits & IPCT_DESTROY else 0
         self.packets_original = ct.packets_original
@@ -48,6 +49,7 @@ class Event:
 class EventQueue:
     def __init__(self, limit: int = QUEUE_LIMIT) -> None:
         self.limit = limit
+        self.origin = 0  # of what is reported now
         self.enabled = False
         self.lost = 0
         self.sequence = 0
@@ -60,7 +62,9 @@ class EventQueue:
         if len(self.waiting) >= self.limit:
             self.lost += 1
             return
-        self.waiting.append(Event(bits, at, self.sequence, ct))
+        event = Event(bits, at, self.sequence, ct)
+        event.origin = self.origin
+        self.waiting.append(event)
 
     def drain(self) -> list[Event]:
         """Everything since the last call, oldest first."""

@@ -11,10 +11,15 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 
+EVENT_LIMIT: Final = 4096
+
 PERMANENT: Final = 1
 INACTIVE: Final = 2  # listed but matched by nothing until activated
 USERSPACE: Final = 4  # made by somebody outside
 FLAG_NAMES: Final = ("PERMANENT", "INACTIVE", "USERSPACE")
+
+NEW: Final = "NEW"
+DESTROY: Final = "DESTROY"
 
 
 @final
@@ -64,8 +69,49 @@ def _key(t: bytes) -> bytes:
 
 
 @final
+class ExpectationEvent:
+    """An expectation came (NEW) or went (DESTROY). at: ms; timeout: ms left; origin: as of events.Event."""
+
+    def __init__(self, kind: str, at: int, sequence: int, known: Expectation, origin: int) -> None:
+        self.kind = kind
+        self.at = at
+        self.sequence = sequence
+        self.expectation = known
+        self.timeout = max(known.until - at, 0)
+        self.origin = origin
+
+
+@final
+class ExpectationEvents:
+    """Waiting to be drained, EVENT_LIMIT at most; with nobody listening, nothing is made."""
+
+    def __init__(self) -> None:
+        self.enabled = False
+        self.origin = 0
+        self.lost = 0
+        self.sequence = 0
+        self.waiting: list[ExpectationEvent] = []
+
+    def report(self, kind: str, at: int, known: Expectation) -> None:
+        if not self.enabled:
+            return
+        self.sequence += 1
+        if len(self.waiting) >= EVENT_LIMIT:
+            self.lost += 1
+            return
+        self.waiting.append(ExpectationEvent(kind, at, self.sequence, known, self.origin))
+
+    def drain(self) -> list[ExpectationEvent]:
+        """Everything since the last call, oldest first."""
+        events = self.waiting
+        self.waiting = []
+        return events
+
+
+@final
 class Expectations:
     def __init__(self, limit: int) -> None:
+        self.events = ExpectationEvents()
         self.limit = limit
         self.count = 0
         self.last_id = 0
@@ -75,7 +121,7 @@ class Expectations:
         self.by_key: dict[bytes, list[Expectation]] = {}
         self.by_master: dict[int, list[Expectation]] = {}  # by the master's slot
 
-    def expect(self, wanted: Expectation, most: int) -> bool:
+    def expect(self, wanted: Expectation, most: int, now: int) -> bool:
         """Add one; False when there is no room. most: how many of this kind its master may have at once.
 
         One that is there already starts again; at the master's limit the oldest of its kind goes.
@@ -83,11 +129,11 @@ class Expectations:
         mine = self.by_master.setdefault(wanted.master.slot, [])
         for known in mine:
             if known.tuple == wanted.tuple and known.mask == wanted.mask and known.kind == wanted.kind:
-                self.remove(known)
+                self.remove(known, now)
                 break
         same = [known for known in mine if known.kind == wanted.kind]
         if most and len(same) >= most:
-            self.remove(same[0])
+            self.remove(same[0], now)
         elif self.count >= self.limit:
             self.refused += 1
             self._tidy(wanted.master.slot)
@@ -98,6 +144,7 @@ class Expectations:
         self.by_key.setdefault(_key(wanted.tuple), []).append(wanted)
         self.count += 1
         self.created += 1
+        self.events.report(NEW, now, wanted)
         return True
 
     def find(self, t: bytes, now: int) -> Expectation | None:
@@ -107,11 +154,11 @@ class Expectations:
         for known in self.by_key.get(_key(t), ()):
             if known.until > now and not known.flags & INACTIVE and known.fits(t):
                 if not known.flags & PERMANENT:
-                    self.remove(known)
+                    self.remove(known, now)
                 return known
         return None
 
-    def remove(self, known: Expectation) -> None:
+    def remove(self, known: Expectation, now: int) -> None:
         key = _key(known.tuple)
         self.by_key[key].remove(known)
         if not self.by_key[key]:
@@ -120,15 +167,16 @@ class Expectations:
         self._tidy(known.master.slot)
         self.count -= 1
         self.deleted += 1
+        self.events.report(DESTROY, now, known)
 
     def _tidy(self, slot: int) -> None:
         if slot in self.by_master and not self.by_master[slot]:
             del self.by_master[slot]
 
-    def forget(self, master: NfConn) -> None:
+    def forget(self, master: NfConn, now: int) -> None:
         """The master has ended."""
         for known in list(self.by_master.get(master.slot, ())):
-            self.remove(known)
+            self.remove(known, now)
 
     def expire(self, now: int) -> int:
         """End what waited too long; there are few at any time, so all are looked at. Returns how many went."""
@@ -136,8 +184,15 @@ class Expectations:
             return 0
         over = [known for known in self.all() if known.until <= now]
         for known in over:
-            self.remove(known)
+            self.remove(known, now)
         return len(over)
+
+    def known(self, t: bytes) -> Expectation | None:
+        """The one expecting this very tuple, or, its source being open, anything with its destination."""
+        for known in self.by_key.get(_key(t), ()):
+            if known.fits(t):
+                return known
+        return None
 
     def all(self) -> list[Expectation]:
         return [known for mine in self.by_master.values() for known in mine]

@@ -58,6 +58,14 @@ class L4Proto(ABC):
         """Whether a connection in this state is ending, so that its entry may go first (can_early_drop)."""
         return False
 
+    def adopt(self, ct: NfConn) -> None:
+        """Give ct, which no packet has made, the memory that packet() expects to find."""
+        return
+
+    def set_tags(self, ct: NfConn, tags: tuple[int, int]) -> None:
+        """SCTP's verification tags, by direction; nothing to anybody else."""
+        return
+
     @abstractmethod
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         """Run the tracker over one checked packet; new: it has just created ct. Returns an outcome."""

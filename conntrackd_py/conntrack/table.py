@@ -47,6 +47,13 @@ class Table:
 
     def allocate(self, ct: NfConn) -> None:
         """Give ct a slot and an id and put it on the unconfirmed list."""
+        self._seat(ct)
+        self.unconfirmed[ct.slot] = ct
+        self.pending[ct.original] = ct
+        if ct.reply not in self.pending:
+            self.pending[ct.reply] = ct
+
+    def _seat(self, ct: NfConn) -> None:
         if self.free:
             ct.slot = self.free.pop()
             self.slots[ct.slot] = ct
@@ -55,10 +62,6 @@ class Table:
             self.slots.append(ct)
         self.last_id = self.last_id % 0xFFFFFFFF + 1
         ct.id = self.last_id
-        self.unconfirmed[ct.slot] = ct
-        self.pending[ct.original] = ct
-        if ct.reply not in self.pending:
-            self.pending[ct.reply] = ct
 
     def alter_reply(self, ct: NfConn, reply: bytes) -> None:
         """Change what answers to an unconfirmed connection will look like."""
@@ -80,12 +83,23 @@ class Table:
         if ct.original in self.hash or ct.reply in self.hash:
             return False
         self._forget_pending(ct)
+        self._enter(ct)
+        return True
+
+    def adopt(self, ct: NfConn) -> bool:
+        """Let in a connection that no packet has made, at once confirmed; False when a tuple is taken."""
+        if ct.original in self.hash or ct.reply in self.hash:
+            return False
+        self._seat(ct)
+        self._enter(ct)
+        return True
+
+    def _enter(self, ct: NfConn) -> None:
         self.hash[ct.original] = ct
         self.hash[ct.reply] = ct
         self.confirmed += 1
         ct.status |= IPS_CONFIRMED
         ct.l4proto.entries[ct.state] += 1
-        return True
 
     def remove(self, ct: NfConn) -> None:
         """Take ct out of the lists; it stays in its slot, dying, until reaped."""

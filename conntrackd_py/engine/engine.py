@@ -11,8 +11,11 @@ and events are all that comes out.
 
 from typing import Final, final
 
+from conntrackd_py.conntrack.change import DONE, EXISTS, Change, create, update
+from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.events import Event
+from conntrackd_py.conntrack.expect import ExpectationEvent
 from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb
@@ -42,6 +45,7 @@ from conntrackd_py.engine.rejects import OWN, Answer, Rejects
 from conntrackd_py.engine.remarks import Remarks
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.ports import Range
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
 from conntrackd_py.proto.gre import Gre
@@ -55,6 +59,9 @@ from conntrackd_py.wire import ip
 
 NETFILTER: Final = "netfilter"  # the TCP trackers there are
 RFC7857: Final = "rfc7857"
+
+NOT_TRANSLATING: Final = 16  # outcomes of create, beside those of conntrack.change
+EXHAUSTED: Final = 17
 
 HIGHEST_HOP_LIMIT: Final = 255
 LINK_SCOPE: Final = b"\xff\x02"  # how a multicast address of one link begins
@@ -120,6 +127,7 @@ class Engine:
         nat = self.nat if mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
         self.observing = mode == "observe"
+        self.translating = mode == "nat"
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
@@ -197,6 +205,9 @@ class Engine:
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()
 
+    def drain_expectation_events(self) -> list[ExpectationEvent]:
+        return self.core.expectations.events.drain()
+
     def drain_rejects(self) -> list[Answer]:
         """Answers to packets the filter rejected, to be sent with `own_mark`, oldest first."""
         return self.rejects.drain()
@@ -205,6 +216,28 @@ class Engine:
         """End the connection in this slot (conntrack -D); False when there is none."""
         ct = self.core.table.at(slot)
         return ct is not None and self.core.kill(ct, END_DELETED, now)
+
+    def create(self, ct: NfConn, change: Change, source: Range | None, destination: Range | None, now: int) -> int:
+        """Let in a connection made by hand, translated to these ranges (conntrack -I).
+
+        The outcome: of conntrack.change, or NOT_TRANSLATING, EXHAUSTED.
+        """
+        if source is None and destination is None:
+            return create(self.core, ct, change, now)
+        if not self.translating:
+            return NOT_TRANSLATING
+        if self.core.table.find(ct.original) is not None:
+            return EXISTS
+        if not self.nat.bind_by_hand(ct, source, destination):
+            return EXHAUSTED
+        outcome = create(self.core, ct, change, now)
+        if outcome == DONE and source is not None:
+            self.nat.ports.remember(ct, source)
+        return outcome
+
+    def update(self, ct: NfConn, change: Change, now: int) -> int:
+        """Alter a connection (conntrack -U); the outcome is of conntrack.change."""
+        return update(self.core, ct, change, now)
 
     def flush(self, now: int) -> int:
         """End every confirmed connection (conntrack -F); returns how many."""

@@ -113,8 +113,7 @@ class Nat(Extension):
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
         rule = self._rule(skb, ct, current, manip)
         if rule is None:
-            own = tuples.src(current) if manip == MANIP_SRC else tuples.dst(current)
-            wanted = Range(own, own, 0, 0, False, False)
+            wanted = _as_it_is(current, manip)
         else:
             wanted = self._range(rule, skb, current)
             if not wanted.low:
@@ -129,11 +128,29 @@ class Nat(Extension):
             self.core.stats.nat_allocations += 1
         ct.status |= done
         if manip == MANIP_SRC:
-            ct.nat_oif = skb.outdev
+            ct.oif = skb.outdev
             ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
             if rule is not None:
                 self.ports.remember(ct, wanted)
         return OK
+
+    def bind_by_hand(self, ct: NfConn, source: Range | None, destination: Range | None) -> bool:
+        """Bind a connection that is in no list yet, destination first, as its maker says; False when nothing is free.
+
+        None is a null binding (ctnetlink_setup_nat).
+        """
+        for manip, wanted in ((MANIP_DST, destination), (MANIP_SRC, source)):
+            current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
+            chosen = self.ports.unique(current, wanted or _as_it_is(current, manip), ct, manip)
+            if not chosen:
+                self.core.stats.nat_allocation_failures += 1
+                return False
+            if chosen != current:
+                ct.reply = tuples.swapped(chosen, ct.l4proto.invert(tuples.l4(chosen)))
+                ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
+                self.core.stats.nat_allocations += 1
+            ct.status |= IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
+        return True
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
         """The rule for this hook. INPUT has none of its own; a destination cannot change after routing."""
@@ -176,7 +193,7 @@ class Nat(Extension):
 
     def _interface_changed(self, skb: Skb, ct: NfConn) -> bool:
         """Its route now leads out of another interface, where its binding is wrong or missing."""
-        if skb.hook != POST_ROUTING or not ct.nat_oif or skb.outdev == ct.nat_oif:
+        if skb.hook != POST_ROUTING or not ct.oif or skb.outdev == ct.oif:
             return False
         if direction_of(skb.ctinfo) != ORIGINAL:
             return False
@@ -224,7 +241,7 @@ class Nat(Extension):
         if not gone:
             return
         for ct in self.core.table.slots:
-            if ct is None or not ct.masquerade or ct.nat_oif != index or ct.status & IPS_DYING:
+            if ct is None or not ct.masquerade or ct.oif != index or ct.status & IPS_DYING:
                 continue
             if tuples.dst(ct.reply) in gone:
                 self.core.kill(ct, END_ADDRESS_GONE, now)
@@ -232,6 +249,12 @@ class Nat(Extension):
     def destroyed(self, ct: NfConn) -> None:
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.forget(ct)
+
+
+def _as_it_is(current: bytes, manip: int) -> Range:
+    """A null binding's range: the address it has."""
+    own = tuples.src(current) if manip == MANIP_SRC else tuples.dst(current)
+    return Range(own, own, 0, 0, False, False)
 
 
 def _status_bit(manip: int, direction: int) -> int:

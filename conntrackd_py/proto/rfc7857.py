@@ -115,6 +115,9 @@ class Rfc7857(TcpHeader):
     def closing(self, state: int) -> bool:
         return state >= RST_TRANS
 
+    def adopt(self, ct: NfConn) -> None:
+        ct.proto = Rfc7857Info(True)
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new:
             ct.proto = Rfc7857Info(skb.indev not in self.outside)

@@ -145,6 +145,12 @@ class Sctp(PortProto):
     def closing(self, state: int) -> bool:
         return state in (CLOSED, SHUTDOWN_SENT, SHUTDOWN_RECD, SHUTDOWN_ACK_SENT)
 
+    def adopt(self, ct: NfConn) -> None:
+        ct.proto = SctpInfo()
+
+    def set_tags(self, ct: NfConn, tags: tuple[int, int]) -> None:
+        cast(SctpInfo, ct.proto).vtag = list(tags)
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         kinds = _chunk_kinds(skb)
         if not kinds:

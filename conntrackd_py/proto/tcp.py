@@ -130,6 +130,11 @@ class Tcp(TcpHeader):
     def closing(self, state: int) -> bool:
         return FIN_WAIT <= state <= CLOSE
 
+    def adopt(self, ct: NfConn) -> None:
+        info = TcpInfo()
+        info.last_kind = KIND_SYN  # the kernel's zero
+        ct.proto = info
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         segment = Segment(skb)
         kind = kind_of(segment.flags)

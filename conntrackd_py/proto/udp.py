@@ -67,6 +67,9 @@ class Udp(PortProto):
     def lifetime(self, ct: NfConn) -> int:
         return self.timeout_stream if ct.status & IPS_ASSURED else self.timeout
 
+    def adopt(self, ct: NfConn) -> None:
+        ct.proto = UdpInfo(AT_ONCE)  # nobody knows when it began
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         if new:
             ct.proto = UdpInfo(now + self.stream_after)

@@ -2,17 +2,24 @@
 
 A request is one JSON object on one line, {"command": ..., and its arguments}. The answer is lines:
 
-    list    table? filter?   {"ct": {...}}, or {"expect": {...}}, for each, then {"done": n}
-    get     filter           {"ct": {...}} of the first that matches, then {"done": 0 or 1}
-    delete  filter?          {"ct": {...}} as each was when it ended, then {"done": n}
-    flush   table?           {"done": n}
+    list    table? filter? limit? zero?
+                             {"ct": {...}}, or {"expect": {...}}, for each, then {"done": n}
+    get     table? tuple     {"ct": {...}} or {"expect": {...}}, then {"done": 1}
+    create  table? ct | expect, exclusive?
+                             {"ct": {...}} or {"expect": {...}}, then {"done": 1}; {"done": 0} if it is there already
+    update  filter? set      {"ct": {...}} for each as it is now, and "failed": why, then {"done": n} without those
+    delete  table? filter?   {"ct": {...}} as each was when it ended, then {"done": n}; of expect: tuple
+    flush   table? filter?   {"done": n}: as delete, without a line for each
     count   table?           {"count": n, "limit": n}
     stats   table?           {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
     recent  count?           {"recent": {...}} for each of the last refused packets, oldest first, then {"done": n}
     status, ping             {"status": {...}}, {"pong": version}
-    events  mask? filter?    {"listening": true}, then {"event": {...}} and {"lost": n} until the client leaves
+    events  table? mask? filter? buffer?
+                             {"listening": n}, how many events may wait, then {"event": {...}} and {"lost": n}
+                             until the client leaves
 
-The table is conntrack, unconfirmed, dying (list only) or expect, whose only filter is the family.
+The table is conntrack, unconfirmed, dying (list only) or expect, whose only filter is the family. Filters are those of
+query.py, what is told of a connection those of spec.py. `zero` sets the counters to zero as they are listed.
 And {"error": text} instead, for anything that cannot be understood; the connection goes on.
 
 A walk over the table takes a bounded turn, then lets packets pass, and only one client's walk is in its
@@ -21,19 +28,23 @@ turn at a time. What is created or dies meanwhile may or may not be seen; nothin
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.change import EXISTS
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 from conntrackd_py.service import view
+from conntrackd_py.service.orders import WHY, Orders
 from conntrackd_py.service.query import FAMILIES, FilterError, Query, shown
 from conntrackd_py.service.recent import note_fields
-from conntrackd_py.service.subscriber import Subscriber, encode
+from conntrackd_py.service.spec import RefusedError
+from conntrackd_py.service.subscriber import EXPECT, LIMIT, MOST, Subscriber, encode
 
 if TYPE_CHECKING:
     from conntrackd_py.service.control import Control
@@ -49,7 +60,9 @@ TABLES: Final[Mapping[str, Callable[[int], bool]]] = {  # whether a connection w
     "unconfirmed": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == 0,
     "dying": lambda status: status & IPS_DYING != 0,
 }
-EXPECT: Final = "expect"
+ENDED: Final = "ended"  # a line for one that is only counted
+NO_LIMIT: Final = 1 << 62
+NOTHING: Final[Mapping[str, str]] = {}
 WHOLE_TABLES: Final = ("conntrack", EXPECT)
 STATS: Final = (
     *("found", "invalid", "insert", "insert_failed", "drop", "early_drop", "error"),
@@ -67,18 +80,21 @@ class Commands:
     def __init__(self, control: "Control") -> None:
         self.control = control
         self.core = control.engine.core
+        self.orders = Orders(control)
         self.turn = asyncio.Lock()
         self.by_name: dict[str, tuple[Command, frozenset[str]]] = {
-            "list": (self.show, frozenset({"table", "filter"})),
-            "get": (self.get, frozenset({"filter"})),
-            "delete": (self.delete, frozenset({"filter"})),
-            "flush": (self.flush, frozenset({"table"})),
+            "list": (self.show, frozenset({"table", "filter", "limit", "zero"})),
+            "get": (self.get, frozenset({"table", "tuple"})),
+            "create": (self.create, frozenset({"table", "ct", "expect", "exclusive"})),
+            "update": (self.update, frozenset({"filter", "set"})),
+            "delete": (self.delete, frozenset({"table", "filter", "tuple"})),
+            "flush": (self.flush, frozenset({"table", "filter"})),
             "count": (self.count, frozenset({"table"})),
             "stats": (self.stats, frozenset({"table"})),
             "status": (self.status, frozenset()),
             "ping": (self.ping, frozenset()),
             "recent": (self.recent, frozenset({"count"})),
-            "events": (self.events, frozenset({"mask", "filter"})),
+            "events": (self.events, frozenset({"table", "mask", "filter", "buffer"})),
         }
 
     async def run(self, request: object, send: Send) -> Subscriber | None:
@@ -96,32 +112,66 @@ class Commands:
 
     async def show(self, request: Mapping[str, object], send: Send) -> None:
         table = table_of(request, (*TABLES, EXPECT))
+        limit = request.get("limit", NO_LIMIT)
+        if type(limit) is not int or limit < 0:
+            raise RequestError(f"limit is a number of entries, not {shown(limit)}")
         if table == EXPECT:
-            await self._answer(self._expectations(query_of(request)), send)
+            await self._answer(self._expectations(self._query(request)), send, limit)
             return
-        await self._answer(self._walk(table, query_of(request), self._line), send)
+        act = self._line_and_zero if request.get("zero") is True else self._line
+        await self._answer(self._walk(table, self._query(request), act), send, limit)
 
     async def get(self, request: Mapping[str, object], send: Send) -> None:
-        if not request.get("filter"):
-            raise RequestError("get needs a filter")
-        async for lines in self._walk("conntrack", query_of(request), self._line):
-            if lines:
-                await send([lines[0], encode({"done": 1})])
-                return
-        await send([encode({"done": 0})])
+        spec = object_of(request, "tuple")
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            found = self._expectation(self.orders.get_expectation(spec))
+        else:
+            found = self._line(self.orders.get(spec))
+        await send([found, encode({"done": 1})])
+
+    async def create(self, request: Mapping[str, object], send: Send) -> None:
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            made = self._expectation(self.orders.expect(object_of(request, "expect")))
+            await send([made, encode({"done": 1})])
+            return
+        ct = self.orders.create(object_of(request, "ct"))
+        if ct is not None:
+            await send([self._line(ct), encode({"done": 1})])
+        elif request.get("exclusive") is True:
+            raise RefusedError(WHY[EXISTS])
+        else:
+            await send([encode({"done": 0})])
+
+    async def update(self, request: Mapping[str, object], send: Send) -> None:
+        spec = self.orders.check_update(request)
+        failed = 0
+
+        def change(ct: NfConn) -> str:
+            nonlocal failed
+            why = self.orders.update(ct, spec)
+            if why:
+                failed += 1
+            return "" if why is None else self._line(ct, {"failed": why} if why else {})
+
+        await self._answer(self._walk("conntrack", self._query(request), change), send, minus=lambda: failed)
 
     async def delete(self, request: Mapping[str, object], send: Send) -> None:
-        await self._answer(self._walk("conntrack", query_of(request), self._delete), send)
+        if table_of(request, WHOLE_TABLES) == EXPECT:
+            known = self.orders.get_expectation(object_of(request, "tuple"))
+            self.orders.forget_expectation(known)
+            await send([self._expectation(known), encode({"done": 1})])
+            return
+        await self._answer(self._walk("conntrack", self._query(request), self._delete), send)
 
     async def flush(self, request: Mapping[str, object], send: Send) -> None:
         if table_of(request, WHOLE_TABLES) == EXPECT:
             known = self.core.expectations.all()
             for expectation in known:
-                self.core.expectations.remove(expectation)
+                self.orders.forget_expectation(expectation)
             await send([encode({"done": len(known)})])
             return
         flushed = 0
-        async for killed in self._walk("conntrack", Query({}), self._flush):
+        async for killed in self._walk("conntrack", self._query(request), self._flush):
             flushed += len(killed)
         await send([encode({"done": flushed})])
 
@@ -174,37 +224,71 @@ class Commands:
         await send([encode({"done": len(notes)})])
 
     async def events(self, request: Mapping[str, object], send: Send) -> Subscriber:
-        return Subscriber(query_of(request), request.get("mask", ["ALL"]))
+        wanted = request.get("buffer", LIMIT)
+        if type(wanted) is not int or wanted < 0:
+            raise RequestError(f"buffer is a number of events, not {shown(wanted)}")
+        table = table_of(request, WHOLE_TABLES)
+        query = self._query(request)
+        if table == EXPECT:
+            check_expectation_filter(query)
+        return Subscriber(query, request.get("mask", ["ALL"]), min(max(wanted, 1), MOST), table)
 
-    def _line(self, ct: NfConn) -> str:
+    def _query(self, request: Mapping[str, object]) -> Query:
+        """The request's filter, or one that matches everything."""
+        spec = request.get("filter", {})
+        if not isinstance(spec, dict):
+            raise FilterError(f"a filter is a JSON object, not {shown(spec)}")
+        return Query(spec, self.control.engine.names, self.control.clock())
+
+    def _line(self, ct: NfConn, more: Mapping[str, str] = NOTHING) -> str:
         epoch = self.control.epoch() if self.core.timestamps else None
-        return encode({"ct": view.connection(ct, self.control.clock(), self.core.accounting, epoch)})
+        described = view.connection(ct, self.control.clock(), self.core.accounting, epoch)
+        described.update(view.interfaces(ct, self.control.engine.names))
+        return encode({"ct": described, **more})
+
+    def _line_and_zero(self, ct: NfConn) -> str:
+        line = self._line(ct)
+        ct.packets_original = ct.packets_reply = ct.bytes_original = ct.bytes_reply = 0
+        return line
 
     def _delete(self, ct: NfConn) -> str:
         line = self._line(ct)
-        self.core.kill(ct, END_DELETED, self.control.clock())
+        self._end(ct, END_DELETED)
         return line
 
     def _flush(self, ct: NfConn) -> str:
-        self.core.kill(ct, END_FLUSHED, self.control.clock())
-        return ""
+        self._end(ct, END_FLUSHED)
+        return ENDED
 
-    async def _answer(self, walk: AsyncIterator[list[str]], send: Send) -> None:
+    def _end(self, ct: NfConn, reason: int) -> None:
+        with self.orders.by_client():
+            self.core.kill(ct, reason, self.control.clock())
+
+    async def _answer(
+        self,
+        walk: AsyncGenerator[list[str], None],
+        send: Send,
+        limit: int = NO_LIMIT,
+        minus: Callable[[], int] = lambda: 0,
+    ) -> None:
         count = 0
-        async for lines in walk:
-            count += len(lines)
-            await send(lines)
-        await send([encode({"done": count})])
+        async with aclosing(walk):
+            async for lines in walk:
+                some = lines[: limit - count]
+                count += len(some)
+                await send(some)
+                if count >= limit:
+                    break
+        await send([encode({"done": count - minus()})])
 
-    async def _walk(self, table: str, query: Query, act: Act) -> AsyncIterator[list[str]]:
+    async def _walk(self, table: str, query: Query, act: Act) -> AsyncGenerator[list[str], None]:
         """What act says of each matching connection, a turn at a time. A slow reader delays only itself."""
         slots = self._slots(table)
         at = 0
         while at < len(slots):
             async with self.turn:
                 lines, at = self._turn(slots, at, table, query, act)
-                if self.core.events.waiting:  # a flush ends more connections than the engine's queue holds events
-                    self.control.publish(self.control.engine.drain_events())
+                self.control.tell()  # a flush ends more connections than the engine's queue holds events
                 await asyncio.sleep(0)
             yield lines
 
@@ -215,13 +299,14 @@ class Commands:
             ct = self.core.table.at(slots[at])
             at += 1
             if ct is not None and TABLES[table](ct.status) and query.matches(ct, ct):
-                lines.append(act(ct))
+                line = act(ct)
+                if line:
+                    lines.append(line)
         return lines, at
 
-    async def _expectations(self, query: Query) -> AsyncIterator[list[str]]:
+    async def _expectations(self, query: Query) -> AsyncGenerator[list[str], None]:
         """Those there were at the beginning, as far as they have not gone meanwhile."""
-        if query.spec.keys() - {"family"}:
-            raise FilterError("expectations can be filtered by their family only")
+        check_expectation_filter(query)
         length = FAMILIES.get(str(query.spec.get("family")), 0)
         known = self.core.expectations.all()
         for at in range(0, len(known), CONNECTIONS_A_TURN):
@@ -256,9 +341,14 @@ def table_of(request: Mapping[str, object], tables: Sequence[str]) -> str:
     return table
 
 
-def query_of(request: Mapping[str, object]) -> Query:
-    """The request's filter, or one that matches everything."""
-    spec = request.get("filter", {})
-    if not isinstance(spec, dict):
-        raise FilterError(f"a filter is a JSON object, not {shown(spec)}")
-    return Query(spec)
+def object_of(request: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """A part of the request. Raises RequestError when it is absent or no object."""
+    value = request.get(key)
+    if not isinstance(value, dict):
+        raise RequestError(f"{request.get('command')} needs {key}, a JSON object, not {shown(value)}")
+    return value
+
+
+def check_expectation_filter(query: Query) -> None:
+    if query.spec.keys() - {"family"}:
+        raise FilterError("expectations can be filtered by their family only")

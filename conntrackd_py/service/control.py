@@ -8,25 +8,30 @@ between requests, STALLED seconds without reading an answer.
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from conntrackd_py.conntrack.events import Event
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.service.commands import Commands, RequestError, Send
 from conntrackd_py.service.query import FilterError
 from conntrackd_py.service.socketfile import SocketFile
-from conntrackd_py.service.subscriber import EventLine, Subscriber, encode
+from conntrackd_py.service.spec import RefusedError
+from conntrackd_py.service.subscriber import CONNTRACK, EXPECT, EventLine, ExpectationLine, Subscriber, encode
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
 IDLE: Final = 60.0  # seconds
 STALLED: Final = 60.0
+PEER: Final = struct.Struct("=iii")  # struct ucred: process, user, group
+PROGRAMS: Final = 256  # whose names are kept
 LINGER: Final = 1.0  # how long a client that is being refused may go on sending
 
 log = structlog.get_logger(__name__)
@@ -57,7 +62,9 @@ class Control:
         self._sessions: set[asyncio.Task[None]] = set()
         self._subscribers: set[Subscriber] = set()
         self._commands = Commands(self)
-        self._queue_lost = 0
+        self._queue_lost = {CONNTRACK: 0, EXPECT: 0}
+        self.origin: ContextVar[int] = ContextVar("origin", default=0)  # process of the client that is served
+        self.programs: dict[int, str] = {}  # of the last ones, by process
 
     @property
     def clients(self) -> int:
@@ -88,26 +95,37 @@ class Control:
         """When the engine's clock was zero, in seconds since 1970."""
         return time.time() - self.clock() / 1000
 
-    def publish(self, events: list[Event]) -> None:
-        """Give drained events to the listeners: their queues only, nothing is rendered or sent here."""
+    def tell(self) -> None:
+        """Give what has happened to the listeners: their queues only, nothing is rendered or sent here."""
+        core = self.engine.core
+        if not core.events.waiting and not core.expectations.events.waiting:
+            return
+        events = self.engine.drain_events()
+        expectations = self.engine.drain_expectation_events()
         if self._subscribers:
             offset = self.epoch()
-            core = self.engine.core
             for event in events:
-                line = EventLine(event, offset + event.at / 1000, core.accounting, core.timestamps)
-                for subscriber in self._subscribers:
-                    before = subscriber.lost_total
-                    subscriber.offer(line)
-                    self.events_lost += subscriber.lost_total - before
+                program = self.programs.get(event.origin, "")
+                self._offer(EventLine(event, offset + event.at / 1000, core.accounting, core.timestamps, program))
+            for change in expectations:
+                self._offer(ExpectationLine(change, offset + change.at / 1000, self.programs.get(change.origin, "")))
         self._tell_queue_loss()
 
+    def _offer(self, line: EventLine | ExpectationLine) -> None:
+        for subscriber in self._subscribers:
+            before = subscriber.lost_total
+            subscriber.offer(line)
+            self.events_lost += subscriber.lost_total - before
+
     def _tell_queue_loss(self) -> None:
-        """The engine's own queue overflowed: everybody missed those."""
-        lost = self.engine.core.events.lost - self._queue_lost
-        self._queue_lost += lost
-        if lost:
-            for subscriber in self._subscribers:
-                subscriber.lose(lost)
+        """The engine's own queues overflowed: everybody missed those."""
+        for table, queue in ((CONNTRACK, self.engine.core.events), (EXPECT, self.engine.core.expectations.events)):
+            lost = queue.lost - self._queue_lost[table]
+            self._queue_lost[table] += lost
+            if lost:
+                for subscriber in self._subscribers:
+                    if subscriber.table == table:
+                        subscriber.lose(lost)
 
     def _accept(self, reader: "StreamReader", writer: "StreamWriter") -> None:
         if len(self._sessions) >= self.max_clients:
@@ -141,6 +159,7 @@ class Control:
             async with asyncio.timeout(STALLED):
                 await writer.drain()
 
+        self.origin.set(self._identify(writer))
         while request := await self._request(reader, writer):
             subscriber = await self._answer(request, send)
             if subscriber is not None:
@@ -149,6 +168,19 @@ class Control:
         async with asyncio.timeout(STALLED):
             writer.close()
             await writer.wait_closed()
+
+    def _identify(self, writer: "StreamWriter") -> int:
+        """The client's process; its program is noted for those who are told what it did."""
+        credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+        pid: int = PEER.unpack(credentials)[0]
+        try:
+            program = Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:  # gone already, or of another user
+            program = ""
+        self.programs[pid] = program
+        if len(self.programs) > PROGRAMS:
+            del self.programs[next(iter(self.programs))]
+        return pid
 
     async def _request(self, reader: "StreamReader", writer: "StreamWriter") -> bytes:
         """The next line; empty when there is none to answer. Blank lines are not requests."""
@@ -178,6 +210,8 @@ class Control:
     async def _answer(self, request: bytes, send: Send) -> Subscriber | None:
         try:
             return await self._commands.run(parse(request), send)
+        except RefusedError as error:
+            await send([encode({"error": f"Operation failed: {error}"})])
         except (RequestError, FilterError) as error:
             await send([encode({"error": str(error)})])
         except RecursionError:
@@ -187,7 +221,7 @@ class Control:
     async def _listen(self, subscriber: Subscriber, reader: "StreamReader", writer: "StreamWriter") -> None:
         """Events, until the client leaves."""
         self._subscribers.add(subscriber)
-        self.engine.core.events.enabled = True
+        self._listen_to_engine()
         tasks = {asyncio.ensure_future(gone(reader)), asyncio.ensure_future(pump(subscriber, writer))}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -195,10 +229,15 @@ class Control:
                 task.result()
         finally:
             self._subscribers.discard(subscriber)
-            self.engine.core.events.enabled = bool(self._subscribers)
+            self._listen_to_engine()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listen_to_engine(self) -> None:
+        tables = {subscriber.table for subscriber in self._subscribers}
+        self.engine.core.events.enabled = CONNTRACK in tables
+        self.engine.core.expectations.events.enabled = EXPECT in tables
 
 
 def parse(request: bytes) -> object:
@@ -217,7 +256,7 @@ async def gone(reader: "StreamReader") -> None:
 
 async def pump(subscriber: Subscriber, writer: "StreamWriter") -> None:
     """Write events as fast as the client reads them, with a turn for the loop between batches."""
-    writer.write(line_of({"listening": True}))
+    writer.write(line_of({"listening": subscriber.limit}))
     while True:
         await writer.drain()
         writer.write(("\n".join(await subscriber.lines()) + "\n").encode())

@@ -184,9 +184,7 @@ class Daemon:
         if self.injector is not None:
             self.injector.send(self.engine.drain_rejects())
         self.refusals.publish()
-        events = self.engine.drain_events()
-        if events:
-            self.control.publish(events)
+        self.control.tell()
 
     def turn(self) -> None:
         """End what has expired and set the timer for the rest."""

@@ -1,4 +1,4 @@
-"""Addresses as a filter writes them: `address`, `address/bits`, `address:port`, `[address]:port`."""
+"""Addresses as a filter writes them: `address`, `address/bits`, `address/mask`, `address:port`, `[address]:port`."""
 
 from socket import AF_INET, AF_INET6, inet_pton
 
@@ -8,23 +8,31 @@ class AddressError(ValueError):
 
 
 class Network:
-    """`address[/bits]`; host bits are ignored, as conntrack(8) does. Asked with `packed in network`."""
+    """`address[/bits]` or `address/mask`; host bits are ignored, as conntrack(8) does. Asked with `packed in network`.
+
+    The mask is an address whose bits count; they need not be in a row.
+    """
 
     def __init__(self, text: str) -> None:
-        address, slash, bits = text.partition("/")
+        address, slash, mask = text.partition("/")
         packed = packed_address(address)
         self.length = len(packed)
+        self.mask = self._mask(mask) if slash else (1 << self.length * 8) - 1
+        self.network = int.from_bytes(packed, "big") & self.mask
+
+    def _mask(self, text: str) -> int:
         width = self.length * 8
-        prefix = width
-        if slash:
-            if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= width):
-                raise AddressError(f"Invalid netmask `{bits[:60]}'")
-            prefix = int(bits)
-        self.shift = width - prefix
-        self.network = int.from_bytes(packed, "big") >> self.shift
+        if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= width:
+            return (1 << width) - (1 << width - int(text))
+        if "." not in text and ":" not in text:
+            raise AddressError(f"Invalid netmask `{text[:60]}'")
+        mask = packed_address(text)
+        if len(mask) != self.length:
+            raise AddressError(f"Invalid netmask `{text[:60]}'")
+        return int.from_bytes(mask, "big")
 
     def __contains__(self, packed: bytes) -> bool:
-        return len(packed) == self.length and int.from_bytes(packed, "big") >> self.shift == self.network
+        return len(packed) == self.length and int.from_bytes(packed, "big") & self.mask == self.network
 
 
 def packed_address(text: str) -> bytes:
@@ -49,6 +57,6 @@ def address_and_port(text: str) -> tuple[bytes, int | None]:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):
-        raise AddressError(f"Port `{text[:60]}' not valid")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise AddressError(f"Invalid port `{text[:60]}'")
     return int(text)

@@ -9,11 +9,16 @@ import json
 from collections import deque
 from typing import Final
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.events import Event
+from conntrackd_py.conntrack.expect import ExpectationEvent
 from conntrackd_py.service import view
-from conntrackd_py.service.query import FilterError, Query, shown
+from conntrackd_py.service.query import FAMILIES, FilterError, Query, shown
 
+CONNTRACK: Final = "conntrack"
+EXPECT: Final = "expect"
 LIMIT: Final = 8192  # events waiting for one listener
+MOST: Final = 65536  # whatever a listener asks for
 TURN: Final = 64  # lines rendered before the loop gets its turn
 KINDS: Final = {"NEW": "NEW", "UPDATES": "UPDATE", "DESTROY": "DESTROY"}
 
@@ -21,10 +26,16 @@ encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class EventLine:
-    """One event on its way to all listeners; rendered once, and only if somebody takes it."""
+    """One event on its way to all listeners; rendered once, and only if somebody takes it.
 
-    def __init__(self, event: Event, time: float, accounting: bool, timestamps: bool) -> None:
+    program: whose order caused it, if one did.
+    """
+
+    table = CONNTRACK
+
+    def __init__(self, event: Event, time: float, accounting: bool, timestamps: bool, program: str) -> None:
         self.event = event
+        self.program = program
         self.time = time
         self.accounting = accounting
         self.timestamps = timestamps
@@ -33,26 +44,56 @@ class EventLine:
     @property
     def text(self) -> str:
         if not self._text:
-            self._text = encode({"event": view.event(self.event, self.time, self.accounting, self.timestamps)})
+            described = view.event(self.event, self.time, self.accounting, self.timestamps)
+            self._text = encode({"event": described | _origin(self.event.origin, self.program)})
         return self._text
+
+    def asked_for(self, query: Query) -> bool:
+        return query.matches(self.event.conn, self.event)
+
+
+class ExpectationLine:
+    """The same for an expectation."""
+
+    table = EXPECT
+
+    def __init__(self, event: ExpectationEvent, time: float, program: str) -> None:
+        self.event = event
+        self.time = time
+        self.program = program
+
+    @property
+    def text(self) -> str:
+        described = view.expectation_event(self.event, self.time)
+        return encode({"event": described | _origin(self.event.origin, self.program)})
+
+    def asked_for(self, query: Query) -> bool:
+        length = FAMILIES.get(str(query.spec.get("family")), 0)
+        return length in (0, tuples.address_length(self.event.expectation.tuple))
+
+
+def _origin(pid: int, program: str) -> dict[str, object]:
+    if not pid:
+        return {}
+    return {"userspace": {"pid": pid, "program": program} if program else {"pid": pid}}
 
 
 class Subscriber:
     """mask: names of KINDS, or ALL. Raises FilterError for any other."""
 
-    def __init__(self, query: Query, mask: object, limit: int = LIMIT) -> None:
+    def __init__(self, query: Query, mask: object, limit: int = LIMIT, table: str = CONNTRACK) -> None:
+        self.table = table
         self.query = query
         self.kinds = parse_mask(mask)
         self.limit = limit
         self.lost_total = 0
         self._lost = 0  # since the last line in the queue
-        self._waiting: deque[EventLine | int] = deque()
+        self._waiting: deque[EventLine | ExpectationLine | int] = deque()
         self._ready = asyncio.Event()
 
-    def offer(self, line: EventLine) -> None:
+    def offer(self, line: EventLine | ExpectationLine) -> None:
         """Queue the event if this listener asked for it, or count it as lost."""
-        event = line.event
-        if event.kind not in self.kinds or not self.query.matches(event.conn, event):
+        if line.table != self.table or line.event.kind not in self.kinds or not line.asked_for(self.query):
             return
         if len(self._waiting) >= self.limit:
             self.lose(1)

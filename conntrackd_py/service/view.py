@@ -3,8 +3,10 @@
 The keys are a contract: they may be added to, never renamed. Absent means not known or not applicable:
 
     family proto protonum timeout [state] status[] orig{} reply{} mark id [zone] [labels[]] [start] [stop]
+    [in] [out]: interfaces its first packet came in and left by (a listing's)
     orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes]
     an event has first: event seq time changed[], and a DESTROY also: reason
+    one that somebody's order caused has: userspace{pid [program]}
 
     an expectation: timeout family proto protonum tuple{} mask{} master{} flags[] class id [zone] [helper]
 
@@ -13,13 +15,14 @@ The keys are a contract: they may be added to, never renamed. Absent means not k
 While timestamps are on, `start` and, once it has ended, `stop` are seconds since the epoch.
 """
 
+from collections.abc import Mapping
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
-from conntrackd_py.conntrack.expect import FLAG_NAMES, Expectation
+from conntrackd_py.conntrack.expect import FLAG_NAMES, Expectation, ExpectationEvent
 from conntrackd_py.const import (
     IPCT_DESTROY,
     IPPROTO_DCCP,
@@ -95,6 +98,17 @@ def expectation(known: Expectation, now: int) -> Json:
     if known.helper:
         described["helper"] = known.helper
     return described
+
+
+def interfaces(ct: NfConn, names: Mapping[int, str]) -> Json:
+    """Where its first packet came in and went out, as far as that is known."""
+    return {key: names[index] for key, index in (("in", ct.iif), ("out", ct.oif)) if index in names}
+
+
+def expectation_event(what: ExpectationEvent, time: float) -> Json:
+    """An event of an expectation whose wall-clock time is `time`, in seconds since the epoch."""
+    head: Json = {"event": what.kind, "seq": what.sequence, "time": round(time, 6)}
+    return head | expectation(what.expectation, what.at)
 
 
 def wall(epoch: float, at: int) -> float:

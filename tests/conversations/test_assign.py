@@ -174,7 +174,7 @@ def expect(play: Play, sender: Host, receiver: Host, port: int, *, seconds: int 
     t = tuples.make(packets.address(src) + packets.address(dst), b"\0\0" + port.to_bytes(2, "big"), IPPROTO_UDP)
     mask = source_mask(t, address=True, l4source=False)
     return play.engine.core.expectations.expect(
-        Expectation(master, t, mask, play.now + seconds * 1000, flags=flags), most=1
+        Expectation(master, t, mask, play.now + seconds * 1000, flags=flags), most=1, now=play.now
     )
 
 

@@ -60,7 +60,7 @@ class Router:
         t = tuples.with_dst(master.reply, tuples.dst(master.reply), bytes(2) + port.to_bytes(2, "big"))
         known = Expectation(master, t, source_mask(t, True, False), self.now + 300_000, flags=flags)
         known.helper = helper
-        assert self.engine.core.expectations.expect(known, 0)
+        assert self.engine.core.expectations.expect(known, 0, self.now)
         return known
 
     def other(self, protonum: int) -> NfConn:

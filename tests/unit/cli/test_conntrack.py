@@ -56,7 +56,7 @@ class Stage:
         return process
 
     def publish(self) -> None:
-        self.control.publish(self.router.engine.drain_events())
+        self.control.tell()
 
 
 async def finished(process: asyncio.subprocess.Process) -> Result:

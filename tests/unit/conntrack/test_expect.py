@@ -23,7 +23,7 @@ def wanted(of: NfConn, port: int, *, until: int = 1000, flags: int = 0, kind: in
 
 def test_any_source_fits_when_the_mask_says_so() -> None:
     expectations = Expectations(10)
-    assert expectations.expect(wanted(master(0), 80), most=0)
+    assert expectations.expect(wanted(master(0), 80), most=0, now=0)
     assert expectations.find(t(81), 0) is None
     found = expectations.find(t(80, source=200), 0)
     assert found is not None
@@ -35,32 +35,32 @@ def test_the_oldest_of_its_kind_makes_room_at_the_masters_limit() -> None:
     expectations = Expectations(10)
     one = master(0)
     for port in (1, 2, 3):
-        assert expectations.expect(wanted(one, port), most=2)
+        assert expectations.expect(wanted(one, port), most=2, now=0)
     assert [tuples.l4dst(e.tuple) for e in expectations.all()] == [2, 3]
-    assert expectations.expect(wanted(one, 4, kind=1), most=2)
+    assert expectations.expect(wanted(one, 4, kind=1), most=2, now=0)
     assert expectations.count == 3
 
 
 def test_without_room_it_is_refused_and_counted() -> None:
     expectations = Expectations(2)
-    assert expectations.expect(wanted(master(0), 1), most=0)
-    assert expectations.expect(wanted(master(1), 2), most=0)
-    assert not expectations.expect(wanted(master(2), 3), most=0)
+    assert expectations.expect(wanted(master(0), 1), most=0, now=0)
+    assert expectations.expect(wanted(master(1), 2), most=0, now=0)
+    assert not expectations.expect(wanted(master(2), 3), most=0, now=0)
     assert (expectations.refused, expectations.count, len(expectations.by_master)) == (1, 2, 2)
 
 
 def test_the_same_again_starts_again() -> None:
     expectations = Expectations(10)
     one = master(0)
-    expectations.expect(wanted(one, 1, until=10), most=0)
-    expectations.expect(wanted(one, 1, until=20), most=0)
+    expectations.expect(wanted(one, 1, until=10), most=0, now=0)
+    expectations.expect(wanted(one, 1, until=20), most=0, now=0)
     assert [e.until for e in expectations.all()] == [20]
 
 
 def test_an_inactive_or_late_one_matches_nothing() -> None:
     expectations = Expectations(10)
-    expectations.expect(wanted(master(0), 1, flags=INACTIVE), most=0)
-    expectations.expect(wanted(master(0), 2, until=5), most=0)
+    expectations.expect(wanted(master(0), 1, flags=INACTIVE), most=0, now=0)
+    expectations.expect(wanted(master(0), 2, until=5), most=0, now=0)
     assert expectations.find(t(1), 0) is None
     assert expectations.find(t(2), 5) is None
     assert expectations.expire(5) == 1
@@ -71,8 +71,8 @@ def test_nothing_is_left_of_a_master_that_ends() -> None:
     expectations = Expectations(10)
     one, other = master(0), master(1)
     for port in (1, 2):
-        expectations.expect(wanted(one, port), most=0)
-    expectations.expect(wanted(other, 3), most=0)
-    expectations.forget(one)
+        expectations.expect(wanted(one, port), most=0, now=0)
+    expectations.expect(wanted(other, 3), most=0, now=0)
+    expectations.forget(one, 0)
     assert [e.master for e in expectations.all()] == [other]
     assert len(expectations.by_key) == 1

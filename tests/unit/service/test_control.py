@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.service import control as module
-from conntrackd_py.service import subscriber
 from conntrackd_py.service.control import Control
 from conntrackd_py.settings.errors import ConfigError
 from tests.support.router import Router
@@ -66,11 +65,11 @@ class Stage:
 
     async def listener(self, **arguments: object) -> Client:
         client = await self.client()
-        assert await client.ask("events", **arguments) == [{"listening": True}]
+        assert await client.ask("events", **arguments) == [{"listening": arguments.get("buffer", 8192)}]
         return client
 
     def publish(self) -> None:
-        self.control.publish(self.router.engine.drain_events())
+        self.control.tell()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
@@ -109,9 +108,12 @@ def test_list_count_get_and_filters(path: Path) -> None:
         assert (await client.ask("list", filter={"proto": 6}))[-1] == {"done": 1}
         assert await client.ask("list", table="dying") == [{"done": 0}]
         assert await client.ask("count") == [{"count": 2, "limit": 262144}]
-        got = await client.ask("get", filter={"proto": 17, "sport": 1000})
+        looked_for = {"proto": 17, "src": "10.0.0.1", "dst": "10.0.0.2", "sport": 1000, "dport": 53}
+        got = await client.ask("get", tuple=looked_for)
         assert (got[0]["ct"]["orig"]["sport"], got[1]) == (1000, {"done": 1})
-        assert await client.ask("get", filter={"proto": 132}) == [{"done": 0}]
+        assert await client.ask("get", tuple={**looked_for, "sport": 1001}) == [
+            {"error": "Operation failed: such conntrack doesn't exist"}
+        ]
 
     play(path, scene)
 
@@ -263,7 +265,7 @@ def test_status_stats_and_ping(path: Path) -> None:
         (b'{"command": "list", "filter": []}', "a filter is a JSON object"),
         (b'{"command": "list", "filter": {"proto": -1}}', "proto must be a number"),
         (b'{"command": "delete", "filter": {"x": 1}}', "unknown filter key 'x'"),
-        (b'{"command": "get"}', "get needs a filter"),
+        (b'{"command": "get"}', "get needs tuple"),
         (b'{"command": "events", "mask": "NEW"}', "mask must be a list"),
         (b'{"command": "events", "mask": [{}]}', "unknown event {}"),
     ],
@@ -409,13 +411,9 @@ def test_events_in_order_only_what_was_asked_and_only_while_somebody_listens(pat
     play(path, scene)
 
 
-def test_a_listener_that_does_not_read_loses_events_and_is_told_how_many(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriber.Subscriber.__init__, "__defaults__", (100,))
-
+def test_a_listener_that_does_not_read_loses_events_and_is_told_how_many(path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        slow, quick = await stage.listener(), await stage.listener()
+        slow, quick = await stage.listener(buffer=100), await stage.listener(buffer=100)
         slow.reader._transport.pause_reading()  # type: ignore[attr-defined]
         for port in range(3000):
             stage.router.udp(10000 + port)

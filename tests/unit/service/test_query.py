@@ -130,7 +130,7 @@ def test_a_zone_is_of_both_directions_or_of_one(original: int, reply: int, wante
         ({"zone": 65536}, "zone must be a number from 0 to 65535, not 65536"),
         ({"mark_mask": 1}, "mark_mask needs mark"),
         ({"src_nat": 7}, "src_nat must be an address"),
-        ({"src_nat": "1.2.3.4:0"}, "Port `0' not valid"),
+        ({"src_nat": "1.2.3.4:70000"}, "Invalid port `70000'"),
     ],
 )
 def test_what_is_wrong_with_a_filter_is_said(spec: dict[str, Any], why: str) -> None:

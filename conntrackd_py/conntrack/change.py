@@ -1,0 +1,125 @@
+"""Change: what an operator, not a packet, does to a connection: bring it into the table, or alter what it is.
+
+What may be changed is what ctnetlink lets one change: timeout, state, mark, labels, and three status bits, which can
+be set and never taken away. Who made a connection by hand is believed: nothing here asks whether such a state can
+be reached. Sources: ctnetlink_create_conntrack, ctnetlink_change_conntrack, __nf_ct_change_status.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.const import (
+    IPCT_ASSURED,
+    IPCT_HELPER,
+    IPCT_MARK,
+    IPCT_NEW,
+    IPCT_PROTOINFO,
+    IPCT_REPLY,
+    IPCT_SEQADJ,
+    IPS_ASSURED,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    IPS_EXPECTED,
+    IPS_FIXED_TIMEOUT,
+    IPS_SEEN_REPLY,
+)
+
+DONE: Final = 0
+EXISTS: Final = 1  # one of its tuples is taken
+FULL: Final = 2  # nf_conntrack_max, and nobody could be asked to leave
+FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout stays
+BUSY: Final = 4  # a status bit that only packets change
+GONE: Final = 5  # it has ended
+
+UNTOUCHED: Final = -1
+SETTABLE: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT  # the others are passed over, as by the kernel
+FATE: Final = IPS_EXPECTED | IPS_CONFIRMED | IPS_DYING
+# The kernel does not say what of it has changed: an event made by hand tells everything.
+CHANGED: Final = IPCT_REPLY | IPCT_ASSURED | IPCT_PROTOINFO | IPCT_HELPER | IPCT_MARK | IPCT_SEQADJ
+
+
+@final
+class Change:
+    """timeout: ms from now; status: IPS_* bits to set; state: the tracker's number; UNTOUCHED where nothing is said.
+
+    The mark becomes (mark & ~mark_mask) ^ mark_value. tags: SCTP's verification tags by direction.
+    """
+
+    def __init__(self) -> None:
+        self.timeout = UNTOUCHED
+        self.status = UNTOUCHED
+        self.state = UNTOUCHED
+        self.tags: tuple[int, int] | None = None
+        self.mark_value = 0
+        self.mark_mask = 0
+        self.labels_on = 0
+        self.labels_off = 0
+
+    def mark(self, old: int) -> int:
+        return (old & ~self.mark_mask) ^ self.mark_value
+
+    def labels(self, old: int) -> int:
+        return (old & ~self.labels_off) | self.labels_on
+
+    def alters(self, ct: NfConn) -> bool:
+        """Whether ct would be another one afterwards; a timeout always counts."""
+        if self.timeout >= 0 or self.mark(ct.mark) != ct.mark or self.labels(ct.labels) != ct.labels:
+            return True
+        if self.status >= 0 and self.status & ~ct.status & (SETTABLE | FATE):
+            return True
+        return self.tags is not None or (self.state >= 0 and self.state != ct.state)
+
+    def refused(self, ct: NfConn) -> int:
+        """DONE, or why ct cannot be changed so."""
+        if ct.status & IPS_DYING:
+            return GONE
+        if self.timeout >= 0 and ct.status & IPS_FIXED_TIMEOUT:
+            return FIXED
+        if self.status >= 0 and self.status & ~ct.status & FATE & ~IPS_CONFIRMED:
+            return BUSY
+        return DONE
+
+    def write(self, ct: NfConn) -> None:
+        """All but the timeout, which depends on whether ct is confirmed."""
+        if self.status >= 0:
+            ct.status |= self.status & SETTABLE
+        if self.state >= 0:
+            ct.state = self.state
+        if self.tags is not None:
+            ct.l4proto.set_tags(ct, self.tags)
+        ct.mark = self.mark(ct.mark)
+        ct.labels = self.labels(ct.labels)
+
+
+def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
+    """Let ct in, whose tuples and translation are settled: DONE, or EXISTS, FULL, BUSY and it is nowhere."""
+    refused = change.refused(ct)
+    if refused:
+        return refused
+    if core.table.find(ct.original) is not None or core.table.find(ct.reply) is not None:
+        return EXISTS
+    if core.limit and len(core.table) >= core.limit and not core.early_drop(now):
+        return FULL
+    ct.l4proto.adopt(ct)
+    change.write(ct)
+    core.table.adopt(ct)
+    ct.timeout = now + change.timeout
+    core.gc.schedule(ct, now)
+    core.stats.insert += 1
+    core.events.report(CHANGED | IPCT_NEW, now, ct)
+    return DONE
+
+
+def update(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
+    """Alter a confirmed ct: DONE, or FIXED, BUSY, GONE and nothing has changed."""
+    refused = change.refused(ct)
+    if refused:
+        return refused
+    old_state = ct.state
+    if change.timeout >= 0:
+        ct.timeout = now + change.timeout
+    change.write(ct)
+    core.follow(ct, old_state, now)
+    core.events.report(CHANGED, now, ct)
+    return DONE
