@@ -1,46 +1,94 @@
-"""What the options say, as the filter of a request. The daemon filters; here only mistakes are told, early."""
+"""What the options say, as a request of the control socket. The daemon checks too; here mistakes are told early."""
 
-from socket import getprotobyname
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from conntrackd_py.cli.conntrack_options import UsageError
-from conntrackd_py.const import PROTO_NUMBERS, STATUS_NAMES
-from conntrackd_py.service.query import FAMILIES, ZONES, FilterError, Query
+from conntrackd_py.cli.conntrack_options import EVENTS, ROLES, STATUSES
+from conntrackd_py.cli.values import UsageError, chosen, duration, labels, number, protocol
+from conntrackd_py.service.query import FAMILIES, STATES, FilterError, Query
+from conntrackd_py.service.spec import CHANGE_KEYS, CREATE_KEYS, TUPLE_KEYS, RefusedError, one_tuple, wanted
 
-TEXTS: Final = ("src", "dst", "reply_src", "reply_dst")
-NUMBERS: Final = ("sport", "dport", "reply_sport", "reply_dport", "icmp_type", "icmp_code", "icmp_id", *ZONES)
+TEXTS: Final = ("src", "dst", "reply_src", "reply_dst", "host", "interface")
+U32: Final = 0xFFFFFFFF
+NUMBERS: Final = {
+    **dict.fromkeys(("sport", "dport", "reply_sport", "reply_dport", "tuple_sport", "tuple_dport"), 65535),
+    **dict.fromkeys(("sport_mask", "dport_mask", "icmp_id", "zone", "orig_zone", "reply_zone"), 65535),
+    **dict.fromkeys(("srckey", "dstkey", "reply_srckey", "reply_dstkey"), 65535),
+    **dict.fromkeys(("icmp_type", "icmp_code"), 255),
+    **dict.fromkeys(("orig_vtag", "reply_vtag", "timeout", "secmark"), U32),
+}
 NAT: Final = ("src_nat", "dst_nat", "any_nat")
-EVENTS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
+STATE_ALIASES: Final = {"LISTEN": "SYN_SENT2"}
+TO_MATCH: Final = frozenset({"timeout", "label_add", "label_del"})  # are never matched
+
+Spec = dict[str, Any]
 
 
-def filter_of(values: dict[str, str]) -> dict[str, object]:
-    """The filter for service.query. Raises UsageError."""
-    spec: dict[str, object] = {key: values[key] for key in TEXTS if key in values}
+def read(values: Mapping[str, str]) -> Spec:
+    """Every option's value, in the form that filters and specs share. Raises UsageError."""
+    spec: Spec = {key: values[key] for key in TEXTS if key in values}
     if "proto" in values:
         spec["proto"] = protocol(values["proto"])
     if "family" in values:
         if values["family"] not in FAMILIES:
             raise UsageError(f"`{values['family']}' unsupported protocol")
         spec["family"] = values["family"]
-    for key in NUMBERS:
-        if key in values:
-            spec[key] = number(values[key])
+    spec |= {key: number(values[key], most) for key, most in NUMBERS.items() if key in values}
+    spec |= {key: duration(values[key]) for key in ("older_than", "younger_than") if key in values}
     if "state" in values:
-        spec["state"] = "SYN_SENT2" if values["state"] == "LISTEN" else values["state"]
+        spec["state"] = _state(values["state"], spec["proto"])
     if "status" in values:
-        spec["status"] = chosen(values["status"], STATUS_NAMES)
+        spec["status"] = chosen(values["status"], STATUSES)
+    if "role" in values and values["role"] not in ROLES:
+        raise UsageError(f"Unknown DCCP role `{values['role']}'")
     if "mark" in values:
         mark, slash, mask = values["mark"].partition("/")
-        spec["mark"] = number(mark)
+        spec["mark"] = number(mark, U32)
         if slash:
-            spec["mark_mask"] = number(mask)
+            spec["mark_mask"] = number(mask, U32)
     spec |= {key: values[key] or True for key in NAT if key in values}
-    if "any_nat" in spec and ("src_nat" in spec or "dst_nat" in spec):
-        raise UsageError("`--any-nat' already means `--src-nat' and `--dst-nat'")
-    return checked(spec)
+    spec |= _labels(values)
+    for key in ("src", "dst"):
+        _mask(spec, values, key)
+    return spec
 
 
-def checked(spec: dict[str, object]) -> dict[str, object]:
+def _state(text: str, proto: int) -> str:
+    name = STATE_ALIASES.get(text, text)
+    if name not in STATES[proto]:
+        raise UsageError(f"unknown state `{text}'")
+    return name
+
+
+def _labels(values: Mapping[str, str]) -> Spec:
+    given = {key: values[key] for key in ("label", "label_add", "label_del") if key in values}
+    if not given:
+        return {}
+    from conntrackd_py.cli.labels import label_names  # pathlib takes longer to import than all of this command
+
+    names = label_names()
+    spec: Spec = {key: labels(text, names) if text else list(range(128)) for key, text in given.items()}
+    if "label" in spec:
+        spec["labels"] = spec.pop("label")
+    return spec
+
+
+def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
+    """--mask-src belongs to --src; what stands behind a slash must be a number of bits."""
+    address, slash, bits = str(spec.get(key, "")).partition("/")
+    if slash and not (bits.isascii() and bits.isdigit()):
+        raise UsageError(f"Invalid netmask `{bits}'")
+    mask = values.get(f"{key}_mask")
+    if mask is not None and address:
+        spec[key] = f"{address}/{mask}"
+
+
+def filter_of(values: Mapping[str, str]) -> Spec:
+    """The filter for service.query: of -L, -D and -E. Raises UsageError."""
+    return checked({key: value for key, value in read(values).items() if key not in TO_MATCH})
+
+
+def checked(spec: Spec) -> Spec:
     try:
         Query(spec)
     except FilterError as error:
@@ -48,35 +96,56 @@ def checked(spec: dict[str, object]) -> dict[str, object]:
     return spec
 
 
-def event_mask(values: dict[str, str]) -> list[str]:
+def creation(values: Mapping[str, str]) -> Spec:
+    """The connection that -I and -A make, for service.spec. Raises UsageError."""
+    spec = {key: value for key, value in read(values).items() if key in CREATE_KEYS and value is not True}
+    _understood(spec)
+    return spec
+
+
+def _understood(spec: Spec) -> None:
+    """What could be done by no daemon is told here; what only this one refuses, it tells itself."""
+    try:
+        wanted(spec)
+    except FilterError as error:
+        raise UsageError(str(error)) from error
+    except RefusedError:
+        return
+
+
+def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
+    """The filter and the changes of -U. Raises UsageError."""
+    spec = read(values)
+    changes = {key: value for key, value in spec.items() if key in CHANGE_KEYS}
+    return checked({key: value for key, value in spec.items() if key not in CHANGE_KEYS}), changes
+
+
+def tuple_of(values: Mapping[str, str]) -> Spec:
+    """The tuple that -G asks for. Raises UsageError."""
+    return _tuple({key: value for key, value in read(values).items() if key in TUPLE_KEYS})
+
+
+def _tuple(spec: Spec) -> Spec:
+    try:
+        one_tuple(spec)
+    except FilterError as error:
+        raise UsageError(str(error)) from error
+    except RefusedError:
+        pass
+    return spec
+
+
+def expectation(values: Mapping[str, str]) -> Spec:
+    """What -I expect makes. Raises UsageError."""
+    spec = read(values)
+    expected = {"src": values["tuple_src"], "dst": values["tuple_dst"], "proto": spec["proto"]}
+    expected |= {key: spec[f"tuple_{key}"] for key in ("sport", "dport") if f"tuple_{key}" in spec}
+    mask = {"src": values["src_mask"], "dst": values["dst_mask"]}
+    mask |= {key: spec[f"{key}_mask"] for key in ("sport", "dport") if f"{key}_mask" in spec}
+    master = {key: value for key, value in spec.items() if key in TUPLE_KEYS}
+    master |= {"src": values["src"], "dst": values["dst"]}
+    return {"master": _tuple(master), "tuple": _tuple(expected), "mask": mask, "timeout": spec["timeout"]}
+
+
+def event_mask(values: Mapping[str, str]) -> list[str]:
     return chosen(values.get("mask", "ALL"), EVENTS)
-
-
-def chosen(text: str, allowed: tuple[str, ...]) -> list[str]:
-    """A comma-separated choice, in any case of letters."""
-    names = text.upper().split(",")
-    for name in names:
-        if name not in allowed:
-            raise UsageError(f"Bad parameter `{text}'")
-    return names
-
-
-def protocol(text: str) -> int:
-    """A protocol's number, by name or number."""
-    name = text.lower()
-    if name in PROTO_NUMBERS:
-        return PROTO_NUMBERS[name]
-    if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255:
-        return int(text)
-    try:
-        return getprotobyname(name)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"`{text}' unsupported protocol") from error
-
-
-def number(text: str) -> int:
-    """Decimal, 0x hexadecimal or 0 octal, as strtoul reads them."""
-    try:
-        return int(text, 8 if len(text) > 1 and text.startswith("0") and text.isdigit() else 0)
-    except ValueError as error:
-        raise UsageError(f"`{text}' is not a number") from error

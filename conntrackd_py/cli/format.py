@@ -21,14 +21,17 @@ KEYS: Final = ("srckey", "dstkey")
 NO_NAMES: Final[Mapping[int, str]] = {}
 
 
-def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES) -> str:
-    """One connection of a listing. output: of extended, id, ktimestamp, labels; labels: their names."""
+def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES, use: int = 1) -> str:
+    """One connection of a listing. output: of extended, id, ktimestamp, labels; labels: their names.
+
+    use: the references to it that conntrack(8) shows: 2 while it is being looked at alone.
+    """
     words = _head(ct, output, timeout=True, state=True)
     words += _tuples(ct, counters=True)
     words.append(f"mark={ct['mark']}")
     words += _zone(ct)
     words += _times(ct, output)
-    words.append("use=1")
+    words.append(f"use={use}")
     if "id" in output:
         words.append(f"id={ct['id']}")
     words += _labels(ct, output, labels)
@@ -51,11 +54,29 @@ def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] 
         words.append(f"id={event['id']}")
     if kind == "NEW":
         words += _labels(event, output, labels)
-    return f"{_stamp(event['time'], output)}{f'[{kind}]':>9} {' '.join(words)}"
+    return f"{_stamp(event['time'], output)}{f'[{kind}]':>9} {' '.join(words)}{origin(event)}"
+
+
+def origin(event: Fields) -> str:
+    """Who ordered it, as conntrack(8) says it of a netlink port; empty when packets or time caused it."""
+    if "userspace" not in event:
+        return ""
+    by = event["userspace"]
+    program = f" progname={by['program']}" if "program" in by else ""
+    return f" [USERSPACE] portid={by['pid']}{program}"
+
+
+def expectation_event_line(event: Fields, output: frozenset[str]) -> str:
+    kind = f"[{event['event']}]"
+    return f"{_stamp(event['time'], output)}{kind:>9} {_expectation(event)}{origin(event)}"
 
 
 def expectation_line(known: Fields, output: frozenset[str]) -> str:
     """One expectation. output: of timestamp; the other forms say nothing of it."""
+    return _stamp(time.time(), output) + _expectation(known)
+
+
+def _expectation(known: Fields) -> str:
     words = [str(known["timeout"]), f"proto={known['protonum']}"]
     words += _direction(known["tuple"], counters=False, zone="")
     mask, master = known["mask"], known["master"]
@@ -66,7 +87,7 @@ def expectation_line(known: Fields, output: frozenset[str]) -> str:
     words.append(f"class={known['class']}")
     if "helper" in known:
         words.append(f"helper={known['helper']}")
-    return _stamp(time.time(), output) + " ".join(words)
+    return " ".join(words)
 
 
 def json_line(described: Fields) -> str:

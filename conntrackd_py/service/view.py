@@ -4,7 +4,7 @@ The keys are a contract: they may be added to, never renamed. Absent means not k
 
     family proto protonum timeout [state] status[] orig{} reply{} mark id [zone] [labels[]] [start] [stop]
     [in] [out]: interfaces its first packet came in and left by (a listing's)
-    orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes]
+    orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes] [vtag] (sctp)
     an event has first: event seq time changed[], and a DESTROY also: reason
     one that somebody's order caused has: userspace{pid [program]}
 
@@ -38,6 +38,7 @@ from conntrackd_py.const import (
     REPLY,
     STATUS_NAMES,
 )
+from conntrackd_py.proto.sctp import SctpInfo
 from conntrackd_py.reasons import END_NAMES
 
 Json = dict[str, object]
@@ -158,6 +159,8 @@ def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: boo
         original = direction == ORIGINAL
         side["packets"] = seen.packets_original if original else seen.packets_reply
         side["bytes"] = seen.bytes_original if original else seen.bytes_reply
+    if isinstance(ct.proto, SctpInfo):
+        side["vtag"] = ct.proto.vtag[direction]
     return side
 
 

@@ -175,7 +175,7 @@ def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path
             stage.router.udp(4000 + port)
         stage.publish()
         assert process.stderr is not None
-        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: 3 events were lost")
+        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: WARNING: 3 events were lost")
         await stage.control.stop()
         result = await finished(process)
         assert result.status == 1
@@ -266,9 +266,9 @@ async def finished_stderr(process: asyncio.subprocess.Process) -> tuple[int | No
         ("-V", 0, f"{NAME}\n", ""),
         ("-L -p nosuch", 2, "", f"{NAME}: `nosuch' unsupported protocol\n{HINT}"),
         ("-L -o bogus", 2, "", f"{NAME}: Bad parameter `bogus'\n{HINT}"),
-        ("-L -o xml", 2, "", f"{NAME}: output `xml' is not supported yet\n{HINT}"),
         ("-L expect -p tcp", 2, "", f"{NAME}: Illegal option `--protonum' with this command\n{HINT}"),
-        ("-D expect", 2, "", f"{NAME}: expectations can be listed, counted and flushed only\n{HINT}"),
+        ("-D expect", 2, "", f"{NAME}: You need to supply the `--src' option for this command\n{HINT}"),
+        ("-U expect", 2, "", f"{NAME}: Can't do --update on expectations\n{HINT}"),
         ("-L --socket /nonexistent/socket", 1, "", f"{NAME}: no daemon listens on /nonexistent/socket\n"),
     ],
 )

@@ -2,8 +2,9 @@
 
 import pytest
 
-from conntrackd_py.cli.conntrack_options import UsageError, parse
+from conntrackd_py.cli.conntrack_parse import parse
 from conntrackd_py.cli.filter import event_mask, filter_of
+from conntrackd_py.cli.values import UsageError
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_options_become_a_filter(line: str, spec: dict[str, object]) -> None:
         ("-L -s 10.0.0.0/33", "Invalid netmask `33'"),
         ("-L -s 10.0.0.1 -d fd00::1", "mismatched address family"),
         ("-L -p tcp --sport abc", "`abc' is not a number"),
-        ("-L --sport 5", "sport needs a protocol with ports (tcp, udp, udplite, sctp, dccp)"),
-        ("-L -p udp --state ESTABLISHED", "state needs a protocol that has states (tcp, sctp, dccp)"),
+        ("-L --sport 5", "option `--sport' needs -p tcp or udp or udplite or sctp or dccp"),
+        ("-L -p udp --state ESTABLISHED", "option `--state' needs -p tcp or sctp or dccp"),
         ("-L -u BOGUS", "Bad parameter `BOGUS'"),
         ("-L -m abc", "`abc' is not a number"),
         ("-L -w", "option `-w' requires an argument"),
         ("-L -w abc", "`abc' is not a number"),
-        ("-L -w 65536", "zone must be a number from 0 to 65535, not 65536"),
+        ("-L -w 65536", "`65536' is not a number from 0 to 65535"),
         ("-C -w 7", "Illegal option `--zone' with this command"),
         ("-L expect -s 10.0.0.1", "Illegal option `--src' with this command"),
         ("-L -m 0x5/", "`' is not a number"),
@@ -73,7 +74,7 @@ def test_options_become_a_filter(line: str, spec: dict[str, object]) -> None:
         ("-F -p tcp", "Illegal option `--protonum' with this command"),
         ("-C -f ipv4", "Illegal option `--family' with this command"),
         ("-D dying", "Can't do that command with tables `dying' and `unconfirmed'"),
-        ("-L -n -j", "`--any-nat' already means `--src-nat' and `--dst-nat'"),
+        ("-L -n -j", "cannot specify `--src-nat' or `--dst-nat' with `--any-nat'"),
     ],
 )
 def test_mistakes(line: str, why: str) -> None:
