@@ -59,7 +59,7 @@ def about(parsed: Parsed) -> int:
     from conntrackd_py import __version__
     from conntrackd_py.cli.conntrack_help import usage
 
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     if parsed.command != "V":
         print(usage(PROGRAM, __version__))
     elif output.json:

@@ -75,7 +75,7 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
 
 
 def show(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     request: Fields = {"command": "list", "table": parsed.table, "filter": options.filter_of(parsed.values)}
     limit = number(parsed.values["limit"]) if "limit" in parsed.values else None
     if "zero" in parsed.values:
@@ -96,7 +96,7 @@ def show(parsed: Parsed, connect: Connect) -> int:
 
 
 def get(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     wanted = options.filter_of({key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values})
     request = {"command": "get", "tuple": options.tuple_of(parsed.values)}
     fitting = (ct for ct in entries(connect, request, "ct", []) if fits(ct, wanted))
@@ -113,7 +113,7 @@ def fits(ct: Fields, wanted: Fields) -> bool:
 
 
 def delete(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     request = {"command": "delete", "filter": options.filter_of(parsed.values)}
     count = shown(entries(connect, request, "ct", []), lambda ct: output.connection(ct, command="-D"), output, "")
     tell(f"{count} flow entries have been deleted.")
@@ -121,7 +121,7 @@ def delete(parsed: Parsed, connect: Connect) -> int:
 
 
 def update(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     matching, changes = options.update(parsed.values)
     done = [0]
     if changes:
@@ -132,7 +132,7 @@ def update(parsed: Parsed, connect: Connect) -> int:
 
 
 def create(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     exclusive = parsed.command == "I"
     request = {"command": "create", "ct": options.creation(parsed.values), "exclusive": exclusive}
     done: list[int] = []
@@ -144,7 +144,7 @@ def create(parsed: Parsed, connect: Connect) -> int:
 
 
 def flush(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     answer = one(connect, {"command": "flush", "filter": options.filter_of(parsed.values)})
     return emptied(output, answer, "connection tracking table has been emptied.")
 
@@ -157,14 +157,14 @@ def emptied(output: Output, answer: Fields, text: str) -> int:
 
 
 def count(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     answer = one(connect, {"command": "count", "table": parsed.table})
     print(json_line(answer) if output.json else answer["count"])
     return 0
 
 
 def stats(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     for row in one(connect, {"command": "stats", "table": parsed.table})["stats"]:
         print(json_line(row) if output.json else stats_line(row))
     return 0
@@ -174,7 +174,7 @@ def stats(parsed: Parsed, connect: Connect) -> int:
 
 
 def events(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     expectations = parsed.table == "expect"
     request: Fields = {"command": "events", "table": parsed.table, "mask": options.event_mask(parsed.values)}
     request["filter"] = options.filter_of(parsed.values)
@@ -224,7 +224,7 @@ def stop_signal() -> Iterator[int]:
 
 
 def show_expectations(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     request: Fields = {"command": "list", "table": "expect", "filter": options.filter_of(parsed.values)}
     if "limit" in parsed.values:
         request["limit"] = number(parsed.values["limit"])
@@ -242,7 +242,7 @@ def delete_expectation(parsed: Parsed, connect: Connect) -> int:
 
 
 def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     request = {"command": command, "table": "expect", "tuple": options.tuple_of(parsed.values)}
     count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
     tell(f"{count} expectations have been {done}.")
@@ -250,7 +250,7 @@ def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) 
 
 
 def create_expectation(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     request = {"command": "create", "table": "expect", "expect": options.expectation(parsed.values)}
     for known in entries(connect, request, "expect", []):
         if output.json:
@@ -259,7 +259,7 @@ def create_expectation(parsed: Parsed, connect: Connect) -> int:
 
 
 def flush_expectations(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values.get("output"))
+    output = Output(parsed.values)
     answer = one(connect, {"command": "flush", "table": "expect"})
     return emptied(output, answer, "expectation table has been emptied.")
 

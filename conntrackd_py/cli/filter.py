@@ -19,7 +19,7 @@ NUMBERS: Final = {
 }
 NAT: Final = ("src_nat", "dst_nat", "any_nat")
 STATE_ALIASES: Final = {"LISTEN": "SYN_SENT2"}
-TO_MATCH: Final = frozenset({"timeout", "label_add", "label_del"})  # are never matched
+NEVER_MATCHED: Final = frozenset({"label_add", "label_del"})
 
 Spec = dict[str, Any]
 
@@ -85,7 +85,7 @@ def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
 
 def filter_of(values: Mapping[str, str]) -> Spec:
     """The filter for service.query: of -L, -D and -E. Raises UsageError."""
-    return checked({key: value for key, value in read(values).items() if key not in TO_MATCH})
+    return checked({key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
 
 
 def checked(spec: Spec) -> Spec:

@@ -34,9 +34,10 @@ class CombinationError(Exception):
 
 
 class Output:
-    """text: the value of -o, None without one. Raises UsageError and CombinationError."""
+    """values: of the options. Raises UsageError and CombinationError."""
 
-    def __init__(self, text: str | None) -> None:
+    def __init__(self, values: Mapping[str, str]) -> None:
+        text = values.get("output")
         self.forms = frozenset(text.lower().split(",")) if text is not None else frozenset()
         for form in self.forms:
             if form not in FORMS:
@@ -47,6 +48,8 @@ class Output:
         self.json = "json" in self.forms
         self.xml = "xml" in self.forms
         self.save = "save" in self.forms
+        if "label" in values or "label_add" in values:
+            self.forms |= {"labels"}  # who asks for labels sees them
         self._names: Mapping[int, str] | None = None
 
     @property

@@ -32,6 +32,7 @@ FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout stays
 BUSY: Final = 4  # a status bit that only packets change
 GONE: Final = 5  # it has ended
 
+SECOND: Final = 1000
 UNTOUCHED: Final = -1
 SETTABLE: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT  # the others are passed over, as by the kernel
 FATE: Final = IPS_EXPECTED | IPS_CONFIRMED | IPS_DYING
@@ -62,9 +63,11 @@ class Change:
     def labels(self, old: int) -> int:
         return (old & ~self.labels_off) | self.labels_on
 
-    def alters(self, ct: NfConn) -> bool:
-        """Whether ct would be another one afterwards; a timeout always counts."""
-        if self.timeout >= 0 or self.mark(ct.mark) != ct.mark or self.labels(ct.labels) != ct.labels:
+    def alters(self, ct: NfConn, now: int) -> bool:
+        """Whether ct would be another one afterwards; of the timeout the seconds count."""
+        if self.timeout >= 0 and self.timeout // SECOND != ct.remaining(now) // SECOND:
+            return True
+        if self.mark(ct.mark) != ct.mark or self.labels(ct.labels) != ct.labels:
             return True
         if self.status >= 0 and self.status & ~ct.status & (SETTABLE | FATE):
             return True

@@ -91,7 +91,7 @@ class Orders:
             change = specs.change_of(spec, ct.l4proto)
         except RefusedError as error:
             return str(error)
-        if not change.alters(ct):
+        if not change.alters(ct, self.control.clock()):
             return None
         with self.by_client():
             return WHY.get(self.engine.update(ct, change, self.control.clock()), "")

@@ -8,12 +8,12 @@ Keys of a filter, all optional and all of which must hold:
     icmp_type icmp_code 0..255, icmp_id 0..65535 (icmp and icmpv6)     state (tcp, sctp, dccp)
     srckey dstkey reply_srckey reply_dstkey 0..65535 (gre)     orig_vtag reply_vtag 0..2^32-1 (sctp)
     status ["ASSURED", ...]: all of these bits; UNSET: none that conntrack -u can tell     mark 0..2^32-1, mark_mask
-    labels [bits]: all of these     secmark: matches nothing, there are none
+    labels [bits]: all of these     secmark: there are none to compare
     zone orig_zone reply_zone 0..65535: of both directions, or of one that the other is not in; else it is 0
     src_nat dst_nat any_nat: true, or "address", "address:port", "[address]:port" it was translated to
     host "address[/bits]": at either end, whoever called, before or behind translation
     interface "name" or "begin+": its first packet came in or left by
-    older_than, younger_than seconds: since its first packet
+    older_than, younger_than seconds: since its first packet     timeout: just so many seconds left
 """
 
 from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ TAGS: Final = ("orig_vtag", "reply_vtag")
 AGES: Final = ("older_than", "younger_than")
 U32: Final = 0xFFFFFFFF
 KEYS: Final = frozenset(
-    {"family", "proto", "state", "status", "mark", "mark_mask", "labels", "secmark", "host", "interface"}
+    {"family", "proto", "state", "status", "mark", "mark_mask", "labels", "secmark", "host", "interface", "timeout"}
     | {*ADDRESSES, *PORTS, *ICMP_FIELDS, *GRE_KEYS, *TAGS, *ZONES, *NAT_SIDES, *AGES}
 )
 
@@ -204,7 +204,7 @@ class Query:
         if "mark" in self.spec:
             mask = self._number("mark_mask", U32) if "mark_mask" in self.spec else U32
             mark = self._number("mark", U32)
-            self.tests.append(lambda ct, seen: seen.mark & mask == mark & mask)
+            self.tests.append(lambda ct, seen: seen.mark & mask == mark)
         elif "mark_mask" in self.spec:
             raise FilterError("mark_mask needs mark")
         if "labels" in self.spec:
@@ -212,7 +212,6 @@ class Query:
             self.tests.append(lambda ct, seen: seen.labels & labels == labels)
         if "secmark" in self.spec:
             self._number("secmark", U32)
-            self.tests.append(lambda ct, seen: False)
 
     def _state(self, state: object) -> None:
         if self._proto not in STATES:
@@ -261,6 +260,9 @@ class Query:
             if key in self.spec:
                 since = now - self._number(key, U32) * 1000
                 self.tests.append(_age_test(key == "older_than", since))
+        if "timeout" in self.spec:
+            left = self._number("timeout", U32)
+            self.tests.append(lambda ct, seen: ct.remaining(now) // 1000 == left)
 
 
 def _ends(ct: NfConn) -> tuple[bytes, ...]:

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.change import Change
+from conntrackd_py.conntrack.change import UNTOUCHED, Change
 from conntrackd_py.conntrack.l4proto import L4Proto
-from conntrackd_py.const import IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, STATUS_NAMES
+from conntrackd_py.const import IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, STATUS_NAMES
 from conntrackd_py.nat.ports import Range
 from conntrackd_py.proto.icmp import ANSWERS, V6_ANSWERS
 from conntrackd_py.service.network import AddressError, address_and_port, packed_address
@@ -82,6 +82,8 @@ def wanted(spec: Spec) -> Wanted:
 
 def zones_of(spec: Spec) -> tuple[int, int]:
     """Of the original direction and of the reply."""
+    if "zone" in spec and ("orig_zone" in spec or "reply_zone" in spec):
+        raise RefusedError("invalid parameters")
     both = number(spec, "zone", 65535)
     return number(spec, "orig_zone", 65535) or both, number(spec, "reply_zone", 65535) or both
 
@@ -113,11 +115,7 @@ def _both(spec: Spec) -> tuple[bytes, bytes]:
         return tuples.swapped(_known(reply), inverted(reply)), reply
     if reply:
         return original, reply
-    l4 = bytearray(inverted(original))
-    for at, key in ((0, "reply_sport"), (2, "reply_dport"), (0, "reply_srckey"), (2, "reply_dstkey")):
-        if key in spec:
-            l4[at : at + 2] = number(spec, key, 65535).to_bytes(2, "big")
-    return original, tuples.swapped(original, bytes(l4))
+    return original, tuples.swapped(original, inverted(original))
 
 
 def _tuple(spec: Spec, prefix: str) -> bytes:
@@ -142,8 +140,8 @@ def _layer4(spec: Spec, proto: int, length: int, prefix: str) -> bytes:
         kind = answers[kind] if prefix else kind
         return number(spec, "icmp_id", 65535).to_bytes(2, "big") + bytes((kind, code))
     first, second = ("srckey", "dstkey") if proto == IPPROTO_GRE else ("sport", "dport")
-    if proto not in WITH_PORTS and proto != IPPROTO_GRE:
-        return bytes(4)
+    if (proto not in WITH_PORTS and proto != IPPROTO_GRE) or proto == IPPROTO_DCCP:
+        return bytes(4)  # nobody here tracks DCCP by its ports
     low, high = number(spec, prefix + first, 65535), number(spec, prefix + second, 65535)
     return low.to_bytes(2, "big") + high.to_bytes(2, "big")
 
@@ -196,6 +194,8 @@ def change_of(spec: Spec, l4proto: L4Proto) -> Change:
 
 
 def _state(name: object, l4proto: L4Proto) -> int:
+    if len(l4proto.state_names) == 1:  # the kernel has no tracker for DCCP either, and passes its state over
+        return UNTOUCHED
     if not isinstance(name, str) or name not in l4proto.state_names:
         raise RefusedError(f"the tracker of {l4proto.name} has no state {shown(name)}")
     return l4proto.state_names.index(name)
