@@ -97,6 +97,8 @@ IPCT_PROTOINFO: Final = 1 << 5
 IPCT_HELPER: Final = 1 << 6
 IPCT_MARK: Final = 1 << 7
 IPCT_SEQADJ: Final = 1 << 8
+IPCT_SECMARK: Final = 1 << 9
+IPCT_LABEL: Final = 1 << 10
 
 # --- manip: which address of the packet a NAT binding rewrites (enum nf_nat_manip_type) ---------
 MANIP_SRC: Final = 0

@@ -3,7 +3,7 @@
 Source: __snprintf_conntrack_default of libnetfilter_conntrack, and for what an event leaves out,
 ctnetlink_conntrack_event: counters only at the end, the state only when it changed or at the end,
 the mark only when there is one or it changed, a timeout of zero not at the end, the times only at the end,
-labels only at the beginning. Expectations: __snprintf_expect_default.
+labels at the beginning and when they changed. Expectations: __snprintf_expect_default.
 
 One difference: a label without a name in connlabel.conf is shown by its number, where conntrack(8) omits it.
 """
@@ -52,7 +52,7 @@ def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] 
         words += _times(event, output)
     if "id" in output:
         words.append(f"id={event['id']}")
-    if kind == "NEW":
+    if kind == "NEW" or "label" in changed:
         words += _labels(event, output, labels)
     return f"{_stamp(event['time'], output)}{f'[{kind}]':>9} {' '.join(words)}{origin(event)}"
 

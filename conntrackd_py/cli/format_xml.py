@@ -30,7 +30,7 @@ def event_xml(event: Fields, output: frozenset[str], labels: Mapping[int, str] =
     body = _flow(
         event,
         output,
-        labels if event["event"] == "NEW" else NO_NAMES,
+        labels,
         counters=over,
         mark=bool(event["mark"]) or "mark" in changed,
         state=over or "protoinfo" in changed,
@@ -60,7 +60,7 @@ def _flow(
         known.append("<assured/>")
     if "SEEN_REPLY" not in ct["status"]:
         known.append("<unreplied/>")
-    if "labels" in output and ct.get("labels"):
+    if "labels" in output and ct.get("labels") and {"new", "label"} & set(ct.get("changed", ["new"])):
         known.append(_tag("labels", "".join(_tag("label", labels.get(bit, str(bit))) for bit in ct["labels"])))
     if "event" not in ct or ct["event"] == "DESTROY":
         known += _times(ct, output)

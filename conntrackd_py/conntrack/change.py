@@ -12,6 +12,7 @@ from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.const import (
     IPCT_ASSURED,
     IPCT_HELPER,
+    IPCT_LABEL,
     IPCT_MARK,
     IPCT_NEW,
     IPCT_PROTOINFO,
@@ -37,7 +38,7 @@ UNTOUCHED: Final = -1
 SETTABLE: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT  # the others are passed over, as by the kernel
 FATE: Final = IPS_EXPECTED | IPS_CONFIRMED | IPS_DYING
 # The kernel does not say what of it has changed: an event made by hand tells everything.
-CHANGED: Final = IPCT_REPLY | IPCT_ASSURED | IPCT_PROTOINFO | IPCT_HELPER | IPCT_MARK | IPCT_SEQADJ
+CHANGED: Final = IPCT_REPLY | IPCT_ASSURED | IPCT_PROTOINFO | IPCT_HELPER | IPCT_MARK | IPCT_SEQADJ | IPCT_LABEL
 
 
 @final

@@ -45,7 +45,9 @@ Json = dict[str, object]
 
 WITH_PORTS: Final = frozenset({IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP})
 WITH_TYPES: Final = frozenset({IPPROTO_ICMP, IPPROTO_ICMPV6})
-CHANGE_NAMES: Final = ("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj")
+CHANGE_NAMES: Final = (
+    *("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj", "secmark", "label"),
+)
 
 
 def connection(ct: NfConn, now: int, accounting: bool, epoch: float | None = None) -> Json:

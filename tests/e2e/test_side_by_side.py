@@ -429,7 +429,7 @@ def two() -> Iterator[Pair]:
 def filled(two: Pair) -> Pair:
     """Both tables hold the connections of CREATED."""
     two.forget()
-    two.fill(CREATED)
+    two.order(CREATED)
     return two
 
 

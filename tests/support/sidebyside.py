@@ -102,7 +102,7 @@ class Pair:
             self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
 
-    def fill(self, lines: list[str]) -> None:
+    def order(self, lines: list[str]) -> None:
         """Give both these lines, which must be right, at once. (The real -R does not survive all of them.)"""
         script = "\n".join(["set -e", *(f"conntrack {line}" for line in lines)])
         subprocess.run(self.command("sh", "-c", script), check=True, capture_output=True, timeout=30)
