@@ -1,6 +1,7 @@
 """What the options say, as a request of the control socket. The daemon checks too; here mistakes are told early."""
 
 from collections.abc import Mapping
+from socket import ntohl
 from typing import Any, Final
 
 from conntrackd_py.cli.conntrack_options import EVENTS, ROLES, STATUSES
@@ -17,6 +18,7 @@ NUMBERS: Final = {
     **dict.fromkeys(("icmp_type", "icmp_code"), 255),
     **dict.fromkeys(("orig_vtag", "reply_vtag", "timeout", "secmark"), U32),
 }
+TAGS: Final = ("orig_vtag", "reply_vtag")
 NAT: Final = ("src_nat", "dst_nat", "any_nat")
 STATE_ALIASES: Final = {"LISTEN": "SYN_SENT2"}
 NEVER_MATCHED: Final = frozenset({"label_add", "label_del"})
@@ -35,6 +37,7 @@ def read(values: Mapping[str, str]) -> Spec:
         spec["family"] = values["family"]
     spec |= {key: number(values[key], most) for key, most in NUMBERS.items() if key in values}
     spec |= {key: duration(values[key]) for key in ("older_than", "younger_than") if key in values}
+    spec |= {tag: ntohl(spec[tag]) for tag in TAGS if tag in spec}  # conntrack(8) reads them in the machine's order
     if "state" in values:
         spec["state"] = _state(values["state"], spec["proto"])
     if "status" in values:

@@ -1,9 +1,11 @@
 """A connection as the command that makes it: `-o save`, which -R of this program and of conntrack(8) reads back.
 
 Source: what conntrack(8) 1.4.7 prints, and leaves out: mark and labels. EXPECTED is left out too: nobody could make it.
+Like there, SCTP's tags stand in the machine's byte order.
 """
 
 from collections.abc import Mapping
+from socket import htonl
 from typing import Any, Final
 
 from conntrackd_py.const import IPPROTO_DCCP, IPPROTO_ICMPV6, PROTO_NAMES
@@ -27,7 +29,7 @@ def save_line(ct: Fields, command: str = "-A") -> str:
     if "state" in ct:
         words += ["--state", ct["state"]]
     if "vtag" in orig:
-        words += ["--orig-vtag", str(orig["vtag"]), "--reply-vtag", str(reply["vtag"])]
+        words += ["--orig-vtag", str(htonl(orig["vtag"])), "--reply-vtag", str(htonl(reply["vtag"]))]
     return " ".join(words)
 
 

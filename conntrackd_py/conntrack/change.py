@@ -89,7 +89,7 @@ class Change:
         if self.status >= 0:
             ct.status |= self.status & SETTABLE
         if self.state >= 0:
-            ct.state = self.state
+            ct.l4proto.set_state(ct, self.state)
         if self.tags is not None:
             ct.l4proto.set_tags(ct, self.tags)
         ct.mark = self.mark(ct.mark)

@@ -62,6 +62,10 @@ class L4Proto(ABC):
         """Give ct, which no packet has made, the memory that packet() expects to find."""
         return
 
+    def set_state(self, ct: NfConn, state: int) -> None:
+        """Somebody outside says that ct is in this state."""
+        ct.state = state
+
     def set_tags(self, ct: NfConn, tags: tuple[int, int]) -> None:
         """SCTP's verification tags, by direction; nothing to anybody else."""
         return

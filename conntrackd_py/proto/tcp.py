@@ -135,6 +135,12 @@ class Tcp(TcpHeader):
         info.last_kind = KIND_SYN  # the kernel's zero
         ct.proto = info
 
+    def set_state(self, ct: NfConn, state: int) -> None:
+        """Nobody knows its window, so it is not judged; one that is over may be reopened (as conntrack(8) asks)."""
+        ct.state = state
+        for side in cast(TcpInfo, ct.proto).sides:
+            side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TIME_WAIT else 0)
+
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         segment = Segment(skb)
         kind = kind_of(segment.flags)
