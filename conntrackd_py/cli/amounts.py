@@ -6,7 +6,9 @@ PREFIXES: Final = ("", "k", "M", "G", "T", "P")
 
 
 def rate(value: float) -> str:
-    """`0`, `0.4`, `5`, `12`, `3.0k`, `120M`: by powers of a thousand, two or three digits."""
+    """`0`, `0.4`, `5`, `12`, `3.0k`, `120M`: by powers of a thousand, two or three digits; never 0 for something."""
+    if 0 < value < 0.05:
+        return "<0.1"
     at = 0
     while value >= 999.5 and at < len(PREFIXES) - 1:
         value /= 1000

@@ -131,6 +131,8 @@ def live(args: argparse.Namespace) -> int:
 
 
 def _watch(samples: Samples, console: "Console", terminal: "Terminal", view: "View", args: argparse.Namespace) -> None:
+    from rich.control import Control
+
     from conntrackd_py.cli.top_screen import draw, rows_for
 
     def room() -> int:
@@ -153,7 +155,9 @@ def _watch(samples: Samples, console: "Console", terminal: "Terminal", view: "Vi
             if len(samples.kept) > 1:
                 made = samples.frame()
                 made["hosts"] = made["hosts"][: room()]  # the window may have become smaller
-                screen.update(draw(made, view, keys=terminal.keys))
+                with console:  # one write
+                    console.control(Control.home())
+                    screen.update(draw(made, view, keys=terminal.keys))
 
 
 def _changed(view: "View", keys: str) -> "View":

@@ -9,7 +9,7 @@ from conntrackd_py.cli.amounts import duration, percent, rate
     ("value", "text"),
     [
         (0, "0"),
-        (0.04, "0.0"),
+        (0.04, "<0.1"),
         (0.44, "0.4"),
         (5.0, "5"),
         (9.94, "9.9"),
