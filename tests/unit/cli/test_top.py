@@ -269,6 +269,7 @@ def test_a_signal_ends_it_and_the_terminal_is_as_before(tmp_path: Path, number: 
 
 def test_ctrl_c_ends_it_and_ctrl_z_is_no_key(tmp_path: Path) -> None:
     async def scene(screen: Screen) -> None:
+        assert termios.tcgetattr(screen.slave)[6][termios.VSUSP] == b"\0"
         screen.type("\x1a")
         await screen.shows("10.0.0.9")
         os.write(screen.master, b"\x03")

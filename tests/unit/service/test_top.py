@@ -27,8 +27,9 @@ def tops(stage: Stage) -> Top:
 
 async def in_the_midst(stage: Stage) -> None:
     """Until a walk has begun."""
-    while (tally := tops(stage)._tally) is None or not tally.at:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while (tally := tops(stage)._tally) is None or not tally.at:
+            await asyncio.sleep(0)
 
 
 def nat_router() -> Router:
