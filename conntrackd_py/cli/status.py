@@ -111,8 +111,10 @@ def _nat(found: Lines, nat: Fields) -> None:
         share = pool.get("share", 0.0)
         carries = f"{pool['connections']:,} connections"
         if "share" in pool:
-            carries += f", {percent(share)} of its ports: {_ports(pool['protocols'])}"
+            carries += f", {percent(share)} of its ports"
         found.add(f"  {pool['address']}", carries, share >= NEARLY_FULL)
+        if "share" in pool:
+            found.add("", _ports(pool["protocols"]))
     if nat["unpooled"]:
         found.add("  elsewhere", f"{nat['unpooled']:,} connections")
 

@@ -75,7 +75,7 @@ def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:
         ({"nat": {"pools": [POOL], "unpooled": 3}}, "  elsewhere   3 connections"),
         (
             {"nat": {"pools": [{**POOL, "protocols": PORTS, "share": 0.9}], "unpooled": 0}},
-            "  203.0.113.1  9 connections, 90.0 % of its ports: tcp 9 of 10, gre 2",
+            "  203.0.113.1  9 connections, 90.0 % of its ports tcp 9 of 10, gre 2",
         ),
         ({"helpers": ["ftp", "sip"]}, "helpers       ftp, sip"),
         (
