@@ -23,6 +23,12 @@ COMMANDS: Final = {
         "check a configuration", "conntrackd_py.cli.check_config", "conntrackd_py.cli.check_config"
     ),
     "rules": Command("the iptables rules that hand packets over", "conntrackd_py.cli.rules", "conntrackd_py.cli.rules"),
+    "status": Command(
+        "how the daemon is, on one screen", "conntrackd_py.cli.status_options", "conntrackd_py.cli.status"
+    ),
+    "top": Command(
+        "who fills the table and what passes, live", "conntrackd_py.cli.top_options", "conntrackd_py.cli.top"
+    ),
     "explain": Command(
         "why packets were refused: in a capture, or what the daemon saw last",
         "conntrackd_py.cli.explain_options",

@@ -14,6 +14,7 @@ A request is one JSON object on one line, {"command": ..., and its arguments}. T
     stats   table?           {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
     recent  count?           {"recent": {...}} for each of the last refused packets, oldest first, then {"done": n}
     status, ping             {"status": {...}}, {"pong": version}
+    top     hosts? sort? family?    {"top": {...}}: counters, and after a walk the hosts by connections, bytes or new
     events  table? mask? filter? buffer?
                              {"listening": n}, how many events may wait, then {"event": {...}} and {"lost": n}
                              until the client leaves
@@ -27,24 +28,24 @@ turn at a time. What is created or dies meanwhile may or may not be seen; nothin
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from conntrackd_py import __version__, compiled
+from conntrackd_py import __version__
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.change import EXISTS
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
-from conntrackd_py.service import view
+from conntrackd_py.service import report, view
 from conntrackd_py.service.orders import WHY, Orders
 from conntrackd_py.service.query import FAMILIES, FilterError, Query, shown
 from conntrackd_py.service.recent import note_fields
 from conntrackd_py.service.spec import RefusedError
 from conntrackd_py.service.subscriber import EXPECT, LIMIT, MOST, Subscriber, encode
+from conntrackd_py.service.top import Top
 
 if TYPE_CHECKING:
     from conntrackd_py.service.control import Control
@@ -82,6 +83,7 @@ class Commands:
         self.core = control.engine.core
         self.orders = Orders(control)
         self.turn = asyncio.Lock()
+        self.tops = Top(control, self.turn)
         self.by_name: dict[str, tuple[Command, frozenset[str]]] = {
             "list": (self.show, frozenset({"table", "filter", "limit", "zero"})),
             "get": (self.get, frozenset({"table", "tuple"})),
@@ -92,6 +94,7 @@ class Commands:
             "count": (self.count, frozenset({"table"})),
             "stats": (self.stats, frozenset({"table"})),
             "status": (self.status, frozenset()),
+            "top": (self.top, frozenset({"hosts", "sort", "family"})),
             "ping": (self.ping, frozenset()),
             "recent": (self.recent, frozenset({"count"})),
             "events": (self.events, frozenset({"table", "mask", "filter", "buffer"})),
@@ -195,17 +198,10 @@ class Commands:
         await send([encode({"stats": [row]})])
 
     async def status(self, request: Mapping[str, object], send: Send) -> None:
-        status = {
-            "version": __version__,
-            "compiled": compiled,
-            "pid": os.getpid(),
-            "entries": len(self.core.table),
-            "limit": self.core.limit,
-            "clients": self.control.clients,
-            "listeners": self.control.listeners,
-            "events_lost": self.core.events.lost + self.control.events_lost,
-        }
-        await send([encode({"status": status})])
+        await send([encode({"status": report.status(self.control)})])
+
+    async def top(self, request: Mapping[str, object], send: Send) -> None:
+        await send([encode({"top": await self.tops.answer(request)})])
 
     async def ping(self, request: Mapping[str, object], send: Send) -> None:
         await send([encode({"pong": __version__})])

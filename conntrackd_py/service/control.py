@@ -21,6 +21,7 @@ import structlog
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.service.commands import Commands, RequestError, Send
 from conntrackd_py.service.query import FilterError
+from conntrackd_py.service.report import About
 from conntrackd_py.service.socketfile import SocketFile
 from conntrackd_py.service.spec import RefusedError
 from conntrackd_py.service.subscriber import CONNTRACK, EXPECT, EventLine, ExpectationLine, Subscriber, encode
@@ -50,9 +51,11 @@ class Control:
         group: str = "",
         max_clients: int = 64,
         max_request: int = 65536,
+        about: About | None = None,
     ) -> None:
         self.engine = engine
         self.clock = clock
+        self.about = about or About()
         self.max_clients = max_clients
         self.max_request = max_request
         self.refused = 0  # clients beyond max_clients

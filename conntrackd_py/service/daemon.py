@@ -32,6 +32,7 @@ from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.recent import RefusalLog
+from conntrackd_py.service.report import About
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -84,6 +85,18 @@ def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lan
     return Lanes(queues[0], queues[1] if len(queues) > 1 else None)
 
 
+def about(settings: Settings, counters: QueueCounters) -> About:
+    """What the control socket tells of a daemon that starts now."""
+    first = settings.queue.first
+    return About(
+        mode=settings.mode,
+        started=clock(),
+        queues=tuple(range(first, first + plan(settings).lanes)),
+        queue_limit=settings.queue.max_length,
+        counters=counters,
+    )
+
+
 @final
 class Daemon:
     def __init__(self, settings: Settings, socket: str) -> None:
@@ -102,6 +115,7 @@ class Daemon:
             group=settings.control.group,
             max_clients=settings.control.max_clients,
             max_request=settings.control.max_request,
+            about=about(settings, self.counters),
         )
         self.stopping = asyncio.Event()
         self.status = 0

@@ -19,6 +19,7 @@ from conntrackd_py import __version__, compiled
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
+from conntrackd_py.service.queues import QUEUES, queue_lines
 from conntrackd_py.settings.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
 PREFIX: Final = "conntrackd_py_"
-QUEUES: Final = Path("/proc/net/netfilter/nfnetlink_queue")
-QUEUE_FIELDS: Final = 8  # number, portid, waiting, copy mode, copy range, dropped, user dropped, id
 
 
 class QueueCounters(Protocol):
@@ -207,15 +206,6 @@ class Exporter:
             self._server.server_close()
             self._thread.join()
             self._server = None
-
-
-def queue_lines(path: Path) -> list[list[str]]:
-    """The fields of each packet queue; none where the kernel has no such file."""
-    try:
-        text = path.read_text()
-    except (FileNotFoundError, PermissionError):
-        return []
-    return [fields for line in text.splitlines() if len(fields := line.split()) >= QUEUE_FIELDS]
 
 
 def lower(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""Two answers to `top` made into a frame: what `conntrackd-py top` shows, and prints with --json.
+
+The keys are a contract: added to, never renamed. Absent: not known, or accounting is off.
+
+    interval                       seconds between the two answers
+    entries limit unconfirmed dying accounting states{} unpooled
+    growth_per_second [seconds_to_full]   of the table; the latter only while it grows towards a limit
+    created_per_second
+    ended_per_second{} invalid_per_second{} ignored_per_second{} dropped_per_second{}      by reason, what there is
+    hooks{pre_routing: {packets_per_second bytes_per_second dropped_per_second}, local_in, local_out, post_routing}
+    hosts[{address connections [created_per_second]
+           [packets sent_bytes received_bytes packets_per_second sent_bytes_per_second received_bytes_per_second]}]
+    hosts_known other_connections  hosts there are; connections of those that could not be told apart
+    pools[]                        as in `conntrackd-py status --json`
+
+A host is who opened the connection; sent is its original direction. Beside the engine's reasons, dropped_per_second
+has kernel_queue_full and kernel_socket_full: packets that never reached the daemon.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Fields = Mapping[str, Any]
+Frame = dict[str, Any]
+
+KEPT: Final = ("entries", "limit", "unconfirmed", "dying", "accounting", "states", "pools", "unpooled")
+MOVED: Final = {"packets": "packets", "sent": "sent_bytes", "received": "received_bytes"}
+
+
+def frame(before: Fields, after: Fields, earliest: Fields | None = None) -> Frame:
+    """The rates between two answers. earliest: another one, to tell the table's growth over a longer time."""
+    span = max(after["clock"] - before["clock"], 1) / 1000
+    made: Frame = {"interval": round(span, 3), **{key: after[key] for key in KEPT}}
+    made.update(growth(earliest or before, after))
+    made["created_per_second"] = per_second(before["created"], after["created"], span)
+    for name in ("ended", "invalid", "ignored", "dropped"):
+        made[f"{name}_per_second"] = by_name(before[name], after[name], span)
+    made["dropped_per_second"].update(kernel_drops(before, after, span))
+    made["hooks"] = {name: hook(before["hooks"][name], counts, span) for name, counts in after["hooks"].items()}
+    period = after["counted"].get("period", 0) / 1000
+    made["hosts"] = [host(fields, period) for fields in after["hosts"]]
+    made["hosts_known"] = after["counted"]["hosts"]
+    made["other_connections"] = after["counted"]["others"]
+    return made
+
+
+def per_second(before: int, after: int, span: float) -> float:
+    """Never negative: a daemon that was started anew counts from zero."""
+    return round(max(after - before, 0) / span, 3)
+
+
+def by_name(before: Fields, after: Fields, span: float) -> dict[str, float]:
+    rates = {name: per_second(before.get(name, 0), count, span) for name, count in after.items()}
+    return {name: value for name, value in sorted(rates.items(), key=lambda pair: -pair[1]) if value}
+
+
+def hook(before: Fields, after: Fields, span: float) -> dict[str, float]:
+    both = before["accepted"] + before["dropped"], after["accepted"] + after["dropped"]
+    return {
+        "packets_per_second": per_second(*both, span),
+        "bytes_per_second": per_second(before["bytes"], after["bytes"], span),
+        "dropped_per_second": per_second(before["dropped"], after["dropped"], span),
+    }
+
+
+def kernel_drops(before: Fields, after: Fields, span: float) -> dict[str, float]:
+    """What the kernel dropped in front of us; packets too long for the queue are counted there too."""
+    found = {}
+    for name, key in (("kernel_queue_full", "dropped"), ("kernel_socket_full", "user_dropped")):
+        sums = [sum(queue[key] for queue in answer["queues"]) for answer in (before, after)]
+        if value := per_second(sums[0], sums[1], span):
+            found[name] = value
+    return found
+
+
+def growth(before: Fields, after: Fields) -> Frame:
+    span = max(after["clock"] - before["clock"], 1) / 1000
+    value = (after["entries"] - before["entries"]) / span
+    found: Frame = {"growth_per_second": round(value, 3)}
+    if value > 0 and after["limit"]:
+        found["seconds_to_full"] = round(max(after["limit"] - after["entries"], 0) / value, 1)
+    return found
+
+
+def host(fields: Fields, period: float) -> Frame:
+    found: Frame = {"address": fields["address"], "connections": fields["connections"]}
+    moved = fields.get("moved") if period > 0 else None
+    if moved is not None:
+        found["created_per_second"] = round(moved["connections"] / period, 3)
+    for key, name in MOVED.items():
+        if key in fields:
+            found[name] = fields[key]
+            if moved is not None:
+                found[f"{name}_per_second"] = round(moved[key] / period, 3)
+    return found
