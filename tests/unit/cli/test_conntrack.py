@@ -289,6 +289,112 @@ def test_help_names_every_option(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+MADE = "-s 10.0.0.1 -d 10.0.0.2 -p udp --sport 1 --dport 53"
+
+
+def test_json_everywhere(tmp_path: Path) -> None:
+    """One object a line, whatever the command."""
+
+    async def scene(stage: Stage) -> None:
+        made = await stage.run(f"-I {MADE} -t 100 -o json")
+        assert json.loads(made.out)["orig"]["sport"] == 1
+        assert (await stage.run(f"-I {MADE} -t 100")).status == 1
+        for line, keys in (
+            (f"-A {MADE} -t 100 -o json", None),
+            ("-L -o json", {"family", "orig", "reply", "status", "timeout"}),
+            (f"-G {MADE} -o json", {"family", "orig", "reply", "status", "timeout"}),
+            ("-U -p udp -m 5 -o json", {"mark", "orig"}),
+            ("-C -o json", {"count", "limit"}),
+            ("-S -o json", {"cpu", "found", "invalid"}),
+            ("-V -o json", {"version"}),
+            ("-D -p udp -o json", {"mark", "orig"}),
+            ("-F -o json", {"flushed"}),
+            ("-F expect -o json", {"flushed"}),
+        ):
+            shown = await stage.run(line)
+            objects = [json.loads(text) for text in shown.out.splitlines()]
+            assert shown.status == 0, line
+            assert [True] * (keys is not None) == [keys <= found.keys() for found in objects], line
+
+    play(tmp_path, scene)
+
+
+def test_json_tells_lost_events_where_they_are_missing(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("-o", "json")
+        stage.router.engine.core.events.limit = 1
+        for port in range(4):
+            stage.router.udp(4000 + port)
+        stage.publish()
+        stage.router.udp(5000)
+        stage.publish()
+        assert process.stdout is not None
+        lines = [json.loads(await process.stdout.readline()) for _ in range(3)]
+        assert [(line["event"], line.get("seq"), line.get("lost")) for line in lines] == [
+            ("NEW", 1, None),
+            ("LOST", None, 3),
+            ("NEW", 5, None),
+        ]
+        process.send_signal(signal.SIGINT)
+        assert (await finished(process)).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_sort_and_limit(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        for port in (1002, 1000, 1001):
+            stage.router.udp(port)
+        for options, ports in (
+            ("--limit 2", [1002, 1000]),
+            ("--sort sport", [1000, 1001, 1002]),
+            ("--sort -sport --limit 2", [1002, 1001]),
+            ("--limit 0", []),
+        ):
+            shown = await stage.run(f"-L -o json {options}")
+            assert [json.loads(line)["orig"]["sport"] for line in shown.out.splitlines()] == ports
+            assert shown.err == f"{NAME}: {len(ports)} flow entries have been shown.\n"
+        assert (await stage.run("-L --sort bogus")).status == 2
+
+    play(tmp_path, scene)
+
+
+def test_expectations_by_hand(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.router.established(40000, 21)
+        master = "-s 10.0.0.1 -d 10.0.0.2 -p tcp --sport 40000 --dport 21"
+        expected = "--tuple-src 10.0.0.2 --tuple-dst 10.0.0.1 --tuple-port-src 0 --tuple-port-dst 3000"
+        mask = "--mask-src 255.255.255.255 --mask-dst 255.255.255.255 --mask-port-src 0 --mask-port-dst 65535"
+        assert await stage.run(f"-I expect {master} {expected} {mask} -t 60") == (0, "", "")
+        listed = await stage.run("-L expect")
+        assert listed.out == (
+            "60 proto=6 src=10.0.0.2 dst=10.0.0.1 sport=0 dport=3000 mask-src=255.255.255.255 "
+            "mask-dst=255.255.255.255 sport=0 dport=65535 master-src=10.0.0.1 master-dst=10.0.0.2 sport=40000 "
+            "dport=21 USERSPACE class=0\n"
+        )
+        asked = "-s 10.0.0.2 -d 10.0.0.1 -p tcp --sport 5 --dport 3000"
+        assert (await stage.run(f"-G expect {asked}")).out == listed.out
+        assert (await stage.run(f"-D expect {asked}")).err == f"{NAME}: 1 expectations have been deleted.\n"
+        gone = await stage.run(f"-D expect {asked}")
+        assert gone == (1, "", f"{NAME}: Operation failed: such expectation doesn't exist\n")
+
+    play(tmp_path, scene)
+
+
+def test_events_of_expectations(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("expect")
+        stage.router.expect(stage.router.established(40000, 21), 3000)
+        stage.publish()
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        assert line.startswith("    [NEW] 300 proto=6 src=10.0.0.2 dst=10.0.0.1 ")
+        process.send_signal(signal.SIGINT)
+        assert (await finished(process)).err == f"{NAME}: 1 expectation events have been shown.\n"
+
+    play(tmp_path, scene)
+
+
 # An editable installation has imports of its own before ours begin.
 LIST_OF_IMPORTS = """
 import sys
