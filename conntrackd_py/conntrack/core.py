@@ -148,14 +148,14 @@ class Conntrack:
             return self.refuse(skb, skb.reason)
         if skb.reason:
             self.stats.reasons[skb.reason] += 1
-        self._attach(skb, ct, direction)
         if self.accounting and outcome != UNCOUNTED:
             ct.account(direction, skb.end)
         if outcome == KILL:
-            self.kill(ct, END_RST, now)
-        elif outcome == REOPENED:
+            self.kill(ct, END_RST, now)  # told before this packet counts as a reply, as by the kernel
+        self._attach(skb, ct, direction)
+        if outcome == REOPENED:
             self._restart(ct, now)
-        elif ct.pending_events and ct.status & IPS_CONFIRMED:
+        elif ct.pending_events and ct.status & IPS_CONFIRMED and outcome != KILL:
             self._report(ct, now)
         return NF_ACCEPT
 

@@ -1,18 +1,22 @@
 """Mode observe: beside the kernel's conntrack on live traffic, changing nothing; `diff` compares the two tables."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, SERVER6, Topology
-from conntrackd_py.lab.router import DAEMON, Router
+from conntrackd_py.lab.router import CONNTRACK, DAEMON, Router
 from conntrackd_py.lab.steps import start_servers
+from tests.support.sidebyside import anytime, told
 
 SECONDS = float(os.environ.get("CONNTRACKD_PY_OBSERVE", "15"))
+TRIES = 4
 CONFIG = 'mode = "observe"\n[tunables]\nnf_conntrack_acct = true\n[control]\nsocket = "%s"\n'
 
 # Bursts of everything at once: short and long TCP connections, some reset, UDP both ways and to closed ports.
@@ -88,6 +92,51 @@ def test_mixed_traffic_and_no_difference(observed: tuple[Topology, Router]) -> N
     assert len(seen) > 100
     assert {line.split()[0] for line in seen} == {"tcp", "udp", "icmp", "icmpv6"}
     assert not any(f"dst={ROUTER}" in line and "ASSURED" in line for line in seen), "nothing is translated"
+
+
+FORMS = ("", "-o extended", "-o save", "-o xml", "-f ipv6", "-p tcp -o extended", "-u ASSURED", "-s 192.168.77.0/24")
+
+
+def test_both_programs_list_and_tell_the_same_of_real_traffic(observed: tuple[Topology, Router]) -> None:
+    """conntrack(8) of the kernel's table, conntrack-py of ours: every line of a listing, and every event."""
+    net, router = observed
+    files = [net.folder / "real", net.folder / "ours"]
+    commands = (
+        ("stdbuf", "-oL", "conntrack", "-E", "-b", "4000000"),
+        (*CONNTRACK, "--socket", str(router.socket), "-E", "-b", "4000000"),
+    )
+    with files[0].open("w") as first, files[1].open("w") as second:  # a pipe nobody reads would hold them up
+        listeners = [
+            net.router.start(*words, stdout=file) for words, file in zip(commands, (first, second), strict=True)
+        ]
+    time.sleep(1)
+    mix = net.client.start(sys.executable, "-P", "-c", MIX, "7", "5", SERVER, SERVER6, stdout=subprocess.PIPE)
+    assert mix.wait(30) == 0
+    time.sleep(1)
+    for listener in listeners:
+        listener.send_signal(signal.SIGINT)
+        listener.wait(10)
+    real, ours = (Counter(told(line) for line in file.read_text().splitlines()) for file in files)
+    only = [f"real {line}" for line in real - ours] + [f"ours {line}" for line in ours - real]
+    assert "\n".join(only) == ""
+    assert sum(ours.values()) > 100
+    for form in FORMS:
+        assert_listed_alike(net, router, form.split())
+
+
+def assert_listed_alike(net: Topology, router: Router, form: list[str]) -> None:
+    """A connection may end between the two listings, so there are a few tries."""
+    for _ in range(TRIES):
+        real = net.router.run("conntrack", "-L", *form)
+        ours = router.conntrack("-L", *form)
+        if lines(real) == lines(ours):
+            assert len(lines(ours)) > 3
+            return
+    assert lines(real) == lines(ours), form
+
+
+def lines(text: str) -> list[str]:
+    return sorted(anytime(line) for line in text.splitlines())
 
 
 def test_what_only_one_has_is_named(observed: tuple[Topology, Router]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sidebyside import Pair, anytime, pair
+from tests.support.sidebyside import Pair, pair, told
 
 pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
 
@@ -59,17 +58,6 @@ LISTENERS = (
 def two() -> Iterator[Pair]:
     with pair() as made:
         yield made
-
-
-def told(line: str) -> str:
-    """Without times, and who ordered it: netlink ports are not processes."""
-    line = re.sub(r" \[USERSPACE\] portid=\d+( progname=\S+)?", " [USERSPACE]", line)
-    line = re.sub(r"^\[\d+\.\d+ *\]\t", "[time]\t", line)
-    line = re.sub(r"<(hour|min|sec|stop)>\d+<", r"<\1>N<", re.sub(r"\[?(stop)=[^]]+\]?", r"\1", line))
-    line = re.sub(r" id=\d+(?= \[USERSPACE\]| labels=|$)", " N", line)
-    prefix = re.match(r"(\[time\]\t)?[ ]*\[[A-Z]+\]\s+", line)
-    head = prefix.group() if prefix else ""
-    return head + anytime(line[len(head) :])
 
 
 @pytest.mark.parametrize("listener", LISTENERS)

@@ -60,6 +60,17 @@ def anytime(line: str) -> str:
     return re.sub(r"(?<= -t) \d+", " T", line)
 
 
+def told(line: str) -> str:
+    """An event without times, and who ordered it: netlink ports are not processes."""
+    line = re.sub(r" \[USERSPACE\] portid=\d+( progname=\S+)?", " [USERSPACE]", line)
+    line = re.sub(r"^\[\d+\.\d+ *\]\t", "[time]\t", line)
+    line = re.sub(r"<(hour|min|sec|stop)>\d+<", r"<\1>N<", re.sub(r"\[?(stop)=[^]]+\]?", r"\1", line))
+    line = re.sub(r" id=\d+(?= \[USERSPACE\]| labels=|$)", " N", line)
+    prefix = re.match(r"(\[time\]\t)?[ ]*\[[A-Z]+\]\s+", line)
+    head = prefix.group() if prefix else ""
+    return head + anytime(line[len(head) :])
+
+
 class Pair:
     """The namespace with the daemon in it, the real program beside ours; both know the labels foo, bar and baz."""
 

@@ -58,7 +58,13 @@ def test_when_it_happened() -> None:
     when = ElementTree.fromstring(event_xml(view.event(event, sunday, False), frozenset({"timestamp"}))).find("when")
     assert when is not None
     assert {child.tag: child.text for child in when} == {
-        "hour": "7", "min": "05", "sec": "09", "wday": "1", "day": "22", "month": "11", "year": "2026",
+        "hour": "7",
+        "min": "05",
+        "sec": "09",
+        "wday": "1",
+        "day": "22",
+        "month": "11",
+        "year": "2026",
     }
 
 

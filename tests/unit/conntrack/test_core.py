@@ -15,6 +15,7 @@ from conntrackd_py.const import (
     IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_DYING,
+    IPS_SEEN_REPLY,
     LOCAL_OUT,
     NEW,
     NF_ACCEPT,
@@ -35,6 +36,7 @@ from conntrackd_py.reasons import (
 )
 from conntrackd_py.wire import ip
 from tests.support import packets
+from tests.support.router import CLIENT, SERVER, Router
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 NOW = 1_000_000
@@ -284,3 +286,16 @@ def test_counts_by_state_follow_the_tracker() -> None:
     assert skb.ct is not None
     core.kill(skb.ct, END_DELETED, NOW)
     assert not any(tcp.entries)
+
+
+def test_a_refused_call_ends_before_its_answer_counts_as_one() -> None:
+    """The RST that ends it is counted, and yet the connection is told as unreplied: nf_ct_kill_acct comes first."""
+    router = Router(tunables=Tunables(nf_conntrack_acct=True))
+    router.engine.core.events.enabled = True
+    ct = router.syn()
+    router.forward(packets.tcp(SERVER, CLIENT, 80, 40000, "RA", seq=0, ack=2))
+    new, destroy = router.engine.drain_events()
+    assert (new.kind, destroy.kind) == ("NEW", "DESTROY")
+    assert not destroy.status & IPS_SEEN_REPLY
+    assert destroy.packets_reply == 1
+    assert ct.status & IPS_SEEN_REPLY
