@@ -28,6 +28,7 @@ turn at a time. What is created or dies meanwhile may or may not be seen; nothin
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
@@ -54,8 +55,9 @@ Send = Callable[[list[str]], Awaitable[None]]
 Act = Callable[[NfConn], str]
 Command = Callable[[Mapping[str, object], Send], Awaitable[Subscriber | None]]
 
-SLOTS_A_TURN: Final = 256
-CONNECTIONS_A_TURN: Final = 64  # rendering one costs as much as passing over a hundred slots
+TURN: Final = 0.0002  # seconds that packets may wait for a walk
+PIECE: Final = 16  # slots passed over between two looks at the time
+A_TURN: Final = 16  # expectations or refused packets in a turn
 TABLES: Final[Mapping[str, Callable[[int], bool]]] = {  # whether a connection with this status belongs there
     "conntrack": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED,
     "unconfirmed": lambda status: status & (IPS_CONFIRMED | IPS_DYING) == 0,
@@ -213,8 +215,8 @@ class Commands:
             raise RequestError(f"count is a number of packets, not {shown(count)}")
         offset = self.control.epoch()
         notes = remarks.recent.last(count)
-        for at in range(0, len(notes), CONNECTIONS_A_TURN):
-            some = notes[at : at + CONNECTIONS_A_TURN]
+        for at in range(0, len(notes), A_TURN):
+            some = notes[at : at + A_TURN]
             await send([encode({"recent": note_fields(note, offset + note.at / 1000)}) for note in some])
             await asyncio.sleep(0)
         await send([encode({"done": len(notes)})])
@@ -290,14 +292,18 @@ class Commands:
 
     def _turn(self, slots: Sequence[int], at: int, table: str, query: Query, act: Act) -> tuple[list[str], int]:
         lines: list[str] = []
-        end = min(at + SLOTS_A_TURN, len(slots))
-        while at < end and len(lines) < CONNECTIONS_A_TURN:
+        belongs = TABLES[table]
+        until = time.perf_counter() + TURN
+        while at < len(slots):
             ct = self.core.table.at(slots[at])
             at += 1
-            if ct is not None and TABLES[table](ct.status) and query.matches(ct, ct):
+            acted = ct is not None and belongs(ct.status) and query.matches(ct, ct)
+            if acted and ct is not None:
                 line = act(ct)
                 if line:
                     lines.append(line)
+            if (acted or at % PIECE == 0) and time.perf_counter() >= until:
+                break
         return lines, at
 
     async def _expectations(self, query: Query) -> AsyncGenerator[list[str], None]:
@@ -305,9 +311,9 @@ class Commands:
         check_expectation_filter(query)
         length = FAMILIES.get(str(query.spec.get("family")), 0)
         known = self.core.expectations.all()
-        for at in range(0, len(known), CONNECTIONS_A_TURN):
+        for at in range(0, len(known), A_TURN):
             async with self.turn:
-                some = known[at : at + CONNECTIONS_A_TURN]
+                some = known[at : at + A_TURN]
                 lines = [self._expectation(one) for one in some if self._waits(one, length)]
                 await asyncio.sleep(0)
             yield lines
