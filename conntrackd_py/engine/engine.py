@@ -127,7 +127,7 @@ class Engine:
         nat = self.nat if mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
         self.observing = mode == "observe"
-        self.translating = mode == "nat"
+        self.tracking_only = mode == "track"  # an observer may note what the kernel translates
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
@@ -224,7 +224,7 @@ class Engine:
         """
         if source is None and destination is None:
             return create(self.core, ct, change, now)
-        if not self.translating:
+        if self.tracking_only:
             return NOT_TRANSLATING
         if self.core.table.find(ct.original) is not None:
             return EXISTS

@@ -55,7 +55,7 @@ Send = Callable[[list[str]], Awaitable[None]]
 Act = Callable[[NfConn], str]
 Command = Callable[[Mapping[str, object], Send], Awaitable[Subscriber | None]]
 
-TURN: Final = 0.0002  # seconds that packets may wait for a walk
+TURN: Final = 0.00015  # seconds that packets may wait for a walk
 PIECE: Final = 16  # slots passed over between two looks at the time
 A_TURN: Final = 16  # expectations or refused packets in a turn
 TABLES: Final[Mapping[str, Callable[[int], bool]]] = {  # whether a connection with this status belongs there

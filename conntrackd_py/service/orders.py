@@ -28,7 +28,7 @@ WHY: Final = {
     changes.FIXED: "its timeout is fixed",
     changes.BUSY: "Device or resource busy: only packets set this status",
     changes.GONE: "such conntrack doesn't exist",
-    NOT_TRANSLATING: "this daemon translates nothing (its mode is not nat)",
+    NOT_TRANSLATING: "this daemon translates nothing (its mode is track)",
     EXHAUSTED: "no free port to translate to",
 }
 UPDATE_FILTER: Final = specs.TUPLE_KEYS | {"family", "src_nat", "dst_nat", "labels"}

@@ -153,5 +153,3 @@ def run(count: int, seconds: float) -> None:
     listing = Listing(count, seconds)
     listing.kernel()
     listing.ours()
-
-

@@ -2,6 +2,9 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.change import DONE, EXISTS, Change
+from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
@@ -14,6 +17,7 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     IPS_CONFIRMED,
+    IPS_SRC_NAT,
     LOCAL_IN,
     LOCAL_OUT,
     NEW,
@@ -23,9 +27,10 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     PROTO_NAMES,
 )
-from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
 from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
+from conntrackd_py.service import spec
 from tests.support import packets
 from tests.support.packets import address
 from tests.support.play import CLIENT, LAN, ROUTER, SERVER, WAN
@@ -181,3 +186,41 @@ def test_expiry_says_when_it_is_needed_next() -> None:
     assert engine.expire(when, 2) == 2
     assert engine.next_expiry() <= when + 2_000
     assert engine.expire(when, 100) == 1
+
+
+@pytest.mark.parametrize(("mode", "outcome"), [("nat", DONE), ("observe", DONE), ("track", NOT_TRANSLATING)])
+def test_a_translation_by_hand(mode: str, outcome: int) -> None:
+    """An observer notes what the kernel will do; who only tracks would promise what nobody does."""
+    engine = Engine(Tunables(), Repeatable(), mode=mode)
+    made = spec.wanted(
+        {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "sport": 1, "dport": 2, "src_nat": "203.0.113.9:99"}
+    )
+    ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
+    change = Change()
+    change.timeout = 1000
+    assert engine.create(ct, change, made.source, made.destination, 0) == outcome
+    if outcome == DONE:
+        assert tuples.dst(ct.reply) == bytes((203, 0, 113, 9))
+        assert tuples.l4dst(ct.reply) == 99
+        assert ct.status & IPS_SRC_NAT
+        again = NfConn(made.original, made.reply, engine.core.protos[17], 0)
+        assert engine.create(again, change, made.source, made.destination, 0) == EXISTS
+
+
+def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:
+    engine = Engine(Tunables(), Repeatable(), mode="nat")
+    outcomes = []
+    for sport in (1, 2):
+        said = {
+            "proto": 17,
+            "src": CLIENT.v4,
+            "dst": SERVER.v4,
+            "sport": sport,
+            "dport": 2,
+            "src_nat": "203.0.113.9:99",
+        }
+        made = spec.wanted(said)
+        ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
+        outcomes.append(engine.create(ct, Change(), made.source, made.destination, 0))
+    assert outcomes == [DONE, EXHAUSTED]
+    assert engine.core.table.confirmed == 1
