@@ -24,9 +24,6 @@ from conntrackd_py import compiled
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 
-sys.path.insert(0, str(Path(__file__).parent))
-import listing
-
 HERE = Path(__file__).parent
 PAYLOAD = 22  # bytes: a 64-byte frame
 UDP_PORT, TCP_PORT = 9000, 9001
@@ -99,11 +96,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (3)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
     parser.add_argument("--only", default="", help="comma-separated: kernel, daemon, accept-c, accept-py, scapy")
-    parser.add_argument("--listing", type=int, metavar="N", help="instead: the cost of listing N connections")
     args = parser.parse_args()
-    if args.listing:
-        listing.run(args.listing, args.seconds)
-        return
     with tempfile.TemporaryDirectory() as folder:
         tools = Path(folder)
         build(tools)

@@ -1,12 +1,13 @@
-"""scripts/bench --listing N: what a listing of a large table costs the packets, the daemon and the one who asks.
+"""scripts/bench listing: what a listing of a large table costs the packets, the daemon and the one who asks.
 
-N connections through the router's source NAT. Then, before, during and between listings, datagrams go to the server and
+A million connections, or --count of them, through the router's source NAT. Then, before, during and between listings, datagrams go to the server and
 back, a thousand a second; their round trips are what is measured, beside the same with the kernel's table and
 conntrack(8). Everything shares the cores of this machine, the programs that list too.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import statistics
 import subprocess
@@ -149,7 +150,15 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(count: int, seconds: float) -> None:
-    listing = Listing(count, seconds)
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench listing", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--count", type=int, default=1_000_000, help="connections (a million)")
+    parser.add_argument("--seconds", type=float, default=5, help="length of one measurement (5)")
+    args = parser.parse_args()
+    listing = Listing(args.count, args.seconds)
     listing.kernel()
     listing.ours()
+
+
+if __name__ == "__main__":
+    main()

@@ -188,6 +188,9 @@ def test_expiry_says_when_it_is_needed_next() -> None:
     assert engine.expire(when, 100) == 1
 
 
+TRANSLATED = {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "dport": 2, "src_nat": "203.0.113.9:99"}
+
+
 @pytest.mark.parametrize(("mode", "outcome"), [("nat", DONE), ("observe", DONE), ("track", NOT_TRANSLATING)])
 def test_a_translation_by_hand(mode: str, outcome: int) -> None:
     """An observer notes what the kernel will do; who only tracks would promise what nobody does."""
