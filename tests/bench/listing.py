@@ -1,8 +1,8 @@
 """scripts/bench listing: what a listing of a large table costs the packets, the daemon and the one who asks.
 
-A million connections, or --count of them, through the router's source NAT. Then, before, during and between listings, datagrams go to the server and
-back, a thousand a second; their round trips are what is measured, beside the same with the kernel's table and
-conntrack(8). Everything shares the cores of this machine, the programs that list too.
+A million connections, or --count of them, through the router's source NAT. While nobody lists and while somebody does,
+again and again, datagrams go to the server and back, up to a thousand a second; their round trips are what is
+measured, beside the same with the kernel's table and conntrack(8). All share the cores of this machine.
 """
 
 from __future__ import annotations
