@@ -40,7 +40,7 @@ from conntrackd_py.const import (
     STATUS_NAMES,
 )
 from conntrackd_py.nat.rules import Interface
-from conntrackd_py.proto.sctp import SctpInfo
+from conntrackd_py.proto import rfc7857, sctp, tcp_states
 from conntrackd_py.service.network import AddressError, Network, address_and_port
 from conntrackd_py.service.view import WITH_PORTS, WITH_TYPES
 
@@ -70,14 +70,8 @@ ICMP_FIELDS: Final = {"icmp_type": 255, "icmp_code": 255, "icmp_id": 65535}
 NAT_SIDES: Final = {"src_nat": (True, False), "dst_nat": (False, True), "any_nat": (True, True)}
 ZONES: Final = ("zone", "orig_zone", "reply_zone")
 STATES: Final = {
-    IPPROTO_TCP: (
-        *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT"),
-        *("LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
-    ),
-    IPPROTO_SCTP: (
-        *("NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT"),
-        *("SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT"),
-    ),
+    IPPROTO_TCP: (*tcp_states.STATE_NAMES, *(name for name in rfc7857.STATE_NAMES if name != "ESTABLISHED")),
+    IPPROTO_SCTP: sctp.STATE_NAMES,
     IPPROTO_DCCP: ("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"),
 }
 TAGS: Final = ("orig_vtag", "reply_vtag")
@@ -274,7 +268,7 @@ def _age_test(older: bool, since: int) -> Test:
 
 
 def _tag_test(direction: int, wanted: int) -> Test:
-    return lambda ct, seen: isinstance(ct.proto, SctpInfo) and ct.proto.vtag[direction] == wanted
+    return lambda ct, seen: isinstance(ct.proto, sctp.SctpInfo) and ct.proto.vtag[direction] == wanted
 
 
 def _address_test(direction: int, field: Callable[[bytes], bytes], network: Network) -> Test:
