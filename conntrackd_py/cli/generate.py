@@ -1,4 +1,4 @@
-"""Completion of both commands, as the files of an installation: `python -m conntrackd_py.cli.generate
+"""Completion and manual pages of both commands, as the files of an installation: `python -m conntrackd_py.cli.generate
 DIRECTORY` writes DIRECTORY/share/. The checkout holds them, and a test compares.
 """
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli import completion_bash, completion_fish, completion_zsh
+from conntrackd_py.cli import completion_bash, completion_fish, completion_zsh, manual_conntrack, manual_conntrackd
 
 USAGE: Final = "usage: python -m conntrackd_py.cli.generate DIRECTORY"
 
@@ -18,6 +18,8 @@ def files() -> dict[str, str]:
         "share/bash-completion/completions/conntrackd-py": completion_bash.conntrackd(),
         "share/fish/vendor_completions.d/conntrack-py.fish": completion_fish.conntrack(),
         "share/fish/vendor_completions.d/conntrackd-py.fish": completion_fish.conntrackd(),
+        "share/man/man8/conntrack-py.8": manual_conntrack.page(),
+        "share/man/man8/conntrackd-py.8": manual_conntrackd.page(),
         "share/zsh/site-functions/_conntrack-py": completion_zsh.conntrack(),
         "share/zsh/site-functions/_conntrackd-py": completion_zsh.conntrackd(),
     }

@@ -1,4 +1,4 @@
-"""The files of completion are what the program's tables say, and an installation has them."""
+"""The files of completion and manual are what the program's tables say, and an installation has them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_installation_has_the_files() -> None:
 
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main([str(tmp_path)]) == 0
-    assert (tmp_path / "share/zsh/site-functions/_conntrack-py").is_file()
+    assert (tmp_path / "share/man/man8/conntrack-py.8").read_text().startswith('.\\" Written by')
     for arguments in ([], ["--help"], ["a", "b"]):
         assert generate.main(arguments) == 2
         assert capsys.readouterr().err == f"{generate.USAGE}\n"

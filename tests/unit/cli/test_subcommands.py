@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.cli import completion_bash, completion_fish, completion_zsh, conntrackd_py
+from conntrackd_py.cli import completion_bash, completion_fish, completion_zsh, conntrackd_py, manual_conntrackd
 from conntrackd_py.cli.completion import FILE, MAYBE, NOTHING, VALUE
 from conntrackd_py.cli.conntrackd_py import COMMANDS, Command
 from conntrackd_py.cli.subcommands import every, tree
@@ -62,8 +62,11 @@ def test_a_new_subcommand_is_found_with_all_it_has() -> None:
 
 
 @pytest.mark.usefixtures("another")
-def test_a_new_subcommand_is_completed_by_itself() -> None:
+def test_a_new_subcommand_is_completed_and_documented_by_itself() -> None:
     assert "another" in completion_bash.conntrackd()
     assert "-s n -l every -x -d 'Seconds between (2)'" in completion_fish.conntrackd()
     assert "'another:Count: [things]'" in completion_zsh.conntrackd()
     assert "'[Only once\\: it'\\''s enough]'" in completion_zsh.conntrackd()
+    page = manual_conntrackd.page()
+    assert ".SS another\n" in page.replace('"', "")
+    assert "Seconds between (2)." in page
