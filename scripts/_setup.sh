@@ -15,7 +15,7 @@ export PYTHONSAFEPATH=1
 
 RUN_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables iproute2 conntrack
     iputils-ping traceroute tcpdump curl ethtool nftables procps)
-TEST_PACKAGES=(prometheus)
+TEST_PACKAGES=(prometheus zsh fish groff-base)
 
 if [ -t 1 ]; then say() { printf '\033[1m==> %s\033[0m\n' "$*"; }; else say() { printf '==> %s\n' "$*"; }; fi
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -75,7 +75,7 @@ need_pure() {
 
 need_compiled() {
     local hash
-    hash=$(hash_of pyproject.toml setup.py conntrackd_py)
+    hash=$(hash_of pyproject.toml setup.py conntrackd_py share)
     [ -x "$ROOT/.venv-compiled/bin/python" ] && fresh compiled "$hash" && return
     need_venv .venv-compiled
     rm -rf "$STAMPS/compiled" "$ROOT/build" # setuptools would pack what an older build left there
