@@ -49,6 +49,8 @@ It needs root. Nothing is left of it afterwards.
 }
 
 EXITS: Final = {
+    "status": "0, or 1 when no daemon answers.",
+    "top": "0 when it was left or all frames were shown, 1 when no daemon answers, or answers no more.",
     "run": "0 after a signal, 1 when it could not start or had to give up.",
     "check-config": "0 when it is right, 1 when it is not.",
     "rules print": "0, or 1 when the configuration is wrong.",

@@ -1,7 +1,7 @@
 """Every command and option of conntrack(8), given to it and to conntrack-py: same exit status, same lines.
 
 Both begin with an empty table and get the same lines in the same order, so both tables stay the same. Where the two
-differ on purpose stands in DEPARTURES, with the reason.
+differ on purpose stands in cli/departures.py, with the reason.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conntrackd_py.cli.departures import DEPARTURES, Departure
 from tests.support.sidebyside import Answer, Pair, pair
 
 pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
@@ -400,25 +401,6 @@ CHANGES = f"""
 """.strip().splitlines()
 
 
-# What the real program does, what ours does, and why. Both have the table of CREATED before each line.
-DEPARTURES = (
-    ("-L -p udp --sport bogus", 0, 2, "a number that is none is told, not taken for 0"),
-    ("-L -w 70000", 0, 2, "nor is one that is too large cut off"),
-    ("-L -m 1/", 0, 2, "nor a mask that is empty"),
-    ("-D -p udp --dport bogus", 1, 2, "least of all where it decides what is deleted"),
-    ("-L conntrack bogus", 0, 2, "a word too many is a mistake"),
-    ("-L --sport 1 -p tcp", 2, 0, "the order of the options does not matter"),
-    ("-L -u UNSET", 1, 0, "UNSET means what -o save calls so"),
-    ("-U -m 5", 1, 0, "an update needs no -f"),
-    ("-U -f ipv4 -p udp -n 192.0.2.1 -m 9", 1, 0, "what is translated can be updated"),
-    ("-U -s 10.1.1.1 -p udp --sport 13 -t 5", 0, 1, "a fixed timeout was not updated, so it is not said to be"),
-    ("-U -s 10.1.1.1 -p udp --sport 1 -u EXPECTED", 0, 1, "nor what only packets may set"),
-    ("-U -s 10.1.1.1 -p udp --sport 1 -u OFFLOAD", 0, 1, "nor what is not changed at all"),
-    ("-L -o json", 2, 0, "our own form"),
-    ("-C -o json", 2, 0, "our own form"),
-)
-
-
 @pytest.fixture(scope="module")
 def two() -> Iterator[Pair]:
     with pair() as made:
@@ -483,10 +465,10 @@ def test_changes_in_a_row(filled: Pair) -> None:
     assert differences(filled, CHANGES) == ""
 
 
-@pytest.mark.parametrize(("line", "theirs", "mine", "why"), DEPARTURES, ids=[departure[0] for departure in DEPARTURES])
-def test_departures(filled: Pair, line: str, theirs: int, mine: int, why: str) -> None:
-    real, ours = filled.both(line)
-    assert (real.status, ours.status) == (theirs, mine), why
+@pytest.mark.parametrize("departure", DEPARTURES, ids=[departure.line for departure in DEPARTURES])
+def test_departures(filled: Pair, departure: Departure) -> None:
+    real, ours = filled.both(departure.line)
+    assert (real.status, ours.status) == (departure.theirs, departure.ours), departure.why
 
 
 SAVED = [line for line in CREATED if "--role" not in line and "reply-port-dst 11" not in line]
