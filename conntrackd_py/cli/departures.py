@@ -19,6 +19,7 @@ DEPARTURES: Final = tuple(
         ("-L -w 70000", 0, 2, "a number that is too large is told, not cut off"),
         ("-L -m 1/", 0, 2, "a mask that is empty is told, not taken for 0"),
         ("-D -p udp --dport bogus", 1, 2, "a number that is none is told, above all where it decides what is deleted"),
+        ("-D -t 5", 0, 1, "a timeout filters, also when nothing else does"),
         ("-L conntrack bogus", 0, 2, "a word too many is a mistake"),
         ("-L --sport 1 -p tcp", 2, 0, "the order of the options does not matter"),
         ("-L -u UNSET", 1, 0, "UNSET means what -o save calls so"),

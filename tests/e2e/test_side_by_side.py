@@ -471,6 +471,21 @@ def test_departures(filled: Pair, departure: Departure) -> None:
     assert (real.status, ours.status) == (departure.theirs, departure.ours), departure.why
 
 
+# Same exit status, another effect: an order, a question, and how many lines answer it there and here.
+OTHERWISE = (
+    ("-F -f ipv6", "-L", 0, 27),
+    ("-U -s 10.1.1.1 -p udp --sport 14 --label-del=foo", "-L -l baz", 0, 1),
+    ("-C", "-L -p gre --srckey 9", 1, 0),
+)
+
+
+@pytest.mark.parametrize(("order", "question", "theirs", "mine"), OTHERWISE)
+def test_what_has_another_effect(filled: Pair, order: str, question: str, theirs: int, mine: int) -> None:
+    assert [answer.status for answer in filled.both(order)] == [0, 0]
+    real, ours = filled.both(question)
+    assert (len(real.lines), len(ours.lines)) == (theirs, mine)
+
+
 SAVED = [line for line in CREATED if "--role" not in line and "reply-port-dst 11" not in line]
 
 
