@@ -63,7 +63,8 @@ class Orders:
         l4proto = self.core.protos[tuples.protonum(wanted.original)]
         change = specs.change_of(spec, l4proto)
         ct = NfConn(wanted.original, wanted.reply, l4proto, now)
-        self.core.lookup(wanted.original, now)  # ends one whose time is over
+        for t in (wanted.original, wanted.reply):
+            self.core.lookup(t, now)  # ends one whose time is over
         with self.by_client():
             outcome = self.engine.create(ct, change, wanted.source, wanted.destination, now)
         self.control.tell()
