@@ -20,7 +20,7 @@ from conntrackd_py.lab.namespaces import (
 )
 from conntrackd_py.lab.router import WEB_INSIDE, WEB_OUTSIDE
 
-TRAFFIC: Final = (sys.executable, "-m", "conntrackd_py.lab.traffic")
+TRAFFIC: Final = (sys.executable, "-P", "-m", "conntrackd_py.lab.traffic")
 UDP_PORT: Final = 7
 WEB_PORT: Final = 80
 EXCHANGE_PORT: Final = 9

@@ -15,8 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+from conntrackd_py import compiled
 from conntrackd_py.lab.namespaces import INSIDE, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, DAEMON, Router
+from conntrackd_py.lab.steps import TRAFFIC
 
 TIMEOUT = 3600
 ECHO_PORT = 7
@@ -111,7 +113,7 @@ class Listing:
             router.install_rules()
             self.echo(net)
             command = [*CONNTRACK, "--socket", str(router.socket)]
-            say(f"conntrackd-py: {self.fill(net, [*command, '-C'])} connections")
+            say(f"conntrackd-py ({'compiled' if compiled else 'pure'}): {self.fill(net, [*command, '-C'])} connections")
             before = memory(router.pid)
             say(f"  nobody lists            {self.probe(net)}")
             for form in ([], ["-o", "json"], ["-p", "tcp"]):
@@ -133,8 +135,7 @@ class Listing:
             say(f"  -L           again and again {self.probe(net, 'conntrack', '-L')}")
 
     def echo(self, net: Topology) -> None:
-        words = (sys.executable, "-m", "conntrackd_py.lab.traffic", "udp-echo", SERVER, str(ECHO_PORT))
-        process = net.server.start(*words, stdout=subprocess.PIPE)
+        process = net.server.start(*TRAFFIC, "udp-echo", SERVER, str(ECHO_PORT), stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
 
