@@ -1,6 +1,6 @@
 """What the options say, as a request of the control socket. The daemon checks too; here mistakes are told early."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from socket import ntohl
 from typing import Any, Final
 
@@ -92,28 +92,24 @@ def filter_of(values: Mapping[str, str]) -> Spec:
 
 
 def checked(spec: Spec) -> Spec:
-    try:
-        Query(spec)
-    except FilterError as error:
-        raise UsageError(str(error)) from error
-    return spec
+    return _understood(Query, spec)
 
 
 def creation(values: Mapping[str, str]) -> Spec:
     """The connection that -I and -A make, for service.spec. Raises UsageError."""
     spec = {key: value for key, value in read(values).items() if key in CREATE_KEYS and value is not True}
-    _understood(spec)
-    return spec
+    return _understood(wanted, spec)
 
 
-def _understood(spec: Spec) -> None:
-    """What could be done by no daemon is told here; what only this one refuses, it tells itself."""
+def _understood(reading: Callable[[Spec], object], spec: Spec) -> Spec:
+    """What makes no sense to any daemon is told here; what the daemon may refuse, it tells itself."""
     try:
-        wanted(spec)
+        reading(spec)
     except FilterError as error:
         raise UsageError(str(error)) from error
     except RefusedError:
-        return
+        pass
+    return spec
 
 
 def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
@@ -125,17 +121,7 @@ def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
 
 def tuple_of(values: Mapping[str, str]) -> Spec:
     """The tuple that -G asks for. Raises UsageError."""
-    return _tuple({key: value for key, value in read(values).items() if key in TUPLE_KEYS})
-
-
-def _tuple(spec: Spec) -> Spec:
-    try:
-        one_tuple(spec)
-    except FilterError as error:
-        raise UsageError(str(error)) from error
-    except RefusedError:
-        pass
-    return spec
+    return _understood(one_tuple, {key: value for key, value in read(values).items() if key in TUPLE_KEYS})
 
 
 def expectation(values: Mapping[str, str]) -> Spec:
@@ -147,7 +133,8 @@ def expectation(values: Mapping[str, str]) -> Spec:
     mask |= {key: spec[f"{key}_mask"] for key in ("sport", "dport") if f"{key}_mask" in spec}
     master = {key: value for key, value in spec.items() if key in TUPLE_KEYS}
     master |= {"src": values["src"], "dst": values["dst"]}
-    return {"master": _tuple(master), "tuple": _tuple(expected), "mask": mask, "timeout": spec["timeout"]}
+    tuples = {"master": _understood(one_tuple, master), "tuple": _understood(one_tuple, expected)}
+    return {**tuples, "mask": mask, "timeout": spec["timeout"]}
 
 
 def event_mask(values: Mapping[str, str]) -> list[str]:

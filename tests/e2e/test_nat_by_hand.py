@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 from conntrackd_py.lab.namespaces import CLIENT, ROUTER, SERVER, Namespace
+from conntrackd_py.lab.namespaces import ROUTER_INSIDE as INNER
 from tests.e2e.conftest import Net
 
 LISTEN = """
@@ -55,21 +58,15 @@ def test_a_source_translation_to_a_port_of_ones_choice(net: Net) -> None:
     assert answer == f"b'HELLO' ('{SERVER}', 5101)"
 
 
-def test_a_destination_translation_without_any_rule(net: Net) -> None:
-    make(net, f"-s {SERVER} -d {ROUTER} --sport 5002 --dport 5102 -g {CLIENT}:5202")
-    client = listening(net.client, CLIENT, 5202)
-    answer = call(net.outside, SERVER, 5002, ROUTER, 5102)
-    assert heard(client) == f"hello {SERVER} 5002"
-    assert answer == f"b'HELLO' ('{ROUTER}', 5102)"
-
-
-def test_both_at_once(net: Net) -> None:
-    inner = "192.168.77.1"
-    make(net, f"-s {SERVER} -d {ROUTER} --sport 5003 --dport 5103 -g {CLIENT}:5203 -n {inner}:7778")
-    client = listening(net.client, CLIENT, 5203)
-    answer = call(net.outside, SERVER, 5003, ROUTER, 5103)
-    assert heard(client) == f"hello {inner} 7778"
-    assert answer == f"b'HELLO' ('{ROUTER}', 5103)"
+@pytest.mark.parametrize(("port", "source", "seen"), [(5002, "", (SERVER, 5002)), (5003, INNER, (INNER, 7778))])
+def test_a_destination_translation_without_any_rule(net: Net, port: int, source: str, seen: tuple[str, int]) -> None:
+    """Alone, or together with one of the source."""
+    both = f"-n {source}:7778" if source else ""
+    make(net, f"-s {SERVER} -d {ROUTER} --sport {port} --dport {port + 100} -g {CLIENT}:{port + 200} {both}")
+    client = listening(net.client, CLIENT, port + 200)
+    answer = call(net.outside, SERVER, port, ROUTER, port + 100)
+    assert heard(client) == f"hello {seen[0]} {seen[1]}"
+    assert answer == f"b'HELLO' ('{ROUTER}', {port + 100})"
 
 
 def test_saved_deleted_and_read_back_it_still_translates(net: Net) -> None:
