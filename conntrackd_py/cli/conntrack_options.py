@@ -98,8 +98,8 @@ OPTIONS: Final = (
     Option("icmp_type", "", ("icmp-type", "icmpv6-type"), "number", "ICMP type", "LGDIAUE", "", ICMP),
     Option("icmp_code", "", ("icmp-code", "icmpv6-code"), "number", "ICMP code", "LGDIAUE", "", ICMP),
     Option("icmp_id", "", ("icmp-id", "icmpv6-id"), "number", "ICMP identifier", "LGDIAUE", "", ICMP),
-    Option("orig_vtag", "", ("orig-vtag",), "tag", "Verification tag", "IAU", "", SCTP),
-    Option("reply_vtag", "", ("reply-vtag",), "tag", "Verification tag of replies", "IAU", "", SCTP),
+    Option("orig_vtag", "", ("orig-vtag",), "tag", "Verification tag", "GIAU", "", SCTP),
+    Option("reply_vtag", "", ("reply-vtag",), "tag", "Verification tag of replies", "GIAU", "", SCTP),
     Option(
         "role", "", ("role",), "role", "client, server or none; nothing asks for it here", "IA", "", (IPPROTO_DCCP,)
     ),

@@ -178,9 +178,10 @@ differ on purpose; the examples are of a table in which they would find somethin
 MORE_DIFFERENCES: Final = f"""
 Labels that have no name in {PATHS[0]} are shown by their number, where conntrack(8) leaves them out. In `-o xml` the
 states of SCTP have their own names, and the document of `-G` ends. Lists of several connections that were updated are
-complete. `-F -f` empties one family only. `--label-del=name` takes away that label and no other. GRE's keys filter.
-`-R` remembers the ports of a connection that is translated both ways. `-G expect` and `-D expect` need no
-`--reply-port-src`, and find what there is.
+complete. `-F -f` empties one family only. `--label-del=name` takes away that label and no other. GRE's keys filter, and
+so does `-j` with an address beside other filters. `-R` remembers the ports of a connection that is translated both
+ways, and SCTP's and UDP-Lite's ports are translated too. `-G expect` and `-D expect` need no `--reply-port-src`, and
+find what there is.
 
 Some options are taken so that lines need not be changed, but have nothing to work on: no connection has a `--secmark`,
 and `--role` is asked of nobody.

@@ -5,7 +5,8 @@ Keys of a connection; what is absent is 0, or the answer to the original directi
     proto 0..255    src dst reply_src reply_dst "address"    sport dport reply_sport reply_dport 0..65535
     icmp_type icmp_code 0..255, icmp_id 0..65535    srckey dstkey reply_srckey reply_dstkey 0..65535 (gre)
     zone orig_zone reply_zone 0..65535
-Of one to be made, also: src_nat dst_nat "address", "address:port", "[address]:port": what it is translated to.
+Of one to be made, also: src_nat dst_nat "address", "address:port", "[address]:port": what it is translated to; the port
+only of a protocol that has ports.
 Keys of a change (and of one to be made):
     timeout seconds    status ["ASSURED", ...]    state (tcp, sctp)    mark, mark_mask    orig_vtag reply_vtag (sctp)
     label_add, label_del [bits]
@@ -69,15 +70,20 @@ def wanted(spec: Spec) -> Wanted:
     """The connection that spec asks to make. Raises SpecError and RefusedError."""
     only(spec, CREATE_KEYS, "a connection")
     source, destination = _range(spec, "src_nat"), _range(spec, "dst_nat")
+    _one_family(spec, source, destination)
     original, reply = _both(spec)
-    lengths = {len(bound.low) for bound in (source, destination) if bound is not None}
-    if lengths - {tuples.address_length(original)}:
-        raise SpecError("mismatched address family")
     if source is not None or destination is not None:
         reply = tuples.swapped(original, inverted(original))
         source, destination = _given_port(spec, "reply_dport", source), _given_port(spec, "reply_sport", destination)
     first, second = zones_of(spec)
     return Wanted(tuples.with_zone(original, first), tuples.with_zone(reply, second), source, destination)
+
+
+def _one_family(spec: Spec, *bounds: Range | None) -> None:
+    lengths = {len(address) for key in ADDRESSES if (address := packed(spec, key))}
+    lengths |= {len(bound.low) for bound in bounds if bound is not None}
+    if len(lengths) > 1:
+        raise SpecError("mismatched address family")
 
 
 def zones_of(spec: Spec) -> tuple[int, int]:
@@ -91,6 +97,7 @@ def zones_of(spec: Spec) -> tuple[int, int]:
 def one_tuple(spec: Spec) -> bytes:
     """The tuple of the direction that spec tells, the original one first. Raises SpecError and RefusedError."""
     only(spec, TUPLE_KEYS, "a tuple")
+    _one_family(spec)
     original = _tuple(spec, "")
     first, second = zones_of(spec)
     if original:
@@ -109,8 +116,6 @@ def _both(spec: Spec) -> tuple[bytes, bytes]:
     original = _tuple(spec, "")
     translated = "src_nat" in spec or "dst_nat" in spec
     reply = b"" if original and translated else _tuple(spec, "reply_")
-    if original and reply and len(original) != len(reply):
-        raise SpecError("mismatched address family")
     if not original:
         return tuples.swapped(_known(reply), inverted(reply)), reply
     if reply:
@@ -123,8 +128,6 @@ def _tuple(spec: Spec, prefix: str) -> bytes:
     source, destination = (packed(spec, prefix + key) for key in ("src", "dst"))
     if not source and not destination:
         return b""
-    if source and destination and len(source) != len(destination):
-        raise SpecError("mismatched address family")
     if not source or not destination:
         raise RefusedError("invalid parameters")
     proto = number(spec, "proto", 255)
@@ -163,12 +166,15 @@ def _range(spec: Spec, key: str) -> Range | None:
         address, port = address_and_port(text)
     except AddressError as error:
         raise SpecError(str(error)) from error
+    if spec.get("proto") not in WITH_PORTS:
+        port = 0
     return Range(address, address, port or 0, port or 0, False, False)
 
 
 def _given_port(spec: Spec, key: str, bound: Range | None) -> Range | None:
-    """bound with the port that `-o save` tells as the reply's."""
-    if bound is None or bound.has_ports or key not in spec:
+    """bound with the port that `-o save` tells as the reply's, if it tells of the reply."""
+    told = "reply_src" in spec or "reply_dst" in spec or ("src_nat" in spec and "dst_nat" in spec)
+    if bound is None or bound.has_ports or key not in spec or not told:
         return bound
     port = number(spec, key, 65535)
     return Range(bound.low, bound.high, port, port, False, False)
