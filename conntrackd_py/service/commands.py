@@ -121,9 +121,10 @@ class Commands:
         if type(limit) is not int or limit < 0:
             raise RequestError(f"limit is a number of entries, not {shown(limit)}")
         if table == EXPECT:
+            without(request, "zero")
             await self._answer(self._expectations(self._query(request)), send, limit)
             return
-        act = self._line_and_zero if request.get("zero") is True else self._line
+        act = self._line_and_zero if yes(request, "zero") else self._line
         await self._answer(self._walk(table, self._query(request), act), send, limit)
 
     async def get(self, request: Mapping[str, object], send: Send) -> None:
@@ -139,10 +140,11 @@ class Commands:
             made = self._expectation(self.orders.expect(object_of(request, "expect")))
             await send([made, encode({"done": 1})])
             return
+        exclusive = yes(request, "exclusive")
         ct = self.orders.create(object_of(request, "ct"))
         if ct is not None:
             await send([self._line(ct), encode({"done": 1})])
-        elif request.get("exclusive") is True:
+        elif exclusive:
             raise RefusedError(WHY[EXISTS])
         else:
             await send([encode({"done": 0})])
@@ -162,14 +164,17 @@ class Commands:
 
     async def delete(self, request: Mapping[str, object], send: Send) -> None:
         if table_of(request, WHOLE_TABLES) == EXPECT:
+            without(request, "filter")
             known = self.orders.get_expectation(object_of(request, "tuple"))
             self.orders.forget_expectation(known)
             await send([self._expectation(known), encode({"done": 1})])
             return
+        without(request, "tuple")  # understood as no filter, it would delete everything
         await self._answer(self._walk("conntrack", self._query(request), self._delete), send)
 
     async def flush(self, request: Mapping[str, object], send: Send) -> None:
         if table_of(request, WHOLE_TABLES) == EXPECT:
+            without(request, "filter")
             known = self.core.expectations.all()
             for expectation in known:
                 self.orders.forget_expectation(expectation)
@@ -349,6 +354,20 @@ def object_of(request: Mapping[str, object], key: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise RequestError(f"{request.get('command')} needs {key}, a JSON object, not {shown(value)}")
     return value
+
+
+def yes(request: Mapping[str, object], key: str) -> bool:
+    """A switch of the request, off when it is absent. Raises RequestError when it is neither true nor false."""
+    value = request.get(key, False)
+    if not isinstance(value, bool):
+        raise RequestError(f"{key} is true or false, not {shown(value)}")
+    return value
+
+
+def without(request: Mapping[str, object], key: str) -> None:
+    """Raises RequestError for an argument that has no meaning with this table."""
+    if key in request:
+        raise RequestError(f"{request.get('command')} of {request.get('table', 'conntrack')} takes no {key}")
 
 
 def check_expectation_filter(query: Query) -> None:

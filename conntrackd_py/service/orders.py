@@ -32,7 +32,7 @@ WHY: Final = {
     EXHAUSTED: "no free port to translate to",
 }
 UPDATE_FILTER: Final = specs.TUPLE_KEYS | {"family", "src_nat", "dst_nat", "labels"}
-EXPECT_KEYS: Final = frozenset({"master", "tuple", "mask", "timeout", "status"})
+EXPECT_KEYS: Final = frozenset({"master", "tuple", "mask", "timeout"})
 MASK_KEYS: Final = frozenset({"src", "dst", "sport", "dport"})
 
 

@@ -10,7 +10,7 @@ only of a protocol that has ports.
 Keys of a change (and of one to be made):
     timeout seconds    status ["ASSURED", ...]    state (tcp, sctp)    mark, mark_mask    orig_vtag reply_vtag (sctp)
     label_add, label_del [bits]
-Of an expectation: timeout, master {a connection's keys}, tuple and mask {src dst sport dport}, status.
+Of an expectation: timeout, master {a connection's keys}, tuple and mask {src dst sport dport}.
 
 Two kinds of mistakes: SpecError for what no table could hold, RefusedError for what this one does not take.
 """

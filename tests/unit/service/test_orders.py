@@ -73,6 +73,12 @@ def test_one_whose_time_is_over_is_in_nobodys_way(path: Path) -> None:
         ("events", {"buffer": "x"}, "buffer is a number of events, not 'x'"),
         ("events", {"table": "expect", "filter": {"proto": 6}}, "expectations can be filtered by their family only"),
         ("delete", {"table": "expect"}, "delete needs tuple"),
+        ("delete", {"tuple": UDP}, "delete of conntrack takes no tuple"),
+        ("delete", {"table": "expect", "filter": {}}, "delete of expect takes no filter"),
+        ("flush", {"table": "expect", "filter": {"family": "ipv4"}}, "flush of expect takes no filter"),
+        ("list", {"table": "expect", "zero": True}, "list of expect takes no zero"),
+        ("list", {"zero": 1}, "zero is true or false, not 1"),
+        ("create", {"ct": UDP | {"timeout": 5, "sport": 9}, "exclusive": "no"}, "exclusive is true or false, not 'no'"),
         ("create", {"table": "expect", "expect": {}}, "master must be a JSON object, not None"),
     ],
 )
