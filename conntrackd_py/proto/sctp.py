@@ -187,10 +187,11 @@ class Sctp(PortProto):
                 if tag < 0:
                     return truncated(skb, sctp.HEADER + sctp.INIT_HEADER)
                 info.vtag[REPLY] = tag
-            elif kind in (sctp.HEARTBEAT, sctp.HEARTBEAT_ACK):
-                info.vtag[ORIGINAL] = vtag
-            else:
-                info.vtag[REPLY] = vtag
+                info.init[ORIGINAL] = True
+            elif kind == sctp.HEARTBEAT:
+                info.vtag[ORIGINAL] = vtag  # of an association that exists, over a new path
+            elif kind == sctp.SHUTDOWN_ACK:
+                info.vtag[REPLY] = vtag  # of nobody knows what: its answer carries the same
         return OK
 
     def _walk(self, ct: NfConn, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int, direction: int, now: int) -> int:
@@ -318,6 +319,8 @@ def _note_init(info: SctpInfo, skb: Skb, at: int, kind: int, direction: int) -> 
         return False
     other = 1 - direction
     if kind == sctp.INIT:
+        if tag == info.vtag[other]:
+            return True  # repeated: it says nothing that is not known
         if info.init[direction] and info.init[other]:
             info.init[other] = False
         info.init[direction] = True

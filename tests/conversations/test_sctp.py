@@ -88,6 +88,57 @@ def test_a_repeated_init_does_not_keep_a_dead_entry(play: Play) -> None:
     assert play >> CALL << accept(NEW, timeout=10) >> advance(6) >> CALL << accept(NEW, state="CLOSED", timeout=4)
 
 
+NEW_TAG, OTHER_TAG = 0x3333, 0x4444
+ANSWERED = sctp(SERVER, CLIENT, 0, (wire.INIT, init(S_TAG)))  # both called
+
+
+def test_both_called_and_a_repeated_call_says_nothing_new(play: Play) -> None:
+    """Both announced a tag, so a third one in an INIT_ACK is wrong; hearing a call twice does not alter that."""
+    other = sctp(CLIENT, SERVER, S_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
+    assert (
+        play
+        >> CALL
+        << accept(NEW)
+        >> ANSWERED
+        << accept(ESTABLISHED_REPLY)
+        >> ANSWERED
+        << accept(ESTABLISHED_REPLY)
+        >> other
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, 0, (wire.INIT, init(NEW_TAG)))
+        << accept(ESTABLISHED_REPLY)  # the server starts anew: only its call counts
+        >> sctp(CLIENT, SERVER, NEW_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
+        << accept(ESTABLISHED)
+    )
+
+
+def test_a_repeated_call_in_an_association_is_none(play: Play) -> None:
+    """The server calls afterwards and may be answered with a new tag: the client has not called, only repeated."""
+    assert (
+        opened(play)
+        >> CALL
+        << accept(ESTABLISHED)
+        >> sctp(SERVER, CLIENT, 0, (wire.INIT, init(NEW_TAG)))
+        << accept(ESTABLISHED_REPLY)
+        >> sctp(CLIENT, SERVER, NEW_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
+        << accept(ESTABLISHED)
+    )
+
+
+def test_what_a_first_packet_says_of_the_tags(play: Play) -> None:
+    """A HEARTBEAT says its own direction's, a SHUTDOWN_ACK what its answer carries, an ERROR nothing."""
+    heartbeat = (wire.HEARTBEAT, bytes(8))
+    answer = sctp(SERVER, CLIENT, S_TAG, (wire.SHUTDOWN, bytes(4)))
+    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, (wire.ERROR, bytes(4))) << accept(NEW)
+    assert play >> answer << invalid(SCTP_VTAG)
+
+
+def test_a_shutdown_ack_out_of_the_blue(play: Play) -> None:
+    heartbeat, acknowledged = (wire.HEARTBEAT, bytes(8)), (wire.SHUTDOWN_ACK, b"")
+    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, acknowledged) << accept(NEW)
+    assert play >> sctp(SERVER, CLIENT, S_TAG, (wire.DATA, b"x")) << accept(ESTABLISHED_REPLY)
+
+
 def test_chunks_that_may_not_stand_together(play: Play) -> None:
     both = sctp(CLIENT, SERVER, 0, (wire.DATA, b"x"), (wire.INIT, init(C_TAG)))
     assert play >> both << invalid(SCTP_CHUNKS)
