@@ -12,6 +12,8 @@ PYTHON=/usr/bin/python3 # Debian's own: python3-dev below belongs to it
 
 # A Python started from the checkout must not import the checkout by way of its working directory.
 export PYTHONSAFEPATH=1
+# And it buffers its output as it does for everybody: what only works unbuffered does not work.
+unset PYTHONUNBUFFERED
 
 RUN_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables iproute2 conntrack
     iputils-ping traceroute tcpdump curl ethtool nftables procps)

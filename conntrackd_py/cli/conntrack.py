@@ -31,14 +31,20 @@ def main(argv: list[str] | None = None) -> int:
         tell(str(error))
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        forget_stdout()
         return STDOUT_GONE
     except KeyboardInterrupt:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()
         return INTERRUPTED
     except OSError as error:
+        forget_stdout()
         tell(f"cannot write: {error.strerror or error}")
         return 1
+
+
+def forget_stdout() -> None:
+    """What is still buffered cannot be written; when Python tried again at its end, that would be another status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:

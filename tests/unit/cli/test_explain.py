@@ -256,7 +256,8 @@ def test_a_configuration_with_nat(explain: Explained, tmp_path: Path) -> None:
     assert (dropped["verdict"], dropped["reasons"][0]["reason"]) == ("drop", "nat_no_address")
 
 
-def test_what_a_step_changes_is_bold_on_a_terminal() -> None:
+def test_what_a_step_changes_is_bold_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     walk = Walk(Engine(Tunables(), Repeatable(), mode="track"), [])
     out = io.StringIO()
     screen = Screen(Console(file=out, force_terminal=True, highlight=False), 0)
