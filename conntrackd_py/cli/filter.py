@@ -108,7 +108,7 @@ def _understood(reading: Callable[[Spec], object], spec: Spec) -> Spec:
     except FilterError as error:
         raise UsageError(str(error)) from error
     except RefusedError:
-        pass
+        return spec  # sent all the same: the daemon says why not
     return spec
 
 

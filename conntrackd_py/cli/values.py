@@ -19,12 +19,8 @@ def protocol(text: str) -> int:
     if name in PROTO_NUMBERS:
         return PROTO_NUMBERS[name]
     try:
-        return number(text, 255)
-    except UsageError:
-        pass
-    try:
-        return getprotobyname(name)
-    except (OSError, ValueError) as error:
+        return number(text, 255) if text[:1].isdigit() else getprotobyname(name)
+    except (OSError, ValueError, UsageError) as error:
         raise UsageError(f"`{text}' unsupported protocol") from error
 
 
