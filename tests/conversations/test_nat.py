@@ -261,7 +261,7 @@ def test_an_address_range_spreads_sources_and_stays_put() -> None:
         client = f"192.168.1.{last}"
         for sport in (1000, 2000):
             data = packets.udp(client, SERVER.v4, sport, 53)
-            play._route(raw(CLIENT, data))
+            assert play >> raw(CLIENT, data) << accept()
             chosen.add(play.seen["src"])
             if sport == 1000:
                 first = play.seen["src"]
