@@ -1,9 +1,9 @@
 """The machine's interfaces and addresses, kept up to date in the engine (pyroute2).
 
-A message from the kernel only says that something changed; what there is now is always read afresh. So a lost
-message costs nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes
-is read once. An interface that is down counts as one without addresses: it keeps them in the kernel's list, but
-a masqueraded connection cannot use them.
+A message from the kernel only says that something changed; the lists are then read afresh. So a lost message costs
+nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes is read at its
+beginning and once more at its end. An interface that is down counts as one without addresses: it keeps them in the
+kernel's list, but a masqueraded connection cannot use them.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from conntrackd_py.kernel.queue import Clock
 
 log = structlog.get_logger()
 
-SETTLE: Final = 0.05  # seconds: changes come in bursts
+SETTLE: Final = 0.05  # seconds between two reads: changes come in bursts
 RETRY: Final = 1.0  # seconds before listening again after a failure
 BUFFER: Final = 1 << 20  # bytes of messages the kernel may keep for us
 GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
@@ -72,9 +72,9 @@ class Addresses:
                     await self.read()  # what changed while nobody listened
                     while True:
                         await changed.wait()
-                        await asyncio.sleep(SETTLE)
                         changed.clear()
-                        await self.read()
+                        await self.read()  # at once: packets to an unknown interface are dropped until then
+                        await asyncio.sleep(SETTLE)
             except (OSError, NetlinkError) as error:
                 log.warning("addresses_lost_track", error=str(error), retry=RETRY)
                 await asyncio.sleep(RETRY)
