@@ -104,6 +104,7 @@ class Conntrack:
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct
         self.timestamps = tunables.nf_conntrack_timestamp
+        self.expectations.limit = tunables.nf_conntrack_expect_max
 
     # --- conntrack_in, priority -200 -------------------------------------------------------------
 
