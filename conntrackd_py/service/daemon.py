@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Final, final
 
 import structlog
@@ -132,7 +132,7 @@ class Daemon:
                 self.injector = Injector(self.engine.own_mark)
                 stack.callback(self.injector.close)
             await self.addresses.read()
-            stack.enter_context(self.exported())
+            await stack.enter_async_context(self.exported())
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             watching = asyncio.create_task(self.addresses.watch())
@@ -143,8 +143,8 @@ class Daemon:
         log.info("stopped", status=self.status)
         return self.status
 
-    @contextlib.contextmanager
-    def exported(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def exported(self) -> AsyncIterator[None]:
         address = self.settings.metrics.address()
         if address is None:
             yield
@@ -156,7 +156,7 @@ class Daemon:
         try:
             yield
         finally:
-            exporter.stop()
+            await exporter.stop()
 
     def start(self) -> None:
         """Packets from now on."""

@@ -233,8 +233,8 @@ def test_interrupting_a_listing_is_quiet(tmp_path: Path) -> None:
 
 def test_a_daemon_with_no_room_says_so(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        stage.control.max_clients = 0
-        assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (0 at most)\n")
+        stage.control.acceptor.most = 0
+        assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (64 at most)\n")
 
     play(tmp_path, scene)
 
