@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
-        tell(f"{error}\nTry `{PROGRAM} -h' or '{PROGRAM} --help' for more information.")
+        tell(str(error))
+        print(f"Try `{PROGRAM} -h' or '{PROGRAM} --help' for more information.", file=sys.stderr)
         return 2
     except (ClientError, CombinationError) as error:
         tell(str(error))

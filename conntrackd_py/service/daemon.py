@@ -30,6 +30,7 @@ from conntrackd_py.service import logs
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
+from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.service.report import About
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
     except (QueueError, ConfigError, OSError) as error:
-        sys.stderr.write(f"conntrackd-py run: {error}\n")
+        sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from conntrackd_py import __version__
 from conntrackd_py.service.control import Control
+from tests.support.named import flush
 from tests.support.router import Router
 
 NAME = f"conntrack-py v{__version__} (conntrackd-py)"
@@ -163,6 +164,38 @@ def test_events_until_a_signal(tmp_path: Path) -> None:
             assert line.decode() == f"    [NEW] udp      17 30 {UNREPLIED.format(3000 + number)}\n"
             process.send_signal(number)
             assert await finished(process) == (0, "", f"{NAME}: 1 flow events have been shown.\n")
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("extended", r" progname=\x1b[31m[red]<\n"),
+        ("save", r" progname=\x1b[31m[red]<\n"),
+        ("xml", r" progname=\x1b[31m[red]&lt;\n"),
+        ("json", r'"program":"\u001b[31m[red]<\n"}}'),
+    ],
+)
+def test_a_process_cannot_command_the_terminal_by_its_name(tmp_path: Path, form: str, told: str) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("-e", "DESTROY", "-o", form)
+        stage.router.udp(3000)
+        await flush(stage.path, b"\x1b[31m[red]<\n")
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode() for _ in range(3 if form == "xml" else 1)]
+        process.send_signal(signal.SIGINT)
+        await finished(process)
+        assert lines[-1].endswith(told + "\n")
+
+    play(tmp_path, scene)
+
+
+def test_an_error_repeats_no_control_character(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.start("-L", "-p", "\x1b[31m\nforged")
+        result = await finished(process)
+        assert result == (2, "", f"{NAME}: `\\x1b[31m\\nforged' unsupported protocol\n{HINT}")
 
     play(tmp_path, scene)
 

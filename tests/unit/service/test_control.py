@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import stat
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.service import control as module
 from conntrackd_py.service.control import Control
 from conntrackd_py.settings.errors import ConfigError
+from tests.support.named import flush
 from tests.support.router import Router
 
 LIMIT = 4096
@@ -314,16 +314,6 @@ def test_a_mistake_of_ours_is_answered_and_the_connection_goes_on(path: Path) ->
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["session_failed"]
 
 
-NAMED = """
-import ctypes, socket, sys
-ctypes.CDLL(None).prctl(15, bytes.fromhex(sys.argv[2]), 0, 0, 0)
-with socket.socket(socket.AF_UNIX) as client:
-    client.connect(sys.argv[1])
-    client.sendall(b'{"command": "flush"}\\n')
-    print(client.recv(100).decode(), end="")
-"""
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -339,10 +329,7 @@ def test_the_program_of_a_client_may_have_any_name(path: Path, name: bytes, show
     async def scene(stage: Stage) -> None:
         listener = await stage.listener(mask=["DESTROY"])
         stage.router.udp(1)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", NAMED, str(path), name.hex()), stdout=asyncio.subprocess.PIPE
-        )
-        assert (await process.communicate())[0] == b'{"done":1}\n'
+        assert await flush(path, name) == '{"done":1}\n'
         assert (await listener.line())["event"]["userspace"]["program"] == shown
 
     play(path, scene)
