@@ -32,7 +32,7 @@ from conntrackd_py.settings.errors import ConfigError
 
 PREFIX: Final = "conntrackd_py_"
 PATH: Final = "/metrics"
-BACKLOG: Final = 128
+BACKLOG: Final = 512
 INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Metrics</a>\n'.encode()
 
 
