@@ -191,6 +191,23 @@ def test_a_process_cannot_command_the_terminal_by_its_name(tmp_path: Path, form:
     play(tmp_path, scene)
 
 
+def test_a_name_that_the_locale_cannot_write_does_not_end_the_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("-e", "DESTROY")
+        stage.router.udp(3000)
+        await flush(stage.path, "grün".encode())
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).endswith(b" progname=gr\\xfcn\n")
+        process.send_signal(signal.SIGINT)
+        assert (await finished(process)).status == 0
+
+    play(tmp_path, scene)
+
+
 def test_an_error_repeats_no_control_character(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         process = await stage.start("-L", "-p", "\x1b[31m\nforged")
