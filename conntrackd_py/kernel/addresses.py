@@ -109,7 +109,7 @@ async def _listen(route: AsyncIPRoute, changed: asyncio.Event) -> None:
 def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
     """The kernel's two lists as one: index -> (name, packed addresses, the one to masquerade with first)."""
     up = {link["index"] for link in links if link["flags"] & IFF_UP}
-    found: Interfaces = {link["index"]: (link.get("ifname"), []) for link in links}
+    found: Interfaces = {link["index"]: (_name(link.get("ifname")), []) for link in links}
     usable = [address for address in addresses if address["index"] in up and not _flags(address) & IFA_F_DADFAILED]
     for address in sorted(usable, key=_rank):
         # On a point-to-point link "address" is the peer's.
@@ -117,6 +117,11 @@ def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
         if address["index"] in found and text:
             found[address["index"]][1].append(ip_address(text).packed)
     return found
+
+
+def _name(name: str | bytes) -> str:
+    """pyroute2 leaves a name that is not UTF-8 as bytes; the kernel takes nearly any."""
+    return name if isinstance(name, str) else name.decode(errors="backslashreplace")
 
 
 def _rank(address: Any) -> tuple[bool, bool]:
