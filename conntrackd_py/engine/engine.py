@@ -156,7 +156,8 @@ class Engine:
         reason = ip.parse(skb)
         if hook in (PRE_ROUTING, LOCAL_OUT):
             verdict = self._enter(skb, hook, reason, now)
-            self.carry.save(skb)
+            if verdict == NF_ACCEPT:
+                self.carry.save(skb)
             return verdict
         resumed = self.carry.resume(skb, now) if not reason else RESUMED
         if resumed == LOST:
