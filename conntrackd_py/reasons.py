@@ -52,6 +52,7 @@ CARRY_LOST: Final = 35  # its connection vanished between two visits
 INSERT_FAILED: Final = 36  # the tuple was taken while the packet was on its way
 FILTER_DROP: Final = 37  # a rule or default of the filter says so
 FILTER_REJECT: Final = 38  # the same, and its sender is told
+NAT_OIF_UNKNOWN: Final = 39  # leaves by an interface that is too new for its name and addresses to be known
 
 REASON_NAMES: Final = (
     "ok",
@@ -93,6 +94,7 @@ REASON_NAMES: Final = (
     "insert_failed",
     "filter_drop",
     "filter_reject",
+    "nat_interface_unknown",
 )
 
 # --- why a connection ended ----------------------------------------------------------------------------
@@ -105,6 +107,10 @@ END_FLUSHED: Final = 5  # conntrack -F
 END_ADDRESS_GONE: Final = 6  # its masquerade address or interface went away
 END_OIF_CHANGED: Final = 7  # rerouted to another outgoing interface
 END_FILTERED: Final = 8  # the filter did not let its first packet pass
+END_NAT_EXHAUSTED: Final = 9  # no free port or id for its first packet
+END_NO_ADDRESS: Final = 10  # no address to translate its first packet to
+END_INSERT_FAILED: Final = 11  # its tuple was taken before its first packet left
+END_JOINED: Final = 12  # its packets joined the connection that the other end had opened at the same time
 END_NAMES: Final = (
     "timeout",
     "rst",
@@ -115,4 +121,8 @@ END_NAMES: Final = (
     "address_gone",
     "interface_changed",
     "filtered",
+    "nat_exhausted",
+    "nat_no_address",
+    "insert_failed",
+    "joined",
 )

@@ -9,6 +9,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.evict import early_drop
 from conntrackd_py.const import (
     IPCT_ASSURED,
     IPCT_HELPER,
@@ -103,7 +104,7 @@ def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
         return refused
     if core.table.find(ct.original) is not None or core.table.find(ct.reply) is not None:
         return EXISTS
-    if core.limit and len(core.table) >= core.limit and not core.early_drop(now):
+    if core.limit and len(core.table) >= core.limit and not early_drop(core, now):
         return FULL
     ct.l4proto.adopt(ct)
     change.write(ct)

@@ -10,13 +10,16 @@ Invariants:
   id, is what travels in a packet mark.
 """
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
 
 if TYPE_CHECKING:
     from conntrackd_py.conntrack.expect import Expectation
     from conntrackd_py.conntrack.l4proto import L4Proto
+
+
+NO_INTERFACE: Final = -1  # no packet has left yet, or the connection was made by hand
 
 
 class ProtoInfo:
@@ -46,7 +49,7 @@ class NfConn:
         self.bytes_original = 0
         self.bytes_reply = 0
         self.iif = 0  # interface its first packet came in by, 0 when this machine made it
-        self.oif = 0  # and left by, for which its source was bound
+        self.oif = NO_INTERFACE  # and left by, for which its source was bound; 0 when it ended at this machine
         self.masquerade = False
         self.master: NfConn | None = None
         self.expectation: Expectation | None = None  # what it fulfilled

@@ -5,7 +5,7 @@ Later, when the packet leaves, confirm puts a new connection into the table.
 
 Absences that hold everywhere: no connection is in the hash before its first packet has left; no
 packet is refused without a counted reason; nothing here waits, sleeps or loops without a bound.
-Sources: nf_conntrack_in, resolve_normal_ct, init_conntrack, __nf_conntrack_confirm, early_drop.
+Sources: nf_conntrack_in, resolve_normal_ct, init_conntrack, __nf_conntrack_confirm.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +14,7 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import EventQueue
+from conntrackd_py.conntrack.evict import early_drop, relieve
 from conntrackd_py.conntrack.expect import Expectations
 from conntrackd_py.conntrack.gc import NEVER, PAGE, Gc
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED, relate
@@ -31,23 +32,25 @@ from conntrackd_py.const import (
     IPCT_NEW,
     IPCT_RELATED,
     IPCT_REPLY,
-    IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
+    LOCAL_OUT,
     NEW,
     NF_ACCEPT,
     NF_DROP,
     ORIGINAL,
     PRE_ROUTING,
     RELATED,
+    RELATED_REPLY,
     REPLY,
     UNTRACKED,
 )
 from conntrackd_py.reasons import (
     CARRY_LOST,
-    END_EARLY_DROP,
+    END_INSERT_FAILED,
+    END_JOINED,
     END_REOPENED,
     END_RST,
     END_TIMEOUT,
@@ -61,7 +64,6 @@ from conntrackd_py.wire.ip import addresses
 UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
 UNCONFIRMED_LIMIT: Final = 32_768  # more first packets than the kernel's queues hold at once; or half the table
 DYING_GRACE: Final = 2_000  # ms a dead connection can still be found by packets under way
-EVICTION_RANGE: Final = 64  # connections early_drop looks at
 
 
 class Extension(ABC):
@@ -90,7 +92,7 @@ class Conntrack:
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
         self.limit = 0
         self.pressure = 0
-        self.pressed = 0  # slot at which relieve() goes on
+        self.pressed = 0  # slot at which evict.relieve() goes on
         self.checksum = False
         self.accounting = False
         self.timestamps = False
@@ -131,33 +133,52 @@ class Conntrack:
             t = self._zoned(skb, t, now)
         ct = self.lookup(t, now)
         new = ct is None
+        if ct is None and skb.hook == LOCAL_OUT and self._resets_pending(skb, t, l4proto):
+            return NF_ACCEPT
         if ct is None:
             ct = self._create(skb, t, l4proto, now)
             if ct is None:
                 return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
         direction = ORIGINAL if ct.original == t else REPLY
+        if self._judge(skb, ct, direction, now, new) == REPEAT:
+            self.kill(ct, END_REOPENED, now)
+            return self._track(skb, tuples.bare(t), l4proto, now)
+        return NF_ACCEPT
+
+    def _resets_pending(self, skb: Skb, t: bytes, l4proto: L4Proto) -> bool:
+        """A REJECT rule answers a first packet with RST: the answer belongs to its connection (nf_ct_attach)."""
+        if not l4proto.resets(skb):
+            return False
+        ct = self.table.pending.get(t)
+        if ct is None or ct.original == t:
+            return False
+        skb.attach(ct, RELATED_REPLY)
+        return True
+
+    def _judge(self, skb: Skb, ct: NfConn, direction: int, now: int, new: bool) -> int:
+        """The tracker's outcome for a packet of ct, carried out; after REPEAT nothing was done."""
         old_state = ct.state
         outcome = ct.l4proto.packet(ct, skb, direction, now, new)
         if outcome == REPEAT:
-            self.kill(ct, END_REOPENED, now)
-            return self._track(skb, tuples.bare(t), l4proto, now)
+            return REPEAT
         self.follow(ct, old_state, now)
         if outcome == REFUSED:
             if new:
                 self._discard(ct)
-            return self.refuse(skb, skb.reason)
+            self.refuse(skb, skb.reason)
+            return REFUSED
         if skb.reason:
             self.stats.reasons[skb.reason] += 1
         if self.accounting and outcome != UNCOUNTED:
             ct.account(direction, skb.end)
         if outcome == KILL:
-            self.kill(ct, END_RST, now)  # told before this packet counts as a reply, as by the kernel
+            self.kill(ct, END_RST, now)  # reported before this packet counts as a reply, as by the kernel
         self._attach(skb, ct, direction)
         if outcome == REOPENED:
             self._restart(ct, now)
         elif ct.pending_events and ct.status & IPS_CONFIRMED and outcome != KILL:
             self._report(ct, now)
-        return NF_ACCEPT
+        return outcome
 
     def _restart(self, ct: NfConn, now: int) -> None:
         """One connection ends and another begins in the same entry: counters and age start again."""
@@ -223,7 +244,7 @@ class Conntrack:
         if ct is not None and ct.original == t:
             self.stats.clash_resolve += 1  # the kernel would make a second one and merge them later
             return ct
-        return None
+        return None  # a reply may be a connection of its own: the other's source is not translated yet
 
     def _create(self, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> NfConn | None:
         l4 = l4proto.invert(tuples.l4(t))
@@ -233,7 +254,7 @@ class Conntrack:
         waiting = len(self.table.unconfirmed)
         if waiting >= UNCONFIRMED_LIMIT or (self.limit and waiting * 2 > self.limit):
             self._lose_oldest(now)
-        if self.limit and len(self.table) >= self.limit and not self.early_drop(now):
+        if self.limit and len(self.table) >= self.limit and not early_drop(self, now):
             self.stats.table_full += 1
             self.stats.drop += 1
             self.stats.reasons[TABLE_FULL] += 1
@@ -267,21 +288,6 @@ class Conntrack:
         self.table.remove(ct)
         self.table.release(ct)
 
-    def early_drop(self, now: int) -> bool:
-        """Make room: end the first unassured connection among some; True when there was one.
-
-        They are drawn from all over the table, because connections made together stand together.
-        """
-        slots = self.table.slots
-        for _ in range(EVICTION_RANGE):
-            ct = slots[self.randomness.below(len(slots))]
-            if ct is None or ct.status & (IPS_ASSURED | IPS_DYING) or not ct.status & IPS_CONFIRMED:
-                continue
-            self.kill(ct, END_EARLY_DROP, now)
-            self.stats.early_drop += 1
-            return True
-        return False
-
     # --- confirm, the last operation of all --------------------------------------------------------
 
     def confirm(self, skb: Skb, now: int) -> int:
@@ -292,12 +298,8 @@ class Conntrack:
         if not ct.status & IPS_CONFIRMED:
             if direction_of(skb.ctinfo) != ORIGINAL:
                 return NF_ACCEPT
-            if ct.status & IPS_DYING:
-                return self.drop(skb, CARRY_LOST)
-            if not self.table.insert(ct):
-                self.stats.insert_failed += 1
-                self.kill(ct, END_EARLY_DROP, now)
-                return self.drop(skb, INSERT_FAILED)
+            if ct.status & IPS_DYING or not self.table.insert(ct):
+                return self._join(skb, ct, now)
             ct.iif = skb.indev
             ct.oif = skb.outdev
             ct.timeout += now
@@ -305,6 +307,23 @@ class Conntrack:
             self.stats.insert += 1
             ct.pending_events |= IPCT_RELATED if ct.status & IPS_EXPECTED else IPCT_NEW
             self._report(ct, now)
+        return NF_ACCEPT
+
+    def _join(self, skb: Skb, ct: NfConn, now: int) -> int:
+        """ct cannot be confirmed: the packet joins the connection that took its tuples, or is dropped.
+
+        The other end spoke first as well, or a client made the connection by hand. The kernel merges too, but drops
+        the packets of TCP and of translated connections (nf_ct_resolve_clash).
+        """
+        other = self.table.twin(ct)
+        under_way = self.kill(ct, END_INSERT_FAILED if other is None else END_JOINED, now)
+        if other is None:
+            self.stats.insert_failed += under_way
+            return self.drop(skb, INSERT_FAILED if under_way else CARRY_LOST)
+        self.stats.clash_resolve += 1
+        direction = ORIGINAL if other.original == ct.original else REPLY
+        if self._judge(skb, other, direction, now, False) == REPEAT:
+            return self.drop(skb, INSERT_FAILED)
         return NF_ACCEPT
 
     def drop(self, skb: Skb, reason: int) -> int:
@@ -340,7 +359,7 @@ class Conntrack:
         for ct in expired:
             self.kill(ct, END_TIMEOUT, now)
         self.expectations.expire(now)
-        relieved = self._relieve(now, budget) if self.limit and self.table.confirmed > self.pressure else 0
+        relieved = relieve(self, now, budget) if self.limit and self.table.confirmed > self.pressure else 0
         lost = self._oldest(self.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
         for ct in lost:
             self.stats.unconfirmed_lost += 1
@@ -350,24 +369,6 @@ class Conntrack:
             for extension in self.extensions:
                 extension.released(ct)
         return len(expired) + len(lost) + relieved
-
-    def _relieve(self, now: int, budget: int) -> int:
-        """Nearly full: end unassured and closing connections before their time, slot by slot (gc's max95)."""
-        slots = self.table.slots
-        relieved = 0
-        for _ in range(min(budget, len(slots))):
-            self.pressed = (self.pressed + 1) % len(slots)
-            ct = slots[self.pressed]
-            if ct is None or not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING:
-                continue
-            if ct.status & IPS_ASSURED and not ct.l4proto.closing(ct.state):
-                continue
-            self.kill(ct, END_EARLY_DROP, now)
-            self.stats.early_drop += 1
-            relieved += 1
-            if self.table.confirmed <= self.pressure:
-                break
-        return relieved
 
     def _oldest(self, queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:
         found: list[NfConn] = []

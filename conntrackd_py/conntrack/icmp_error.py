@@ -1,8 +1,8 @@
 """ICMP errors: find the connection whose packet an error quotes, and attach the error to it as RELATED.
 
 An error never makes, refreshes or ends a connection. It must be addressed to the end the quoted packet
-came from; otherwise somebody is guessing. It must quote a packet of its own IP version: rewriting another one would
-put addresses of the wrong length into it. Source: nf_conntrack_inet_error.
+came from, and quote a packet of its own IP version: rewriting another one would put addresses of the wrong length into
+it. Sources: nf_conntrack_inet_error; for the router's own errors nf_ct_attach.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.table import Table
-from conntrackd_py.const import RELATED, RELATED_REPLY
+from conntrackd_py.const import LOCAL_OUT, RELATED, RELATED_REPLY
 from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, IP_VERSION, L4_TRUNCATED, OK, TUPLE
 from conntrackd_py.wire import ip
 
@@ -51,12 +51,35 @@ def relate(table: Table, protos: "list[L4Proto]", skb: Skb, at: int, now: int) -
     ct = table.find(tuples.with_zone(t, skb.zone_original))
     if ct is None and skb.zone_reply != skb.zone_original:
         ct = table.find(tuples.with_zone(t, skb.zone_reply))
-    if ct is None or ct.timeout <= now:
+    if ct is not None and ct.timeout <= now:
+        ct = None
+    if ct is None and skb.hook == LOCAL_OUT:
+        return _relate_own(table, protos, skb, t)
+    if ct is None:
         return ICMP_UNRELATED
     if tuples.dst(t) != outer_destination(skb):
         skb.numbers = (int.from_bytes(outer_destination(skb), "big"), int.from_bytes(tuples.dst(t), "big"))
         return ICMP_OUTER
     skb.attach(ct, RELATED if tuples.bare(ct.original) == t else RELATED_REPLY)
+    return OK
+
+
+def _relate_own(table: Table, protos: "list[L4Proto]", skb: Skb, t: bytes) -> int:
+    """Attach an error of the router's own; t answers to the quoted packet.
+
+    The kernel quotes a packet as it is between its two visits: its destination is translated, its source not yet,
+    and its connection may be unconfirmed. The kernel attaches its error to the connection of that packet.
+    """
+    quoted = tuples.swapped(t, protos[tuples.protonum(t)].invert(tuples.l4(t)))
+    ct = table.find_routed(quoted)
+    if ct is not None:
+        backward = ct.reply == quoted or tuples.routed(ct.reply, ct.original) == quoted
+    else:
+        ct = table.pending.get(t)
+        backward = False  # an unconfirmed connection has had no reply
+    if ct is None:
+        return ICMP_UNRELATED
+    skb.attach(ct, RELATED if backward else RELATED_REPLY)
     return OK
 
 

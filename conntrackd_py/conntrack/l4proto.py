@@ -50,6 +50,10 @@ class L4Proto(ABC):
         """Offset of the packet that this one, an ICMP error, quotes; or INNER_TRACKED, INNER_UNTRACKED."""
         return INNER_TRACKED
 
+    def resets(self, skb: Skb) -> bool:
+        """Whether this checked packet is a TCP RST."""
+        return False
+
     def lifetime(self, ct: NfConn) -> int:
         """The ms without a packet that ct lives, as it is now; 0 when unknown. For people, not for judging."""
         return 0

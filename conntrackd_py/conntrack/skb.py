@@ -6,15 +6,18 @@ belongs to nothing; ct None with ctinfo UNTRACKED is one that was left alone on 
 seen and the bounds it broke.
 """
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, ORIGINAL, RELATED_REPLY, REPLY
+from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, IPPROTO_IGMP, ORIGINAL, RELATED_REPLY, REPLY
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
 if TYPE_CHECKING:
     from conntrackd_py.conntrack.l4proto import L4Proto
+
+HIGHEST_HOP_LIMIT: Final = 255
+LINK_SCOPE: Final = b"\xff\x02"  # how a multicast address of one link begins
 
 
 @final
@@ -49,3 +52,23 @@ class Skb(Packet):
 def direction_of(ctinfo: int) -> int:
     """ORIGINAL or REPLY (CTINFO2DIR)."""
     return REPLY if ctinfo in (ESTABLISHED_REPLY, RELATED_REPLY) else ORIGINAL
+
+
+def forwarded(skb: Skb) -> bool:
+    """Whether a packet at POST_ROUTING, parsed, is one of another host.
+
+    The kernel names an incoming interface also for its own neighbour discovery, MLD and IGMP, the outgoing one
+    (ip_output takes skb->dev for it, which those set beforehand). None of these is ever forwarded: a hop limit of
+    255 would have been decremented, and the rest stays on its link.
+    """
+    if not skb.indev:
+        return False
+    if skb.indev != skb.outdev:
+        return True
+    data = skb.data
+    if skb.version == 4:
+        return skb.protonum != IPPROTO_IGMP
+    if skb.version != 6:
+        return True
+    link_local = data[8] == 0xFE and data[9] & 0xC0 == 0x80
+    return not (data[7] == HIGHEST_HOP_LIMIT or link_local or data[24:26] == LINK_SCOPE)

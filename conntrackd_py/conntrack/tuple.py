@@ -15,7 +15,7 @@ Nothing but this file knows the offsets. The length is the family; there are no 
 
 from typing import Final
 
-from conntrackd_py.const import AF_INET, AF_INET6
+from conntrackd_py.const import AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6
 
 V4_LENGTH: Final = 13
 V6_LENGTH: Final = 37
@@ -97,3 +97,15 @@ def with_dst(t: bytes, address: bytes, l4part: bytes) -> bytes:
     """t with another destination address and layer 4 bytes."""
     n = address_length(t)
     return t[:n] + address + l4part + t[n + n + 4 :]
+
+
+def routed(mine: bytes, other: bytes) -> bytes:
+    """What packets with tuple `mine` look like after PREROUTING: their destination is the source of `other`.
+
+    Both are a connection's tuples. An ICMP query keeps its identifier, type and code.
+    """
+    n = address_length(mine)
+    l4part = l4(mine)
+    if protonum(mine) not in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        l4part = l4part[:2] + l4(other)[:2]
+    return mine[:n] + other[:n] + l4part + mine[2 * n + 4 : 2 * n + 5]

@@ -18,14 +18,13 @@ from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.expect import ExpectationEvent
 from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
-from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.skb import Skb, forwarded
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     FORWARD,
     IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
-    IPPROTO_IGMP,
     IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
@@ -62,9 +61,6 @@ RFC7857: Final = "rfc7857"
 
 NOT_TRANSLATING: Final = 16  # outcomes of create, beside those of conntrack.change
 EXHAUSTED: Final = 17
-
-HIGHEST_HOP_LIMIT: Final = 255
-LINK_SCOPE: Final = b"\xff\x02"  # how a multicast address of one link begins
 
 DEFAULT_MASK: Final = 0xFFFFFF00
 
@@ -265,23 +261,3 @@ class Engine:
     def remove_interface(self, index: int, now: int) -> None:
         self.names.pop(index, None)
         self.nat.remove_interface(index, now)
-
-
-def forwarded(skb: Skb) -> bool:
-    """Whether a packet at POST_ROUTING, parsed, is one of another host.
-
-    The kernel names an incoming interface also for its own neighbour discovery, MLD and IGMP, the outgoing one
-    (ip_output takes skb->dev for it, which those set beforehand). None of these is ever forwarded: a hop limit of
-    255 would have been decremented, and the rest stays on its link.
-    """
-    if not skb.indev:
-        return False
-    if skb.indev != skb.outdev:
-        return True
-    data = skb.data
-    if skb.version == 4:
-        return skb.protonum != IPPROTO_IGMP
-    if skb.version != 6:
-        return True
-    link_local = data[8] == 0xFE and data[9] & 0xC0 == 0x80
-    return not (data[7] == HIGHEST_HOP_LIMIT or link_local or data[24:26] == LINK_SCOPE)

@@ -8,12 +8,12 @@ The leak guard is ours, not the kernel's: a packet without a connection that a s
 leave, because the rule's author wanted no such packet outside.
 """
 
-from typing import Final, final
+from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
-from conntrackd_py.conntrack.skb import Skb, direction_of
+from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
 from conntrackd_py.const import (
     INVALID,
     IPPROTO_ICMP,
@@ -22,6 +22,8 @@ from conntrackd_py.const import (
     IPS_DST_NAT,
     IPS_DST_NAT_DONE,
     IPS_DYING,
+    IPS_NAT_DONE_MASK,
+    IPS_NAT_MASK,
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     LOCAL_IN,
@@ -33,25 +35,27 @@ from conntrackd_py.const import (
     POST_ROUTING,
     RELATED,
     RELATED_REPLY,
+    UNTRACKED,
 )
 from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.ports import Ports, Range
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NAT_REDIRECT, NatRule
-from conntrackd_py.nat.ruleset import Flow, Ruleset
+from conntrackd_py.nat.ruleset import UNREAD, Flow, Ruleset
 from conntrackd_py.reasons import (
     END_ADDRESS_GONE,
+    END_NAT_EXHAUSTED,
+    END_NO_ADDRESS,
     END_OIF_CHANGED,
     LEAK_GUARD,
     NAT_EXHAUSTED,
     NAT_MANIP,
     NAT_NO_ADDRESS,
     NAT_OIF_CHANGED,
+    NAT_OIF_UNKNOWN,
     OK,
 )
 from conntrackd_py.wire import icmp, ip
-
-IPS_NAT_MASK: Final = IPS_SRC_NAT | IPS_DST_NAT
 
 
 @final
@@ -76,6 +80,8 @@ class Nat(Extension):
 
     def source(self, skb: Skb, now: int) -> int:
         """Priority 100 at POSTROUTING and INPUT."""
+        if skb.hook == POST_ROUTING and skb.outdev not in self.interfaces.links:
+            return self.core.drop(skb, NAT_OIF_UNKNOWN)
         if skb.ct is None:
             return self._guard(skb)
         return self._run(skb, MANIP_SRC, now)
@@ -90,7 +96,7 @@ class Nat(Extension):
         if skb.ctinfo == NEW or skb.ctinfo == RELATED:
             reason = self._bind(skb, ct, manip)
             if reason:
-                self.core.kill(ct, END_OIF_CHANGED, now)
+                self.core.kill(ct, END_NAT_EXHAUSTED if reason == NAT_EXHAUSTED else END_NO_ADDRESS, now)
                 return self.core.drop(skb, reason)
         if manip == MANIP_SRC and self._interface_changed(skb, ct):
             self.core.kill(ct, END_OIF_CHANGED, now)
@@ -179,7 +185,8 @@ class Nat(Extension):
     def _error(self, skb: Skb, ct: NfConn, manip: int) -> int:
         kind = skb.data[skb.dataoff]
         redirect = kind == (icmp.REDIRECT if skb.protonum == IPPROTO_ICMP else icmp.V6_REDIRECT)
-        if redirect and ct.status & IPS_NAT_MASK:
+        unfinished = ct.status & IPS_NAT_DONE_MASK != IPS_NAT_DONE_MASK
+        if redirect and (unfinished or ct.status & IPS_NAT_MASK):
             return self.core.drop(skb, NAT_MANIP)  # it would teach the wrong route
         direction = direction_of(skb.ctinfo)
         if not ct.status & _status_bit(manip, direction):
@@ -192,8 +199,11 @@ class Nat(Extension):
     # --- what the kernel does not do ---------------------------------------------------------------------
 
     def _interface_changed(self, skb: Skb, ct: NfConn) -> bool:
-        """Its route now leads out of another interface, where its binding is wrong or missing."""
-        if skb.hook != POST_ROUTING or not ct.oif or skb.outdev == ct.oif:
+        """Its route now leads out of another interface, where its binding is wrong or missing.
+
+        Also one that ended at the router: its destination address may have moved away.
+        """
+        if skb.hook != POST_ROUTING or ct.oif == NO_INTERFACE or skb.outdev == ct.oif:
             return False
         if direction_of(skb.ctinfo) != ORIGINAL:
             return False
@@ -205,23 +215,32 @@ class Nat(Extension):
         return self._rule(skb, ct, current, MANIP_SRC) is not None
 
     def _guard(self, skb: Skb) -> int:
-        if not self.leak_guard or skb.ctinfo != INVALID or skb.hook != POST_ROUTING or skb.version == 0:
+        """Drop a packet without a connection if a source rule covers it, or may cover what cannot be read of it."""
+        if not self.leak_guard or skb.hook != POST_ROUTING or not _may_leak(skb):
             return NF_ACCEPT
+        reason = ip.parse(skb)
+        if not skb.version:
+            leaks = self.rules.translates(skb.outdev)
+            return self.core.drop(skb, LEAK_GUARD) if leaks else NF_ACCEPT
         pair = ip.addresses(skb)
-        n = len(pair) // 2
-        source = pair[:n]
+        source = pair[: len(pair) // 2]
         if self.interfaces.owns(skb.outdev, source):
             return NF_ACCEPT
-        sport = dport = -1
-        l4proto = self.core.protos[skb.protonum]
-        if l4proto.ports:
-            l4 = l4proto.l4(skb)
-            if l4:
-                sport, dport = l4[0] << 8 | l4[1], l4[2] << 8 | l4[3]
-        rule = self.rules.source(Flow(source, pair[n:], skb.protonum, sport, dport, 0, skb.outdev))
+        rule = self.rules.source(self._guarded_flow(skb, pair, reason))
         if rule is None or (rule.to_low and rule.to_low <= source <= rule.to_high):
             return NF_ACCEPT
         return self.core.drop(skb, LEAK_GUARD)
+
+    def _guarded_flow(self, skb: Skb, pair: bytes, reason: int) -> Flow:
+        """What source rules can ask about a packet; reason: why it cannot be read whole."""
+        n = len(pair) // 2
+        l4proto = self.core.protos[skb.protonum]
+        l4 = l4proto.l4(skb) if not reason else b""
+        protonum = UNREAD if reason and skb.version == 6 else skb.protonum  # 6: an extension header is broken
+        sport = dport = UNREAD if protonum == UNREAD or l4proto.ports else -1
+        if l4proto.ports and l4:
+            sport, dport = l4[0] << 8 | l4[1], l4[2] << 8 | l4[3]
+        return Flow(pair[:n], pair[n:], protonum, sport, dport, 0, skb.outdev)
 
     # --- interfaces come and go ------------------------------------------------------------------------------
 
@@ -261,3 +280,15 @@ def _status_bit(manip: int, direction: int) -> int:
     """The status bit that says this manip applies in this direction: answers are rewritten the other way."""
     source = (manip == MANIP_SRC) == (direction == ORIGINAL)
     return IPS_SRC_NAT if source else IPS_DST_NAT
+
+
+def _may_leak(skb: Skb) -> bool:
+    """Whether nothing says that this packet without a connection may leave as it is.
+
+    Raw rules make packets UNTRACKED on purpose. Neighbour discovery and MLD are UNTRACKED by their type, and none of
+    them is ever forwarded.
+    """
+    if skb.ctinfo == INVALID:
+        return True
+    untracked = skb.ctinfo == UNTRACKED and skb.protonum == IPPROTO_ICMPV6 and skb.dataoff < skb.end
+    return untracked and icmp.is_v6_untracked(skb.data[skb.dataoff]) and forwarded(skb)

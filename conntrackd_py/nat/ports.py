@@ -75,6 +75,10 @@ class Ports:
 
         A destination is never refused here: a collision it leaves is resolved by the source binding.
         """
+        if manip == MANIP_SRC:
+            joined = self._joined(current, wanted, ct)
+            if joined:
+                return joined
         if manip == MANIP_SRC and not wanted.random:
             if wanted.holds(tuples.src(current), tuples.l4src(current)):
                 if not self.used(current, ct):
@@ -127,6 +131,21 @@ class Ports:
             attempts //= 2
             offset = self.randomness.below(65536)
 
+    def _joined(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
+        """The source that the connection with ct's original tuple has: ct's packets will join it at confirm.
+
+        Both ends sent first. One of them is confirmed now; a port of its own would split what is one connection.
+        """
+        other = self.table.find(ct.original)
+        if other is None:
+            return b""
+        answer = other.reply if other.original == ct.original else other.original
+        t = tuples.with_src(current, tuples.dst(answer), answering(answer, ct.l4proto))
+        if not wanted.holds(tuples.src(t), tuples.l4src(t)):
+            return b""
+        expected = tuples.swapped(t, ct.l4proto.invert(tuples.l4(t)))
+        return t if tuples.bare(expected) == tuples.bare(answer) else b""
+
     def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
         """The mapping another connection of this very source has, if it suits and is free for this destination."""
         known = self.by_source.get(source_key(current))
@@ -163,7 +182,12 @@ def source_key(t: bytes) -> bytes:
 
 def answer_port(ct: NfConn) -> int:
     """The port (or id) answers come to: what the source was mapped to."""
-    return tuples.l4dst(ct.reply) if ct.l4proto.ports else tuples.l4src(ct.reply)
+    return answering(ct.reply, ct.l4proto)
+
+
+def answering(answer: bytes, l4proto: L4Proto) -> int:
+    """The port (or id) this answer goes to."""
+    return tuples.l4dst(answer) if l4proto.ports else tuples.l4src(answer)
 
 
 def choosable(t: bytes, l4proto: L4Proto, manip: int) -> int:

@@ -1,6 +1,6 @@
 """The rules in force: the first that matches binds, per kind. Asked once per new connection and hook."""
 
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import (
@@ -11,12 +11,18 @@ from conntrackd_py.nat.rules import (
     NAT_REDIRECT,
     NAT_SNAT,
     NatRule,
+    Ports,
 )
+
+UNREAD: Final = -2  # a field that cannot be read: rules that translate match it, rules that exempt do not
 
 
 @final
 class Flow:
-    """What a rule can ask about a packet. Ports are -1 when its protocol has none or they cannot be read."""
+    """What a rule can ask about a packet. Ports are -1 when its protocol has none.
+
+    UNREAD stands for a protocol or port that is not in the packet or in a part of it that cannot be read.
+    """
 
     def __init__(
         self, source: bytes, destination: bytes, protonum: int, sport: int, dport: int, indev: int, outdev: int
@@ -45,6 +51,11 @@ class Ruleset:
     def destination(self, flow: Flow) -> NatRule | None:
         return self._first(self.destination_rules, flow)
 
+    def translates(self, outdev: int) -> bool:
+        """Whether a rule may translate the source of some packet that leaves by this interface."""
+        flow = Flow(b"", b"", UNREAD, UNREAD, UNREAD, 0, outdev)
+        return any(rule.action != NAT_ACCEPT and self._interfaces_match(rule, flow) for rule in self.source_rules)
+
     def _first(self, rules: list[NatRule], flow: Flow) -> NatRule | None:
         for rule in rules:
             if self._matches(rule, flow):
@@ -52,7 +63,7 @@ class Ruleset:
         return None
 
     def _matches(self, rule: NatRule, flow: Flow) -> bool:
-        if rule.protonum != ANY_PROTO and rule.protonum != flow.protonum:
+        if rule.protonum not in (ANY_PROTO, flow.protonum) and not _assumed(rule, flow.protonum):
             return False
         if rule.family and rule.family != (4 if len(flow.source) == 4 else 6):
             return False
@@ -64,9 +75,7 @@ class Ruleset:
             return False
         if rule.destination is not None and not rule.destination.matches(flow.destination):
             return False
-        if rule.sport is not None and (flow.sport < 0 or not rule.sport.matches(flow.sport)):
-            return False
-        if rule.dport is not None and (flow.dport < 0 or not rule.dport.matches(flow.dport)):
+        if not _port_fits(rule, rule.sport, flow.sport) or not _port_fits(rule, rule.dport, flow.dport):
             return False
         return self._interfaces_match(rule, flow)
 
@@ -76,6 +85,15 @@ class Ruleset:
             return False
         wanted = rule.out_interface
         return wanted is None or (flow.outdev != 0 and wanted.matches(self.interfaces.name(flow.outdev)))
+
+
+def _assumed(rule: NatRule, value: int) -> bool:
+    """Whether to take an unreadable value for what the rule asks: then nothing leaves untranslated."""
+    return value == UNREAD and rule.action != NAT_ACCEPT
+
+
+def _port_fits(rule: NatRule, wanted: Ports | None, port: int) -> bool:
+    return wanted is None or (port >= 0 and wanted.matches(port)) or _assumed(rule, port)
 
 
 def _exempts_source(rule: NatRule) -> bool:

@@ -5,7 +5,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_TCP
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import checksum, ip
-from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, data_offset
+from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, RST, data_offset
 
 
 class TcpHeader(PortProto):
@@ -23,3 +23,6 @@ class TcpHeader(PortProto):
         if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
             return wrong_checksum(skb, CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
         return OK
+
+    def resets(self, skb: Skb) -> bool:
+        return skb.data[skb.dataoff + 13] & RST != 0

@@ -261,7 +261,7 @@ def test_an_address_range_spreads_sources_and_stays_put() -> None:
         client = f"192.168.1.{last}"
         for sport in (1000, 2000):
             data = packets.udp(client, SERVER.v4, sport, 53)
-            play._route(raw(CLIENT, data))
+            assert play >> raw(CLIENT, data) << accept()
             chosen.add(play.seen["src"])
             if sport == 1000:
                 first = play.seen["src"]
@@ -298,6 +298,7 @@ def test_masqueraded_connections_end_with_their_address(snat: Play) -> None:
 def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -> None:
     """The packet that finds its route changed is dropped, the connection ends, the next one starts right."""
     assert snat >> udp(CLIENT, SERVER) << accept(src=ROUTER)
+    snat.engine.set_interface(9, "backup", [], snat.now)
     first = Skb(udp(CLIENT, SERVER).bytes_for(snat.family), 0, LAN, 0)
     snat.engine.handle(first, PRE_ROUTING, snat.now)
     second = Skb(first.data, first.mark, LAN, 9)
@@ -309,6 +310,7 @@ def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -
 def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -> None:
     """Bound towards an interface without a rule, then rerouted to one with: ended, not leaked."""
     play = Play(family, [masquerade()])
+    play.engine.set_interface(9, "backup", [], play.now)
     for outdev, verdict in ((9, 1), (WAN, 0)):
         first = Skb(udp(CLIENT, SERVER).bytes_for(family), 0, LAN, 0)
         play.engine.handle(first, PRE_ROUTING, play.now)

@@ -250,9 +250,9 @@ def test_an_error_to_the_wrong_host_stays_invalid(router: Play) -> None:
 
 def test_untracked_stays_untracked(router: Play) -> None:
     def solicitation(_: int) -> bytes:
-        return packets.icmp(CLIENT.v6, SERVER.v6, 135)
+        return packets.icmp(ROUTER.v6, "ff02::1", 135)
 
-    assert router >> raw(CLIENT, solicitation) << accept(UNTRACKED)
+    assert router >> raw(ROUTER, solicitation) << accept(UNTRACKED)
 
 
 def test_the_routers_own_packets(router: Play) -> None:

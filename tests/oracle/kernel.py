@@ -45,11 +45,20 @@ CONDITIONS = {
 }  # by ctinfo
 
 
+@dataclass(frozen=True)
+class Held:
+    """A packet that waits in the queue."""
+
+    ident: bytes
+    ctinfo: int
+
+
 @dataclass
 class Kernel:
-    """A namespace with conntrack in it. Use as a context manager."""
+    """A namespace with conntrack in it. Use as a context manager. nat: with nf_nat as well, and no rule of its own."""
 
     sysctls: dict[str, int] = field(default_factory=dict)
+    nat: bool = False
 
     def __enter__(self) -> Kernel:
         self.name = f"ctpy-oracle-{secrets.token_hex(4)}"
@@ -89,6 +98,8 @@ class Kernel:
                     f"{program} -t mangle -A PREROUTING -m conntrack {condition} -j MARK --set-mark {8 + ctinfo}"
                 )
             commands.append(f"{program} -t mangle -A PREROUTING -j NFQUEUE --queue-num 0")
+            if self.nat:
+                commands.append(f"{program} -t nat -A POSTROUTING -j ACCEPT")
         commands += [f"sysctl -qw net.netfilter.{key}={int(value)}" for key, value in self.sysctls.items()]
         for command in commands:
             subprocess.run(command.split(), check=True, capture_output=True)
@@ -111,7 +122,15 @@ class Kernel:
             raise OSError(-error, os.strerror(-error))
 
     def see(self, packet: bytes, side: str) -> int | None:
-        """Inject one packet; its ctinfo, or None when the kernel threw it away before it was tracked."""
+        """Inject one packet and let it pass; its ctinfo, or None when the kernel dropped it before tracking."""
+        held = self.arrive(packet, side)
+        if held is None:
+            return None
+        self.leave(held)
+        return held.ctinfo
+
+    def arrive(self, packet: bytes, side: str) -> Held | None:
+        """Inject one packet and hold it between tracking and confirmation; None as above."""
         self._drain()
         os.write(self.tuns[side], packet)
         try:
@@ -119,10 +138,12 @@ class Kernel:
         except TimeoutError:
             return None
         found = attributes(message[20:])
-        ident = found[NFQA_PACKET_HDR][:4]
         (mark,) = struct.unpack(">I", found[NFQA_MARK])
-        self._send(MSG_VERDICT, attribute(NFQA_VERDICT_HDR, struct.pack(">I", 1) + ident))
-        return int(mark) - 8
+        return Held(found[NFQA_PACKET_HDR][:4], int(mark) - 8)
+
+    def leave(self, held: Held) -> None:
+        """Send a held packet on; when this returns, its connection has been confirmed or the packet dropped."""
+        self._send(MSG_VERDICT, attribute(NFQA_VERDICT_HDR, struct.pack(">I", 1) + held.ident))
 
     def entry(self, t: bytes) -> Entry | None:
         """The connection with this tuple as its original one, or None."""
@@ -142,6 +163,6 @@ def _tun(name: str) -> int:
 
 
 @contextlib.contextmanager
-def kernel(**sysctls: int) -> Iterator[Kernel]:
-    with Kernel(sysctls) as one:
+def kernel(nat: bool = False, /, **sysctls: int) -> Iterator[Kernel]:
+    with Kernel(sysctls, nat) as one:
         yield one

@@ -56,6 +56,7 @@ class Twin:
 
     kernel: Kernel
     tunables: Tunables | None = None
+    mode: str = "track"
     packets: int = 0
     lines: list[Line] = field(default_factory=list)
 
@@ -63,7 +64,9 @@ class Twin:
         self._begin()
 
     def _begin(self) -> None:
-        self.engine = Engine(self.tunables or tunables_of(self.kernel.sysctls), Repeatable(1), mode="track")
+        self.engine = Engine(self.tunables or tunables_of(self.kernel.sysctls), Repeatable(1), mode=self.mode)
+        for side, link in LINKS.items():
+            self.engine.set_interface(link, side, [], 0)
         self.names = self.engine.core.protos
 
     def forget(self) -> None:

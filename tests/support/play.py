@@ -77,6 +77,30 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """The first of a packet's two visits."""
+
+    said: Said
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The second visit of a packet that has arrived; place: among those that wait, 0 the oldest."""
+
+    place: int
+
+
+def arrives(said: Said) -> Arrival:
+    """The packet comes in and waits; `leaves` sends it on."""
+    return Arrival(said)
+
+
+def leaves(place: int = 0) -> Departure:
+    """A packet that waits goes on. With a place other than 0 it overtakes the older ones."""
+    return Departure(place)
+
+
+@dataclass(frozen=True)
 class Advance:
     seconds: float
 
@@ -239,6 +263,7 @@ class Play:
             self.engine.set_interface(link, name, addresses, self.now)
         self.lines: list[tuple[str, str, bool]] = []
         self.open: str | None = None
+        self.waiting: list[tuple[Said, Skb, dict[str, object]]] = []  # between their two visits
         self.seen: dict[str, object] = {}
         self.ct: NfConn | None = None
         self.left = b""
@@ -247,7 +272,7 @@ class Play:
 
     # --- in ---------------------------------------------------------------------------------------
 
-    def __rshift__(self, step: Said | Advance) -> Play:
+    def __rshift__(self, step: Said | Arrival | Departure | Advance) -> Play:
         self._unanswered()
         if isinstance(step, Advance):
             self.now += int(step.seconds * 1000)
@@ -255,8 +280,16 @@ class Play:
             self._collect()
             self.lines.append((f">> {step.seconds} s later", "", True))
             return self
-        self.open = f">> {step.text}"
-        self._route(step)
+        if isinstance(step, Arrival):
+            self.open = f">> arrives: {step.said.text}"
+            self._enter(step.said)
+        elif isinstance(step, Departure):
+            self.open = f">> leaves: {self.waiting[step.place][0].text}"
+            self._leave(*self.waiting.pop(step.place))
+        else:
+            self.open = f">> {step.text}"
+            if self._enter(step) == NF_ACCEPT:
+                self._leave(*self.waiting.pop())
         self._collect()
         return self
 
@@ -266,24 +299,32 @@ class Play:
         self.events += [event.kind for event in events]
         self.seen["ended"] = [END_NAMES[e.conn.end_reason] for e in events if e.bits & IPCT_DESTROY]
 
-    def _route(self, step: Said) -> None:
+    def _enter(self, step: Said) -> int:
+        """The first visit; what is accepted waits for the second."""
         data = step.bytes_for(self.family)
         own = step.sender in (ROUTER, INSIDE)
-        first = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
-        hook = LOCAL_OUT if own else PRE_ROUTING
+        skb = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
         told = self.engine.remarks.recent.total
-        skb, verdict = first, self.engine.handle(first, hook, self.now)
-        entered = first.ct.status if first.ct is not None else 0
-        if verdict == NF_ACCEPT:
-            outdev = self._link_to(skb.data)
-            last = LOCAL_IN if outdev == LOCAL else POST_ROUTING
-            second = Skb(skb.data, skb.mark, 0 if own else step.sender.link, outdev)
-            reason = skb.reason
-            verdict = self.engine.handle(second, last, self.now)
-            second.reason = second.reason or reason
-            skb = second
+        verdict = self.engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, self.now)
         self._observe(skb, verdict)
-        self.seen["entered"] = entered
+        self.seen["entered"] = skb.ct.status if skb.ct is not None else 0
+        self._explain(told)
+        if verdict == NF_ACCEPT:
+            self.waiting.append((step, skb, dict(self.seen)))
+        return verdict
+
+    def _leave(self, step: Said, first: Skb, before: dict[str, object]) -> None:
+        own = step.sender in (ROUTER, INSIDE)
+        outdev = self._link_to(first.data)
+        skb = Skb(first.data, first.mark, 0 if own else step.sender.link, outdev)
+        told = self.engine.remarks.recent.total
+        verdict = self.engine.handle(skb, LOCAL_IN if outdev == LOCAL else POST_ROUTING, self.now)
+        skb.reason = skb.reason or first.reason
+        self._observe(skb, verdict)
+        self.seen = {key: before[key] for key in ("entered", "why", "keepalive") if key in before} | self.seen
+        self._explain(told)
+
+    def _explain(self, told: int) -> None:
         for note in self.engine.remarks.recent.since(told):
             self.seen["why"] = sentence(note)
             self.seen["keepalive"] = note.ghost.keepalive() / 1000 if note.ghost else "nothing"

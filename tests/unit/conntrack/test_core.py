@@ -2,8 +2,9 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.core import DYING_GRACE, EVICTION_RANGE, UNCONFIRMED_LIFETIME, UNCONFIRMED_LIMIT, Conntrack
+from conntrackd_py.conntrack.core import DYING_GRACE, UNCONFIRMED_LIFETIME, UNCONFIRMED_LIMIT, Conntrack
 from conntrackd_py.conntrack.gc import NEVER
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
@@ -12,7 +13,6 @@ from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
     INVALID,
-    IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_SEEN_REPLY,
@@ -27,12 +27,12 @@ from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.reasons import (
     CARRY_LOST,
     END_DELETED,
-    END_EARLY_DROP,
+    END_INSERT_FAILED,
+    END_JOINED,
     END_TIMEOUT,
     INSERT_FAILED,
     L4_CHECKSUM,
     L4_TRUNCATED,
-    TABLE_FULL,
 )
 from conntrackd_py.wire import ip
 from tests.support import packets
@@ -114,14 +114,43 @@ def test_two_packets_under_way_are_one_connection() -> None:
     assert core.stats.clash_resolve == 1
 
 
-def test_a_tuple_taken_while_the_packet_was_under_way() -> None:
-    """Both ends send first: two connections, of which only one can stay."""
+def test_both_ends_send_first() -> None:
+    """Two connections are under way; the packet that leaves second joins the first as its reply."""
     core = core_with()
     skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 2))
     mirrored, _ = arrive(core, packets.udp(THERE, HERE, 2, 1))
+    lost = mirrored.ct
+    assert core.confirm(skb, NOW) == NF_ACCEPT
+    assert core.confirm(mirrored, NOW) == NF_ACCEPT
+    assert mirrored.ct is skb.ct
+    assert mirrored.ctinfo == ESTABLISHED_REPLY
+    assert lost is not None
+    assert lost.end_reason == END_JOINED
+    assert (core.stats.insert, core.stats.insert_failed, core.stats.drop) == (1, 0, 0)
+
+
+def test_later_packets_of_a_connection_that_joined_another_join_it_too() -> None:
+    core = core_with()
+    skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 2))
+    mirrored = [arrive(core, packets.udp(THERE, HERE, 2, 1))[0] for _ in range(3)]
+    assert core.confirm(skb, NOW) == NF_ACCEPT
+    assert [core.confirm(each, NOW) for each in mirrored] == [NF_ACCEPT] * 3
+    assert {id(each.ct) for each in mirrored} == {id(skb.ct)}
+
+
+def test_a_tuple_taken_while_the_packet_was_under_way() -> None:
+    """Another connection has the tuple, with another translation: the packet cannot belong to it."""
+    core = core_with()
+    skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 2))
+    mirrored, _ = arrive(core, packets.udp(THERE, HERE, 2, 1))
+    lost = mirrored.ct
+    assert skb.ct is not None
+    assert lost is not None
+    core.table.alter_reply(skb.ct, tuples.with_dst(skb.ct.reply, packets.address("203.0.113.1"), b"\0\2\0\1"))
     assert core.confirm(skb, NOW) == NF_ACCEPT
     assert core.confirm(mirrored, NOW) == NF_DROP
     assert mirrored.reason == INSERT_FAILED
+    assert lost.end_reason == END_INSERT_FAILED
     assert (core.stats.insert, core.stats.insert_failed, core.stats.drop) == (1, 1, 1)
 
 
@@ -173,47 +202,6 @@ def test_accounting_by_direction() -> None:
 
 
 # --- the limit ----------------------------------------------------------------------------------------
-
-
-def test_a_full_table_makes_room_among_the_unassured() -> None:
-    core = core_with(nf_conntrack_max=10)
-    for sport in range(1, 11):
-        confirmed(core, sport)
-    confirmed(core, 11)
-    assert len(core.table) <= 10
-    assert core.stats.early_drop == core.stats.ended[END_EARLY_DROP] >= 1
-    assert core.stats.table_full == 0
-
-
-def test_the_assured_survive() -> None:
-    core = core_with(nf_conntrack_max=10)
-    for sport in range(1, 11):
-        confirmed(core, sport).status |= IPS_ASSURED
-    skb, verdict = arrive(core, packets.udp(HERE, THERE, 99, 53))
-    assert (verdict, skb.ct, skb.reason) == (NF_DROP, None, TABLE_FULL)
-    assert (core.stats.table_full, core.stats.drop, core.stats.reasons[TABLE_FULL]) == (1, 1, 1)
-    assert len(core.table) == 10
-    assert arrive(core, packets.udp(HERE, THERE, 5, 53))[1] == NF_ACCEPT, "what is known goes on"
-
-
-def test_packets_under_way_are_not_cut_off() -> None:
-    """Up to half the table they count towards the limit but are not evicted."""
-    core = core_with(nf_conntrack_max=10)
-    for sport in range(1, 6):
-        confirmed(core, sport).status |= IPS_ASSURED
-    for sport in range(6, 11):
-        query(core, sport)
-    _, verdict = arrive(core, packets.udp(HERE, THERE, 99, 53))
-    assert verdict == NF_DROP
-    assert len(core.table.unconfirmed) == 5
-
-
-def test_eviction_looks_at_a_bounded_neighbourhood() -> None:
-    core = core_with(nf_conntrack_max=1000)
-    for sport in range(1, 1001):
-        confirmed(core, sport)
-    confirmed(core, 1001)
-    assert 1 <= core.stats.early_drop <= EVICTION_RANGE
 
 
 def test_no_limit() -> None:

@@ -1,5 +1,6 @@
 """The table under random orders: whatever was done, every connection is where its status says, and no other."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -9,7 +10,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPS_CONFIRMED
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DST_NAT, IPS_SRC_NAT
 from conntrackd_py.engine.engine import Engine
 from tests.support.invariants import check
 
@@ -107,8 +108,8 @@ TestTable.settings = settings(
 )
 
 
-def test_a_tuple_that_somebody_is_about_to_use_is_taken() -> None:
-    """Two connections under way at once must not be given the same port."""
+def test_only_confirmed_connections_take_a_tuple() -> None:
+    """A connection gets its source and is confirmed in one step: what an unconfirmed one may get, nobody needs yet."""
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     first, second = (
@@ -117,11 +118,40 @@ def test_a_tuple_that_somebody_is_about_to_use_is_taken() -> None:
     table.allocate(first)
     table.allocate(second)
     mapped = udp_tuple(2, 9, 1, 1)
-    assert not table.taken(mapped, second)
     table.alter_reply(first, mapped)
+    assert not table.taken(mapped, second)
+    assert table.insert(first)
     assert table.taken(mapped, second)
     assert not table.taken(mapped, first)
     assert not table.taken(udp_tuple(2, 1, 1, 1), second), "the tuple it had before is free again"
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["same direction", "other direction"])
+def test_the_twin_of_an_unconfirmed_connection(turned: bool) -> None:
+    """Both tuples are the same, in whichever direction."""
+    engine = Engine(Tunables(), Repeatable(1))
+    table = engine.core.table
+    t, translated = udp_tuple(1, 2, 1, 1), udp_tuple(2, 9, 1, 1)
+    first = NfConn(t, translated, engine.core.protos[17], 0)
+    table.adopt(first)
+    pair = (translated, t) if turned else (t, translated)
+    assert table.twin(NfConn(*pair, engine.core.protos[17], 0)) is first
+    assert table.twin(NfConn(t, inverse(t), engine.core.protos[17], 0)) is None
+    assert table.twin(NfConn(inverse(t), t, engine.core.protos[17], 0)) is None
+
+
+def test_a_packet_between_its_visits_finds_its_connection() -> None:
+    """Both ends are translated: its tuple is neither of the connection's."""
+    engine = Engine(Tunables(), Repeatable(1))
+    table = engine.core.table
+    ct = NfConn(udp_tuple(1, 9, 10, 88), udp_tuple(2, 8, 80, 20), engine.core.protos[17], 0)
+    ct.status = IPS_SRC_NAT | IPS_DST_NAT
+    table.adopt(ct)
+    onward, back = udp_tuple(1, 2, 10, 80), udp_tuple(2, 1, 80, 10)
+    assert table.find_routed(onward) is table.find_routed(back) is ct
+    assert table.find_routed(ct.original) is table.find_routed(ct.reply) is None
+    table.remove(ct)
+    assert not table.routed
 
 
 def test_slots_are_used_again_but_ids_are_not() -> None:

@@ -31,7 +31,10 @@ WIDE, NARROW, NONE = DEFAULT_MASK, 0xFF, 0
 
 
 def router(mask: int = WIDE) -> Engine:
-    return Engine(Tunables(), Repeatable(1), mark_mask=mask)
+    engine = Engine(Tunables(), Repeatable(1), mark_mask=mask)
+    for link in (LAN, WAN):
+        engine.set_interface(link, f"link{link}", [], 0)
+    return engine
 
 
 def query(sport: int = 1000, *, client: str = CLIENT.v4) -> bytes:

@@ -11,14 +11,33 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     LOCAL_IN,
+    LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, Interface, NatRule, Ports
-from conntrackd_py.reasons import END_ADDRESS_GONE, LEAK_GUARD, NAT_MANIP, NAT_NO_ADDRESS
+from conntrackd_py.nat.rules import (
+    NAT_ACCEPT,
+    NAT_DNAT,
+    NAT_MASQUERADE,
+    NAT_REDIRECT,
+    NAT_SNAT,
+    Interface,
+    NatRule,
+    Ports,
+)
+from conntrackd_py.reasons import (
+    END_ADDRESS_GONE,
+    END_NAMES,
+    LEAK_GUARD,
+    NAT_EXHAUSTED,
+    NAT_MANIP,
+    NAT_NO_ADDRESS,
+    NAT_OIF_CHANGED,
+    NAT_OIF_UNKNOWN,
+)
 from tests.support import packets
 from tests.support.packets import address
 from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN
@@ -166,8 +185,28 @@ def test_ports_of_a_rule_count_where_they_can_be_read() -> None:
         skb, seen = forward(router(web), packets.tcp(CLIENT.v4, SERVER.v4, 1000, dport, "R", seq=5))
         assert seen == verdict
         assert verdict == NF_ACCEPT or skb.reason == LEAK_GUARD
-    headless = packets.ip(CLIENT.v4, SERVER.v4, 6, b"\0")
-    assert forward(router(web), headless)[1] == NF_ACCEPT
+
+
+HEADLESS = packets.ip(CLIENT.v4, SERVER.v4, 6, b"\0")
+FRAGMENT = HEADLESS[:6] + b"\x00\x10" + HEADLESS[8:]
+BROKEN_CHAIN = packets.ip(CLIENT.v6, SERVER.v6, 60, b"\x06\xff\0\0\0\0\0\0")
+
+
+@pytest.mark.parametrize("packet", [HEADLESS, FRAGMENT, BROKEN_CHAIN], ids=["headless", "fragment", "broken chain"])
+def test_what_a_rule_asks_of_an_unreadable_part_is_assumed(packet: bytes) -> None:
+    """A rule that translates is taken to match, a rule that exempts is not."""
+    web = NatRule(NAT_MASQUERADE, protonum=6, dport=Ports(80, 80))
+    exempt = NatRule(NAT_ACCEPT, protonum=6, dport=Ports(80, 80), out_interface=Interface("wan"))
+    assert forward(router(web), packet)[1] == NF_DROP
+    assert forward(router(exempt, web), packet)[1] == NF_DROP
+    assert forward(router(exempt), packet)[1] == NF_ACCEPT
+
+
+@pytest.mark.parametrize("packet", [bytes(40), b"\x60" + bytes(30), b"E\0"], ids=["version 0", "short v6", "short"])
+def test_a_packet_without_addresses_does_not_leave_where_sources_are_translated(packet: bytes) -> None:
+    assert forward(router(MASQUERADE), packet)[1] == NF_DROP
+    assert forward(router(MASQUERADE), packet, outdev=LAN)[1] == NF_ACCEPT
+    assert forward(router(), packet)[1] == NF_ACCEPT
 
 
 def test_what_cannot_even_be_parsed_does_not_leak_either() -> None:
@@ -177,10 +216,71 @@ def test_what_cannot_even_be_parsed_does_not_leak_either() -> None:
     assert forward(router(MASQUERADE, leak_guard=False), fragment)[1] == NF_ACCEPT
 
 
-def test_untracked_is_not_invalid() -> None:
-    """Neighbour discovery is nobody's secret."""
-    solicitation = packets.icmp(CLIENT.v6, SERVER.v6, 135)
-    assert forward(router(MASQUERADE), solicitation)[1] == NF_ACCEPT
+@pytest.mark.parametrize("kind", [*range(130, 137), 143])
+def test_neighbour_discovery_is_never_forwarded_untranslated(kind: int) -> None:
+    """It is untracked by its type, so only the leak guard can hold it."""
+    message = packets.icmp(CLIENT.v6, SERVER.v6, kind, data=bytes(16))
+    assert forward(router(MASQUERADE), message)[1] == NF_DROP
+    assert forward(router(MASQUERADE), message, outdev=LAN)[1] == NF_ACCEPT
+    assert forward(router(MASQUERADE, leak_guard=False), message)[1] == NF_ACCEPT
+
+
+@pytest.mark.parametrize("source", [ROUTER.v6, "fe80::1", "::"])
+def test_the_routers_own_neighbour_discovery_leaves(source: str) -> None:
+    engine = router(MASQUERADE)
+    message = packets.icmp(source, "ff02::1", 135, data=bytes(16))
+    first = Skb(message, 0, 0, WAN)
+    assert engine.handle(first, LOCAL_OUT, 0) == NF_ACCEPT
+    assert engine.handle(Skb(first.data, first.mark, 0, WAN), POST_ROUTING, 0) == NF_ACCEPT
+
+
+def test_a_new_interface_lets_nothing_out_before_it_is_known() -> None:
+    """Rules by its name cannot match yet, and a connection would be bound without them for good."""
+    engine = router(MASQUERADE)
+    skb, verdict = forward(engine, QUERY, outdev=9)
+    assert (verdict, skb.reason) == (NF_DROP, NAT_OIF_UNKNOWN)
+    engine.set_interface(9, "wan", [address(ROUTER.v4)], 0)
+    skb, verdict = forward(engine, QUERY, outdev=9)
+    assert verdict == NF_ACCEPT
+    assert skb.data != QUERY
+
+
+def test_nothing_is_known_of_interfaces_where_nothing_is_translated() -> None:
+    engine = Engine(Tunables(), Repeatable(1), mode="track")
+    assert forward(engine, QUERY, outdev=9)[1] == NF_ACCEPT
+
+
+def test_a_connection_to_an_address_that_moved_away_is_not_leaked() -> None:
+    """It ended at the router; now its packets are forwarded, and a source rule covers them."""
+    engine = router(MASQUERADE)
+    query = packets.udp(CLIENT.v4, ROUTER.v4, 1000, 53)
+    first = Skb(query, 0, LAN, 0)
+    assert engine.handle(first, PRE_ROUTING, 0) == NF_ACCEPT
+    assert engine.handle(Skb(first.data, first.mark, LAN, 0), LOCAL_IN, 0) == NF_ACCEPT
+    engine.set_interface(WAN, "wan", [address("203.0.113.7")], 0)
+    skb, verdict = forward(engine, query)
+    assert (verdict, skb.reason) == (NF_DROP, NAT_OIF_CHANGED)
+    skb, verdict = forward(engine, query)
+    assert verdict == NF_ACCEPT
+    assert skb.data[12:16] == address("203.0.113.7")
+
+
+def test_why_an_unconfirmed_connection_ended() -> None:
+    one_port = NatRule(
+        NAT_SNAT, protonum=17, to_low=address(ROUTER.v4), to_high=address(ROUTER.v4), port_low=9, port_high=9
+    )
+    engine = router(one_port)
+    assert forward(engine, QUERY)[1] == NF_ACCEPT
+    skb, verdict = forward(engine, packets.udp(CLIENT.v4, SERVER.v4, 1001, 53))
+    assert (verdict, skb.reason) == (NF_DROP, NAT_EXHAUSTED)
+    assert skb.ct is not None
+    assert END_NAMES[skb.ct.end_reason] == "nat_exhausted"
+    engine = router(MASQUERADE)
+    engine.set_interface(WAN, "wan", [], 0)
+    skb, verdict = forward(engine, QUERY)
+    assert (verdict, skb.reason) == (NF_DROP, NAT_NO_ADDRESS)
+    assert skb.ct is not None
+    assert END_NAMES[skb.ct.end_reason] == "nat_no_address"
 
 
 def test_a_redirect_about_a_translated_connection_is_dropped() -> None:

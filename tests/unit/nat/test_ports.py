@@ -42,9 +42,9 @@ class Desk:
         self.table = Table()
         self.ports = Ports(self.table, Repeatable(seed))
 
-    def ask(self, current: bytes, wanted: Range, way: int = MANIP_SRC) -> bytes:
-        """What a new connection would get."""
-        ct = NfConn(current, inverse(current), PROTOS[tuples.protonum(current)], 0)
+    def ask(self, current: bytes, wanted: Range, way: int = MANIP_SRC, original: bytes = b"") -> bytes:
+        """What a new connection would get. original: its tuple before its destination was translated to current."""
+        ct = NfConn(original or current, inverse(current), PROTOS[tuples.protonum(current)], 0)
         self.table.allocate(ct)
         chosen = self.ports.unique(current, wanted, ct, way)
         self.table.remove(ct)
@@ -165,8 +165,28 @@ def test_a_destination_is_never_refused() -> None:
     inside = to(address("192.168.1.80"), ports=(80, 80))
     target = make(5555, 80, source=SERVER, destination=address("192.168.1.80"))
     desk.bind(target, to(SERVER))
-    assert desk.ask(make(5555, 8080, source=SERVER, destination=OUTSIDE), inside, MANIP_DST) == target
-    assert tuples.l4src(desk.ask(target, to(SERVER))) != 5555
+    asked = make(5555, 8080, source=SERVER, destination=OUTSIDE)
+    assert desk.ask(asked, inside, MANIP_DST) == target
+    assert tuples.l4src(desk.ask(target, to(SERVER), original=asked)) != 5555
+
+
+@pytest.mark.parametrize("wanted", [to(CLIENT), to(CLIENT, random=True)], ids=["plain", "random"])
+def test_the_other_end_sent_first_as_well(wanted: Range) -> None:
+    """Its connection is confirmed: this one's packet will be its reply and keeps the port."""
+    desk = Desk()
+    t = make(500, 500)
+    desk.bind(inverse(t), to(SERVER))
+    assert desk.ask(t, wanted) == t
+
+
+def test_both_ends_sent_first_through_a_port_forward() -> None:
+    """The client's source is translated to what the server's connection already goes to."""
+    desk = Desk()
+    server_first = NfConn(make(500, 500, source=SERVER, destination=OUTSIDE), make(500, 500), PROTOS[UDP], 0)
+    desk.table.adopt(server_first)
+    assert desk.ask(make(500, 500), to()) == make(500, 500, source=OUTSIDE)
+    assert desk.ask(make(500, 500), to(random=True)) == make(500, 500, source=OUTSIDE)
+    assert desk.ask(make(500, 500), to(SERVER)) != make(500, 500, source=OUTSIDE), "another address is asked for"
 
 
 # --- bounds ------------------------------------------------------------------------------------------------

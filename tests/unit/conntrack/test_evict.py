@@ -1,0 +1,78 @@
+"""A full table: who must go, who stays, and how far the search looks."""
+
+from conntrackd_py.conntrack.evict import EVICTION_RANGE, early_drop, relieve
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import NF_ACCEPT, NF_DROP, PRE_ROUTING
+from conntrackd_py.reasons import END_EARLY_DROP, TABLE_FULL
+from tests.support import packets
+from tests.support.router import CLIENT, SERVER, Router
+
+
+def limited(limit: int) -> Router:
+    return Router(tunables=Tunables(nf_conntrack_max=limit))
+
+
+def arrive(router: Router, sport: int) -> tuple[Skb, int]:
+    """The first visit of a UDP packet."""
+    skb = Skb(packets.udp(CLIENT, SERVER, sport, 53, b"hi"), indev=1)
+    return skb, router.engine.handle(skb, PRE_ROUTING, router.now)
+
+
+def assure(router: Router, ports: range) -> None:
+    for port in ports:
+        router.established(port)
+
+
+def test_a_full_table_makes_room_among_the_unassured() -> None:
+    router = limited(10)
+    for sport in range(1, 12):
+        router.udp(sport)
+    stats = router.engine.core.stats
+    assert len(router.engine.core.table) <= 10
+    assert stats.early_drop == stats.ended[END_EARLY_DROP] >= 1
+    assert stats.table_full == 0
+
+
+def test_the_assured_survive() -> None:
+    router = limited(10)
+    assure(router, range(1, 11))
+    skb, verdict = arrive(router, 99)
+    stats = router.engine.core.stats
+    assert (verdict, skb.ct, skb.reason) == (NF_DROP, None, TABLE_FULL)
+    assert (stats.table_full, stats.drop, stats.reasons[TABLE_FULL]) == (1, 1, 1)
+    assert not early_drop(router.engine.core, router.now)
+    assert len(router.engine.core.table) == 10
+    known = Skb(packets.tcp(CLIENT, SERVER, 5, 80, "A", seq=2, ack=2), indev=1)
+    assert router.engine.handle(known, PRE_ROUTING, router.now) == NF_ACCEPT
+
+
+def test_packets_under_way_are_not_cut_off() -> None:
+    """Up to half the table they count towards the limit but are not evicted."""
+    router = limited(10)
+    assure(router, range(1, 6))
+    for sport in range(6, 11):
+        arrive(router, sport)
+    assert arrive(router, 99)[1] == NF_DROP
+    assert len(router.engine.core.table.unconfirmed) == 5
+
+
+def test_eviction_looks_at_a_bounded_neighbourhood() -> None:
+    router = limited(1000)
+    for sport in range(1, 1002):
+        router.udp(sport)
+    assert 1 <= router.engine.core.stats.early_drop <= EVICTION_RANGE
+
+
+def test_relief_ends_what_is_unassured_down_to_the_mark() -> None:
+    """Above 95 % of the limit, within the budget."""
+    router = limited(100)
+    assure(router, range(1, 91))
+    for sport in range(1, 10):
+        router.udp(sport)
+    core = router.engine.core
+    assert relieve(core, router.now, 10) <= 10
+    while core.table.confirmed > core.pressure:
+        assert relieve(core, router.now, 100) > 0
+    assert core.table.confirmed == 95
+    assert core.stats.early_drop == 4
