@@ -30,8 +30,8 @@ from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
 WIDE, NARROW, NONE = DEFAULT_MASK, 0xFF, 0
 
 
-def router(mask: int = WIDE) -> Engine:
-    engine = Engine(Tunables(), Repeatable(1), mark_mask=mask)
+def router(mask: int = WIDE, tunables: Tunables | None = None) -> Engine:
+    engine = Engine(tunables or Tunables(), Repeatable(1), mark_mask=mask)
     for link in (LAN, WAN):
         engine.set_interface(link, f"link{link}", [], 0)
     return engine
@@ -244,7 +244,7 @@ def test_refused_headers_count_their_packets() -> None:
 
 
 def test_a_packet_dropped_at_its_first_visit_is_not_remembered() -> None:
-    engine = Engine(Tunables(nf_conntrack_max=1), Repeatable(1), mark_mask=NONE)
+    engine = router(NONE, Tunables(nf_conntrack_max=1))
     ct = go_out(engine, query(), come_in(engine, query()).mark)[0].ct
     assert ct is not None
     ct.status |= IPS_ASSURED  # so nothing can be evicted
