@@ -94,3 +94,38 @@ def test_modules_and_functions_stay_short(module: Path) -> None:
             assert lines_of(node) <= MOST_LINES_IN_A_FUNCTION, (
                 f"{where} has {lines_of(node)} lines, {MOST_LINES_IN_A_FUNCTION} at most"
             )
+
+
+def attribute_types(module: Path) -> list[tuple[str, str]]:
+    """(attribute, type) of every `self.attribute: type[...]`."""
+    return [
+        (node.target.attr, node.annotation.value.id)
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute)
+        if isinstance(node.annotation, ast.Subscript) and isinstance(node.annotation.value, ast.Name)
+    ]
+
+
+def asked_for_the_first(module: Path) -> list[tuple[int, str]]:
+    """(line, attribute) of every `next(iter(x.attribute))` and every loop over x.attribute that may end early."""
+    found = []
+    for node in ast.walk(ast.parse(module.read_text())):
+        source: ast.expr | None = None
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "next" and isinstance(node.args[0], ast.Call):
+            source = node.args[0].args[0]
+        elif isinstance(node, ast.For) and any(isinstance(inner, ast.Break) for inner in ast.walk(node)):
+            source = node.iter.func if isinstance(node.iter, ast.Call) else node.iter
+            if isinstance(source, ast.Attribute) and source.attr in ("keys", "values", "items"):
+                source = source.value
+        if isinstance(source, ast.Attribute):
+            found.append((source.lineno, source.attr))
+    return found
+
+
+def test_who_asks_for_the_oldest_asks_an_ordered_dict() -> None:
+    """Finding the first entry of a dict takes a step for each one deleted before it: no packet may pay for those."""
+    core = [module for module in MODULES if room_of(module) in CORE]
+    dicts = {name for module in core for name, kind in attribute_types(module) if kind == "dict"}
+    for module in core:
+        for line, name in asked_for_the_first(module):
+            assert name not in dicts, f"{name_of(module)}:{line}: {name} must be an OrderedDict"

@@ -51,6 +51,7 @@ class NfConn:
         self.iif = 0  # interface its first packet came in by, 0 when this machine made it
         self.oif = NO_INTERFACE  # and left by, for which its source was bound; 0 when it ended at this machine
         self.masquerade = False
+        self.remembered = False  # its source mapping is counted in nat.ports
         self.master: NfConn | None = None
         self.expectation: Expectation | None = None  # what it fulfilled
         self.labels = 0  # 128 bits (connlabel)

@@ -6,6 +6,7 @@ by `limit`, those of one master by what whoever expects allows; a master takes i
 Sources: nf_ct_find_expectation, nf_ct_expect_related, struct nf_conntrack_expect.
 """
 
+from collections import OrderedDict
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
@@ -17,6 +18,8 @@ PERMANENT: Final = 1
 INACTIVE: Final = 2  # listed but matched by nothing until activated
 USERSPACE: Final = 4  # made by somebody outside
 FLAG_NAMES: Final = ("PERMANENT", "INACTIVE", "USERSPACE")
+
+ALWAYS: Final = -1  # ms: before anything ends
 
 NEW: Final = "NEW"
 DESTROY: Final = "DESTROY"
@@ -34,6 +37,8 @@ class Expectation:
         self.tuple = t
         self.mask = mask
         self.bits = _masked(t, mask)
+        n = tuples.address_length(t)
+        self.key = _key(t, mask[:n] == b"\xff" * n)
         self.until = until
         self.flags = flags
         self.kind = kind
@@ -62,10 +67,12 @@ def source_mask(t: bytes, address: bool, l4source: bool) -> bytes:
     )
 
 
-def _key(t: bytes) -> bytes:
-    """What every expectation has to have in common with its packet: destination, protocol and zone."""
+def _key(t: bytes, source: bool) -> bytes:
+    """What an expectation has in common with its packet: destination, protocol and zone, and the source address if
+    it names one. By the source, because all hosts may be expected at one port of one host.
+    """
     n = tuples.address_length(t)
-    return t[n : 2 * n] + t[2 * n + 2 :]
+    return t[0 if source else n : 2 * n] + t[2 * n + 2 :]
 
 
 @final
@@ -108,6 +115,9 @@ class ExpectationEvents:
         return events
 
 
+NOBODY: Final[OrderedDict[int, Expectation]] = OrderedDict()
+
+
 @final
 class Expectations:
     def __init__(self, limit: int) -> None:
@@ -118,7 +128,7 @@ class Expectations:
         self.created = 0
         self.deleted = 0
         self.refused = 0  # for want of room
-        self.by_key: dict[bytes, list[Expectation]] = {}
+        self.by_key: dict[bytes, OrderedDict[int, Expectation]] = {}  # by id
         self.by_master: dict[int, list[Expectation]] = {}  # by the master's slot
 
     def expect(self, wanted: Expectation, most: int, now: int) -> bool:
@@ -141,7 +151,7 @@ class Expectations:
         self.last_id = self.last_id % 0xFFFFFFFF + 1
         wanted.id = self.last_id
         self.by_master.setdefault(wanted.master.slot, []).append(wanted)
-        self.by_key.setdefault(_key(wanted.tuple), []).append(wanted)
+        self.by_key.setdefault(wanted.key, OrderedDict())[wanted.id] = wanted
         self.count += 1
         self.created += 1
         self.events.report(NEW, now, wanted)
@@ -151,18 +161,23 @@ class Expectations:
         """The expectation the first packet of tuple t fulfils, used up unless PERMANENT."""
         if not self.count:
             return None
-        for known in self.by_key.get(_key(t), ()):
-            if known.until > now and not known.flags & INACTIVE and known.fits(t):
-                if not known.flags & PERMANENT:
-                    self.remove(known, now)
-                return known
+        known = self._first(t, now, INACTIVE)
+        if known is not None and not known.flags & PERMANENT:
+            self.remove(known, now)
+        return known
+
+    def _first(self, t: bytes, now: int, excluded: int) -> Expectation | None:
+        """The oldest that fits, lives longer than now and has none of the excluded flags; those with a source first."""
+        for key in (_key(t, True), _key(t, False)):
+            for known in self.by_key.get(key, NOBODY).values():
+                if known.until > now and not known.flags & excluded and known.fits(t):
+                    return known
         return None
 
     def remove(self, known: Expectation, now: int) -> None:
-        key = _key(known.tuple)
-        self.by_key[key].remove(known)
-        if not self.by_key[key]:
-            del self.by_key[key]
+        del self.by_key[known.key][known.id]
+        if not self.by_key[known.key]:
+            del self.by_key[known.key]
         self.by_master[known.master.slot].remove(known)
         self._tidy(known.master.slot)
         self.count -= 1
@@ -189,10 +204,7 @@ class Expectations:
 
     def known(self, t: bytes) -> Expectation | None:
         """The one expecting this very tuple, or, its source being open, anything with its destination."""
-        for known in self.by_key.get(_key(t), ()):
-            if known.fits(t):
-                return known
-        return None
+        return self._first(t, ALWAYS, 0)
 
     def all(self) -> list[Expectation]:
         return [known for mine in self.by_master.values() for known in mine]

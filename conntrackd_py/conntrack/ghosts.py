@@ -5,6 +5,7 @@ sent keepalives: the connection died in use. At most `limit` ghosts are remember
 longer than LIFETIME after its end. Nothing here decides about a packet.
 """
 
+from collections import OrderedDict
 from typing import Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
@@ -44,7 +45,7 @@ class Ghosts(Extension):
         self.limit = limit
         self.died_in_use = 0
         self.count = 0
-        self.by_tuple: dict[bytes, Ghost] = {}  # both tuples of each, oldest first
+        self.by_tuple: OrderedDict[bytes, Ghost] = OrderedDict()  # both tuples of each, oldest first
 
     def destroyed(self, ct: NfConn) -> None:
         """Remember ct if it timed out, and not because its work was done."""

@@ -1,7 +1,8 @@
 """ICMP errors: find the connection whose packet an error quotes, and attach the error to it as RELATED.
 
 An error never makes, refreshes or ends a connection. It must be addressed to the end the quoted packet
-came from. Sources: nf_conntrack_inet_error; for the router's own errors nf_ct_attach.
+came from, and quote a packet of its own IP version: rewriting another one would put addresses of the wrong length into
+it. Sources: nf_conntrack_inet_error; for the router's own errors nf_ct_attach.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import LOCAL_OUT, RELATED, RELATED_REPLY
-from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, L4_TRUNCATED, OK, TUPLE
+from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, IP_VERSION, L4_TRUNCATED, OK, TUPLE
 from conntrackd_py.wire import ip
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def inner_tuple(protos: "list[L4Proto]", skb: Skb, at: int) -> bytes:
     reason = ip.parse(inner, quoted=True)
     if reason:
         skb.numbers = (reason, *inner.numbers)
+        return b""
+    if inner.version != skb.version:
+        skb.numbers = (IP_VERSION, inner.version, skb.version)
         return b""
     l4proto = protos[inner.protonum]
     l4 = l4proto.l4(inner)

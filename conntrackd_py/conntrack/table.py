@@ -12,8 +12,12 @@ Invariants:
   Their source is chosen and they are confirmed in one step, so the choice only has to look at the hash.
 - A slot is reused only after reaping.
 - `len(table)` counts confirmed and unconfirmed against nf_conntrack_max, as the kernel's count does.
+
+What is asked for its oldest entry is an OrderedDict, here and elsewhere: finding the first entry of a dict takes a step
+for each one that was deleted before it.
 """
 
+from collections import OrderedDict
 from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
@@ -29,8 +33,8 @@ class Table:
         self.pending: dict[bytes, NfConn] = {}
         self.slots: list[NfConn | None] = []
         self.free: list[int] = []
-        self.unconfirmed: dict[int, NfConn] = {}
-        self.dying: dict[int, NfConn] = {}
+        self.unconfirmed: OrderedDict[int, NfConn] = OrderedDict()
+        self.dying: OrderedDict[int, NfConn] = OrderedDict()
         self.confirmed = 0
         self.last_id = 0
 

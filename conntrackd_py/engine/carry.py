@@ -10,12 +10,14 @@ A mark is a hint, never a proof: the connection in the slot is believed only if 
 connection's packets look between the two visits (`between`). Otherwise the tuple is looked up again.
 
 What the mark cannot hold is kept here instead: `under_way` finds a connection by the tuple its packets have
-between the visits, which with both NATs is neither of its own. Without any mask, `refused` knows INVALID packets
-by their header, so that the good name of their tuple does not get them through. Limits of that: connections whose
-packets look the same between the visits (two destinations translated into one, from one source port) need a mark
-to be told apart, and so do equal ones of two zones, and a packet first seen at POSTROUTING from one seen before.
+between the visits, which with both NATs is neither of its own. Without any mask, `refused` counts the INVALID packets
+between their visits by header: an INVALID packet must not be readmitted because its tuple matches a connection.
+Limits of that: connections whose packets look the same between the visits (two destinations translated into one,
+from one source port) need a mark to be told apart, and so do equal ones of two zones, a packet first seen at
+POSTROUTING from one seen before, and INVALID packets from a good one that has the same header and comes after them.
 """
 
+from collections import OrderedDict
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
@@ -62,8 +64,8 @@ class Carry(Extension):
         self.shift = (mask & -mask).bit_length() - 1 if mask else 0
         self.slots = (mask >> self.shift >> 4) + 1 if mask else 0
         self.limit = limit
-        self.under_way: dict[bytes, NfConn] = {}  # least recently used first
-        self.refused: dict[bytes, int] = {}  # header -> ctinfo INVALID
+        self.under_way: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
+        self.refused: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
         self.tuples_of: dict[int, list[bytes]] = {}  # keys of under_way, by slot
         core.extensions.append(self)
 
@@ -135,16 +137,17 @@ class Carry(Extension):
             return  # told by its looks alone: the next visit will see the same
         header = self._header(skb)
         if ct is not None:
-            self.refused.pop(header, None)
+            self.refused.pop(header, None)  # INVALID ones that look the same were lost on the way
             self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
             return
-        self.refused[header] = INVALID
+        self.refused[header] = self.refused.get(header, 0) + 1
+        self.refused.move_to_end(header)
         if len(self.refused) > self.limit:
-            del self.refused[next(iter(self.refused))]
+            self.refused.popitem(last=False)
 
     def _recall(self, skb: Skb) -> int:
         """Attach skb by its looks alone."""
-        if self.refused and self.refused.pop(self._header(skb), OK):
+        if self.refused and self._was_refused(self._header(skb)):
             return RESUMED
         l4proto = self.core.protos[skb.protonum]
         error = l4proto.check(skb, False) == OK and l4proto.quotes(skb) > INNER_TRACKED
@@ -158,6 +161,13 @@ class Carry(Extension):
         skb.attach(ct, _ctinfo(ct, direction, error))
         return RESUMED
 
+    def _was_refused(self, header: bytes) -> bool:
+        """Whether an INVALID packet with this header is between its visits. It is not from now on."""
+        count = self.refused.pop(header, 0)
+        if count > 1:
+            self.refused[header] = count - 1
+        return count > 0
+
     def _header(self, skb: Skb) -> bytes:
         """By what an INVALID packet is known again: nothing translates it, and its tuple is not its alone."""
         at = skb.dataoff
@@ -167,16 +177,17 @@ class Carry(Extension):
         """Packets that look like t are ct's; of the tuples remembered t is now the most recent."""
         if not t:
             return
-        known = self.under_way.pop(t, None)
+        known = self.under_way.get(t)
         self.under_way[t] = ct
+        self.under_way.move_to_end(t)
         if known is ct:
             return
         if known is not None:
             self.tuples_of[known.slot].remove(t)
         self.tuples_of.setdefault(ct.slot, []).append(t)
         if len(self.under_way) > self.limit:
-            oldest = next(iter(self.under_way))
-            self.tuples_of[self.under_way.pop(oldest).slot].remove(oldest)
+            oldest, owner = self.under_way.popitem(last=False)
+            self.tuples_of[owner.slot].remove(oldest)
 
     def destroyed(self, ct: NfConn) -> None:
         """Its last packets may still be under way."""

@@ -190,7 +190,8 @@ class Engine:
         reason = ip.parse(skb)
         if hook in (PRE_ROUTING, LOCAL_OUT):
             verdict = self._enter(skb, hook, reason, now)
-            self.carry.save(skb)
+            if verdict == NF_ACCEPT:
+                self.carry.save(skb)
             return verdict
         resumed = self.carry.resume(skb, now) if not reason else RESUMED
         if resumed == LOST:
@@ -230,11 +231,11 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End what has expired, in at most budget steps; returns how many connections ended."""
-        return self.core.expire(now, budget)
+        return self.core.expire(now, budget) + self.nat.expire(now, budget)
 
     def next_expiry(self) -> int:
-        """When expire is worth calling again, in ms."""
-        return self.core.next_expiry()
+        """When expire is worth calling again, in ms; 0: at once."""
+        return 0 if self.nat.withdrawn else self.core.next_expiry()
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()

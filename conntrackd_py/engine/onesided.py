@@ -10,6 +10,7 @@ A flow is counted once, as long as it is remembered: `limit` of them, the oldest
 Silence after a SYN, or UDP that nobody answers, is no sign: that is what an absent host looks like.
 """
 
+from collections import OrderedDict
 from typing import Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
@@ -26,7 +27,7 @@ class OneSided(Extension):
     def __init__(self, limit: int = ONE_SIDED_LIMIT) -> None:
         self.limit = limit
         self.flows = 0  # how many there were
-        self.known: dict[bytes, int] = {}  # tuple of the side that was seen -> ms when first noticed
+        self.known: OrderedDict[bytes, int] = OrderedDict()  # tuple of the side that was seen -> ms when first noticed
 
     def refused(self, t: bytes, numbers: tuple[int, ...], ct: NfConn | None, now: int) -> None:
         """A TCP packet with tuple t is INVALID for TCP_STATE; numbers: its direction, kind, and the state it met."""
@@ -49,4 +50,4 @@ class OneSided(Extension):
         self.flows += 1
         self.known[t] = now
         if len(self.known) > self.limit:
-            del self.known[next(iter(self.known))]
+            self.known.popitem(last=False)

@@ -80,7 +80,7 @@ CHUNKS: Final = {
 # {under} the distance of the first from the second.
 TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
     IP_TRUNCATED: ("the packet is cut off: {0} bytes of {1}",),
-    IP_VERSION: ("IP version {0}, neither 4 nor 6",),
+    IP_VERSION: ("IP version {0}, neither 4 nor 6", "IP version {0} in a packet of IP version {1}"),
     IP_HEADER: (
         "the IP header claims {0} bytes, {1} at least",
         "the IPv6 extension headers lead to number {0} at offset {1}, in a packet of {2} bytes",

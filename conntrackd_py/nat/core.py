@@ -8,7 +8,7 @@ The leak guard is ours, not the kernel's: a packet without a connection that a s
 leave, because the rule's author wanted no such packet outside.
 """
 
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
@@ -57,6 +57,8 @@ from conntrackd_py.reasons import (
 )
 from conntrackd_py.wire import icmp, ip
 
+ENDED_AT_ONCE: Final = 4096  # slots looked at when an address goes; expire() looks at the others
+
 
 @final
 class Nat(Extension):
@@ -66,6 +68,8 @@ class Nat(Extension):
         self.rules = Ruleset(rules, self.interfaces)
         self.ports = Ports(core.table, core.randomness)
         self.leak_guard = leak_guard
+        self.withdrawn: dict[tuple[int, bytes], int] = {}  # interface and address that it lost -> slots to look at
+        self.looked_at = 0  # slot
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
@@ -246,24 +250,32 @@ class Nat(Extension):
 
     def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None:
         """Tell name and addresses; masqueraded connections of an address that is gone end."""
-        known = self.interfaces.links.get(index)
-        self.interfaces.links[index] = Link(name, addresses)
-        if known is not None:
-            self._end_masqueraded(index, [a for a in known.addresses if a not in addresses], now)
+        for address in addresses:
+            self.withdrawn.pop((index, address), None)
+        self._withdraw(index, self.interfaces.replace(index, Link(name, addresses)), now)
 
     def remove_interface(self, index: int, now: int) -> None:
-        known = self.interfaces.links.pop(index, None)
-        if known is not None:
-            self._end_masqueraded(index, known.addresses, now)
+        self._withdraw(index, self.interfaces.replace(index, None), now)
 
-    def _end_masqueraded(self, index: int, gone: list[bytes], now: int) -> None:
-        if not gone:
-            return
-        for ct in self.core.table.slots:
-            if ct is None or not ct.masquerade or ct.oif != index or ct.status & IPS_DYING:
-                continue
-            if tuples.dst(ct.reply) in gone:
-                self.core.kill(ct, END_ADDRESS_GONE, now)
+    def _withdraw(self, index: int, gone: list[bytes], now: int) -> None:
+        for address in gone:
+            self.withdrawn[(index, address)] = len(self.core.table.slots)
+        self.expire(now, ENDED_AT_ONCE)
+
+    def expire(self, now: int, budget: int) -> int:
+        """End connections masqueraded as a withdrawn address, looking at `budget` slots; returns how many ended."""
+        if not self.withdrawn:
+            return 0
+        slots = self.core.table.slots
+        budget = min(budget, len(slots))
+        ended = 0
+        for _ in range(budget):
+            self.looked_at = (self.looked_at + 1) % len(slots)
+            ct = slots[self.looked_at]
+            if ct is not None and ct.masquerade and (ct.oif, tuples.dst(ct.reply)) in self.withdrawn:
+                ended += self.core.kill(ct, END_ADDRESS_GONE, now)
+        self.withdrawn = {where: left - budget for where, left in self.withdrawn.items() if left > budget}
+        return ended
 
     def destroyed(self, ct: NfConn) -> None:
         if ct.status & IPS_SRC_NAT_DONE:

@@ -8,15 +8,34 @@ from typing import final
 
 @final
 class Link:
+    """addresses: packed, in order of preference."""
+
     def __init__(self, name: str, addresses: list[bytes]) -> None:
         self.name = name
-        self.addresses = addresses
+        self.addresses: dict[bytes, None] = dict.fromkeys(addresses)
+        self.preferred: dict[int, bytes] = {len(address): address for address in reversed(addresses)}  # by length
 
 
 @final
 class Interfaces:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
+        self.local: dict[bytes, int] = {}  # address -> how many interfaces have it
+
+    def replace(self, index: int, link: Link | None) -> list[bytes]:
+        """Note what an interface is from now on; None: it is gone. Returns the addresses that it has no longer."""
+        before = self.links.pop(index, None)
+        if link is not None:
+            self.links[index] = link
+            for address in link.addresses:
+                self.local[address] = self.local.get(address, 0) + 1
+        if before is None:
+            return []
+        for address in before.addresses:
+            self.local[address] -= 1
+            if not self.local[address]:
+                del self.local[address]
+        return [address for address in before.addresses if link is None or address not in link.addresses]
 
     def name(self, index: int) -> str:
         """Empty for an index nobody has told us about."""
@@ -26,12 +45,7 @@ class Interfaces:
     def select(self, index: int, length: int) -> bytes:
         """The preferred address of this length (4 or 16) on an interface; empty when it has none."""
         link = self.links.get(index)
-        if link is None:
-            return b""
-        for address in link.addresses:
-            if len(address) == length:
-                return address
-        return b""
+        return b"" if link is None else link.preferred.get(length, b"")
 
     def owns(self, index: int, address: bytes) -> bool:
         link = self.links.get(index)
@@ -39,4 +53,4 @@ class Interfaces:
 
     def is_local(self, address: bytes) -> bool:
         """Whether any interface has this address."""
-        return any(address in link.addresses for link in self.links.values())
+        return address in self.local

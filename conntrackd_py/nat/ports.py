@@ -16,7 +16,7 @@ from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, MANIP_DST, MANIP_S
 
 ATTEMPTS: Final = 128
 LEAST_ATTEMPTS: Final = 16
-CANDIDATES: Final = 16  # mappings of one source that are tried
+CANDIDATES: Final = 16  # mappings of one source that are remembered and tried
 
 
 @final
@@ -64,7 +64,7 @@ class Ports:
     def __init__(self, table: Table, randomness: Randomness) -> None:
         self.table = table
         self.randomness = randomness
-        self.by_source: dict[bytes, dict[int, NfConn]] = {}
+        self.by_source: dict[bytes, dict[bytes, int]] = {}  # source -> mapping -> connections that have it
 
     def used(self, t: bytes, ct: NfConn) -> bool:
         answer = tuples.swapped(t, ct.l4proto.invert(tuples.l4(t)))
@@ -151,11 +151,8 @@ class Ports:
         known = self.by_source.get(source_key(current))
         if known is None:
             return b""
-        for tried, other in enumerate(known.values()):
-            if tried == CANDIDATES:
-                break
-            address = tuples.dst(other.reply)
-            port = answer_port(other)
+        for mapping in known:
+            address, port = mapping[:-2], int.from_bytes(mapping[-2:], "big")
             if wanted.holds(address, port):
                 t = tuples.with_src(current, address, port)
                 if not self.used(t, ct):
@@ -163,21 +160,36 @@ class Ports:
         return b""
 
     def remember(self, ct: NfConn, wanted: Range) -> None:
-        """Keep a source mapping that chose among addresses or ports."""
+        """Keep a source mapping that chose among addresses or ports, CANDIDATES of each source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
-        self.by_source.setdefault(source_key(ct.original), {})[ct.slot] = ct
+        known = self.by_source.setdefault(source_key(ct.original), {})
+        mapping = mapping_of(ct)
+        if mapping in known or len(known) < CANDIDATES:
+            known[mapping] = known.get(mapping, 0) + 1
+            ct.remembered = True
 
     def forget(self, ct: NfConn) -> None:
-        key = source_key(ct.original)
-        known = self.by_source.get(key)
-        if known is not None and known.pop(ct.slot, None) is not None and not known:
+        if not ct.remembered:
+            return
+        ct.remembered = False
+        key, mapping = source_key(ct.original), mapping_of(ct)
+        known = self.by_source[key]
+        known[mapping] -= 1
+        if not known[mapping]:
+            del known[mapping]
+        if not known:
             del self.by_source[key]
 
 
 def source_key(t: bytes) -> bytes:
     n = tuples.address_length(t)
     return t[:n] + t[2 * n : 2 * n + 2] + t[2 * n + 4 :]
+
+
+def mapping_of(ct: NfConn) -> bytes:
+    """Address and port (or id) that the source was mapped to."""
+    return tuples.dst(ct.reply) + answer_port(ct).to_bytes(2, "big")
 
 
 def answer_port(ct: NfConn) -> int:

@@ -134,9 +134,11 @@ class Sctp(PortProto):
         at = skb.dataoff
         if at + sctp.HEADER > skb.end:
             return truncated(skb, sctp.HEADER)
-        if verify and sctp.crc32c(skb.data, at, skb.end) != sctp.checksum(skb.data, at):
-            skb.numbers = (sctp.checksum(skb.data, at), sctp.crc32c(skb.data, at, skb.end))
-            return L4_CHECKSUM
+        if verify:
+            field, right = sctp.checksum(skb.data, at), sctp.crc32c(skb.data, at, skb.end)
+            if field != right:
+                skb.numbers = (field, right)
+                return L4_CHECKSUM
         return OK
 
     def lifetime(self, ct: NfConn) -> int:
@@ -198,8 +200,9 @@ class Sctp(PortProto):
         """Each chunk in turn; the timeout is that of the state after the last."""
         at = skb.dataoff + sctp.HEADER
         ignore = False
+        with_data = sctp.DATA in kinds
         for kind in kinds:
-            judgement = _judge_tag(info, kind, skb.data[at + 1], vtag, direction, ignore, sctp.DATA in kinds)
+            judgement = _judge_tag(info, kind, skb.data[at + 1], vtag, direction, ignore, with_data)
             if judgement == TAG_WRONG:
                 skb.reason = SCTP_VTAG
                 skb.numbers = (vtag, 0 if kind == sctp.INIT else info.vtag[direction])

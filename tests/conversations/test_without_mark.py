@@ -17,6 +17,7 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     NEW,
     NF_ACCEPT,
+    NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
     RELATED,
@@ -34,6 +35,7 @@ from tests.support.play import (
     INSIDE,
     LAN,
     NEIGHBOUR,
+    OTHER,
     ROUTER,
     SERVER,
     WAN,
@@ -297,3 +299,51 @@ def test_packets_overtaking_each_other(router: Play) -> None:
         arrived = second_visit(router, skb, LAN)
         assert arrived.ctinfo == ESTABLISHED_REPLY
         assert arrived.data == udp(SERVER, CLIENT, dport=sport).bytes_for(router.family)
+
+
+def quoting_the_other_version(family: int) -> bytes:
+    """An error to the server about a packet that it sent to the client by the other IP version."""
+    about = udp(SERVER, CLIENT).bytes_for(10 - family)
+    if family == 4:
+        return packets.icmp(CLIENT.v4, SERVER.v4, 3, 3, data=about)
+    return packets.icmp(CLIENT.v6, SERVER.v6, 1, 4, data=about)
+
+
+LOOK_LIKE_CONNECTIONS = {
+    "quotes the other IP version": raw(CLIENT, quoting_the_other_version),
+    "error to the wrong host": error(CLIENT, OTHER, udp(SERVER, CLIENT)),
+    "error with a wrong checksum": corrupted(error(CLIENT, SERVER, udp(SERVER, CLIENT))),
+    "UDP with a wrong checksum": corrupted(udp(CLIENT, SERVER, b"data")),
+    "TCP with a wrong checksum": corrupted(tcp(CLIENT, SERVER, "A", seq=2, ack=10, data=b"data")),
+    "out of the window": tcp(CLIENT, SERVER, "A", seq=2, ack=500_000),
+}
+
+
+@pytest.mark.parametrize("copies", [2, 50])
+@pytest.mark.parametrize("bad", LOOK_LIKE_CONNECTIONS.values(), ids=list(LOOK_LIKE_CONNECTIONS))
+def test_invalid_packets_under_way_at_once_all_stay_invalid(router: Play, bad: Said, copies: int) -> None:
+    """They look alike, and like packets of connections whose own are under way as well."""
+    other = 10 - router.family
+    assert (
+        router
+        >> raw(CLIENT, udp(CLIENT, SERVER).bytes_for(other))
+        << accept(NEW)
+        >> raw(SERVER, udp(SERVER, ROUTER).bytes_for(other))
+        << accept(ESTABLISHED_REPLY)
+        >> udp(CLIENT, SERVER)
+        << accept(NEW)
+        >> udp(SERVER, ROUTER)
+        << accept(ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "S", seq=1)
+        << accept(NEW)
+        >> tcp(SERVER, ROUTER, "SA", seq=9, ack=2)
+        << accept(ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
+        << accept(ESTABLISHED)
+    )
+    for first in [first_visit(router, bad) for _ in range(copies)]:
+        skb = Skb(first.data, first.mark, first.indev, WAN)
+        verdict = router.engine.handle(skb, POST_ROUTING, router.now)
+        assert (verdict, skb.reason, skb.ctinfo, skb.ct) == (NF_DROP, LEAK_GUARD, INVALID, None)
+        assert skb.data == bad.bytes_for(router.family)
+    assert router >> udp(CLIENT, SERVER) << accept(ESTABLISHED, src=ROUTER)

@@ -79,13 +79,30 @@ ANY: st.SearchStrategy[Said] = st.one_of(
 )
 
 
-def crossing(engine: Engine, said: Said, family: int, now: int, lost: bool) -> tuple[int, int, bytes]:
-    """The verdict, the ctinfo and the bytes of a packet that crosses the router, or is lost half way."""
-    own = said.sender in OWN
-    first = Skb(said.bytes_for(family), 0, 0 if own else said.sender.link, WAN if own else 0)
-    verdict = engine.handle(first, LOCAL_OUT if own else PRE_ROUTING, now)
+Seen = tuple[int, int, bytes]  # verdict, ctinfo and bytes of a packet
+
+
+def crossing(engine: Engine, said: Said, family: int, now: int, lost: bool) -> Seen:
+    """What becomes of a packet that crosses the router, or is lost half way."""
+    verdict, first = coming(engine, said, family, now)
     if verdict != NF_ACCEPT or lost:
         return verdict, first.ctinfo, first.data
+    return leaving(engine, first, family, now)
+
+
+def crossing_together(engine: Engine, said: Said, family: int, copies: int) -> list[Seen]:
+    """What becomes of copies of a packet, all of which have come in before the first leaves."""
+    came = [coming(engine, said, family, 0) for _ in range(copies)]
+    return [leaving(engine, first, family, 0) for verdict, first in came if verdict == NF_ACCEPT]
+
+
+def coming(engine: Engine, said: Said, family: int, now: int) -> tuple[int, Skb]:
+    own = said.sender in OWN
+    first = Skb(said.bytes_for(family), 0, 0 if own else said.sender.link, WAN if own else 0)
+    return engine.handle(first, LOCAL_OUT if own else PRE_ROUTING, now), first
+
+
+def leaving(engine: Engine, first: Skb, family: int, now: int) -> Seen:
     destination = first.data[16:20] if family == 4 else first.data[24:40]
     outdev = LINKS.get(destination, 0)
     last = Skb(first.data, first.mark, first.indev, outdev)
@@ -110,3 +127,17 @@ def test_the_mask_changes_nothing(family: int, steps: list[tuple[Said, int, int]
         check(engine)
         assert engine.core.stats.insert == engines[0].core.stats.insert
         assert engine.core.stats.ended == engines[0].core.stats.ended
+
+
+@pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(ANY, st.integers(1, 4)), min_size=3, max_size=20))
+def test_nor_for_packets_alike_that_are_under_way_at_once(family: int, steps: list[tuple[Said, int]]) -> None:
+    """Without a mark nobody can say which of them is which, only what becomes of how many."""
+    engines = [router(mask, family) for mask in MASKS]
+    for said, copies in steps:
+        wanted, *others = [sorted(crossing_together(engine, said, family, copies)) for engine in engines]
+        for other, mask in zip(others, MASKS[1:], strict=True):
+            assert other == wanted, f"{copies} of {said.text}, mask {mask:#x}"
+    for engine in engines:
+        check(engine)

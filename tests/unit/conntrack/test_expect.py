@@ -31,6 +31,21 @@ def test_any_source_fits_when_the_mask_says_so() -> None:
     assert (expectations.count, expectations.created, expectations.deleted) == (0, 1, 1)
 
 
+def test_who_expects_one_source_is_found_by_it() -> None:
+    """However many are expected at one port, each from elsewhere: a new connection looks at its own."""
+    expectations = Expectations(200)
+    for source in range(200):
+        named = Expectation(master(source), t(80, source), source_mask(t(80), True, False), 1000)
+        assert expectations.expect(named, most=0, now=0)
+    assert [len(bucket) for bucket in expectations.by_key.values()] == [1] * 200
+    assert expectations.known(t(80, 77)) is not None
+    found = expectations.find(t(80, 77), 0)
+    assert found is not None
+    assert found.master.slot == 77
+    assert expectations.find(t(80, 77), 0) is None
+    assert expectations.count == 199
+
+
 def test_the_oldest_of_its_kind_makes_room_at_the_masters_limit() -> None:
     expectations = Expectations(10)
     one = master(0)

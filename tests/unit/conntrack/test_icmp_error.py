@@ -7,6 +7,7 @@ from conntrackd_py.conntrack.icmp_error import inner_tuple, outer_destination
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.reasons import IP_VERSION
 from conntrackd_py.wire import ip
 from tests.support import packets
 
@@ -60,6 +61,15 @@ def test_an_error_about_an_error_quotes_nothing(family: int) -> None:
 @pytest.mark.parametrize("quoted", [b"", b"\x45", b"\x45" * 19, b"\x65" * 39, bytes(60)])
 def test_what_cannot_be_read(family: int, quoted: bytes) -> None:
     assert read(family, quoted) == b""
+
+
+@FAMILIES
+def test_a_quoted_packet_of_the_other_ip_version_is_not_read(family: int) -> None:
+    """Its connection may exist, but no router complains about IPv4 in ICMPv6, or the other way round."""
+    other = 10 - family
+    skb, at = error(family, packets.udp(HERE[other], THERE[other], 1000, 53))
+    assert inner_tuple(PROTOS, skb, at) == b""
+    assert skb.numbers == (IP_VERSION, other, family)
 
 
 def test_padding_behind_the_error_is_not_quoted() -> None:

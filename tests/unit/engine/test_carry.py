@@ -10,6 +10,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     ESTABLISHED,
     INVALID,
+    IPS_ASSURED,
     LOCAL_OUT,
     NEW,
     NF_ACCEPT,
@@ -29,8 +30,8 @@ from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
 WIDE, NARROW, NONE = DEFAULT_MASK, 0xFF, 0
 
 
-def router(mask: int = WIDE) -> Engine:
-    engine = Engine(Tunables(), Repeatable(1), mark_mask=mask)
+def router(mask: int = WIDE, tunables: Tunables | None = None) -> Engine:
+    engine = Engine(tunables or Tunables(), Repeatable(1), mark_mask=mask)
     for link in (LAN, WAN):
         engine.set_interface(link, f"link{link}", [], 0)
     return engine
@@ -222,13 +223,32 @@ def test_what_was_forgotten_for_want_of_room_is_looked_up_like_a_first_sight() -
     assert (verdict, out.ct) == (NF_ACCEPT, first.ct)
 
 
-def test_refused_headers_are_bounded_and_used_once() -> None:
+def test_refused_headers_are_bounded() -> None:
     engine = limited(3)
     strays = [packets.tcp(CLIENT.v4, SERVER.v4, sport, 2, "R") for sport in range(1, 6)]
     for stray in strays:
         come_in(engine, stray)
     assert len(engine.carry.refused) == 3
     assert [resume(engine, stray, 0)[0] for stray in strays] == [UNKNOWN] * 2 + [RESUMED] * 3
+    assert not engine.carry.refused
+
+
+def test_refused_headers_count_their_packets() -> None:
+    engine = router(NONE)
+    stray = packets.tcp(CLIENT.v4, SERVER.v4, 1, 2, "R")
+    for _ in range(3):
+        come_in(engine, stray)
+    assert list(engine.carry.refused.values()) == [3]
+    assert [resume(engine, stray, 0)[0] for _ in range(4)] == [RESUMED] * 3 + [UNKNOWN]
+    assert not engine.carry.refused
+
+
+def test_a_packet_dropped_at_its_first_visit_is_not_remembered() -> None:
+    engine = router(NONE, Tunables(nf_conntrack_max=1))
+    ct = go_out(engine, query(), come_in(engine, query()).mark)[0].ct
+    assert ct is not None
+    ct.status |= IPS_ASSURED  # so nothing can be evicted
+    assert engine.handle(Skb(query(1001), 0, LAN, 0), PRE_ROUTING, 0) == NF_DROP
     assert not engine.carry.refused
 
 

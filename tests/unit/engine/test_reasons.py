@@ -98,6 +98,10 @@ SENTENCES = [
         "INVALID: the packet it quotes cannot be read: the packet is cut off: 10 bytes of 20",
     ),
     (
+        packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, UDP6),
+        "INVALID: the packet it quotes cannot be read: IP version 6 in a packet of IP version 4",
+    ),
+    (
         packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, UDP),
         "INVALID: the packet it quotes belongs to no known connection",
     ),

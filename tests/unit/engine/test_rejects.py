@@ -19,7 +19,7 @@ CLIENT, ROUTER, BROADCAST = "192.168.1.2", "192.168.1.1", "192.168.1.255"
 @pytest.fixture
 def rejects() -> Rejects:
     interfaces = Interfaces()
-    interfaces.links[2] = Link("lan", [packets.address(ROUTER)])
+    interfaces.replace(2, Link("lan", [packets.address(ROUTER)]))
     tunables = Tunables()
     return Rejects(Conntrack(standard_protos(tunables), tunables, Repeatable(1)), interfaces)
 

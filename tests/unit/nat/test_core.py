@@ -18,6 +18,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.nat.core import ENDED_AT_ONCE
 from conntrackd_py.nat.rules import (
     NAT_ACCEPT,
     NAT_DNAT,
@@ -158,6 +159,29 @@ def test_only_the_link_that_lost_an_address_loses_connections() -> None:
     assert len(engine.core.table) == 1
     assert other.ct is not None
     assert not other.ct.dying
+
+
+def test_an_address_that_goes_ends_its_connections_in_bounded_steps() -> None:
+    engine = router(MASQUERADE)
+    count = ENDED_AT_ONCE + 1000
+    for sport in range(1024, 1024 + count):
+        forward(engine, packets.udp(CLIENT.v4, SERVER.v4, sport, 53))
+    engine.remove_interface(WAN, 5)
+    ended = [engine.core.stats.ended[END_ADDRESS_GONE]]
+    while engine.next_expiry() == 0:
+        ended.append(engine.expire(5, 300))
+    assert ended == [ENDED_AT_ONCE, 300, 300, 300, 100]
+    assert len(engine.core.table) == 0
+
+
+def test_an_address_that_comes_back_in_time_keeps_what_is_left_of_its_connections() -> None:
+    engine = router(MASQUERADE)
+    for sport in range(1024, 1024 + ENDED_AT_ONCE + 1000):
+        forward(engine, packets.udp(CLIENT.v4, SERVER.v4, sport, 53))
+    engine.set_interface(WAN, "wan", [], 5)
+    engine.set_interface(WAN, "wan", [address(ROUTER.v4)], 6)
+    assert engine.expire(6, 10_000) == 0
+    assert len(engine.core.table) == 1000
 
 
 # --- the leak guard -------------------------------------------------------------------------------------------

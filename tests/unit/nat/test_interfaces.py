@@ -8,8 +8,8 @@ V4, V4_TOO, V6 = address("203.0.113.1"), address("203.0.113.2"), address("2001:d
 
 def known() -> Interfaces:
     interfaces = Interfaces()
-    interfaces.links[3] = Link("wan", [V6, V4, V4_TOO])
-    interfaces.links[4] = Link("tun0", [])
+    assert interfaces.replace(3, Link("wan", [V6, V4, V4_TOO])) == []
+    assert interfaces.replace(4, Link("tun0", [])) == []
     return interfaces
 
 
@@ -30,3 +30,14 @@ def test_whose_address_it_is() -> None:
     assert known().owns(3, V4_TOO)
     assert not known().owns(4, V4_TOO)
     assert not known().owns(5, V4)
+
+
+def test_local_is_what_any_interface_has() -> None:
+    """Known without asking every interface: a router has thousands of them, and packets ask."""
+    interfaces = known()
+    assert interfaces.replace(5, Link("wan2", [V4])) == []
+    assert interfaces.replace(3, Link("wan", [V4_TOO])) == [V6, V4]
+    assert [interfaces.is_local(address) for address in (V4, V4_TOO, V6)] == [True, True, False]
+    assert interfaces.replace(5, None) == [V4]
+    assert interfaces.replace(5, None) == []
+    assert interfaces.local == {V4_TOO: 1}

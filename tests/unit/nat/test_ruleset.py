@@ -23,7 +23,8 @@ TO = address("203.0.113.1")
 
 def links() -> Interfaces:
     interfaces = Interfaces()
-    interfaces.links = {LAN: Link("lan", []), WAN: Link("wan", [])}
+    for index, name in ((LAN, "lan"), (WAN, "wan")):
+        interfaces.replace(index, Link(name, []))
     return interfaces
 
 
