@@ -148,21 +148,25 @@ class Policy:
         for chain in chains:
             self.chains[chain.hook].append(chain)
 
-    def evaluate(self, skb: Skb, hook: int, now: int) -> int:
-        """The verdict; NF_DROP sets skb.reason to FILTER_DROP or FILTER_REJECT, and the latter skb.reject."""
+    def evaluate(self, skb: Skb, hook: int, now: int, counting: bool = True) -> int:
+        """The verdict; NF_DROP sets skb.reason to FILTER_DROP or FILTER_REJECT, and the latter skb.reject.
+
+        counting: whether the rules count the packet.
+        """
         seen = Seen(skb, self.names)
         for chain in self.chains[hook]:
             if chain.family and chain.family != skb.data[0] >> 4:
                 continue
-            if self._traverse(chain, skb, seen, now) == NF_DROP:
+            if self._traverse(chain, skb, seen, now, counting) == NF_DROP:
                 return NF_DROP
         return NF_ACCEPT
 
-    def _traverse(self, chain: Chain, skb: Skb, seen: Seen, now: int) -> int:
+    def _traverse(self, chain: Chain, skb: Skb, seen: Seen, now: int, counting: bool) -> int:
         for rule in chain.rules:
             if not matches(rule, skb, seen, now):
                 continue
-            rule.count(skb)
+            if counting:
+                rule.count(skb)
             if rule.action == ACCEPT:
                 return NF_ACCEPT
             if rule.action == DROP:
@@ -172,8 +176,9 @@ class Policy:
                 skb.reason = FILTER_REJECT
                 skb.reject = rule.reject
                 return NF_DROP
-        chain.packets += 1
-        chain.bytes += len(skb.data)
+        if counting:
+            chain.packets += 1
+            chain.bytes += len(skb.data)
         if chain.default == NF_DROP:
             skb.reason = FILTER_DROP
         return chain.default
