@@ -6,6 +6,7 @@ from pathlib import Path
 
 from conntrackd_py.cli.options import add_config, settings_or_none
 from conntrackd_py.nat.rules import NAT_ACTIONS
+from conntrackd_py.service.escape import escaped
 from conntrackd_py.settings.schema import NAT, Settings
 
 
@@ -19,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     settings = settings_or_none(path)
     if settings is None:
         return 1
-    print(f"{path}: ok: {summary(settings)}")
+    print(f"{escaped(str(path))}: ok: {summary(settings)}")
     return 0
 
 

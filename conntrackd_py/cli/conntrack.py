@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 130 interrupted
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import Final
 
 from conntrackd_py.cli.client import Client, ClientError, socket_path
@@ -20,12 +21,17 @@ STDOUT_GONE: Final = 128 + signal.SIGPIPE
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a process may have a name that the locale has no letters for
     try:
         status = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
     except UsageError as error:
-        tell(f"{error}\nTry `{PROGRAM} -h' or '{PROGRAM} --help' for more information.")
+        tell(str(error))
+        print(f"Try `{PROGRAM} -h' or '{PROGRAM} --help' for more information.", file=sys.stderr)
         return 2
     except (ClientError, CombinationError) as error:
         tell(str(error))

@@ -4,9 +4,10 @@ import argparse
 import importlib
 import platform
 import sys
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from conntrackd_py import __version__, compiled
+from conntrackd_py.service.escape import escaped
 
 
 class Command(NamedTuple):
@@ -43,6 +44,13 @@ COMMANDS: Final = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Escapes the words it repeats in an error."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage; a subcommand may have more."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -56,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    parser = argparse.ArgumentParser(prog="conntrackd-py", description="Connection tracking and NAT in userspace.")
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="conntrackd-py", description="Connection tracking and NAT in userspace.")
     parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     subparsers = {

@@ -16,6 +16,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, PROTO_NAMES, STATUS_NAMES
 from conntrackd_py.kernel.ctnetlink import Ctnetlink, Entry
 from conntrackd_py.proto import sctp, tcp_states
+from conntrackd_py.service.escape import escaped
 from conntrackd_py.service.view import names, tuple_fields
 
 Fields = Mapping[str, Any]
@@ -33,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         found = persistent(socket_path(args.socket))
     except ClientError as error:
-        print(f"conntrackd-py diff: {error}", file=sys.stderr)
+        print(f"conntrackd-py diff: {escaped(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"conntrackd-py diff: cannot read the kernel's table: {error.strerror or error}", file=sys.stderr)

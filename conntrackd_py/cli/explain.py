@@ -26,6 +26,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.service import packetline, view
+from conntrackd_py.service.escape import escaped
 from conntrackd_py.settings.schema import NAT, TRACK, Settings
 
 MOST_LEFT: Final = 20  # connections listed at the end of a capture
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return recent(args) if args.recent else capture(args)
     except (CaptureError, ClientError) as error:
-        print(f"conntrackd-py explain: {error}", file=sys.stderr)
+        print(f"conntrackd-py explain: {escaped(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from conntrackd_py.service.escape import escaped
+
 Fields = Mapping[str, Any]
 
 FAMILY_NUMBERS: Final = {"ipv4": 2, "ipv6": 10}
@@ -58,11 +60,14 @@ def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] 
 
 
 def origin(event: Fields) -> str:
-    """Who ordered it, as conntrack(8) says it of a netlink port; empty when packets or time caused it."""
+    """Who ordered it, as conntrack(8) says it of a netlink port; empty when packets or time caused it.
+
+    A process chooses its name: it is escaped, which conntrack(8) does not do.
+    """
     if "userspace" not in event:
         return ""
     by = event["userspace"]
-    program = f" progname={by['program']}" if "program" in by else ""
+    program = f" progname={escaped(by['program'])}" if "program" in by else ""
     return f" [USERSPACE] portid={by['pid']}{program}"
 
 

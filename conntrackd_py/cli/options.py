@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import DEFAULT_PATH, load
 from conntrackd_py.settings.schema import Settings
@@ -21,5 +22,5 @@ def settings_or_none(path: Path) -> Settings | None:
     try:
         return load(path)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(escaped_lines(str(error)), file=sys.stderr)
         return None

@@ -17,6 +17,7 @@ from conntrackd_py.cli.format import (
 )
 from conntrackd_py.cli.format_save import COMMANDS, save_line
 from conntrackd_py.cli.values import UsageError
+from conntrackd_py.service.escape import escaped
 
 PROGRAM: Final = "conntrack-py"
 NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
@@ -26,7 +27,7 @@ Fields = dict[str, Any]
 
 
 def tell(text: str) -> None:
-    print(f"{NAME}: {text}", file=sys.stderr)
+    print(f"{NAME}: {escaped(text)}", file=sys.stderr)
 
 
 class CombinationError(Exception):
@@ -92,9 +93,11 @@ class Output:
         if self.save:
             return save_line(event, COMMANDS[event["event"]]) + origin(event)
         if self.xml:
+            from xml.sax.saxutils import escape
+
             from conntrackd_py.cli.format_xml import event_xml
 
-            return event_xml(event, self.forms, self.names) + origin(event)
+            return event_xml(event, self.forms, self.names) + escape(origin(event))
         return event_line(event, self.forms, self.names)
 
     def expectation(self, known: Fields) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 from conntrackd_py.cli.options import add_config, settings_or_none
 from conntrackd_py.kernel import rules, steering
 from conntrackd_py.kernel.plan import Plan, plan
+from conntrackd_py.service.escape import escaped
 from conntrackd_py.settings.schema import FAMILIES
 
 NOT_INSTALLED: Final = 3
@@ -35,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
             return 1
         return _with_plan(args.action, plan(settings))
     except steering.SteeringError as error:
-        print(f"conntrackd-py rules: {error}", file=sys.stderr)
+        print(f"conntrackd-py rules: {escaped(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -61,5 +62,5 @@ def _print_status(wanted: Plan) -> int:
     for family, (_, words, bypassed) in states.items():
         print(f"{family}: {words}")
         for rule in bypassed:
-            print(f"{family}: queued packets skip this rule, it stands behind ours: {rule}")
+            print(f"{family}: queued packets skip this rule, it stands behind ours: {escaped(rule)}")
     return 0 if all(as_wanted for as_wanted, _, _ in states.values()) else NOT_INSTALLED

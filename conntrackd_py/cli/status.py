@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from conntrackd_py.cli.amounts import duration, percent
 from conntrackd_py.cli.client import Client, ClientError, Line, socket_path
+from conntrackd_py.service.escape import escaped
 
 Fields = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         status = ask(socket_path(args.socket))
     except ClientError as error:
-        print(f"conntrackd-py status: {error}", file=sys.stderr)
+        print(f"conntrackd-py status: {escaped(str(error))}", file=sys.stderr)
         return 1
     try:
         if args.json:

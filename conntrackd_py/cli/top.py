@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.cli.client import Client, ClientError, Line, socket_path
 from conntrackd_py.cli.top_rates import Frame, frame
+from conntrackd_py.service.escape import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
             return printed(args)
         return live(args)
     except ClientError as error:
-        print(f"conntrackd-py top: {error}", file=sys.stderr)
+        print(f"conntrackd-py top: {escaped(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered

@@ -163,7 +163,7 @@ def _hosts(frame: Fields, view: View) -> Group:
         mark = name == sorted_by or (view.sort == "bytes" and name.endswith("bit/s"))
         table.add_column(Text(name, style="reverse" if mark else ""), justify="right", no_wrap=True)
     for fields in frame["hosts"]:
-        table.add_row(fields["address"], f"{fields['connections']:,}", *_moved(fields))
+        table.add_row(Text(fields["address"]), f"{fields['connections']:,}", *_moved(fields))
     return Group(table, _beyond(frame))
 
 

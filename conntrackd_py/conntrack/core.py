@@ -90,7 +90,6 @@ class Conntrack:
         self.extensions: list[Extension] = []
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
         self.limit = 0
-        self.pressure = 0
         self.pressed = 0  # slot at which evict.relieve() goes on
         self.checksum = False
         self.accounting = False
@@ -99,10 +98,10 @@ class Conntrack:
 
     def tune(self, tunables: Tunables) -> None:
         self.limit = tunables.nf_conntrack_max
-        self.pressure = self.limit * 95 // 100
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct
         self.timestamps = tunables.nf_conntrack_timestamp
+        self.expectations.limit = tunables.nf_conntrack_expect_max
 
     # --- conntrack_in, priority -200 -------------------------------------------------------------
 
@@ -358,7 +357,7 @@ class Conntrack:
         for ct in expired:
             self.kill(ct, END_TIMEOUT, now)
         self.expectations.expire(now)
-        relieved = relieve(self, now, budget) if self.limit and self.table.confirmed > self.pressure else 0
+        relieved = relieve(self, now, budget)
         lost = self._oldest(self.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
         for ct in lost:
             self.stats.unconfirmed_lost += 1

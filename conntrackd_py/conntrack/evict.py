@@ -32,7 +32,13 @@ def early_drop(core: "Conntrack", now: int) -> bool:
 
 
 def relieve(core: "Conntrack", now: int, budget: int) -> int:
-    """End unassured and closing connections, slot by slot; returns how many ended. budget: slots to look at."""
+    """End unassured and closing connections, slot by slot, while the table is more than 95 % full.
+
+    Returns how many ended. budget: slots to look at.
+    """
+    pressure = core.limit * 95 // 100
+    if not core.limit or core.table.confirmed <= pressure:
+        return 0
     slots = core.table.slots
     relieved = 0
     for _ in range(min(budget, len(slots))):
@@ -45,6 +51,6 @@ def relieve(core: "Conntrack", now: int, budget: int) -> int:
         core.kill(ct, END_EARLY_DROP, now)
         core.stats.early_drop += 1
         relieved += 1
-        if core.table.confirmed <= core.pressure:
+        if core.table.confirmed <= pressure:
             break
     return relieved

@@ -10,6 +10,7 @@ from typing import Final
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED
 from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
 from conntrackd_py.wire import checksum
 from conntrackd_py.wire.packet import u16
@@ -33,6 +34,10 @@ class L4Proto(ABC):
 
     def __init__(self) -> None:
         self.entries = [0] * len(self.state_names)
+
+    def tune(self, tunables: Tunables) -> None:
+        """Take over other timeouts and switches, for packets from now on."""
+        return
 
     def l4(self, skb: Skb) -> bytes:
         """The four layer 4 bytes of the packet's tuple; empty when its header is cut off."""

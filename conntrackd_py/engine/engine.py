@@ -78,10 +78,9 @@ def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4
     return protos
 
 
-def distinct_trackers(core: Conntrack, raw_rules: list[RawRule]) -> list[L4Proto]:
-    """Each tracker once, the usual ones and those that raw rules bring; many protocol numbers share the generic."""
-    lists = [core.protos, *(rule.protos for rule in raw_rules if rule.protos is not None)]
-    return list({id(l4proto): l4proto for protos in lists for l4proto in protos}.values())
+def distinct(protos: list[L4Proto]) -> list[L4Proto]:
+    """Each tracker once, in their order; many protocol numbers share the generic one."""
+    return list({id(l4proto): l4proto for l4proto in protos}.values())
 
 
 @final
@@ -107,23 +106,62 @@ class Engine:
         mark_rules: list[MarkRule] | None = None,
     ) -> None:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
-        self.trackers = distinct_trackers(self.core, raw_rules or [])
+        self.mode = mode
+        self.observing = mode == "observe"
+        self.tracking_only = mode == "track"  # an observer may note what the kernel translates
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.carry = Carry(self.core, mark_mask)
         self.remarks = Remarks(self.core)
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
-        # The mark that answers of our own carry, 0 without a policy that could give any.
-        self.own_mark = (OURS | OWN) << self.carry.shift if mark_mask and policy is not None else 0
+        self.trackers: list[L4Proto] = []
+        self.own_mark = 0  # what answers of our own carry, 0 without a policy that could give any
+        self.policy: Policy | None = None
+        self.pipeline: pipeline.Pipeline = []
+        self._enforce(policy, raw_rules or [], mark_rules or [])
+
+    def configure(
+        self,
+        tunables: Tunables,
+        *,
+        nat_rules: list[NatRule] | None = None,
+        leak_guard: bool = True,
+        tcp_tracker: str = NETFILTER,
+        policy: Policy | None = None,
+        raw_rules: list[RawRule] | None = None,
+        mark_rules: list[MarkRule] | None = None,
+    ) -> None:
+        """Take over other rules and tunables, for packets from now on.
+
+        Connections keep their translation and their tracker. Trackers that raw rules brought keep their timeouts.
+        """
+        self.core.tune(tunables)
+        rfc7857 = isinstance(self.core.protos[IPPROTO_TCP], Rfc7857)
+        for tracker in distinct(self.core.protos):
+            tracker.tune(tunables)
+        if rfc7857 != (tcp_tracker == RFC7857):
+            self.core.protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
+        self.nat.replace_rules(nat_rules or [])
+        self.nat.leak_guard = leak_guard
+        self._enforce(policy, raw_rules or [], mark_rules or [])
+        for index, name in self.names.items():
+            self._tell_outside(index, name)
+
+    def _enforce(self, policy: Policy | None, raw_rules: list[RawRule], mark_rules: list[MarkRule]) -> None:
+        """Build the pipeline of these rules."""
+        used = [tracker for tracker in self.trackers if any(tracker.entries)]
+        for rule in raw_rules:
+            used += rule.protos or []
+        self.trackers = distinct(self.core.protos + used)
+        mask = self.carry.mask
+        self.own_mark = (OURS | OWN) << self.carry.shift if mask and policy is not None else 0
         if policy is not None:
             policy.names = self.names
-        self.policy = policy if mode != "observe" else None
+        self.policy = policy if not self.observing else None
         raw = Raw(raw_rules, self.names) if raw_rules else None
-        mangles = mangles_by_hook(self.core, mark_rules or [], self.names, mark_mask)
-        nat = self.nat if mode == "nat" else None
+        mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
+        nat = self.nat if self.mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
-        self.observing = mode == "observe"
-        self.tracking_only = mode == "track"  # an observer may note what the kernel translates
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""

@@ -1,9 +1,9 @@
 """The machine's interfaces and addresses, kept up to date in the engine (pyroute2).
 
-A message from the kernel only says that something changed; what there is now is always read afresh. So a lost
-message costs nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes
-is read once. An interface that is down counts as one without addresses: it keeps them in the kernel's list, but
-a masqueraded connection cannot use them.
+A message from the kernel only says that something changed; the lists are then read afresh. So a lost message costs
+nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes is read at its
+beginning and once more at its end. An interface that is down counts as one without addresses: it keeps them in the
+kernel's list, but a masqueraded connection cannot use them.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from conntrackd_py.kernel.queue import Clock
 
 log = structlog.get_logger()
 
-SETTLE: Final = 0.05  # seconds: changes come in bursts
+SETTLE: Final = 0.05  # seconds between two reads: changes come in bursts
 RETRY: Final = 1.0  # seconds before listening again after a failure
 BUFFER: Final = 1 << 20  # bytes of messages the kernel may keep for us
 GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
@@ -72,9 +72,9 @@ class Addresses:
                     await self.read()  # what changed while nobody listened
                     while True:
                         await changed.wait()
-                        await asyncio.sleep(SETTLE)
                         changed.clear()
-                        await self.read()
+                        await self.read()  # at once: packets to an unknown interface are dropped until then
+                        await asyncio.sleep(SETTLE)
             except (OSError, NetlinkError) as error:
                 log.warning("addresses_lost_track", error=str(error), retry=RETRY)
                 await asyncio.sleep(RETRY)
@@ -109,7 +109,7 @@ async def _listen(route: AsyncIPRoute, changed: asyncio.Event) -> None:
 def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
     """The kernel's two lists as one: index -> (name, packed addresses, the one to masquerade with first)."""
     up = {link["index"] for link in links if link["flags"] & IFF_UP}
-    found: Interfaces = {link["index"]: (link.get("ifname"), []) for link in links}
+    found: Interfaces = {link["index"]: (_name(link.get("ifname")), []) for link in links}
     usable = [address for address in addresses if address["index"] in up and not _flags(address) & IFA_F_DADFAILED]
     for address in sorted(usable, key=_rank):
         # On a point-to-point link "address" is the peer's.
@@ -117,6 +117,11 @@ def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
         if address["index"] in found and text:
             found[address["index"]][1].append(ip_address(text).packed)
     return found
+
+
+def _name(name: str | bytes) -> str:
+    """pyroute2 leaves a name that is not UTF-8 as bytes; the kernel takes nearly any."""
+    return name if isinstance(name, str) else name.decode(errors="backslashreplace")
 
 
 def _rank(address: Any) -> tuple[bool, bool]:

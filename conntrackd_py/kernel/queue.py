@@ -4,22 +4,16 @@
 outside: when `fileno()` is readable, `drain` handles a bounded number of packets and never blocks.
 """
 
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, final
-
-import structlog
+from typing import final
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
-
-log = structlog.get_logger()
+from conntrackd_py.kernel.failures import FailureLog
 
 Clock = Callable[[], int]
 Handle = Callable[[Skb, int, int], int]  # Engine.handle
-
-PLACES_LOGGED: Final = 100
 
 
 class QueueError(Exception):
@@ -62,7 +56,7 @@ class Visitor:
         self.handle = handle
         self.counters = counters
         self.on_error = on_error
-        self.logged: set[str] = set()
+        self.failures = FailureLog("packet_failed")
 
     def visit(self, skb: Skb, hook: int, now: int) -> int:
         """The verdict; skb.data and skb.mark are what must go with it."""
@@ -76,17 +70,8 @@ class Visitor:
     def failed(self, error: Exception) -> int:
         """Count our mistake, tell of it once for each place in the code; the verdict of last resort."""
         self.counters.verdict_errors += 1
-        place = _place(error)
-        if place not in self.logged and len(self.logged) < PLACES_LOGGED:
-            self.logged.add(place)
-            verdict = "accepted" if self.on_error == NF_ACCEPT else "dropped"
-            log.error("packet_failed", place=place, packet=verdict, exc_info=error)
+        self.failures.note(error, packet="accepted" if self.on_error == NF_ACCEPT else "dropped")
         return self.on_error
-
-
-def _place(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
 
 
 def is_truncated(data: bytes) -> bool:

@@ -102,7 +102,14 @@ def _run(command: list[str], text: str = "") -> str:
     program = _program(command[0])
     if program is None:
         raise SteeringError(f"{command[0]}: not found; install iptables")
-    done = subprocess.run([program, *command[1:]], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *command[1:]],
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",  # a comment of somebody's rule may be in any encoding
+        check=False,
+    )
     if done.returncode:
         # The last line that says something: iptables puts advice about --help behind the reason.
         said = [line for line in done.stderr.splitlines() if line and not line.startswith("Try `")]

@@ -108,9 +108,9 @@ class Rfc7857(TcpHeader):
         self.transitory = 0
         self.tune(tunables)
 
-    def tune(self, t: Tunables) -> None:
-        self.established = t.rfc7857_tcp_timeout_established * 1000
-        self.transitory = t.rfc7857_tcp_timeout_transitory * 1000
+    def tune(self, tunables: Tunables) -> None:
+        self.established = tunables.rfc7857_tcp_timeout_established * 1000
+        self.transitory = tunables.rfc7857_tcp_timeout_transitory * 1000
 
     def closing(self, state: int) -> bool:
         return state >= RST_TRANS

@@ -116,17 +116,17 @@ class Sctp(PortProto):
         self.timeouts: list[int] = []
         self.tune(tunables)
 
-    def tune(self, t: Tunables) -> None:
+    def tune(self, tunables: Tunables) -> None:
         seconds = (
-            t.nf_conntrack_sctp_timeout_closed,
-            t.nf_conntrack_sctp_timeout_closed,
-            t.nf_conntrack_sctp_timeout_cookie_wait,
-            t.nf_conntrack_sctp_timeout_cookie_echoed,
-            t.nf_conntrack_sctp_timeout_established,
-            t.nf_conntrack_sctp_timeout_shutdown_sent,
-            t.nf_conntrack_sctp_timeout_shutdown_recd,
-            t.nf_conntrack_sctp_timeout_shutdown_ack_sent,
-            t.nf_conntrack_sctp_timeout_heartbeat_sent,
+            tunables.nf_conntrack_sctp_timeout_closed,
+            tunables.nf_conntrack_sctp_timeout_closed,
+            tunables.nf_conntrack_sctp_timeout_cookie_wait,
+            tunables.nf_conntrack_sctp_timeout_cookie_echoed,
+            tunables.nf_conntrack_sctp_timeout_established,
+            tunables.nf_conntrack_sctp_timeout_shutdown_sent,
+            tunables.nf_conntrack_sctp_timeout_shutdown_recd,
+            tunables.nf_conntrack_sctp_timeout_shutdown_ack_sent,
+            tunables.nf_conntrack_sctp_timeout_heartbeat_sent,
         )
         self.timeouts = [value * 1000 for value in seconds]
 

@@ -94,28 +94,28 @@ class Tcp(TcpHeader):
         self.timeouts: list[int] = []
         self.tune(tunables)
 
-    def tune(self, t: Tunables) -> None:
+    def tune(self, tunables: Tunables) -> None:
         self.timeouts = [
             seconds * 1000
             for seconds in (
-                t.nf_conntrack_tcp_timeout_syn_sent,  # NONE is never a connection's state for long
-                t.nf_conntrack_tcp_timeout_syn_sent,
-                t.nf_conntrack_tcp_timeout_syn_recv,
-                t.nf_conntrack_tcp_timeout_established,
-                t.nf_conntrack_tcp_timeout_fin_wait,
-                t.nf_conntrack_tcp_timeout_close_wait,
-                t.nf_conntrack_tcp_timeout_last_ack,
-                t.nf_conntrack_tcp_timeout_time_wait,
-                t.nf_conntrack_tcp_timeout_close,
+                tunables.nf_conntrack_tcp_timeout_syn_sent,  # NONE is never a connection's state for long
+                tunables.nf_conntrack_tcp_timeout_syn_sent,
+                tunables.nf_conntrack_tcp_timeout_syn_recv,
+                tunables.nf_conntrack_tcp_timeout_established,
+                tunables.nf_conntrack_tcp_timeout_fin_wait,
+                tunables.nf_conntrack_tcp_timeout_close_wait,
+                tunables.nf_conntrack_tcp_timeout_last_ack,
+                tunables.nf_conntrack_tcp_timeout_time_wait,
+                tunables.nf_conntrack_tcp_timeout_close,
                 SYN_SENT2_TIMEOUT,
             )
         ]
-        self.retrans_timeout = t.nf_conntrack_tcp_timeout_max_retrans * 1000
-        self.unacknowledged_timeout = t.nf_conntrack_tcp_timeout_unacknowledged * 1000
-        self.loose = t.nf_conntrack_tcp_loose
-        self.liberal = t.nf_conntrack_tcp_be_liberal
-        self.ignore_invalid_rst = t.nf_conntrack_tcp_ignore_invalid_rst
-        self.max_retrans = t.nf_conntrack_tcp_max_retrans
+        self.retrans_timeout = tunables.nf_conntrack_tcp_timeout_max_retrans * 1000
+        self.unacknowledged_timeout = tunables.nf_conntrack_tcp_timeout_unacknowledged * 1000
+        self.loose = tunables.nf_conntrack_tcp_loose
+        self.liberal = tunables.nf_conntrack_tcp_be_liberal
+        self.ignore_invalid_rst = tunables.nf_conntrack_tcp_ignore_invalid_rst
+        self.max_retrans = tunables.nf_conntrack_tcp_max_retrans
 
     def check(self, skb: Skb, verify: bool) -> int:
         reason = super().check(skb, verify)

@@ -3,7 +3,9 @@
 commands.py has the requests and their answers. What holds here: packets never wait for a client, a client
 never waits for another one, and nothing a client does or leaves undone grows without a bound:
 at most max_clients connections, max_request bytes a request, one listener queue each, IDLE seconds
-between requests, STALLED seconds without reading an answer.
+between requests, STALLED seconds without reading an answer. acceptor.py bounds what connecting costs.
+
+A mistake of ours is answered too, counted (`acceptor.errors`) and logged once for its place in the code.
 """
 
 import asyncio
@@ -16,9 +18,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.service.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
 from conntrackd_py.service.commands import Commands, RequestError, Send
 from conntrackd_py.service.query import FilterError
 from conntrackd_py.service.report import About
@@ -33,9 +34,7 @@ IDLE: Final = 60.0  # seconds
 STALLED: Final = 60.0
 PEER: Final = struct.Struct("=iii")  # struct ucred: process, user, group
 PROGRAMS: Final = 256  # whose names are kept
-LINGER: Final = 1.0  # how long a client that is being refused may go on sending
-
-log = structlog.get_logger(__name__)
+OUR_MISTAKE: Final = "internal error: the daemon's log has the reason"
 
 
 class Control:
@@ -56,13 +55,20 @@ class Control:
         self.engine = engine
         self.clock = clock
         self.about = about or About()
-        self.max_clients = max_clients
         self.max_request = max_request
-        self.refused = 0  # clients beyond max_clients
         self.events_lost = 0  # by listeners that did not read
+        self.acceptor = Acceptor(
+            "control",
+            self._session,
+            most=max_clients,
+            limit=max_request,
+            refusals={
+                CONNECTIONS: line_of({"error": f"too many clients ({max_clients} at most)"}),
+                DESCRIPTORS: line_of({"error": "the daemon has no file descriptors left for clients"}),
+            },
+            apology=line_of({"error": OUR_MISTAKE}),
+        )
         self._file = SocketFile(Path(path), mode, group)
-        self._server: asyncio.Server | None = None
-        self._sessions: set[asyncio.Task[None]] = set()
         self._subscribers: set[Subscriber] = set()
         self._commands = Commands(self)
         self._queue_lost = {CONNTRACK: 0, EXPECT: 0}
@@ -71,7 +77,12 @@ class Control:
 
     @property
     def clients(self) -> int:
-        return len(self._sessions)
+        return self.acceptor.sessions
+
+    @property
+    def refused(self) -> int:
+        """Clients that were not served."""
+        return sum(self.acceptor.refused.values())
 
     @property
     def listeners(self) -> int:
@@ -79,19 +90,11 @@ class Control:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError when the path cannot be used or another daemon answers there."""
-        listening = self._file.open()
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=self.max_request)
+        self.acceptor.start(self._file.open())
 
     async def stop(self) -> None:
         """Close every connection and remove the socket file."""
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
-        sessions = list(self._sessions)
-        for task in sessions:
-            task.cancel()
-        await asyncio.gather(*sessions, return_exceptions=True)
+        await self.acceptor.stop()
         self._file.remove()
 
     def epoch(self) -> float:
@@ -130,31 +133,6 @@ class Control:
                     if subscriber.table == table:
                         subscriber.lose(lost)
 
-    def _accept(self, reader: "StreamReader", writer: "StreamWriter") -> None:
-        if len(self._sessions) >= self.max_clients:
-            self.refused += 1
-            writer.write(line_of({"error": f"too many clients ({self.max_clients} at most)"}))
-            writer.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._sessions.add(task)
-        task.add_done_callback(self._served)
-
-    def _served(self, task: asyncio.Task[None]) -> None:
-        self._sessions.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("control session failed", exc_info=task.exception())
-
-    async def _serve(self, reader: "StreamReader", writer: "StreamWriter") -> None:
-        try:
-            await self._session(reader, writer)
-        except ConnectionError:
-            log.debug("control client gone")
-        except TimeoutError:
-            log.debug("control client stalled")
-        finally:
-            writer.transport.abort()
-
     async def _session(self, reader: "StreamReader", writer: "StreamWriter") -> None:
         async def send(lines: list[str]) -> None:
             if lines:
@@ -177,7 +155,7 @@ class Control:
         credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
         pid: int = PEER.unpack(credentials)[0]
         try:
-            program = Path(f"/proc/{pid}/comm").read_text().strip()
+            program = Path(f"/proc/{pid}/comm").read_bytes().decode(errors="backslashreplace").removesuffix("\n")
         except OSError:  # gone already, or of another user
             program = ""
         self.programs[pid] = program
@@ -200,15 +178,8 @@ class Control:
                 return line
 
     async def _refuse(self, reader: "StreamReader", writer: "StreamWriter") -> None:
-        """Say so, and take in a little of what is still coming, so that the peer lives to read it."""
         writer.write(line_of({"error": f"request longer than {self.max_request} bytes"}))
-        await writer.drain()
-        try:
-            async with asyncio.timeout(LINGER):
-                while await reader.read(65536):
-                    continue
-        except TimeoutError:
-            log.debug("control client sends on after its refusal")
+        await close(reader, writer)
 
     async def _answer(self, request: bytes, send: Send) -> Subscriber | None:
         try:
@@ -219,6 +190,11 @@ class Control:
             await send([encode({"error": str(error)})])
         except RecursionError:
             await send([encode({"error": "nested too deeply"})])
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001  a mistake of ours costs this request its answer, nobody else anything
+            self.acceptor.failed(error)
+            await send([encode({"error": OUR_MISTAKE})])
         return None
 
     async def _listen(self, subscriber: Subscriber, reader: "StreamReader", writer: "StreamWriter") -> None:

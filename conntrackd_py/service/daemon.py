@@ -11,7 +11,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Final, final
 
 import structlog
@@ -30,6 +30,7 @@ from conntrackd_py.service import logs
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
+from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.service.report import About
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
     except (QueueError, ConfigError, OSError) as error:
-        sys.stderr.write(f"conntrackd-py run: {error}\n")
+        sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
 
 
@@ -132,7 +133,7 @@ class Daemon:
                 self.injector = Injector(self.engine.own_mark)
                 stack.callback(self.injector.close)
             await self.addresses.read()
-            stack.enter_context(self.exported())
+            await stack.enter_async_context(self.exported())
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             watching = asyncio.create_task(self.addresses.watch())
@@ -143,8 +144,8 @@ class Daemon:
         log.info("stopped", status=self.status)
         return self.status
 
-    @contextlib.contextmanager
-    def exported(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def exported(self) -> AsyncIterator[None]:
         address = self.settings.metrics.address()
         if address is None:
             yield
@@ -156,7 +157,7 @@ class Daemon:
         try:
             yield
         finally:
-            exporter.stop()
+            await exporter.stop()
 
     def start(self) -> None:
         """Packets from now on."""

@@ -1,14 +1,20 @@
 """Logs on standard error: JSON for machines, readable lines for a terminal. Never a line per packet.
 
-Under journald the lines carry no time of their own, it has a better one.
+Under journald the lines carry no time of their own, it has a better one. Whatever a value holds, one event is one line
+and cannot command the terminal: JSON escapes by itself, readable lines are escaped here. A traceback has its lines.
 """
 
+import io
 import logging
 import os
 import sys
-from typing import Any, Final
+from collections.abc import MutableMapping
+from typing import Any, Final, TextIO
 
 import structlog
+from structlog.typing import ExcInfo
+
+from conntrackd_py.service.escape import escaped, escaped_lines
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -21,9 +27,7 @@ def configure(level: str, form: str) -> None:
     if "JOURNAL_STREAM" not in os.environ:
         steps.append(structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable))
     if readable:
-        # Not rich's tracebacks: they print local variables, and those hold what people send each other.
-        plain = structlog.dev.plain_traceback
-        steps.append(structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=plain))
+        steps += [escape_values, structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=write_traceback)]
     else:
         steps += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
@@ -33,4 +37,26 @@ def configure(level: str, form: str) -> None:
         cache_logger_on_first_use=False,
     )
     # asyncio and pyroute2 speak through logging; only what is wrong is worth a line.
-    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(EscapingFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler])
+
+
+def escape_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """structlog writes a str as it is and everything else by its repr, which escapes."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def write_traceback(out: TextIO, error: ExcInfo) -> None:
+    """Not rich's: that prints local variables, and those hold what people send each other."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    out.write(escaped_lines(plain.getvalue()))
+
+
+class EscapingFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the name is logging's
+        return escaped_lines(super().formatException(ei))

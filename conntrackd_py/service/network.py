@@ -44,12 +44,21 @@ def packed_address(text: str) -> bytes:
 
 
 def address_and_port(text: str) -> tuple[bytes, int | None]:
-    """`ip`, `ip:port` or `[v6]:port`, as the NAT options of conntrack(8) take it; raises AddressError."""
+    """`ip`, `ip:port` or `[ip]:port`, as the NAT options of conntrack(8) take it; raises AddressError.
+
+    Brackets need a port behind them, there and here.
+    """
     if text.startswith("["):
         address, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise AddressError(f"Invalid IP address `{text[:60]}'")
-        return packed_address(address), _port(rest[1:]) if rest else None
+        if not bracket:
+            raise AddressError(f"No closing ']' around IPv6 address `{text[:60]}'")
+        if not address:
+            raise AddressError("No IPv6 address specified")
+        if not rest.startswith(":"):
+            raise AddressError(
+                f"Invalid IP address `{text[:60]}': write [address]:port, or the address without brackets"
+            )
+        return packed_address(address), _port(rest[1:])
     if text.count(":") == 1:
         address, _, port = text.partition(":")
         return packed_address(address), _port(port)
@@ -57,6 +66,8 @@ def address_and_port(text: str) -> tuple[bytes, int | None]:
 
 
 def _port(text: str) -> int:
+    if not text:
+        raise AddressError("No port specified after `:'")
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise AddressError(f"Invalid port `{text[:60]}'")
     return int(text)

@@ -13,7 +13,7 @@ from typing import Final
 
 from conntrackd_py.settings.errors import ConfigError
 
-BACKLOG: Final = 64
+BACKLOG: Final = 512  # acceptor.py takes them by and by
 
 
 class SocketFile:

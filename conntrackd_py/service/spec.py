@@ -166,7 +166,7 @@ def _range(spec: Spec, key: str) -> Range | None:
         address, port = address_and_port(text)
     except AddressError as error:
         raise SpecError(str(error)) from error
-    if spec.get("proto") not in WITH_PORTS:
+    if number(spec, "proto", 255) not in WITH_PORTS:
         port = 0
     return Range(address, address, port or 0, port or 0, False, False)
 

@@ -72,6 +72,19 @@ def test_what_is_there_at_the_start_is_known_before_the_first_packet() -> None:
     asyncio.run(play())
 
 
+def test_a_name_that_is_not_utf8_does_not_end_the_watch() -> None:
+    async def play() -> None:
+        async with watching() as watched:
+            command = (b"ip", b"link", b"add", b"\xff", b"type", b"veth", b"peer", b"name", b"far1")
+            subprocess.run(command, check=True)
+            known = {**LO, "wan0": ["192.0.2.1"], "far0": [], "\\xff": [], "far1": []}
+            await watched.becomes(known)
+            run("ip link delete far1")
+            await watched.becomes({name: known[name] for name in ("lo", "wan0", "far0")})
+
+    asyncio.run(play())
+
+
 def test_addresses_come_and_go() -> None:
     async def play() -> None:
         async with watching() as watched:

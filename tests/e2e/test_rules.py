@@ -140,6 +140,14 @@ def test_installing_moves_the_jumps_behind_rules_added_since(run: Run, rules: Ru
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
 
 
+def test_a_comment_in_a_rule_of_somebody_else_cannot_command_the_terminal(run: Run, rules: Run) -> None:
+    rules("install")
+    comment = "\x1b[31m\udcff"  # the last is a byte that is not UTF-8
+    run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-m", "comment", "--comment", comment, "-j", "ACCEPT")
+    assert r'--comment "\x1b[31m\udcff"' in rules("status").stdout
+    rules("remove")
+
+
 def test_a_changed_configuration_replaces_the_rules(run: Run, rules: Run) -> None:
     rules("install", "[queue]\nfirst = 5")
     rules("install", 'mode = "observe"\n[queue]\nfirst = 6\n[steering]\nfamilies = ["ipv4"]')

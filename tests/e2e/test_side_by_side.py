@@ -75,6 +75,9 @@ REFUSED = f"""
 -I {UDP} 20 --dport 53 -t 100 -n 192.0.2.1-192.0.2.9
 -I {UDP} 20 --dport 53 -t 100 -n fd00::1
 -I {UDP} 20 --dport 53 -t 100 -g bogus
+-I {V6} -p tcp --sport 1 --dport 80 -t 100 --state ESTABLISHED -g [2001:db8::1]
+-I {V6} -p tcp --sport 1 --dport 80 -t 100 --state ESTABLISHED -n [2001:db8::1
+-I {V6} -p tcp --sport 1 --dport 80 -t 100 --state ESTABLISHED -n [2001:db8::1]:
 -I {UDP} 20 --dport 53 -t 100 -j 192.0.2.1
 -I {UDP} 20 --dport 53 -t 100 -w 1 --orig-zone 2
 -I {UDP} 20 --dport 53 -t 100 -l foo
@@ -254,6 +257,17 @@ MISTAKES = f"""
 -L --label-del foo
 -L -n bogus
 -L -n 10.1.1.1:70000
+-L -n [fd00::9]
+-L -g [fd00::9]
+-L -j [fd00::9
+-L -n [fd00::9]:
+-L -n [fd00::9]x
+-L -n []
+-L -n [10.1.1.1]
+-L -n [10.1.1.1]:5
+-D -n [fd00::9]
+-U -n [fd00::9] -m 5
+-E -n [fd00::9]
 -L -n -j
 -L -j -g 10.1.1.1
 -L -e ALL

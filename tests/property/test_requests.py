@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,9 +104,87 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     return request
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | VALUES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+ENDS_OF_ONE = {"proto": 6, "src": "10.0.0.1", "dst": "10.0.0.2", "sport": 1, "dport": 2}
+MADE = {**ENDS_OF_ONE, "timeout": 5, "state": "ESTABLISHED", "status": ["ASSURED"], "mark": 1, "label_add": [1]}
+GOOD: tuple[dict[str, Any], ...] = (
+    {"command": "create", "ct": {**MADE, "src_nat": "192.0.2.1", "zone": 1}, "exclusive": True},
+    {"command": "create", "ct": {**MADE, "proto": 17, "dst_nat": "192.0.2.1:2", "src_nat": "192.0.2.1"}},
+    {"command": "create", "ct": {"proto": 1, "reply_src": "10.0.0.1", "reply_dst": "10.0.0.2", "icmp_type": 8}},
+    {
+        "command": "create",
+        "table": "expect",
+        "expect": {"master": ENDS_OF_ONE, "tuple": ENDS_OF_ONE, "mask": {"src": "10.0.0.1"}, "timeout": 5},
+    },
+    {"command": "list", "filter": {"proto": 6, "sport": 1, "state": "ESTABLISHED", "status": ["ASSURED"]}, "limit": 9},
+    {"command": "list", "filter": {"proto": 1, "icmp_type": 8, "any_nat": "192.0.2.1:2", "host": "10.0.0.0/8"}},
+    {"command": "list", "filter": {"family": "ipv4", "mark": 1, "mark_mask": 1, "labels": [1], "interface": "lan+"}},
+    {"command": "list", "table": "expect", "filter": {"family": "ipv6"}},
+    {"command": "get", "tuple": ENDS_OF_ONE},
+    {"command": "update", "filter": {"proto": 6, "timeout": 5}, "set": {"mark": 1, "status": ["ASSURED"]}},
+    {"command": "delete", "filter": {"zone": 1, "older_than": 1}},
+    {"command": "flush", "table": "conntrack", "filter": {}},
+    {"command": "count", "table": "expect"},
+    {"command": "stats", "table": "conntrack"},
+    {"command": "status"},
+    {"command": "ping"},
+    {"command": "recent", "count": 3},
+    {"command": "top", "hosts": 3, "sort": "bytes", "family": "ipv4"},
+    {"command": "events", "table": "conntrack", "mask": ["NEW"], "filter": {"proto": 17}, "buffer": 5},
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Any:
+    """A good request, of which any one part is anything; or anything."""
+    request = copy.deepcopy(draw(st.sampled_from(GOOD) | requests() | JSON))
+    part = request
+    while isinstance(part, dict) and part:
+        key = draw(st.sampled_from(sorted(part)))
+        if not isinstance(part[key], dict) or not part[key] or draw(st.booleans()):
+            part[key] = draw(JSON)
+            break
+        part = part[key]
+    return request
+
+
 @settings(max_examples=300, deadline=None)
 @given(asked=st.lists(requests(), min_size=1, max_size=25), steps=st.lists(st.integers(0, 3000), max_size=25))
 def test_every_request_is_answered(asked: list[dict[str, Any]], steps: list[int]) -> None:
+    answer_all(asked, steps)
+
+
+@settings(max_examples=300, deadline=None)
+@given(asked=st.lists(damaged(), min_size=5, max_size=25))
+def test_every_part_of_a_request_may_be_anything(asked: list[Any]) -> None:
+    answer_all(asked, [])
+
+
+ODD: tuple[Any, ...] = (None, True, 0, -1, 1 << 70, 1.5, "", "\ud800", "[", [], [[]], {}, {"": []})
+
+
+def parts(request: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in request.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from parts(value, (*path, key))
+
+
+def replaced(request: dict[str, Any], path: tuple[str, ...], value: object) -> dict[str, Any]:
+    first, *rest = path
+    return {**request, first: replaced(request[first], tuple(rest), value) if rest else value}
+
+
+@pytest.mark.parametrize("good", GOOD)
+def test_every_part_of_a_request_may_be_odd(good: dict[str, Any]) -> None:
+    answer_all([replaced(good, path, value) for path in parts(good) for value in ODD], [])
+
+
+def answer_all(asked: list[Any], steps: list[int]) -> None:
     now = 1_000_000
     engine = Engine(Tunables(nf_conntrack_max=20), Repeatable(1))
     engine.core.events.enabled = True
@@ -119,7 +200,8 @@ def test_every_request_is_answered(asked: list[dict[str, Any]], steps: list[int]
                 answer.extend(lines)
 
             try:
-                await commands.run(request, send)
+                subscriber = await commands.run(request, send)
+                answer += ["listening"] if subscriber is not None else []
             except (RequestError, FilterError, RefusedError) as error:
                 answer.append(str(error))
             assert answer

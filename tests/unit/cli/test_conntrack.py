@@ -16,6 +16,7 @@ import pytest
 
 from conntrackd_py import __version__
 from conntrackd_py.service.control import Control
+from tests.support.named import flush
 from tests.support.router import Router
 
 NAME = f"conntrack-py v{__version__} (conntrackd-py)"
@@ -167,6 +168,55 @@ def test_events_until_a_signal(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("extended", r" progname=\x1b[31m[red]<\n"),
+        ("save", r" progname=\x1b[31m[red]<\n"),
+        ("xml", r" progname=\x1b[31m[red]&lt;\n"),
+        ("json", r'"program":"\u001b[31m[red]<\n"}}'),
+    ],
+)
+def test_a_process_cannot_command_the_terminal_by_its_name(tmp_path: Path, form: str, told: str) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("-e", "DESTROY", "-o", form)
+        stage.router.udp(3000)
+        await flush(stage.path, b"\x1b[31m[red]<\n")
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode() for _ in range(3 if form == "xml" else 1)]
+        process.send_signal(signal.SIGINT)
+        await finished(process)
+        assert lines[-1].endswith(told + "\n")
+
+    play(tmp_path, scene)
+
+
+def test_a_name_that_the_locale_cannot_write_does_not_end_the_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+
+    async def scene(stage: Stage) -> None:
+        process = await stage.listening("-e", "DESTROY")
+        stage.router.udp(3000)
+        await flush(stage.path, "grün".encode())
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).endswith(b" progname=gr\\xfcn\n")
+        process.send_signal(signal.SIGINT)
+        assert (await finished(process)).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_an_error_repeats_no_control_character(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        process = await stage.start("-L", "-p", "\x1b[31m\nforged")
+        result = await finished(process)
+        assert result == (2, "", f"{NAME}: `\\x1b[31m\\nforged' unsupported protocol\n{HINT}")
+
+    play(tmp_path, scene)
+
+
 def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         process = await stage.listening()
@@ -233,8 +283,8 @@ def test_interrupting_a_listing_is_quiet(tmp_path: Path) -> None:
 
 def test_a_daemon_with_no_room_says_so(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        stage.control.max_clients = 0
-        assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (0 at most)\n")
+        stage.control.acceptor.most = 0
+        assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (64 at most)\n")
 
     play(tmp_path, scene)
 

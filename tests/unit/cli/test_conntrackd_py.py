@@ -1,5 +1,6 @@
 """The command conntrackd-py as an operator types it: output, exit status, and a quick start."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,16 @@ def test_version_says_which_build_runs(capsys: pytest.CaptureFixture[str]) -> No
 def test_wrong_usage_is_exit_status_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert usage_error(*arguments) == 2
     assert "usage: conntrackd-py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status", "\x1b[31m"), ("status", "--socket", "\x1b[31m"), ("check-config", "\x1b[31m")]
+)
+def test_an_error_repeats_no_control_character(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert main(list(arguments)) == 1
+    assert "\\x1b[31m" in (said := capsys.readouterr().err)
+    assert "\x1b" not in said
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

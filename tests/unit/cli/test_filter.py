@@ -74,6 +74,10 @@ def test_options_become_a_filter(line: str, spec: dict[str, object]) -> None:
         ("-F -p tcp", "Illegal option `--protonum' with this command"),
         ("-C -f ipv4", "Illegal option `--family' with this command"),
         ("-D dying", "Can't do that command with tables `dying' and `unconfirmed'"),
+        (
+            "-L -g [2001:db8::1]",
+            "Invalid IP address `[2001:db8::1]': write [address]:port, or the address without brackets",
+        ),
         ("-L -n -j", "cannot specify `--src-nat' or `--dst-nat' with `--any-nat'"),
     ],
 )

@@ -19,7 +19,7 @@ from conntrackd_py.kernel.addresses import (
 LINK_SCOPE = 253
 
 
-def link(index: int, name: str, flags: int = IFF_UP) -> Any:
+def link(index: int, name: str | bytes, flags: int = IFF_UP) -> Any:
     message = ifinfmsg()
     message["index"], message["flags"], message["attrs"] = index, flags, [("IFLA_IFNAME", name)]
     return message
@@ -47,6 +47,11 @@ def test_an_ordinary_address_comes_before_a_secondary_deprecated_or_tentative_on
 def test_a_global_address_comes_before_a_link_local_one() -> None:
     addresses = [address(2, "fe80::1", scope=LINK_SCOPE), address(2, "2001:db8::1", IFA_F_DEPRECATED)]
     assert shown([link(2, "wan0")], addresses) == {"wan0": ["2001:db8::1", "fe80::1"]}
+
+
+def test_a_name_may_be_any_bytes() -> None:
+    """pyroute2 leaves those that are not UTF-8 as they are."""
+    assert shown([link(2, b"\xff\xfea")], []) == {"\\xff\\xfea": []}
 
 
 def test_otherwise_the_order_is_the_kernels() -> None:

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.service import control as module
 from conntrackd_py.service.control import Control
 from conntrackd_py.settings.errors import ConfigError
+from tests.support.named import flush
 from tests.support.router import Router
 
 LIMIT = 4096
@@ -268,6 +270,7 @@ def test_status_stats_and_ping(path: Path) -> None:
         (b'{"command": "get"}', "get needs tuple"),
         (b'{"command": "events", "mask": "NEW"}', "mask must be a list"),
         (b'{"command": "events", "mask": [{}]}', "unknown event {}"),
+        (b'{"command": "create", "ct": {"proto": [], "src_nat": "192.0.2.1"}}', "proto must be a number"),
     ],
 )
 def test_a_mistake_is_answered_and_the_connection_goes_on(path: Path, request_line: bytes, why: str) -> None:
@@ -292,6 +295,42 @@ def test_garbage_never_hurts_the_next_client(path: Path, garbage: list[bytes]) -
         rude.writer.close()
         client = await stage.client()
         assert (await client.ask("list"))[-1] == {"done": 1}
+
+    play(path, scene)
+
+
+def test_a_mistake_of_ours_is_answered_and_the_connection_goes_on(path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        client = await stage.client()
+        await client.ask("ping")
+        stage.router.engine.core.stats = None  # type: ignore[assignment]  # a mistake for each place that uses it
+        for _ in range(3):
+            assert await client.ask("stats") == [{"error": "internal error: the daemon's log has the reason"}]
+        assert "pong" in (await client.ask("ping"))[0]
+        assert stage.control.acceptor.errors == 3
+
+    with capture_logs() as logs:
+        play(path, scene)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["session_failed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"\xff\xfe\xc3", "\\xff\\xfe\\xc3"),
+        (b"\x1b[31mred\n", "\x1b[31mred\n"),
+        (b" \t", " \t"),
+        (b"gr\xc3\xbcn", "gr\u00fcn"),
+    ],
+)
+def test_the_program_of_a_client_may_have_any_name(path: Path, name: bytes, shown: str) -> None:
+    """What a terminal must not get is escaped by whoever prints it."""
+
+    async def scene(stage: Stage) -> None:
+        listener = await stage.listener(mask=["DESTROY"])
+        stage.router.udp(1)
+        assert await flush(path, name) == '{"done":1}\n'
+        assert (await listener.line())["event"]["userspace"]["program"] == shown
 
     play(path, scene)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,10 +24,12 @@ from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.filter.match import Numbers
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
+from conntrackd_py.service.acceptor import Acceptor
 from conntrackd_py.service.exporter import EngineCollector, Exporter
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 from tests.support import packets
+from tests.support.loop import running
 from tests.support.router import CLIENT, SERVER, Router
 
 
@@ -34,9 +39,14 @@ class Queue:
     truncated = 1
 
 
+async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
 class Control:
     clients = 4
     events_lost = 5
+    acceptor = Acceptor("control", nothing, most=1, limit=1)
 
 
 @pytest.fixture
@@ -47,15 +57,23 @@ def router() -> Router:
 @pytest.fixture
 def exporter(router: Router) -> Iterator[Exporter]:
     exporter = Exporter(router.engine, Queue(), ("127.0.0.1", 0), Control())
-    exporter.start()
-    yield exporter
-    exporter.stop()
+    with running(exporter):
+        yield exporter
+
+
+def fetch(exporter: Exporter, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    host, port = exporter.address
+    request = Request(f"http://{host}:{port}{path}", method=method, headers=headers)
+    try:
+        with urlopen(request, timeout=5) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()
 
 
 def scrape(exporter: Exporter) -> str:
-    host, port = exporter.address
-    with urlopen(f"http://{host}:{port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
+    return fetch(exporter, "/metrics")[2].decode()
 
 
 def values(text: str) -> dict[str, float]:
@@ -175,14 +193,60 @@ def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Rou
 
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
     first = Exporter(router.engine, Queue(), ("127.0.0.1", 0))
-    first.start()
-    second = Exporter(router.engine, Queue(), first.address)
-    with pytest.raises(ConfigError, match="in use"):
-        second.start()
-    second.stop()
-    first.stop()
-    second.start()
-    second.stop()
+    with running(first):
+        second = Exporter(router.engine, Queue(), first.address)
+        with pytest.raises(ConfigError, match="in use"):
+            second.start()
+    with running(second):
+        assert "conntrackd_py_entries_limit" in scrape(second)
+
+
+def test_metrics_are_at_their_path_and_nowhere_else(exporter: Exporter) -> None:
+    status, headers, body = fetch(exporter, "/")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'href="/metrics"' in body
+    for path in ("/other", "/metrics/", "//metrics", "/favicon.ico"):
+        assert fetch(exporter, path)[0] == 404
+    found = values(scrape(exporter))
+    assert found["conntrackd_py_metrics_requests_total code=200"] == 1
+    assert found["conntrackd_py_metrics_requests_total code=404"] == 4
+
+
+def test_head_is_get_without_the_body(exporter: Exporter) -> None:
+    status, headers, body = fetch(exporter, "/metrics", "HEAD")
+    got = fetch(exporter, "/metrics")
+    assert (status, body) == (200, b"")
+    assert headers["Content-Type"] == got[1]["Content-Type"]
+    assert int(headers["Content-Length"]) > 5000
+
+
+def test_other_methods_are_not_allowed(exporter: Exporter) -> None:
+    status, headers, _ = fetch(exporter, "/metrics", "POST")
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_the_client_chooses_the_format(exporter: Exporter) -> None:
+    """As prometheus_client's own server lets it."""
+    assert fetch(exporter, "/metrics")[1]["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    _, headers, body = fetch(exporter, "/metrics", Accept="application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    _, headers, body = fetch(exporter, "/metrics", **{"Accept-Encoding": "br, gzip"})
+    assert headers["Content-Encoding"] == "gzip"
+    assert b"conntrackd_py_entries_limit" in gzip.decompress(body)
+    _, _, body = fetch(exporter, "/metrics?name[]=conntrackd_py_dying")
+    assert [line.split()[0] for line in body.splitlines() if not line.startswith(b"#")] == [b"conntrackd_py_dying"]
+    assert fetch(exporter, "/metrics", Accept="application/openmetrics-text;version=abc")[0] == 406
+
+
+def test_who_was_refused_and_what_failed_is_counted(exporter: Exporter) -> None:
+    exporter.http.acceptor.refused["descriptors"] = 3
+    exporter.http.acceptor.errors = 2
+    found = values(scrape(exporter))
+    assert found["conntrackd_py_connections_refused_total cause=descriptors server=metrics"] == 3
+    assert found["conntrackd_py_connections_refused_total cause=connections server=control"] == 0
+    assert found["conntrackd_py_session_errors_total server=metrics"] == 2
+    assert found["conntrackd_py_session_errors_total server=control"] == 0
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus")

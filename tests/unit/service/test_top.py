@@ -36,6 +36,7 @@ def nat_router() -> Router:
     router = Router()
     rules = [NatRule(NAT_SNAT, to_low=OUTER, to_high=OUTER)]
     router.engine = Engine(Tunables(nf_conntrack_acct=True), Repeatable(), nat_rules=rules)
+    router.engine.set_interface(2, "wan", [], 0)
     return router
 
 

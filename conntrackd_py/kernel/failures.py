@@ -1,0 +1,32 @@
+"""Our own mistakes: the log has each place in the code once, whoever counts them counts all."""
+
+import traceback
+from typing import Final, final
+
+import structlog
+
+log = structlog.get_logger()
+
+PLACES_LOGGED: Final = 100
+
+
+@final
+class FailureLog:
+    """event: what the lines are called."""
+
+    def __init__(self, event: str) -> None:
+        self.event = event
+        self.logged: set[str] = set()
+
+    def note(self, error: Exception, **fields: object) -> None:
+        """Log the exception with its traceback, unless one from the same line of code is in the log already."""
+        place = place_of(error)
+        if place not in self.logged and len(self.logged) < PLACES_LOGGED:
+            self.logged.add(place)
+            log.error(self.event, place=place, **fields, exc_info=error)
+
+
+def place_of(error: Exception) -> str:
+    """`file:line` where it was raised; its type when nothing raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
