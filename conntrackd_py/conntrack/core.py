@@ -28,7 +28,6 @@ from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
     IPCT_DESTROY,
-    IPCT_MARK,
     IPCT_NEW,
     IPCT_RELATED,
     IPCT_REPLY,
@@ -378,12 +377,9 @@ class Conntrack:
             found.append(ct)
         return found
 
-    def set_mark(self, ct: NfConn, mark: int, now: int) -> None:
-        """Change the connection's own mark (connmark), and report it."""
-        if ct.mark == mark:
-            return
-        ct.mark = mark
-        ct.pending_events |= IPCT_MARK
+    def changed(self, ct: NfConn, event: int, now: int) -> None:
+        """Report what a rule changed (IPCT_*): at once, or with the others when ct is confirmed."""
+        ct.pending_events |= event
         if ct.status & IPS_CONFIRMED and not ct.status & IPS_DYING:
             self._report(ct, now)
 

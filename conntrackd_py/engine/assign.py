@@ -11,7 +11,7 @@ from typing import Final, final
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, PRI_MANGLE, PRI_RAW, UNTRACKED
+from conntrackd_py.const import HOOK_NAMES, IPCT_LABEL, IPCT_MARK, NF_ACCEPT, PRI_MANGLE, PRI_RAW, UNTRACKED
 from conntrackd_py.engine.hooks import HookOp
 from conntrackd_py.filter.policy import FilterRule, Seen, matches
 
@@ -105,16 +105,19 @@ class Mangle(HookOp):
         if ct is None:
             return
         mask = rule.mask
+        mark, labels = ct.mark, ct.labels
         if rule.action == MARK_SET:
-            self.core.set_mark(ct, (ct.mark & ~mask ^ rule.value) & M32, now)
+            ct.mark = (mark & ~mask ^ rule.value) & M32
         elif rule.action == MARK_SAVE:
             mask &= self.free
-            self.core.set_mark(ct, ct.mark & ~mask & M32 | skb.mark & mask, now)
+            ct.mark = mark & ~mask & M32 | skb.mark & mask
         elif rule.action == MARK_RESTORE:
             mask &= self.free
-            skb.mark = skb.mark & ~mask & M32 | ct.mark & mask
+            skb.mark = skb.mark & ~mask & M32 | mark & mask
         else:
             ct.labels |= rule.value
+        if ct.mark != mark or ct.labels != labels:
+            self.core.changed(ct, IPCT_MARK if ct.labels == labels else IPCT_LABEL, now)
 
 
 def mangles_by_hook(core: Conntrack, rules: list[MarkRule], names: dict[int, str], carried: int) -> list[Mangle | None]:

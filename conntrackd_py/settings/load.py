@@ -22,6 +22,8 @@ from conntrackd_py.settings.table import Report, Table
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
 LARGEST: Final = 2**31 - 1
+LEAST_BUFFER: Final = 65536
+SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
@@ -153,7 +155,7 @@ def _queue(table: Table) -> Queue:
         first=table.integer("first", Queue.first, 0, 65534),
         count=count,
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
-        socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, 65536, 2**30),
+        socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),
         on_error=table.choice("on_error", Queue.on_error, schema.ON_ERROR),
         fail_open=table.boolean("fail_open", Queue.fail_open),

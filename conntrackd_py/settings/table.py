@@ -57,14 +57,15 @@ class Table:
         self.wrong(key, "must be true or false")
         return default
 
-    def integer(self, key: str, default: int, low: int, high: int) -> int:
+    def integer(self, key: str, default: int, low: int, high: int, why: str = "") -> int:
+        """why: the reason for the range, for the message where it is not obvious."""
         value = self.value(key)
         if value is ABSENT:
             return default
         if not isinstance(value, int) or isinstance(value, bool):
             self.wrong(key, "must be a whole number")
         elif not low <= value <= high:
-            self.wrong(key, f"must be between {low} and {high}")
+            self.wrong(key, f"must be between {low} and {high}{why and ': '}{why}")
         else:
             return value
         return default

@@ -7,6 +7,9 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     ESTABLISHED,
     ESTABLISHED_REPLY,
+    IPCT_LABEL,
+    IPCT_NEW,
+    IPCT_REPLY,
     IPPROTO_UDP,
     IPS_EXPECTED,
     LOCAL_OUT,
@@ -16,7 +19,7 @@ from conntrackd_py.const import (
     RELATED,
     UNTRACKED,
 )
-from conntrackd_py.engine.assign import MARK_RESTORE, MARK_SAVE, MARK_SET, MarkRule, RawRule
+from conntrackd_py.engine.assign import LABEL_SET, MARK_RESTORE, MARK_SAVE, MARK_SET, MarkRule, RawRule
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.filter.match import Names, Numbers
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
@@ -161,6 +164,27 @@ def test_a_changed_mark_is_an_event(family: int) -> None:
     assert play.events == ["NEW"]
     assert play >> udp(CLIENT, SERVER, dport=443) << accept(NEW)
     assert play.events == ["NEW"]
+
+
+def test_a_changed_label_is_an_event_of_its_own(family: int) -> None:
+    """In the NEW event with the first packet, later as an update; set again, it is none (nf_connlabel_set)."""
+    answers = rule(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), sport=Numbers([443, 443]))
+    rules = [MarkRule(to_port(443), LABEL_SET, value=1 << 5), MarkRule(answers, LABEL_SET, value=1 << 127)]
+    play = Play(family, mark_rules=rules)
+    for _ in range(2):
+        assert (
+            play
+            >> udp(CLIENT, SERVER, dport=443)
+            << accept()
+            >> udp(SERVER, CLIENT, sport=443)
+            << accept(ESTABLISHED_REPLY)
+        )
+    told = [(event.bits, event.labels) for event in play.log]
+    assert told == [
+        (IPCT_NEW | IPCT_LABEL, 1 << 5),
+        (IPCT_REPLY, 1 << 5),
+        (IPCT_LABEL, 1 << 5 | 1 << 127),
+    ]
 
 
 # --- expectations ----------------------------------------------------------------------------------------------------

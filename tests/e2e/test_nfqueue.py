@@ -13,6 +13,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.queue import Handle, QueueError
+from conntrackd_py.settings.load import LEAST_BUFFER
 from tests.support.network import private_network, run
 
 HERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
@@ -102,6 +103,11 @@ def test_one_queue_takes_packets_of_both_families_whole(bound: Queues, family: i
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     assert through(bound(look), data, family) == data
     assert seen == [(LOCAL_OUT, size + (28 if family == socket.AF_INET else 48))]
+
+
+def test_the_smallest_queue_that_settings_allow_takes_a_large_packet(bound: Queues) -> None:
+    data = b"a" * 60000
+    assert through(bound(accept, max_length=1, socket_buffer=LEAST_BUFFER), data) == data
 
 
 def test_a_large_packet_is_rewritten_whole_and_its_mark_with_it(bound: Queues) -> None:

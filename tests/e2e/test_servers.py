@@ -97,7 +97,7 @@ def test_the_last_descriptors_are_kept_and_their_want_is_survived() -> None:
         router.start()
         used, before = entries(router, "fd"), resource.prlimit(router.pid, resource.RLIMIT_NOFILE)
         try:
-            for limit in (used + RESERVE, used):  # first only the reserve is left, then nothing
+            for limit in (used + RESERVE, 0):  # first only the reserve is left, then nothing
                 resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
                 crowd(router, "control", 3)
                 crowd(router, "metrics", 3)

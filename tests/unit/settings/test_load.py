@@ -94,6 +94,12 @@ def test_no_metrics() -> None:
         ('[queue]\nfirst = "0"', 'FILE: queue.first = "0": must be a whole number'),
         ("[queue]\nfirst = true", "FILE: queue.first = true: must be a whole number"),
         ('[queue]\non_error = "pass"', 'FILE: queue.on_error = "pass": must be one of drop, accept'),
+        (
+            "[queue]\nsocket_buffer = 4096",
+            "FILE: queue.socket_buffer = 4096: must be between 65536 and 1073741824: "
+            "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit",
+        ),
+        ("[queue]\nmax_length = 0", "FILE: queue.max_length = 0: must be between 1 and 2147483647"),
         ("[tunables]\nnf_conntrack_max = 0", "FILE: tunables.nf_conntrack_max = 0: must be between 1 and 2147483647"),
         ("[tunables]\nnf_conntrack_acct = 1", "FILE: tunables.nf_conntrack_acct = 1: must be true or false"),
         (
