@@ -10,7 +10,8 @@ A mark is a hint, never a proof: the connection in the slot is believed only if 
 connection's packets look between the two visits (`between`). Otherwise the tuple is looked up again.
 
 What the mark cannot hold is kept here instead: `under_way` finds a connection by the tuple its packets have
-between the visits, which with both NATs is neither of its own. Without any mask, `refused` knows INVALID packets
+between the visits, which with both NATs is neither of its own. Without any mask, and for the router's own packets
+that OUTPUT did not translate (the kernel routes them anew when their mark changes), `refused` knows INVALID packets
 by their header, so that the good name of their tuple does not get them through. Limits of that: connections whose
 packets look the same between the visits (two destinations translated into one, from one source port) need a mark
 to be told apart, and so do equal ones of two zones, and a packet first seen at POSTROUTING from one seen before.
@@ -67,10 +68,13 @@ class Carry(Extension):
         self.tuples_of: dict[int, list[bytes]] = {}  # keys of under_way, by slot
         core.extensions.append(self)
 
-    def save(self, skb: Skb) -> None:
-        """Write what skb is attached to into its mark, and remember what does not fit."""
+    def save(self, skb: Skb, own: bool = False) -> None:
+        """Write what skb is attached to into its mark, and remember what does not fit.
+
+        own: one of the router's own that OUTPUT did not change. Its mark stays: the kernel would route it anew.
+        """
         ct = skb.ct
-        if not self.mask:
+        if own or not self.mask:
             self._remember_all(skb, ct)
             return
         field = OURS | skb.ctinfo
@@ -81,9 +85,14 @@ class Carry(Extension):
                 self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
 
-    def resume(self, skb: Skb, now: int) -> int:
-        """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST."""
+    def resume(self, skb: Skb, now: int, own: bool = False) -> int:
+        """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST.
+
+        own: one of the router's own.
+        """
         field = (skb.mark & self.mask) >> self.shift
+        if own:
+            return RESUMED if self._marked(skb, field) else self._recall(skb)
         if not field & OURS:
             return UNKNOWN if self.mask else self._recall(skb)
         ctinfo = field & CTINFO
@@ -100,6 +109,19 @@ class Carry(Extension):
                 return LOST
         skb.attach(ct, ctinfo)
         return RESUMED
+
+    def _marked(self, skb: Skb, field: int) -> bool:
+        """Attach one of the router's own by its mark, which is ours if OUTPUT translated the packet."""
+        ctinfo = field & CTINFO
+        ct = self.core.table.at((field >> 4) - 1) if field & OURS else None
+        if ct is None or ctinfo > RELATED_REPLY:
+            return False
+        t = self._seen_tuple(skb, ctinfo)
+        direction = direction_of(ctinfo)
+        if not t or t == ct.tuple(direction) or not between(ct, direction, t):
+            return False  # the mark is its socket's
+        skb.attach(ct, ctinfo)
+        return True
 
     def _seen_tuple(self, skb: Skb, ctinfo: int) -> bytes:
         """The packet's tuple as it is now; for an ICMP error the one its quoted packet answers to."""
@@ -130,7 +152,7 @@ class Carry(Extension):
     # --- without a mark ------------------------------------------------------------------------------
 
     def _remember_all(self, skb: Skb, ct: NfConn | None) -> None:
-        """No bit is ours: remember who has a connection, and who was refused one."""
+        """The mark stays as it is: remember who has a connection, and who was refused one."""
         if skb.ctinfo == UNTRACKED or OK < skb.reason <= IP_FRAGMENT:
             return  # told by its looks alone: the next visit will see the same
         header = self._header(skb)
