@@ -48,6 +48,7 @@ class NfConn:
         self.iif = 0  # interface its first packet came in by, 0 when this machine made it
         self.oif = 0  # and left by, for which its source was bound
         self.masquerade = False
+        self.source_early = False  # a null binding changed its source port, for which PREROUTING is the place
         self.master: NfConn | None = None
         self.expectation: Expectation | None = None  # what it fulfilled
         self.labels = 0  # 128 bits (connlabel)

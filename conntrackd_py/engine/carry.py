@@ -223,7 +223,7 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     """Whether t is what ct's packets look like after PREROUTING and before POSTROUTING.
 
     The destination is translated already, the source not yet: source of this direction's tuple,
-    destination the source of the other's. An ICMP id may already be translated.
+    destination the source of the other's. An ICMP id may already be translated, and so may an early source.
     """
     mine = ct.tuple(direction)
     if t == mine:
@@ -235,7 +235,9 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     if t[:n] != mine[:n] or t[n : 2 * n] != other[:n]:
         return False
     if ct.l4proto.ports:
-        return t[2 * n : 2 * n + 2] == mine[2 * n : 2 * n + 2] and t[2 * n + 2 : 2 * n + 4] == other[2 * n : 2 * n + 2]
+        sport, dport = t[2 * n : 2 * n + 2], t[2 * n + 2 : 2 * n + 4]
+        early = ct.source_early and direction == ORIGINAL and sport == other[2 * n + 2 : 2 * n + 4]
+        return dport == other[2 * n : 2 * n + 2] and (early or sport == mine[2 * n : 2 * n + 2])
     if tuples.protonum(t) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         ident = t[2 * n : 2 * n + 2]
         return ident == mine[2 * n : 2 * n + 2] or ident == other[2 * n : 2 * n + 2]

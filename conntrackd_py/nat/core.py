@@ -4,6 +4,11 @@ A connection is bound while unconfirmed, at most once for its source and once fo
 no rule matches it gets a null binding, which changes a port only if the tuple is taken. After that the
 packet's direction, the status bits and the two tuples say all there is to do.
 
+Early source: a connection to the router itself whose source port is taken gets its other port at PREROUTING.
+Between PREROUTING and INPUT the kernel looks for the packet's socket (early demultiplexing); it would find that of
+the connection that has the port. The kernel's own NAT changes the port at INPUT and orphans the packet there. Answers
+get the client's port back at POSTROUTING, so that until then no two connections look alike.
+
 The leak guard is ours, not the kernel's: a packet without a connection that a source rule covers does not
 leave, because the rule's author wanted no such packet outside.
 """
@@ -25,14 +30,18 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     LOCAL_IN,
+    LOCAL_OUT,
     MANIP_DST,
     MANIP_SRC,
     NEW,
     NF_ACCEPT,
+    NF_DROP,
     ORIGINAL,
     POST_ROUTING,
+    PRE_ROUTING,
     RELATED,
     RELATED_REPLY,
+    REPLY,
 )
 from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.interfaces import Interfaces, Link
@@ -50,6 +59,7 @@ from conntrackd_py.reasons import (
     OK,
 )
 from conntrackd_py.wire import icmp, ip
+from conntrackd_py.wire.packet import u16
 
 IPS_NAT_MASK: Final = IPS_SRC_NAT | IPS_DST_NAT
 
@@ -72,21 +82,40 @@ class Nat(Extension):
 
     def destination(self, skb: Skb, now: int) -> int:
         """Priority -100 at PREROUTING and OUTPUT."""
-        return self._run(skb, MANIP_DST, now)
+        ct = skb.ct
+        if ct is None or (ct.source_early and skb.hook == LOCAL_OUT):
+            return NF_ACCEPT
+        if self._run(skb, MANIP_DST, now) == NF_DROP:
+            return NF_DROP
+        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or _is_error(skb):
+            return NF_ACCEPT
+        return self._run(skb, MANIP_SRC, now)
 
     def source(self, skb: Skb, now: int) -> int:
         """Priority 100 at POSTROUTING and INPUT."""
-        if skb.ct is None:
+        ct = skb.ct
+        if ct is None:
             return self._guard(skb)
-        return self._run(skb, MANIP_SRC, now)
+        if ct.source_early and skb.hook == POST_ROUTING:
+            if direction_of(skb.ctinfo) == REPLY:
+                if self._run(skb, MANIP_DST, now) == NF_DROP:
+                    return NF_DROP
+            elif not ct.status & (IPS_CONFIRMED | IPS_DYING):
+                self._unbind_early(skb, ct)
+        before = skb.data
+        verdict = self._run(skb, MANIP_SRC, now)
+        if skb.segments and skb.hook == LOCAL_IN and ct.status & IPS_NAT_MASK:
+            pair = ip.addresses(skb)
+            if skb.data is not before or not self.interfaces.is_local(pair[len(pair) // 2 :]):
+                manips.finish_checksum(skb)  # PREROUTING could not know that it is for the router
+        return verdict
 
     def _run(self, skb: Skb, manip: int, now: int) -> int:
         ct = skb.ct
         if ct is None:
             return NF_ACCEPT
-        if skb.ctinfo == RELATED or skb.ctinfo == RELATED_REPLY:
-            if skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6:
-                return self._error(skb, ct, manip)
+        if _is_error(skb):
+            return self._error(skb, ct, manip)
         if skb.ctinfo == NEW or skb.ctinfo == RELATED:
             reason = self._bind(skb, ct, manip)
             if reason:
@@ -97,11 +126,18 @@ class Nat(Extension):
             return self.core.drop(skb, NAT_OIF_CHANGED)
         direction = direction_of(skb.ctinfo)
         if ct.status & _status_bit(manip, direction):
-            other = ct.tuple(1 - direction)
-            manips.translate(skb, other, manip, ct.l4proto.ports)
-            if skb.segments and manip == MANIP_DST and self.interfaces.is_local(tuples.src(other)):
-                manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
+            self._translate(skb, ct, ct.tuple(1 - direction), manip)
         return NF_ACCEPT
+
+    def _translate(self, skb: Skb, ct: NfConn, other: bytes, manip: int) -> None:
+        if manip == MANIP_SRC and ct.source_early and u16(skb.data, skb.dataoff) == tuples.l4dst(other):
+            return  # PREROUTING did it
+        manips.translate(skb, other, manip, ct.l4proto.ports)
+        if not skb.segments or not skb.unsummed:
+            return
+        early = manip == MANIP_SRC and skb.hook == PRE_ROUTING
+        if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
+            manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
 
     # --- binding --------------------------------------------------------------------------------------
 
@@ -129,10 +165,29 @@ class Nat(Extension):
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
+            ct.source_early = chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
             ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
             if rule is not None:
                 self.ports.remember(ct, wanted)
         return OK
+
+    def _port_taken_here(self, ct: NfConn) -> bool:
+        """Whether ct is new and its tuple belongs to a connection with the router itself: ct is for the router, too."""
+        if not ct.l4proto.ports or ct.status & (IPS_SRC_NAT_DONE | IPS_CONFIRMED | IPS_DYING):
+            return False
+        owner = self.core.table.find(ct.reply)
+        if owner is None or owner is ct:
+            return False
+        return not (owner.oif if owner.reply == ct.reply else owner.iif)
+
+    def _unbind_early(self, skb: Skb, ct: NfConn) -> None:
+        """Undo an early source: routing sends the packet on, so a source rule may apply."""
+        current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
+        current = tuples.with_src(current, tuples.src(ct.original), tuples.l4src(ct.original))
+        self.core.table.alter_reply(ct, tuples.swapped(current, ct.l4proto.invert(tuples.l4(current))))
+        ct.status &= ~(IPS_SRC_NAT | IPS_SRC_NAT_DONE)
+        ct.source_early = False
+        manips.translate(skb, ct.reply, MANIP_SRC, ct.l4proto.ports)
 
     def bind_by_hand(self, ct: NfConn, source: Range | None, destination: Range | None) -> bool:
         """Bind a connection that is in no list yet, destination first, as its maker says; False when nothing is free.
@@ -153,8 +208,8 @@ class Nat(Extension):
         return True
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
-        """The rule for this hook. INPUT has none of its own; a destination cannot change after routing."""
-        if skb.hook == LOCAL_IN or (manip == MANIP_DST and skb.late):
+        """The rule for this hook. POSTROUTING alone has source rules; a destination cannot change after routing."""
+        if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.late:
             return None
         sport = dport = -1
         if ct.l4proto.ports:
@@ -249,6 +304,13 @@ class Nat(Extension):
     def destroyed(self, ct: NfConn) -> None:
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.forget(ct)
+
+
+def _is_error(skb: Skb) -> bool:
+    """Whether skb is an ICMP error about its connection."""
+    if skb.ctinfo != RELATED and skb.ctinfo != RELATED_REPLY:
+        return False
+    return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
 
 
 def _as_it_is(current: bytes, manip: int) -> Range:
