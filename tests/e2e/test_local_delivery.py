@@ -83,7 +83,12 @@ def on_datagram(s, state):
     if kind == "udp-connected" and address not in connected:  # the first caller gets a socket of its own
         one = connected[address] = made(address)
         one.connect(peer)
-        waiting.register(one, selectors.EVENT_READ, (on_datagram, (address, {peer: digest})))
+        waiting.register(one, selectors.EVENT_READ, (on_connected, (peer, digest)))
+
+def on_connected(s, state):
+    peer, digest = state
+    digest.update(s.recv(1 << 16))
+    s.send(answer(peer, digest))
 
 connected = {}
 for address in addresses:
