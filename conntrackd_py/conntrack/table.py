@@ -9,7 +9,8 @@
 
 Invariants:
 - A tuple stands for one connection in the hash. Unconfirmed connections may share tuples: both ends may send first.
-  Their source is chosen and they are confirmed in one step, so the choice only has to look at the hash.
+  Their source is chosen and they are confirmed in one step, so the choice only has to look at the hash, and at
+  those whose source was settled early (nat/core.py).
 - A slot is reused only after reaping.
 - `len(table)` counts confirmed and unconfirmed against nf_conntrack_max, as the kernel's count does.
 
@@ -22,7 +23,7 @@ from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT_DONE
 
 
 @final
@@ -48,8 +49,12 @@ class Table:
         return self.slots[slot] if 0 <= slot < len(self.slots) else None
 
     def taken(self, answer: bytes, ct: NfConn) -> bool:
-        """Whether a confirmed connection other than ct has this tuple (nf_conntrack_tuple_taken)."""
+        """Whether another connection has this tuple for good: confirmed, or its source settled before its last hook."""
         owner = self.hash.get(answer)
+        if owner is None:
+            owner = self.pending.get(answer)
+            if owner is not None and not (owner.status & IPS_SRC_NAT_DONE and owner.reply == answer):
+                return False
         return owner is not None and owner is not ct
 
     def twin(self, ct: NfConn) -> NfConn | None:

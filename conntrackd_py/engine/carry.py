@@ -10,8 +10,9 @@ A mark is a hint, never a proof: the connection in the slot is believed only if 
 connection's packets look between the two visits (`between`). Otherwise the tuple is looked up again.
 
 What the mark cannot hold is kept here instead: `under_way` finds a connection by the tuple its packets have
-between the visits, which with both NATs is neither of its own. Without any mask, `refused` counts the INVALID packets
-between their visits by header: an INVALID packet must not be readmitted because its tuple matches a connection.
+between the visits, which with both NATs is neither of its own. Without any mask, and for the router's own packets
+that OUTPUT did not translate (the kernel routes them anew when their mark changes), `refused` counts the INVALID
+packets between their visits by header: an INVALID packet must not be readmitted because its tuple matches a connection.
 Limits of that: connections whose packets look the same between the visits (two destinations translated into one,
 from one source port) need a mark to be told apart, and so do equal ones of two zones, a packet first seen at
 POSTROUTING from one seen before, and INVALID packets from a good one that has the same header and comes after them.
@@ -31,6 +32,8 @@ from conntrackd_py.const import (
     INVALID,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPS_CONFIRMED,
+    IPS_DYING,
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
     NEW,
@@ -69,10 +72,13 @@ class Carry(Extension):
         self.tuples_of: dict[int, list[bytes]] = {}  # keys of under_way, by slot
         core.extensions.append(self)
 
-    def save(self, skb: Skb) -> None:
-        """Write what skb is attached to into its mark, and remember what does not fit."""
+    def save(self, skb: Skb, own: bool = False) -> None:
+        """Write what skb is attached to into its mark, and remember what does not fit.
+
+        own: one of the router's own that OUTPUT did not change. Its mark stays: the kernel would route it anew.
+        """
         ct = skb.ct
-        if not self.mask:
+        if own or not self.mask:
             self._remember_all(skb, ct)
             return
         field = OURS | skb.ctinfo
@@ -83,9 +89,14 @@ class Carry(Extension):
                 self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
 
-    def resume(self, skb: Skb, now: int) -> int:
-        """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST."""
+    def resume(self, skb: Skb, now: int, own: bool = False) -> int:
+        """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST.
+
+        own: one of the router's own.
+        """
         field = (skb.mark & self.mask) >> self.shift
+        if own:
+            return RESUMED if self._marked(skb, field) else self._recall(skb)
         if not field & OURS:
             return UNKNOWN if self.mask else self._recall(skb)
         ctinfo = field & CTINFO
@@ -102,6 +113,19 @@ class Carry(Extension):
                 return LOST
         skb.attach(ct, ctinfo)
         return RESUMED
+
+    def _marked(self, skb: Skb, field: int) -> bool:
+        """Attach one of the router's own by its mark, which is ours if OUTPUT translated the packet."""
+        ctinfo = field & CTINFO
+        ct = self.core.table.at((field >> 4) - 1) if field & OURS else None
+        if ct is None or ctinfo > RELATED_REPLY:
+            return False
+        t = self._seen_tuple(skb, ctinfo)
+        direction = direction_of(ctinfo)
+        if not t or t == ct.tuple(direction) or not between(ct, direction, t):
+            return False  # the mark is its socket's
+        skb.attach(ct, ctinfo)
+        return True
 
     def _seen_tuple(self, skb: Skb, ctinfo: int) -> bytes:
         """The packet's tuple as it is now; for an ICMP error the one its quoted packet answers to."""
@@ -132,7 +156,7 @@ class Carry(Extension):
     # --- without a mark ------------------------------------------------------------------------------
 
     def _remember_all(self, skb: Skb, ct: NfConn | None) -> None:
-        """No bit is ours: remember who has a connection, and who was refused one."""
+        """The mark stays as it is: remember who has a connection, and who was refused one."""
         if skb.ctinfo == UNTRACKED or OK < skb.reason <= IP_FRAGMENT:
             return  # told by its looks alone: the next visit will see the same
         header = self._header(skb)
@@ -201,8 +225,8 @@ def _ctinfo(ct: NfConn, direction: int, error: bool) -> int:
     """What conntrack_in says of such a packet."""
     if error:
         return RELATED if direction == ORIGINAL else RELATED_REPLY
-    if direction == REPLY:
-        return ESTABLISHED_REPLY
+    if direction == REPLY:  # only a reset by a REJECT rule answers before the first packet has left
+        return ESTABLISHED_REPLY if ct.status & (IPS_CONFIRMED | IPS_DYING) else RELATED_REPLY
     if ct.status & IPS_SEEN_REPLY:
         return ESTABLISHED
     return RELATED if ct.status & IPS_EXPECTED else NEW
@@ -212,7 +236,7 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     """Whether t is what ct's packets look like after PREROUTING and before POSTROUTING.
 
     The destination is translated already, the source not yet: source of this direction's tuple,
-    destination the source of the other's. An ICMP id may already be translated.
+    destination the source of the other's. An ICMP id may already be translated, and so may an early source.
     """
     mine = ct.tuple(direction)
     if t == mine:
@@ -224,7 +248,9 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     if t[:n] != mine[:n] or t[n : 2 * n] != other[:n]:
         return False
     if ct.l4proto.ports:
-        return t[2 * n : 2 * n + 2] == mine[2 * n : 2 * n + 2] and t[2 * n + 2 : 2 * n + 4] == other[2 * n : 2 * n + 2]
+        sport, dport = t[2 * n : 2 * n + 2], t[2 * n + 2 : 2 * n + 4]
+        early = ct.source_early and direction == ORIGINAL and sport == other[2 * n + 2 : 2 * n + 4]
+        return dport == other[2 * n : 2 * n + 2] and (early or sport == mine[2 * n : 2 * n + 2])
     if tuples.protonum(t) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         ident = t[2 * n : 2 * n + 2]
         return ident == mine[2 * n : 2 * n + 2] or ident == other[2 * n : 2 * n + 2]

@@ -189,16 +189,18 @@ class Engine:
             return NF_ACCEPT
         reason = ip.parse(skb)
         if hook in (PRE_ROUTING, LOCAL_OUT):
+            before = skb.data
             verdict = self._enter(skb, hook, reason, now)
             if verdict == NF_ACCEPT:
-                self.carry.save(skb)
+                self.carry.save(skb, hook == LOCAL_OUT and skb.data == before)
             return verdict
-        resumed = self.carry.resume(skb, now) if not reason else RESUMED
+        own = hook == POST_ROUTING and not forwarded(skb)
+        resumed = self.carry.resume(skb, now, own) if not reason else RESUMED
         if resumed == LOST:
             return self.core.drop(skb, CARRY_LOST)
         if resumed != RESUMED:
             skb.late = True
-            first = LOCAL_OUT if hook == POST_ROUTING and not forwarded(skb) else PRE_ROUTING
+            first = LOCAL_OUT if own else PRE_ROUTING
             if self._enter(skb, first, reason, now) == NF_DROP:
                 return NF_DROP
             skb.hook = hook

@@ -10,7 +10,17 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb, direction_of
-from conntrackd_py.const import AF_INET, AF_INET6, IPS_DST_NAT, IPS_SRC_NAT, LOCAL_IN, MANIP_DST, RELATED, RELATED_REPLY
+from conntrackd_py.const import (
+    AF_INET,
+    AF_INET6,
+    IPS_DST_NAT,
+    IPS_SRC_NAT,
+    LOCAL_IN,
+    MANIP_DST,
+    MANIP_SRC,
+    RELATED,
+    RELATED_REPLY,
+)
 from conntrackd_py.filter import reject
 from conntrackd_py.nat import manip
 from conntrackd_py.nat.interfaces import Interfaces
@@ -76,7 +86,7 @@ class Rejects:
         return self.interfaces.is_local(address)
 
     def _as_sent(self, skb: Skb) -> Packet:
-        """The packet with the destination its sender gave it."""
+        """The packet with the destination its sender gave it, and the source port (Nat, early source)."""
         packet = Packet(skb.data)
         packet.unsummed = skb.unsummed
         packet.segments = skb.segments
@@ -88,6 +98,8 @@ class Rejects:
         mine = ct.tuple(direction_of(skb.ctinfo))
         answer = tuples.swapped(mine, ct.l4proto.invert(tuples.l4(mine)))
         manip.translate(packet, answer, MANIP_DST, ct.l4proto.ports)
+        if ct.source_early:
+            manip.translate(packet, answer, MANIP_SRC, ct.l4proto.ports)
         return packet
 
     def drain(self) -> list[Answer]:

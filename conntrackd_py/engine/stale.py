@@ -11,6 +11,7 @@ from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NEW, NF_ACCEPT
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.nat.binding import outdated
 from conntrackd_py.nat.core import Nat
 
 CURRENT: Final = 0
@@ -34,7 +35,7 @@ class Stale:
         """CURRENT, TRANSLATED_OTHERWISE or NOT_ALLOWED."""
         if ct.oif == NO_INTERFACE:
             return CURRENT
-        if self.nat is not None and self.nat.outdated(ct):
+        if self.nat is not None and outdated(self.nat.rules, self.nat.interfaces, ct):
             return TRANSLATED_OTHERWISE
         if self.policy is None:
             return CURRENT

@@ -4,6 +4,11 @@ A connection is bound while unconfirmed, at most once for its source and once fo
 no rule matches it gets a null binding, which changes a port only if the tuple is taken. After that the
 packet's direction, the status bits and the two tuples say all there is to do.
 
+Early source: a connection to the router itself whose source port is taken gets its other port at PREROUTING.
+Between PREROUTING and INPUT the kernel looks for the packet's socket (early demultiplexing); it would find that of
+the connection that has the port. The kernel's own NAT changes the port at INPUT and orphans the packet there. Answers
+get the client's port back at POSTROUTING, so that until then no two connections look alike.
+
 The leak guard is ours, not the kernel's: a packet without a connection that a source rule covers does not
 leave, because the rule's author wanted no such packet outside.
 """
@@ -27,20 +32,25 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     LOCAL_IN,
+    LOCAL_OUT,
     MANIP_DST,
     MANIP_SRC,
     NEW,
     NF_ACCEPT,
+    NF_DROP,
     ORIGINAL,
     POST_ROUTING,
+    PRE_ROUTING,
     RELATED,
     RELATED_REPLY,
+    REPLY,
     UNTRACKED,
 )
 from conntrackd_py.nat import manip as manips
+from conntrackd_py.nat.binding import as_it_is, flow_of, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.ports import Ports, Range
-from conntrackd_py.nat.rules import NAT_MASQUERADE, NAT_REDIRECT, NatRule
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import UNREAD, Flow, Ruleset
 from conntrackd_py.reasons import (
     END_ADDRESS_GONE,
@@ -56,6 +66,7 @@ from conntrackd_py.reasons import (
     OK,
 )
 from conntrackd_py.wire import icmp, ip
+from conntrackd_py.wire.packet import u16
 
 ENDED_AT_ONCE: Final = 4096  # slots looked at when an address goes; expire() looks at the others
 
@@ -80,23 +91,42 @@ class Nat(Extension):
 
     def destination(self, skb: Skb, now: int) -> int:
         """Priority -100 at PREROUTING and OUTPUT."""
-        return self._run(skb, MANIP_DST, now)
+        ct = skb.ct
+        if ct is None or (ct.source_early and skb.hook == LOCAL_OUT):
+            return NF_ACCEPT
+        if self._run(skb, MANIP_DST, now) == NF_DROP:
+            return NF_DROP
+        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or _is_error(skb):
+            return NF_ACCEPT
+        return self._run(skb, MANIP_SRC, now)
 
     def source(self, skb: Skb, now: int) -> int:
         """Priority 100 at POSTROUTING and INPUT."""
         if skb.hook == POST_ROUTING and skb.outdev not in self.interfaces.links:
             return self.core.drop(skb, NAT_OIF_UNKNOWN)
-        if skb.ct is None:
+        ct = skb.ct
+        if ct is None:
             return self._guard(skb)
-        return self._run(skb, MANIP_SRC, now)
+        if ct.source_early and skb.hook == POST_ROUTING:
+            if direction_of(skb.ctinfo) == REPLY:
+                if self._run(skb, MANIP_DST, now) == NF_DROP:
+                    return NF_DROP
+            elif not ct.status & (IPS_CONFIRMED | IPS_DYING):
+                self._unbind_early(skb, ct)
+        before = skb.data
+        verdict = self._run(skb, MANIP_SRC, now)
+        if skb.segments and skb.hook == LOCAL_IN and ct.status & IPS_NAT_MASK:
+            pair = ip.addresses(skb)
+            if skb.data is not before or not self.interfaces.is_local(pair[len(pair) // 2 :]):
+                manips.finish_checksum(skb)  # PREROUTING could not know that it is for the router
+        return verdict
 
     def _run(self, skb: Skb, manip: int, now: int) -> int:
         ct = skb.ct
         if ct is None:
             return NF_ACCEPT
-        if skb.ctinfo == RELATED or skb.ctinfo == RELATED_REPLY:
-            if skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6:
-                return self._error(skb, ct, manip)
+        if _is_error(skb):
+            return self._error(skb, ct, manip)
         if skb.ctinfo == NEW or skb.ctinfo == RELATED:
             reason = self._bind(skb, ct, manip)
             if reason:
@@ -107,11 +137,18 @@ class Nat(Extension):
             return self.core.drop(skb, NAT_OIF_CHANGED)
         direction = direction_of(skb.ctinfo)
         if ct.status & _status_bit(manip, direction):
-            other = ct.tuple(1 - direction)
-            manips.translate(skb, other, manip, ct.l4proto.ports)
-            if skb.segments and manip == MANIP_DST and self.interfaces.is_local(tuples.src(other)):
-                manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
+            self._translate(skb, ct, ct.tuple(1 - direction), manip)
         return NF_ACCEPT
+
+    def _translate(self, skb: Skb, ct: NfConn, other: bytes, manip: int) -> None:
+        if manip == MANIP_SRC and ct.source_early and u16(skb.data, skb.dataoff) == tuples.l4dst(other):
+            return  # PREROUTING did it
+        manips.translate(skb, other, manip, ct.l4proto.ports)
+        if not skb.segments or not skb.unsummed:
+            return
+        early = manip == MANIP_SRC and skb.hook == PRE_ROUTING
+        if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
+            manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
 
     # --- binding --------------------------------------------------------------------------------------
 
@@ -123,9 +160,9 @@ class Nat(Extension):
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
         rule = self._rule(skb, ct, current, manip)
         if rule is None:
-            wanted = _as_it_is(current, manip)
+            wanted = as_it_is(current, manip)
         else:
-            wanted = self._range(rule, skb, current)
+            wanted = range_of(rule, self.interfaces, skb.indev, skb.outdev, current)
             if not wanted.low:
                 return NAT_NO_ADDRESS
         chosen = self.ports.unique(current, wanted, ct, manip)
@@ -139,10 +176,29 @@ class Nat(Extension):
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
+            ct.source_early = chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
             ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
             if rule is not None:
                 self.ports.remember(ct, wanted)
         return OK
+
+    def _port_taken_here(self, ct: NfConn) -> bool:
+        """Whether ct is new and its tuple belongs to a connection with the router itself: ct is for the router, too."""
+        if not ct.l4proto.ports or ct.status & (IPS_SRC_NAT_DONE | IPS_CONFIRMED | IPS_DYING):
+            return False
+        owner = self.core.table.find(ct.reply)
+        if owner is None or owner is ct:
+            return False
+        return not (owner.oif if owner.reply == ct.reply else owner.iif)
+
+    def _unbind_early(self, skb: Skb, ct: NfConn) -> None:
+        """Undo an early source: routing sends the packet on, so a source rule may apply."""
+        current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
+        current = tuples.with_src(current, tuples.src(ct.original), tuples.l4src(ct.original))
+        self.core.table.alter_reply(ct, tuples.swapped(current, ct.l4proto.invert(tuples.l4(current))))
+        ct.status &= ~(IPS_SRC_NAT | IPS_SRC_NAT_DONE)
+        ct.source_early = False
+        manips.translate(skb, ct.reply, MANIP_SRC, ct.l4proto.ports)
 
     def bind_by_hand(self, ct: NfConn, source: Range | None, destination: Range | None) -> bool:
         """Bind a connection that is in no list yet, destination first, as its maker says; False when nothing is free.
@@ -151,7 +207,7 @@ class Nat(Extension):
         """
         for manip, wanted in ((MANIP_DST, destination), (MANIP_SRC, source)):
             current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
-            chosen = self.ports.unique(current, wanted or _as_it_is(current, manip), ct, manip)
+            chosen = self.ports.unique(current, wanted or as_it_is(current, manip), ct, manip)
             if not chosen:
                 self.core.stats.nat_allocation_failures += 1
                 return False
@@ -163,26 +219,12 @@ class Nat(Extension):
         return True
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
-        """The rule for this hook. INPUT has none of its own; a destination cannot change after routing."""
-        if skb.hook == LOCAL_IN or (manip == MANIP_DST and skb.late):
+        """The rule for this hook. POSTROUTING alone has source rules; a destination cannot change after routing."""
+        if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.late:
             return None
-        sport = dport = -1
-        if ct.l4proto.ports:
-            sport, dport = tuples.l4src(current), tuples.l4dst(current)
-        outdev = skb.outdev if manip == MANIP_SRC else 0
-        indev = skb.indev if manip == MANIP_DST else 0
-        flow = Flow(tuples.src(current), tuples.dst(current), skb.protonum, sport, dport, indev, outdev)
-        return self.rules.source(flow) if manip == MANIP_SRC else self.rules.destination(flow)
-
-    def _range(self, rule: NatRule, skb: Skb, current: bytes) -> Range:
-        low, high = rule.to_low, rule.to_high
-        if rule.action == NAT_MASQUERADE:
-            low = high = self.interfaces.select(skb.outdev, len(tuples.src(current)))
-        elif rule.action == NAT_REDIRECT:
-            low = high = self.interfaces.select(skb.indev, len(tuples.dst(current)))
-        elif not low:  # only ports given
-            low = high = tuples.dst(current)
-        return Range(low, high, rule.port_low, rule.port_high, rule.random, rule.persistent)
+        if manip == MANIP_SRC:
+            return self.rules.source(flow_of(ct, current, 0, skb.outdev))
+        return self.rules.destination(flow_of(ct, current, skb.indev, 0))
 
     # --- rewriting errors --------------------------------------------------------------------------------
 
@@ -282,10 +324,11 @@ class Nat(Extension):
             self.ports.forget(ct)
 
 
-def _as_it_is(current: bytes, manip: int) -> Range:
-    """A null binding's range: the address it has."""
-    own = tuples.src(current) if manip == MANIP_SRC else tuples.dst(current)
-    return Range(own, own, 0, 0, False, False)
+def _is_error(skb: Skb) -> bool:
+    """Whether skb is an ICMP error about its connection."""
+    if skb.ctinfo != RELATED and skb.ctinfo != RELATED_REPLY:
+        return False
+    return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
 
 
 def _status_bit(manip: int, direction: int) -> int:

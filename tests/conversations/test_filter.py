@@ -22,7 +22,7 @@ from conntrackd_py.engine.engine import Engine
 from conntrackd_py.filter import nftfile
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.filter.reject import lacks_source, with_source
-from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
 from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT, IP_VERSION
 from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support import packets
@@ -268,6 +268,20 @@ def test_a_rejected_answer_quotes_it_too(family: int) -> None:
     (answer,) = play.answers()
     assert ends(answer) == (at(ROUTER, family), at(SERVER, family))
     assert (answer[28:] if family == 4 else answer[48:]) == reply.bytes_for(family)
+
+
+def test_the_answer_quotes_the_source_port_that_was_sent(family: int) -> None:
+    """PREROUTING changed it, because another connection to the same service has it."""
+    rule = NatRule(NAT_REDIRECT, in_interface=Interface("eth0"), dport=Ports(81, 82), port_low=80, port_high=80)
+    play = Filtered(family, inet("input", "ct mark 1 reject"), [rule])
+    assert play >> udp(CLIENT, ROUTER, dport=81) << accept(NEW, sport=40000)
+    sent = udp(CLIENT, ROUTER, dport=82)
+    assert play >> sent << accept(NEW)
+    assert play.ct is not None
+    play.ct.mark = 1
+    assert play >> sent << dropped(FILTER_REJECT)
+    (answer,) = play.answers()
+    assert (answer[28:] if family == 4 else answer[48:]) == sent.bytes_for(family)
 
 
 def test_the_router_answers_for_itself(family: int) -> None:

@@ -33,6 +33,7 @@ from tests.support.play import (
 )
 
 MASKS = (DEFAULT_MASK, 0xF, 0)  # every slot fits, none fits, nothing at all
+SOCKETS_MARKS = (0, 0, 0x1A00, 0x2B00, 0xD00, 0xF00, 0xFFFFFFFF)  # of the router's own packets
 LINKS = {address(getattr(host, f"v{f}")): host.link for f in (4, 6) for host in (CLIENT, NEIGHBOUR, SERVER, OTHER)}
 OWN = (ROUTER, INSIDE)
 
@@ -82,9 +83,9 @@ ANY: st.SearchStrategy[Said] = st.one_of(
 Seen = tuple[int, int, bytes]  # verdict, ctinfo and bytes of a packet
 
 
-def crossing(engine: Engine, said: Said, family: int, now: int, lost: bool) -> Seen:
-    """What becomes of a packet that crosses the router, or is lost half way."""
-    verdict, first = coming(engine, said, family, now)
+def crossing(engine: Engine, said: Said, family: int, now: int, lost: bool, mark: int) -> Seen:
+    """What becomes of a packet that crosses the router, or is lost half way. mark: of the router's own sockets."""
+    verdict, first = coming(engine, said, family, now, mark)
     if verdict != NF_ACCEPT or lost:
         return verdict, first.ctinfo, first.data
     return leaving(engine, first, family, now)
@@ -96,9 +97,9 @@ def crossing_together(engine: Engine, said: Said, family: int, copies: int) -> l
     return [leaving(engine, first, family, 0) for verdict, first in came if verdict == NF_ACCEPT]
 
 
-def coming(engine: Engine, said: Said, family: int, now: int) -> tuple[int, Skb]:
+def coming(engine: Engine, said: Said, family: int, now: int, mark: int = 0) -> tuple[int, Skb]:
     own = said.sender in OWN
-    first = Skb(said.bytes_for(family), 0, 0 if own else said.sender.link, WAN if own else 0)
+    first = Skb(said.bytes_for(family), mark if own else 0, 0 if own else said.sender.link, WAN if own else 0)
     return engine.handle(first, LOCAL_OUT if own else PRE_ROUTING, now), first
 
 
@@ -120,7 +121,8 @@ def test_the_mask_changes_nothing(family: int, steps: list[tuple[Said, int, int]
         now += pause
         for engine in engines:
             engine.expire(now, 1000)
-        wanted, *others = [crossing(engine, said, family, now, luck == 0) for engine in engines]
+        mark = SOCKETS_MARKS[luck % len(SOCKETS_MARKS)]
+        wanted, *others = [crossing(engine, said, family, now, luck == 0, mark) for engine in engines]
         for other, mask in zip(others, MASKS[1:], strict=True):
             assert other == wanted, f"{said.text}, mask {mask:#x}"
     for engine in engines:

@@ -22,10 +22,11 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.carry import LOST, OURS, RESUMED, UNKNOWN, Carry
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
+from conntrackd_py.nat.rules import NAT_DNAT, NatRule, Ports
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import ip
 from tests.support import packets
-from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
+from tests.support.play import CLIENT, LAN, NEIGHBOUR, ROUTER, SERVER, WAN
 
 WIDE, NARROW, NONE = DEFAULT_MASK, 0xFF, 0
 
@@ -286,14 +287,89 @@ def test_a_connection_seen_both_ways_is_remembered_both_ways() -> None:
     assert go_out(engine, again.data, 0)[0].ctinfo == ESTABLISHED
 
 
-def test_the_routers_own_packets_are_remembered_from_output() -> None:
-    engine = router(NONE)
-    skb = Skb(query(), 0, 0, WAN)
-    assert engine.handle(skb, LOCAL_OUT, 0) == NF_ACCEPT
-    last = Skb(skb.data, 0, 0, WAN)
+# --- the router's own ---------------------------------------------------------------------------------------
+
+SOCKETS_MARKS = (0, 0x12345678, 0xD00, 0xF00, 0xE00, 0x1A00, 0x1B00, 0xFFFFFFFF)  # among them marks as we write them
+
+
+def leave(engine: Engine, data: bytes, mark: int = 0) -> tuple[Skb, Skb]:
+    """Both visits of a packet of the router's own."""
+    first = Skb(data, mark, 0, WAN)
+    assert engine.handle(first, LOCAL_OUT, 0) == NF_ACCEPT
+    last = Skb(first.data, first.mark, 0, WAN)
     assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
-    assert last.ct is skb.ct
-    assert not last.late
+    return first, last
+
+
+@pytest.mark.parametrize("mark", SOCKETS_MARKS)
+@pytest.mark.parametrize("mask", [WIDE, NARROW, NONE])
+def test_the_routers_own_packet_keeps_its_mark(mask: int, mark: int) -> None:
+    """The kernel routes it anew when its mark changes. It is tracked once, and the mark is not taken for ours."""
+    engine = router(mask)
+    engine.core.accounting = True
+    for number in (1, 2):
+        first, last = leave(engine, query(), mark)
+        assert first.mark == last.mark == mark
+        assert first.ct is last.ct is not None
+        assert last.ctinfo == NEW
+        assert not last.late
+        assert last.ct.packets_original == number
+    answer = Skb(packets.udp(SERVER.v4, CLIENT.v4, 53, 1000), 0, WAN, 0)
+    assert engine.handle(answer, PRE_ROUTING, 0) == NF_ACCEPT
+    assert leave(engine, query(), mark)[1].ctinfo == ESTABLISHED
+
+
+@pytest.mark.parametrize("mark", SOCKETS_MARKS)
+@pytest.mark.parametrize("mask", [WIDE, NARROW, NONE])
+def test_the_routers_own_invalid_packet_stays_invalid(mask: int, mark: int) -> None:
+    """Its tuple is that of a connection."""
+    engine = router(mask)
+    leave(engine, packets.tcp(CLIENT.v4, SERVER.v4, 1000, 80, "S", seq=1), mark)
+    stray = packets.broken(packets.tcp(CLIENT.v4, SERVER.v4, 1000, 80, "A", seq=1)[:30])
+    first, last = leave(engine, stray, mark)
+    assert (first.mark, first.ctinfo, first.ct) == (mark, INVALID, None)
+    assert (last.mark, last.ctinfo, last.ct) == (mark, INVALID, None)
+
+
+@pytest.mark.parametrize("indev", [0, WAN], ids=["no interface", "the outgoing one"])
+@pytest.mark.parametrize("mark", SOCKETS_MARKS)
+def test_neighbour_discovery_keeps_its_mark(mark: int, indev: int) -> None:
+    engine = router()
+    data = packets.ip(CLIENT.v6, SERVER.v6, 58, packets.icmp(CLIENT.v6, SERVER.v6, 136)[40:], ttl=255)
+    first = Skb(data, mark, indev, WAN)
+    assert engine.handle(first, LOCAL_OUT, 0) == NF_ACCEPT
+    last = Skb(data, first.mark, indev, WAN)
+    assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
+    assert (last.mark, last.ctinfo) == (mark, UNTRACKED)
+
+
+def test_what_output_translates_is_marked() -> None:
+    """The kernel routes it anew for its destination. Two that look alike now are told apart by the mark."""
+    to = packets.address(NEIGHBOUR.v4)
+    rule = NatRule(NAT_DNAT, protonum=17, dport=Ports(53, 54), to_low=to, to_high=to, port_low=99, port_high=99)
+    engine = Engine(Tunables(), Repeatable(1), nat_rules=[rule])
+    engine.set_interface(WAN, "wan", [], 0)
+    under_way = []
+    for dport in (53, 54):
+        skb = Skb(packets.udp(ROUTER.v4, SERVER.v4, 1000, dport), 0x77, 0, WAN)
+        assert engine.handle(skb, LOCAL_OUT, 0) == NF_ACCEPT
+        assert skb.mark & 0xFFF == 0xA77
+        assert skb.data == packets.udp(ROUTER.v4, NEIGHBOUR.v4, 1000, 99)
+        under_way.append(skb)
+    direct, last = leave(engine, packets.udp(ROUTER.v4, NEIGHBOUR.v4, 1000, 99))
+    assert direct.mark == 0
+    assert last.ct is direct.ct
+    for skb in under_way:
+        out = Skb(skb.data, skb.mark, 0, LAN)
+        assert engine.handle(out, POST_ROUTING, 0) == NF_ACCEPT
+        assert out.ct is skb.ct
+
+
+def test_an_unreadable_packet_of_the_routers_own() -> None:
+    engine = router()
+    assert [skb.ctinfo for skb in leave(engine, b"\x45", 0x1A00)] == [INVALID, INVALID]
+    leave(engine, query())
+    assert leave(engine, packets.icmp(CLIENT.v4, SERVER.v4, 3, 3)[:22], 0x1900)[1].ctinfo == INVALID
 
 
 def test_a_mark_that_lost_its_connection_is_a_drop() -> None:

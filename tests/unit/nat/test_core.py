@@ -39,6 +39,7 @@ from conntrackd_py.reasons import (
     NAT_OIF_CHANGED,
     NAT_OIF_UNKNOWN,
 )
+from conntrackd_py.wire import checksum, ip
 from tests.support import packets
 from tests.support.packets import address
 from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN
@@ -320,3 +321,43 @@ def test_a_redirect_about_a_translated_connection_is_dropped() -> None:
     about = packets.udp(CLIENT.v4, NEIGHBOUR.v4, 1000, 53)
     skb = Skb(packets.icmp(INSIDE.v4, CLIENT.v4, 5, 1, data=about), 0, LAN, 0)
     assert plain.handle(skb, PRE_ROUTING, 0) == NF_ACCEPT
+
+
+# --- delivery to the router -------------------------------------------------------------------------------------
+
+
+def super_packet(dport: int, *, outer: str = ROUTER.v4) -> Skb:
+    """One that is not cut into segments, its checksum begun."""
+    skb = Skb(packets.tcp(CLIENT.v4, outer, 1000, dport, "PA", seq=2, ack=2, data=bytes(5000)), 0, LAN, 0)
+    assert ip.parse(skb) == 0
+    skb.data = skb.data[:36] + (ip.pseudo_header(skb) % 65535).to_bytes(2, "big") + skb.data[38:]
+    skb.segments = skb.unsummed = True
+    return skb
+
+
+def deliver(engine: Engine, skb: Skb) -> Skb:
+    """Both visits of a packet to the router. The queue does not know that PREROUTING finished its checksum."""
+    assert engine.handle(skb, PRE_ROUTING, 0) == NF_ACCEPT
+    last = Skb(skb.data, skb.mark, LAN, 0)
+    last.segments = last.unsummed = skb.segments
+    assert engine.handle(last, LOCAL_IN, 0) == NF_ACCEPT
+    return last
+
+
+@pytest.mark.parametrize("to", [INSIDE.v4, "198.51.100.77"], ids=["an address", "a local route"])
+def test_a_delivered_super_packet_has_a_whole_checksum(to: str) -> None:
+    """Nobody cuts it, and the router's own TCP verifies it. Of the two calls the second has another source port."""
+    service = address(to)
+    rule = NatRule(NAT_DNAT, dport=Ports(8001, 8002), to_low=service, to_high=service, port_low=80, port_high=80)
+    engine = router(rule)
+    sources = []
+    for dport in (8001, 8002):
+        last = deliver(engine, super_packet(dport))
+        assert checksum.valid(last.data[20:], ip.pseudo_header(last))
+        sources.append(last.data[20:22])
+    assert sources[0] == (1000).to_bytes(2, "big") != sources[1]
+
+
+def test_a_delivered_super_packet_nobody_changed_is_left_alone() -> None:
+    skb = super_packet(80)
+    assert deliver(router(), skb).data is skb.data
