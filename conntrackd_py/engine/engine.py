@@ -42,6 +42,7 @@ from conntrackd_py.engine.assign import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
 from conntrackd_py.engine.rejects import OWN, Answer, Rejects
 from conntrackd_py.engine.remarks import Remarks
+from conntrackd_py.engine.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import Range
@@ -248,6 +249,10 @@ class Engine:
     def drain_rejects(self) -> list[Answer]:
         """Answers to packets the filter rejected, to be sent with `own_mark`, oldest first."""
         return self.rejects.drain()
+
+    def stale(self) -> Stale:
+        """The judge of connections by the rules as they are now."""
+        return Stale(self.nat if self.mode == "nat" else None, self.policy)
 
     def delete(self, slot: int, now: int) -> bool:
         """End the connection in this slot (conntrack -D); False when there is none."""
