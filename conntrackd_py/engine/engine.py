@@ -116,7 +116,8 @@ class Engine:
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
-        self.own_mark = 0  # what answers of our own carry, 0 without a policy that could give any
+        self.answer_mark = (OURS | OWN) << self.carry.shift if mark_mask else 0  # what answers of our own carry
+        self.own_mark = 0  # the same, 0 without a policy that could give any
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
         self._enforce(policy, raw_rules or [], mark_rules or [])
@@ -155,7 +156,7 @@ class Engine:
             used += rule.protos or []
         self.trackers = distinct(self.core.protos + used)
         mask = self.carry.mask
-        self.own_mark = (OURS | OWN) << self.carry.shift if mask and policy is not None else 0
+        self.own_mark = self.answer_mark if policy is not None else 0
         if policy is not None:
             policy.names = self.names
         self.policy = policy if not self.observing else None

@@ -11,8 +11,9 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator
-from typing import Final, final
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
 
 import structlog
 
@@ -33,10 +34,15 @@ from conntrackd_py.service.control import Control
 from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.recent import RefusalLog
+from conntrackd_py.service.reload import Reload
+from conntrackd_py.service.reloads import ReloadError
 from conntrackd_py.service.report import About
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from conntrackd_py.service.exporter import Exporter
 
 log = structlog.get_logger()
 
@@ -56,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
         return 1
     logs.configure(settings.log.level, settings.log.format)
     try:
-        return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
+        return asyncio.run(Daemon(settings, args.socket, args.config).run())
     except (QueueError, ConfigError, OSError) as error:
         sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
@@ -100,8 +106,11 @@ def about(settings: Settings, counters: QueueCounters) -> About:
 
 @final
 class Daemon:
-    def __init__(self, settings: Settings, socket: str) -> None:
+    """socket: the control socket's path, instead of the configuration's. path: of the configuration, for a reload."""
+
+    def __init__(self, settings: Settings, socket: str, path: Path) -> None:
         self.settings = settings
+        self.socket = socket
         self.engine = engine_of(settings, SystemRandom())
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
@@ -111,13 +120,17 @@ class Daemon:
         self.control = Control(
             self.engine,
             clock,
-            path=socket,
+            path=socket or settings.control.socket,
             mode=settings.control.mode,
             group=settings.control.group,
             max_clients=settings.control.max_clients,
             max_request=settings.control.max_request,
             about=about(settings, self.counters),
         )
+        self.exporter: Exporter | None = None
+        self.reloads = self.control.reloads
+        self.control.take_over = Reload(self, path)
+        self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
         self.status = 0
         self.fed = 0  # ms: when systemd last heard of us
@@ -129,11 +142,11 @@ class Daemon:
             # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
             self.lanes = lanes_of(self.settings, self.engine, self.counters)
             stack.callback(self.lanes.close)
+            stack.push_async_callback(self.close)
             if self.engine.policy is not None:
-                self.injector = Injector(self.engine.own_mark)
-                stack.callback(self.injector.close)
+                self.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            await stack.enter_async_context(self.exported())
+            self.exporter = self.exporter_of(self.settings)
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             watching = asyncio.create_task(self.addresses.watch())
@@ -144,27 +157,39 @@ class Daemon:
         log.info("stopped", status=self.status)
         return self.status
 
-    @contextlib.asynccontextmanager
-    async def exported(self) -> AsyncIterator[None]:
-        address = self.settings.metrics.address()
+    async def close(self) -> None:
+        """End what a reload may have replaced."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.exporter is not None:
+            await self.exporter.stop()
+        if self.injector is not None:
+            self.injector.close()
+
+    def exporter_of(self, settings: Settings) -> "Exporter | None":
+        """The metrics server of these settings, serving; None when they want none. Raises ConfigError."""
+        address = settings.metrics.address()
         if address is None:
-            yield
-            return
+            return None
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
         exporter = Exporter(self.engine, self.counters, address, self.control, self.refusals)
         exporter.start()
-        try:
-            yield
-        finally:
-            await exporter.stop()
+        return exporter
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this while packets pass."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def start(self) -> None:
         """Packets from now on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.background(self.reload()))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -179,8 +204,12 @@ class Daemon:
         self.status = max(self.status, status)
         self.stopping.set()
 
-    def reload(self) -> None:
-        log.warning("reload_not_possible_yet", help="restart to take over a changed configuration")
+    async def reload(self) -> None:
+        """Take over a changed configuration. A failure is in the log, the metrics and systemd's status."""
+        assert self.control.take_over is not None
+        with contextlib.suppress(ReloadError):  # logged already
+            await self.control.take_over()
+            await self.control.count_stale()
 
     def packets(self) -> None:
         try:
