@@ -27,6 +27,7 @@ from conntrackd_py.kernel.lanes import Lanes
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
+from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
@@ -135,6 +136,7 @@ class Daemon:
         self.status = 0
         self.fed = 0  # ms: when systemd last heard of us
         self.told = 0  # ms: when it last heard the status
+        self.addresses_lost = 0  # connections that ended with their address, as the log knows
 
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
@@ -236,8 +238,16 @@ class Daemon:
         self.engine.expire(now, EXPIRE_A_TURN)
         self.publish()
         self.tell(now)
+        self.tell_addresses_lost()
         wait = (self.engine.next_expiry() - now) / 1000
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
+
+    def tell_addresses_lost(self) -> None:
+        """One line for an address that went, once all its masqueraded connections have ended."""
+        ended = self.engine.core.stats.ended[END_ADDRESS_GONE]
+        if ended != self.addresses_lost and not self.engine.nat.withdrawn:
+            log.info("connections_ended", reason="address_gone", connections=ended - self.addresses_lost)
+            self.addresses_lost = ended
 
     def tell(self, now: int) -> None:
         if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3:
