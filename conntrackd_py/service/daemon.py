@@ -11,6 +11,7 @@ import contextlib
 import gc
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Final, final
 
@@ -32,7 +33,9 @@ from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
+from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.recent import RefusalLog
+from conntrackd_py.service.reloads import Reloads
 from conntrackd_py.service.report import About
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
@@ -106,6 +109,8 @@ class Daemon:
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.remarks.recent, clock)
+        self.reloads = Reloads(time.time())
+        self.pauses = Pauses()
         self.injector: Injector | None = None  # where the filter may reject
         self.notify = Notify()
         self.control = Control(
@@ -152,7 +157,16 @@ class Daemon:
             return
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
-        exporter = Exporter(self.engine, self.counters, address, self.control, self.refusals)
+        exporter = Exporter(
+            self.engine,
+            self.counters,
+            address,
+            self.control,
+            self.refusals,
+            reloads=self.reloads,
+            pauses=self.pauses,
+            node_exporter=self.settings.metrics.node_exporter_names,
+        )
         exporter.start()
         try:
             yield
@@ -168,6 +182,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        self.pauses.watch()
         for fileno in self.lanes.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
@@ -204,7 +219,7 @@ class Daemon:
     def turn(self) -> None:
         """End what has expired and set the timer for the rest."""
         now = clock()
-        self.engine.expire(now, EXPIRE_A_TURN)
+        self.pauses.expired(self.engine, now, EXPIRE_A_TURN)
         self.publish()
         self.tell(now)
         wait = (self.engine.next_expiry() - now) / 1000
@@ -221,6 +236,7 @@ class Daemon:
     def finish(self) -> None:
         """Verdicts for the packets that wait, no new ones; bounded in time."""
         self.notify.send("STOPPING=1")
+        self.pauses.unwatch()
         self.deaf()
         if self.status == 0:
             self.lanes.refuse()
