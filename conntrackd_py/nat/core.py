@@ -81,6 +81,7 @@ class Nat(Extension):
         self.rules = Ruleset(rules, self.interfaces)
         self.ports = Ports(core.table, core.randomness)
         self.use = PortUse(self.interfaces)
+        self.use.replace_rules(self.rules.source_rules)
         self.null_binding = Pool()  # what connections got that no rule matched
         self.by_hand = Pool()  # and those made by hand
         self.leak_guard = leak_guard
