@@ -276,6 +276,7 @@ class Engine:
         outcome = create(self.core, ct, change, now)
         if outcome == DONE and source is not None:
             self.nat.ports.remember(ct, source)
+            self.nat.use.take(ct, None)
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:

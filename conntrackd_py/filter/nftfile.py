@@ -221,7 +221,7 @@ def _rule(cursor: Cursor, family: int, label: str) -> FilterRule:
             if word == "reject" and cursor.skip("with"):
                 _reject_with(cursor, draft)
             if cursor.skip("comment"):
-                cursor.value("a comment")
+                draft.rule.comment = cursor.value("a comment")
             break
         _match(cursor, draft, word)
     return draft.done()
@@ -243,7 +243,7 @@ def _match(cursor: Cursor, draft: Draft, word: str) -> None:
     elif word == "th" or word in PROTO_NUMBERS:
         _ports(cursor, draft, word)
     elif word == "comment":
-        cursor.value("a comment")
+        draft.rule.comment = cursor.value("a comment")
     elif word == "counter":
         if cursor.skip("packets"):
             cursor.value("a number")

@@ -41,7 +41,8 @@ NOTHING: Final = -1  # no such number in the packet
 class FilterRule:
     """One rule; None in a match field means anything. hooks: where a list of rules for several hooks uses it.
 
-    reject: a kind of filter.reject, for action REJECT. `label` names the rule in messages and counters.
+    reject: a kind of filter.reject, for action REJECT. `label` names the rule in messages and counters;
+    `comment` is its author's.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class FilterRule:
         ct: Expr | None = None,
         reject: int = 0,
         label: str = "",
+        comment: str = "",
     ) -> None:
         self.action = action
         self.hooks = hooks
@@ -74,6 +76,7 @@ class FilterRule:
         self.ct = ct
         self.reject = reject
         self.label = label
+        self.comment = comment
         self.packets = 0
         self.bytes = 0
         self.asks_packet = False

@@ -11,6 +11,7 @@ from typing import final
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel.failures import FailureLog
+from conntrackd_py.kernel.histogram import Histogram
 
 Clock = Callable[[], int]
 Handle = Callable[[Skb, int, int], int]  # Engine.handle
@@ -26,6 +27,8 @@ class QueueCounters:
         self.enobufs = 0  # times the kernel said that the socket's buffer was full; packets lost: see /proc
         self.verdict_errors = 0  # packets our own code failed on
         self.truncated = 0  # packets that did not arrive whole, dropped
+        self.visits = Histogram()  # time of a visit, of one packet in many
+        self.backend = ""  # what binds the queue
 
 
 class PacketQueue(ABC):

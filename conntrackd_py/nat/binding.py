@@ -5,7 +5,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.ports import Range
-from conntrackd_py.nat.rules import NAT_MASQUERADE, NAT_REDIRECT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Flow, Ruleset
 
 
@@ -25,6 +25,18 @@ def range_of(rule: NatRule, interfaces: Interfaces, indev: int, outdev: int, cur
     elif not low:  # only ports given
         low = high = tuples.dst(current)
     return Range(low, high, rule.port_low, rule.port_high, rule.random, rule.persistent)
+
+
+def leads_to(rule: NatRule, interfaces: Interfaces, address: bytes) -> bool:
+    """Whether this source rule may map to the address. MASQUERADE: an interface that it allows has the address."""
+    if rule.action == NAT_ACCEPT:
+        return False
+    if rule.action != NAT_MASQUERADE:
+        return len(rule.to_low) == len(address) and rule.to_low <= address <= rule.to_high
+    for link in interfaces.links.values():
+        if address in link.addresses and (rule.out_interface is None or rule.out_interface.matches(link.name)):
+            return True
+    return False
 
 
 def flow_of(ct: NfConn, current: bytes, indev: int, outdev: int) -> Flow:

@@ -49,9 +49,11 @@ from conntrackd_py.const import (
 from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.binding import as_it_is, flow_of, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
+from conntrackd_py.nat.pool import Pool
 from conntrackd_py.nat.ports import Ports, Range
+from conntrackd_py.nat.portuse import PortUse
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
-from conntrackd_py.nat.ruleset import UNREAD, Flow, Ruleset
+from conntrackd_py.nat.ruleset import UNREAD, Flow, Ruleset, translating
 from conntrackd_py.reasons import (
     END_ADDRESS_GONE,
     END_NAT_EXHAUSTED,
@@ -78,6 +80,10 @@ class Nat(Extension):
         self.interfaces = Interfaces()
         self.rules = Ruleset(rules, self.interfaces)
         self.ports = Ports(core.table, core.randomness)
+        self.use = PortUse(self.interfaces)
+        self.use.replace_rules(self.rules.source_rules)
+        self.null_binding = Pool()  # what connections got that no rule matched
+        self.by_hand = Pool()  # and those made by hand
         self.leak_guard = leak_guard
         self.withdrawn: dict[tuple[int, bytes], int] = {}  # interface and address that it lost -> slots to look at
         self.looked_at = 0  # slot
@@ -86,6 +92,7 @@ class Nat(Extension):
     def replace_rules(self, rules: list[NatRule]) -> None:
         """For new connections; what is bound stays bound."""
         self.rules = Ruleset(rules, self.interfaces)
+        self.use.replace_rules(self.rules.source_rules)
 
     # --- the two operations ------------------------------------------------------------------------
 
@@ -158,7 +165,10 @@ class Nat(Extension):
         if ct.status & (done | IPS_CONFIRMED | IPS_DYING):
             return OK
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
-        rule = self._rule(skb, ct, current, manip)
+        first = self._rule(skb, ct, current, manip)
+        pool = self.null_binding if first is None else first.pool
+        pool.connections += 1
+        rule = translating(first)
         if rule is None:
             wanted = as_it_is(current, manip)
         else:
@@ -167,12 +177,12 @@ class Nat(Extension):
                 return NAT_NO_ADDRESS
         chosen = self.ports.unique(current, wanted, ct, manip)
         if not chosen:
-            self.core.stats.nat_allocation_failures += 1
+            self._failed(pool)
             return NAT_EXHAUSTED
         if chosen != current:
             self.core.table.alter_reply(ct, tuples.swapped(chosen, ct.l4proto.invert(tuples.l4(chosen))))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
-            self.core.stats.nat_allocations += 1
+            self._allocated(pool)
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
@@ -180,7 +190,16 @@ class Nat(Extension):
             ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
             if rule is not None:
                 self.ports.remember(ct, wanted)
+                self.use.take(ct, rule)
         return OK
+
+    def _allocated(self, pool: Pool) -> None:
+        pool.allocations += 1
+        self.core.stats.nat_allocations += 1
+
+    def _failed(self, pool: Pool) -> None:
+        pool.failures += 1
+        self.core.stats.nat_allocation_failures += 1
 
     def _port_taken_here(self, ct: NfConn) -> bool:
         """Whether ct is new and its tuple belongs to a connection with the router itself: ct is for the router, too."""
@@ -209,22 +228,22 @@ class Nat(Extension):
             current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
             chosen = self.ports.unique(current, wanted or as_it_is(current, manip), ct, manip)
             if not chosen:
-                self.core.stats.nat_allocation_failures += 1
+                self._failed(self.by_hand)
                 return False
             if chosen != current:
                 ct.reply = tuples.swapped(chosen, ct.l4proto.invert(tuples.l4(chosen)))
                 ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
-                self.core.stats.nat_allocations += 1
+                self._allocated(self.by_hand)
             ct.status |= IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
         return True
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
-        """The rule for this hook. POSTROUTING alone has source rules; a destination cannot change after routing."""
+        """The first rule here. Only POSTROUTING has source rules; a destination cannot change after routing."""
         if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.late:
             return None
         if manip == MANIP_SRC:
-            return self.rules.source(flow_of(ct, current, 0, skb.outdev))
-        return self.rules.destination(flow_of(ct, current, skb.indev, 0))
+            return self.rules.first_source(flow_of(ct, current, 0, skb.outdev))
+        return self.rules.first_destination(flow_of(ct, current, skb.indev, 0))
 
     # --- rewriting errors --------------------------------------------------------------------------------
 
@@ -258,7 +277,7 @@ class Nat(Extension):
         if ct.status & IPS_SRC_NAT:
             return False
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
-        return self._rule(skb, ct, current, MANIP_SRC) is not None
+        return translating(self._rule(skb, ct, current, MANIP_SRC)) is not None
 
     def _guard(self, skb: Skb) -> int:
         """Drop a packet without a connection if a source rule covers it, or may cover what cannot be read of it."""
@@ -322,6 +341,7 @@ class Nat(Extension):
     def destroyed(self, ct: NfConn) -> None:
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.forget(ct)
+            self.use.give(ct)
 
 
 def _is_error(skb: Skb) -> bool:

@@ -8,6 +8,8 @@ Addresses are 4 or 16 bytes; the length is the family and a rule never matches t
 
 from typing import Final, final
 
+from conntrackd_py.nat.pool import Pool
+
 NAT_ACCEPT: Final = 0
 NAT_SNAT: Final = 1
 NAT_DNAT: Final = 2
@@ -67,7 +69,7 @@ class NatRule:
 
     `to_low`..`to_high` is the inclusive address range of `to` (empty bytes: keep the address, or for
     MASQUERADE take the outgoing interface's); `port_low`..`port_high` its port range (0, 0: none given).
-    `label` names the rule in messages and counters, for example `nat[2]`.
+    `label` names the rule in messages and counters, for example `nat[2]`; `comment` is its author's.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class NatRule:
         persistent: bool = False,
         family: int = 0,
         label: str = "",
+        comment: str = "",
     ) -> None:
         self.action = action
         self.in_interface = in_interface
@@ -106,3 +109,5 @@ class NatRule:
         self.persistent = persistent
         self.family = family
         self.label = label
+        self.comment = comment
+        self.pool = Pool()

@@ -46,9 +46,17 @@ class Ruleset:
         self.destination_rules = [r for r in rules if r.action in (NAT_DNAT, NAT_REDIRECT) or _exempts_destination(r)]
 
     def source(self, flow: Flow) -> NatRule | None:
-        return self._first(self.source_rules, flow)
+        """The rule that translates the source; None when there is none, or an ACCEPT rule comes first."""
+        return translating(self.first_source(flow))
 
     def destination(self, flow: Flow) -> NatRule | None:
+        return translating(self.first_destination(flow))
+
+    def first_source(self, flow: Flow) -> NatRule | None:
+        """The first source rule that matches, ACCEPT or not."""
+        return self._first(self.source_rules, flow)
+
+    def first_destination(self, flow: Flow) -> NatRule | None:
         return self._first(self.destination_rules, flow)
 
     def translates(self, outdev: int) -> bool:
@@ -59,7 +67,7 @@ class Ruleset:
     def _first(self, rules: list[NatRule], flow: Flow) -> NatRule | None:
         for rule in rules:
             if self._matches(rule, flow):
-                return None if rule.action == NAT_ACCEPT else rule
+                return rule
         return None
 
     def _matches(self, rule: NatRule, flow: Flow) -> bool:
@@ -85,6 +93,11 @@ class Ruleset:
             return False
         wanted = rule.out_interface
         return wanted is None or (flow.outdev != 0 and wanted.matches(self.interfaces.name(flow.outdev)))
+
+
+def translating(rule: NatRule | None) -> NatRule | None:
+    """The rule, unless it is ACCEPT."""
+    return None if rule is None or rule.action == NAT_ACCEPT else rule
 
 
 def _assumed(rule: NatRule, value: int) -> bool:

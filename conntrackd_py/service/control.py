@@ -68,7 +68,7 @@ class Control:
             apology=line_of({"error": OUR_MISTAKE}),
         )
         self.take_over: Callable[[], Awaitable[None]] | None = None  # reloads the configuration; raises ReloadError
-        self.reloads = Reloads()
+        self.reloads = Reloads(time.time())
         self._file = SocketFile(Path(path), mode, group)
         self._subscribers: set[Subscriber] = set()
         self._commands = Commands(self)

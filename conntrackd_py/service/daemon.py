@@ -34,6 +34,7 @@ from conntrackd_py.service.clock import clock
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
+from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.service.reload import Reload
 from conntrackd_py.service.reloads import ReloadError
@@ -116,6 +117,7 @@ class Daemon:
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.remarks.recent, clock)
+        self.pauses = Pauses()
         self.injector: Injector | None = None  # where the filter may reject
         self.notify = Notify()
         self.control = Control(
@@ -176,7 +178,16 @@ class Daemon:
             return None
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
-        exporter = Exporter(self.engine, self.counters, address, self.control, self.refusals)
+        exporter = Exporter(
+            self.engine,
+            self.counters,
+            address,
+            self.control,
+            self.refusals,
+            reloads=self.reloads,
+            pauses=self.pauses,
+            node_exporter=settings.metrics.node_exporter_names,
+        )
         exporter.start()
         return exporter
 
@@ -195,6 +206,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        self.pauses.watch()
         for fileno in self.lanes.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
@@ -235,7 +247,7 @@ class Daemon:
     def turn(self) -> None:
         """End what has expired and set the timer for the rest."""
         now = clock()
-        self.engine.expire(now, EXPIRE_A_TURN)
+        self.pauses.expired(self.engine, now, EXPIRE_A_TURN)
         self.publish()
         self.tell(now)
         self.tell_addresses_lost()
@@ -260,6 +272,7 @@ class Daemon:
     def finish(self) -> None:
         """Verdicts for the packets that wait, no new ones; bounded in time."""
         self.notify.send("STOPPING=1")
+        self.pauses.unwatch()
         self.deaf()
         if self.status == 0:
             self.lanes.refuse()

@@ -10,15 +10,16 @@ or those a source above 1023 may get. `share` is that of the fullest protocol, 0
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
-from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, PROTO_NAMES
+from conntrackd_py.const import PROTO_NAMES
 from conntrackd_py.engine.tally import Pool
+from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.rules import ANY_PROTO, NAT_MASQUERADE, NatRule
+from conntrackd_py.nat.pool import IDS, UNPRIVILEGED
+from conntrackd_py.nat.portuse import is_query, span
+from conntrackd_py.nat.rules import ANY_PROTO
 from conntrackd_py.service.view import Json
 
 SHOWN: Final = 16  # addresses, those with most connections
-UNPRIVILEGED: Final = (1024, 65535)
-IDS: Final = (0, 65535)  # of ICMP
 
 
 def pools(nat: Nat, counted: dict[bytes, Pool]) -> list[Json]:
@@ -64,20 +65,10 @@ def usage(bits: bytearray, spans: set[tuple[int, int]]) -> tuple[int, int]:
 
 def ranges(nat: Nat, address: bytes, protonum: int) -> set[tuple[int, int]]:
     """The spans of ports (or ids) from which the source rules that lead to this address choose."""
-    query = protonum in (IPPROTO_ICMP, IPPROTO_ICMPV6)
     spans: set[tuple[int, int]] = set()
     for rule in nat.rules.source_rules:
-        if rule.protonum in (ANY_PROTO, protonum) and _leads_to(nat, rule, address):
+        if rule.protonum in (ANY_PROTO, protonum) and leads_to(rule, nat.interfaces, address):
             if not rule.port_high:
-                return {IDS if query else UNPRIVILEGED}
-            spans.add((rule.port_low, rule.port_high))
-    return spans or {IDS if query else UNPRIVILEGED}
-
-
-def _leads_to(nat: Nat, rule: NatRule, address: bytes) -> bool:
-    if rule.action != NAT_MASQUERADE:
-        return len(rule.to_low) == len(address) and rule.to_low <= address <= rule.to_high
-    return any(
-        address in link.addresses and (rule.out_interface is None or rule.out_interface.matches(link.name))
-        for link in nat.interfaces.links.values()
-    )
+                return {span(rule, protonum)}
+            spans.add(span(rule, protonum))
+    return spans or {IDS if is_query(protonum) else UNPRIVILEGED}

@@ -1,6 +1,5 @@
 """What became of the configuration: whether the last reload was taken over, when, and what outlived its rules."""
 
-import time
 from typing import final
 
 
@@ -13,15 +12,15 @@ class Reloads:
     """The start counts as the first load.
 
     successful: of the last attempt. error: of the last attempt, empty after a good one.
-    count: reloads that were taken over. at: seconds since the epoch, of the last one.
+    count: reloads that were taken over. at: of the last one, or of the start, in seconds since the epoch.
     restart: keys that changed and wait for a restart.
     stale: connections that the rules of the last reload would not make, as counted then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at: float) -> None:
         self.successful = True
         self.count = 0
-        self.at = time.time()
+        self.at = at
         self.error = ""
         self.restart: tuple[str, ...] = ()
         self.stale = 0

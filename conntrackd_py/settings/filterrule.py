@@ -49,8 +49,8 @@ def match_of(table: Table, action: int, hooks: tuple[int, ...], label: str) -> F
         family=_family(table),
         ct=_read(table, "ct", expression),
         label=label,
+        comment=table.string("comment", ""),
     )
-    table.string("comment", "")
     _check_ports(table, rule)
     rule.family = _one_family(table, rule)
     return rule

@@ -189,7 +189,10 @@ def _tunables(table: Table) -> Tunables:
 
 
 def _metrics(table: Table) -> Metrics:
-    metrics = Metrics(table.string("listen", Metrics.listen))
+    metrics = Metrics(
+        listen=table.string("listen", Metrics.listen),
+        node_exporter_names=table.boolean("node_exporter_names", Metrics.node_exporter_names),
+    )
     try:
         address = metrics.address()
         if address is not None:

@@ -59,12 +59,12 @@ def nat_rule(table: Table, label: str) -> NatRule:
         persistent=table.boolean("persistent", False),
         family=reader.family(),
         label=label,
+        comment=table.string("comment", ""),
     )
     target = reader.target(rule.action)
     rule.to_low, rule.to_high = target.low, target.high
     rule.port_low, rule.port_high = target.port_low, target.port_high
     rule.family = _one_family(table, rule)
-    table.string("comment", "")
     table.reject_unknown()
     _check_interfaces(table, rule)
     _check_ports(table, rule)

@@ -98,6 +98,7 @@ class MarkSpec:
 @dataclass(frozen=True)
 class Metrics:
     listen: str = "127.0.0.1:9466"  # address:port of the Prometheus endpoint; empty: none
+    node_exporter_names: bool = False  # also publish the table under the names of node_exporter
 
     def address(self) -> tuple[str, int] | None:
         """(address, port) to listen on, or None when metrics are off."""

@@ -1,7 +1,13 @@
 """What must hold of a table at any time; property tests call this after whatever they did."""
 
+from collections import Counter
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.ports import answer_port
 
 
 def check(engine: Engine) -> None:
@@ -30,3 +36,27 @@ def check(engine: Engine) -> None:
     for proto in protos:
         for state, count in enumerate(proto.entries):
             assert count == sum(ct.l4proto is proto and ct.state == state for ct in confirmed)
+    ports(engine.nat, held)
+
+
+def ports(nat: Nat, held: list[NfConn]) -> None:
+    """The ports in use are those that a walk finds."""
+    found: dict[bytes, Counter[int]] = {}
+    for ct in held:
+        if ct.port_counted:
+            assert not ct.status & IPS_DYING
+            key = tuples.dst(ct.reply) + bytes([tuples.protonum(ct.reply)])
+            found.setdefault(key, Counter())[answer_port(ct)] += 1
+    assert nat.use.outers.keys() == found.keys()
+    shares: dict[int, list[int]] = {}
+    for key, outer in nat.use.outers.items():
+        counted = outer.sparse or {port: count for port, count in enumerate(outer.dense) if count}
+        assert counted == found[key]
+        assert outer.ports == len(counted)
+        for share in outer.shares:
+            assert share.ports == sum(share.use.low <= port <= share.use.high for port in counted)
+            shares.setdefault(id(share.use), []).append(share.ports)
+    for rule in nat.rules.source_rules:
+        for use in rule.pool.uses.values():
+            mine = [count for count in shares.get(id(use), []) if count]
+            assert (use.ports, use.fullest, use.levels) == (sum(mine), max(mine, default=0), dict(Counter(mine)))

@@ -23,9 +23,11 @@ from conntrackd_py.engine.assign import RawRule
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.filter.match import Numbers
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
+from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.acceptor import Acceptor
-from conntrackd_py.service.exporter import EngineCollector, Exporter
+from conntrackd_py.service.collector import EngineCollector
+from conntrackd_py.service.exporter import Exporter
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 from tests.support import packets
@@ -33,10 +35,10 @@ from tests.support.loop import running
 from tests.support.router import CLIENT, SERVER, Router
 
 
-class Queue:
-    enobufs = 3
-    verdict_errors = 2
-    truncated = 1
+def counters() -> QueueCounters:
+    found = QueueCounters()
+    found.enobufs, found.verdict_errors, found.truncated, found.backend = 3, 2, 1, "netfilterqueue"
+    return found
 
 
 async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,7 +58,7 @@ def router() -> Router:
 
 @pytest.fixture
 def exporter(router: Router) -> Iterator[Exporter]:
-    exporter = Exporter(router.engine, Queue(), ("127.0.0.1", 0), Control())
+    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), Control())
     with running(exporter):
         yield exporter
 
@@ -110,7 +112,7 @@ def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) 
     router.udp(6)
     router.udp(7)
     registry = CollectorRegistry()
-    registry.register(EngineCollector(router.engine, Queue(), Control()))
+    registry.register(EngineCollector(router.engine, counters(), Control()))
     assert registry.get_sample_value("conntrackd_py_entries", {"proto": "udp", "state": ""}) == 2
 
 
@@ -130,7 +132,7 @@ def test_hints(router: Router) -> None:
     router.forward(packets.tcp(CLIENT, SERVER, 40000, 80, "A", seq=2, ack=2))
     refusals = RefusalLog(router.engine.remarks.recent, router.clock)
     refusals.not_logged = 6
-    collector = EngineCollector(router.engine, Queue(), refusals=refusals)
+    collector = EngineCollector(router.engine, counters(), refusals=refusals)
     found = {sample.name: sample.value for family in collector.collect() for sample in family.samples}
     assert found["conntrackd_py_died_in_use_total"] == 1
     assert found["conntrackd_py_one_sided_flows_total"] == 0
@@ -150,7 +152,7 @@ def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
 
 def test_the_kernels_queues_are_read_where_there_are_some(router: Router, tmp_path: Path) -> None:
     proc = tmp_path / "nfnetlink_queue"
-    collector = EngineCollector(router.engine, Queue(), None, proc)
+    collector = EngineCollector(router.engine, counters(), None, proc)
 
     def queues() -> dict[str, float]:
         return {
@@ -183,18 +185,18 @@ def test_no_address_becomes_a_label(router: Router, exporter: Exporter) -> None:
 
 
 def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Router) -> None:
-    collector = EngineCollector(router.engine, Queue())
+    collector = EngineCollector(router.engine, counters())
     assert all(not family.samples for family in collector.describe())
     registry = CollectorRegistry()
     registry.register(collector)
     with pytest.raises(ValueError, match="Duplicated"):
-        registry.register(EngineCollector(router.engine, Queue()))
+        registry.register(EngineCollector(router.engine, counters()))
 
 
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
-    first = Exporter(router.engine, Queue(), ("127.0.0.1", 0))
+    first = Exporter(router.engine, counters(), ("127.0.0.1", 0))
     with running(first):
-        second = Exporter(router.engine, Queue(), first.address)
+        second = Exporter(router.engine, counters(), first.address)
         with pytest.raises(ConfigError, match="in use"):
             second.start()
     with running(second):
