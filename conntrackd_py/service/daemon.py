@@ -2,7 +2,7 @@
 
 One thread, one asyncio loop, one writer of the table. Packets are a reader of the loop that handles a bounded
 number a turn; expiry is a timer with a bounded budget a turn; so neither starves the other or the control socket.
-The watchdog is fed from that same timer: it stops when the loop does.
+The watchdog is fed from that same timer, and only while packets are handled or none wait.
 """
 
 import argparse
@@ -262,7 +262,7 @@ class Daemon:
             self.addresses_lost = ended
 
     def tell(self, now: int) -> None:
-        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3:
+        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3 and self.lanes.moving():
             self.fed = now
             self.notify.send("WATCHDOG=1")
         if now - self.told >= STATUS_EVERY:
