@@ -20,7 +20,6 @@ from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
 from conntrackd_py.const import (
-    INVALID,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPS_CONFIRMED,
@@ -255,7 +254,8 @@ class Nat(Extension):
             return self.core.drop(skb, NAT_MANIP)  # it would teach the wrong route
         direction = direction_of(skb.ctinfo)
         if not ct.status & _status_bit(manip, direction):
-            return NF_ACCEPT
+            # Its sender need not be an end of the connection, so no tuple says what its source is to be.
+            return self._guard(skb) if manip == MANIP_SRC and direction == ORIGINAL else NF_ACCEPT
         inner_at = self.core.protos[skb.protonum].quotes(skb)
         if not manips.translate_error(skb, inner_at, ct.tuple(1 - direction), manip, ct.l4proto.ports):
             return self.core.drop(skb, NAT_MANIP)
@@ -280,7 +280,7 @@ class Nat(Extension):
         return translating(self._rule(skb, ct, current, MANIP_SRC)) is not None
 
     def _guard(self, skb: Skb) -> int:
-        """Drop a packet without a connection if a source rule covers it, or may cover what cannot be read of it."""
+        """Drop a packet whose source nothing settles, if a rule covers it, or may cover what cannot be read of it."""
         if not self.leak_guard or skb.hook != POST_ROUTING or not _may_leak(skb):
             return NF_ACCEPT
         reason = ip.parse(skb)
@@ -358,12 +358,12 @@ def _status_bit(manip: int, direction: int) -> int:
 
 
 def _may_leak(skb: Skb) -> bool:
-    """Whether nothing says that this packet without a connection may leave as it is.
+    """Whether nothing says that this packet, INVALID, UNTRACKED or an ICMP error, may leave as it is.
 
     Raw rules make packets UNTRACKED on purpose. Neighbour discovery and MLD are UNTRACKED by their type, and none of
     them is ever forwarded.
     """
-    if skb.ctinfo == INVALID:
+    if skb.ctinfo != UNTRACKED:
         return True
     untracked = skb.ctinfo == UNTRACKED and skb.protonum == IPPROTO_ICMPV6 and skb.dataoff < skb.end
     return untracked and icmp.is_v6_untracked(skb.data[skb.dataoff]) and forwarded(skb)

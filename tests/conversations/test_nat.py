@@ -328,3 +328,20 @@ def test_a_client_may_talk_to_the_router(snat: Play, hostname: Host) -> None:
         >> udp(hostname, CLIENT, sport=53)
         << accept(ESTABLISHED_REPLY, src=hostname, dst=CLIENT)
     )
+
+
+def test_an_error_about_an_untranslated_connection_does_not_leak_its_sender(snat: Play) -> None:
+    """A host inside sends it about the router's own connection. The kernel lets it out with its private address."""
+    query = udp(ROUTER, SERVER, b"query")
+    answer = udp(SERVER, ROUTER, b"answer")
+    assert (
+        snat
+        >> query
+        << accept(NEW, src=ROUTER)
+        >> answer
+        << accept(ESTABLISHED_REPLY)
+        >> error(CLIENT, SERVER, answer)
+        << dropped(LEAK_GUARD)
+        >> error(ROUTER, SERVER, answer)
+        << accept(src=ROUTER)
+    )
