@@ -274,8 +274,8 @@ class Nat(Extension):
             return False
         if ct.masquerade:
             return True
-        if ct.status & IPS_SRC_NAT:
-            return False
+        if tuples.dst(ct.reply) != tuples.src(ct.original):
+            return False  # its address is translated; a null binding may have changed the port alone
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
         return translating(self._rule(skb, ct, current, MANIP_SRC)) is not None
 

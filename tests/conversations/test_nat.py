@@ -15,7 +15,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     RELATED_REPLY,
 )
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_SNAT, Interface, NatRule, Net
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, Interface, NatRule, Net, Ports
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
 from conntrackd_py.wire import checksum
 from tests.conversations.conftest import masquerade
@@ -317,6 +317,27 @@ def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -
         second = Skb(first.data, first.mark, LAN, outdev)
         assert play.engine.handle(second, POST_ROUTING, play.now) == verdict
     assert second.reason == NAT_OIF_CHANGED
+
+
+def test_a_changed_port_is_no_translated_source(family: int) -> None:
+    """A null binding changed the port of a connection. Rerouted to an interface with a source rule, it ends as well."""
+    play = Play(family, [masquerade()])
+    play.engine.set_interface(9, "backup", [], play.now)
+    to = packets.address(SERVER.v4 if family == 4 else SERVER.v6)
+    play.engine.nat.replace_rules(
+        [
+            masquerade(),
+            NatRule(NAT_DNAT, protonum=17, dport=Ports(81, 81), to_low=to, to_high=to, port_low=80, port_high=80),
+        ]
+    )
+    for dport, outdev, verdict in ((80, 9, 1), (81, 9, 1), (81, WAN, 0)):
+        first = Skb(udp(CLIENT, SERVER, dport=dport).bytes_for(family), 0, LAN, 0)
+        play.engine.handle(first, PRE_ROUTING, play.now)
+        second = Skb(first.data, first.mark, LAN, outdev)
+        assert play.engine.handle(second, POST_ROUTING, play.now) == verdict
+    assert second.reason == NAT_OIF_CHANGED
+    assert second.ct is not None
+    assert second.ct.status & IPS_SRC_NAT
 
 
 @pytest.mark.parametrize("hostname", [INSIDE, ROUTER], ids=["lan address", "wan address"])
