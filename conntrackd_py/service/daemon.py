@@ -195,6 +195,7 @@ class Daemon:
         self.stopping.set()
 
     def reload(self) -> None:
+        self.reloads.successful = False
         log.warning("reload_not_possible_yet", help="restart to take over a changed configuration")
 
     def packets(self) -> None:
