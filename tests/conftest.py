@@ -14,7 +14,7 @@ settings.load_profile("conntrackd-py")
 
 PACKAGE = Path(conntrackd_py.__file__).parent
 SOURCE = Path(__file__).parent.parent / "conntrackd_py"
-TESTS_THAT_NEED_ROOT = tuple(Path(__file__).parent / name for name in ("e2e", "oracle"))
+TESTS_THAT_NEED_ROOT = tuple(Path(__file__).parent / name for name in ("e2e", "oracle", "systemd"))
 
 
 def differing_sources() -> list[str]:

@@ -116,6 +116,7 @@ OPTIONS: Final = (
     Option("interface", "", ("interface",), "name", "Interface it came in or went out by", "LDE", ours=True),
     Option("older_than", "", ("older-than",), "time", "Age: seconds, or 15m, 2h, 3d", "LD", ours=True),
     Option("younger_than", "", ("younger-than",), "time", "Age: seconds, or 15m, 2h, 3d", "LD", ours=True),
+    Option("stale", "", ("stale",), "", "What today's rules would not let begin so", "LD", ours=True),
     Option("sort", "", ("sort",), "key[,...]", "Order of the list; -key for descending", "L", ours=True),
     Option("limit", "", ("limit",), "number", "Most entries to list", "L", "L", ours=True),
     Option("socket", "", ("socket",), "path", "The daemon's control socket", "LGDIAUEFCSR", "LGDIEFCS", ours=True),

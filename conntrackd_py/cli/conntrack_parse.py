@@ -24,7 +24,7 @@ LIST_ONLY: Final = ("dying", "unconfirmed")
 NEVER_ON_EXPECT: Final = {"U": "update", "A": "add"}
 FILTERS: Final = frozenset(
     {"src", "dst", "reply_src", "reply_dst", "proto", "status", "mark", "secmark", "label", "zone", "orig_zone"}
-    | {"reply_zone", "host", "interface", "older_than", "younger_than"}
+    | {"reply_zone", "host", "interface", "older_than", "younger_than", "stale"}
 )  # what a translation selects may be set to zero, as by conntrack(8)
 
 

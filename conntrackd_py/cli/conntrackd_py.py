@@ -27,6 +27,9 @@ COMMANDS: Final = {
     "status": Command(
         "how the daemon is, on one screen", "conntrackd_py.cli.status_options", "conntrackd_py.cli.status"
     ),
+    "reload": Command(
+        "take over a changed configuration", "conntrackd_py.cli.reload_options", "conntrackd_py.cli.reload"
+    ),
     "top": Command(
         "who fills the table and what passes, live", "conntrackd_py.cli.top_options", "conntrackd_py.cli.top"
     ),

@@ -50,6 +50,8 @@ def read(values: Mapping[str, str]) -> Spec:
         if slash:
             spec["mark_mask"] = number(mask, U32)
     spec |= {key: values[key] or True for key in NAT if key in values}
+    if "stale" in values:
+        spec["stale"] = True
     spec |= _labels(values)
     for key in ("src", "dst"):
         _mask(spec, values, key)

@@ -26,6 +26,13 @@ sends nothing through the queue by itself: see `rules install`.
     "check-config": """
 It reads the file and those of conf.d beside it as the daemon would, and names every mistake.
 """,
+    "reload": """
+The daemon reads its configuration file again. It takes over all of it in one step, between two packets, or none of
+it. NAT, filter, raw and connmark rules hold for connections that begin from then on; tunables, metrics, control and log
+settings hold at once; steering rules that are installed are brought in line. `mode`, the table `queue` and
+`steering.mark_mask` wait for a restart and are named. Connections that the new rules would not let begin, or would
+translate otherwise, are counted and go on; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
+""",
     "rules install": """
 Rules that others have put there stay where they are.
 """,
@@ -49,6 +56,7 @@ It needs root. Nothing is left of it afterwards.
 }
 
 EXITS: Final = {
+    "reload": "0 when the configuration was taken over, 1 when it was not: then the former one stays in force.",
     "status": "0, or 1 when no daemon answers.",
     "top": "0 when it was left or all frames were shown, 1 when no daemon answers, or answers no more.",
     "run": "0 after a signal, 1 when it could not start or had to give up.",

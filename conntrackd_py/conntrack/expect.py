@@ -128,6 +128,7 @@ class Expectations:
         self.created = 0
         self.deleted = 0
         self.refused = 0  # for want of room
+        self.earliest = 0  # ms: nothing ends before
         self.by_key: dict[bytes, OrderedDict[int, Expectation]] = {}  # by id
         self.by_master: dict[int, list[Expectation]] = {}  # by the master's slot
 
@@ -152,6 +153,7 @@ class Expectations:
         wanted.id = self.last_id
         self.by_master.setdefault(wanted.master.slot, []).append(wanted)
         self.by_key.setdefault(wanted.key, OrderedDict())[wanted.id] = wanted
+        self.earliest = min(self.earliest, wanted.until) if self.count else wanted.until
         self.count += 1
         self.created += 1
         self.events.report(NEW, now, wanted)
@@ -194,12 +196,13 @@ class Expectations:
             self.remove(known, now)
 
     def expire(self, now: int) -> int:
-        """End what waited too long; there are few at any time, so all are looked at. Returns how many went."""
-        if not self.count:
+        """End what waited too long; looks at all of them, once one may have. Returns how many went."""
+        if not self.count or now < self.earliest:
             return 0
         over = [known for known in self.all() if known.until <= now]
         for known in over:
             self.remove(known, now)
+        self.earliest = min([known.until for known in self.all()], default=0)
         return len(over)
 
     def known(self, t: bytes) -> Expectation | None:

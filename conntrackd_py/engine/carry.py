@@ -252,6 +252,6 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
         early = ct.source_early and direction == ORIGINAL and sport == other[2 * n + 2 : 2 * n + 4]
         return dport == other[2 * n : 2 * n + 2] and (early or sport == mine[2 * n : 2 * n + 2])
     if tuples.protonum(t) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
-        ident = t[2 * n : 2 * n + 2]
-        return ident == mine[2 * n : 2 * n + 2] or ident == other[2 * n : 2 * n + 2]
+        ident, kind = t[2 * n : 2 * n + 2], t[2 * n + 2 : 2 * n + 4]
+        return kind == mine[2 * n + 2 : 2 * n + 4] and ident in (mine[2 * n : 2 * n + 2], other[2 * n : 2 * n + 2])
     return True

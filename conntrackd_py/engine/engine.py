@@ -42,6 +42,7 @@ from conntrackd_py.engine.assign import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
 from conntrackd_py.engine.rejects import OWN, Answer, Rejects
 from conntrackd_py.engine.remarks import Remarks
+from conntrackd_py.engine.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import Range
@@ -115,7 +116,8 @@ class Engine:
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
-        self.own_mark = 0  # what answers of our own carry, 0 without a policy that could give any
+        self.answer_mark = (OURS | OWN) << self.carry.shift if mark_mask else 0  # what answers of our own carry
+        self.own_mark = 0  # the same, 0 without a policy that could give any
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
         self._enforce(policy, raw_rules or [], mark_rules or [])
@@ -154,7 +156,7 @@ class Engine:
             used += rule.protos or []
         self.trackers = distinct(self.core.protos + used)
         mask = self.carry.mask
-        self.own_mark = (OURS | OWN) << self.carry.shift if mask and policy is not None else 0
+        self.own_mark = self.answer_mark if policy is not None else 0
         if policy is not None:
             policy.names = self.names
         self.policy = policy if not self.observing else None
@@ -248,6 +250,10 @@ class Engine:
     def drain_rejects(self) -> list[Answer]:
         """Answers to packets the filter rejected, to be sent with `own_mark`, oldest first."""
         return self.rejects.drain()
+
+    def stale(self) -> Stale:
+        """The judge of connections by the rules as they are now."""
+        return Stale(self.nat if self.mode == "nat" else None, self.policy)
 
     def delete(self, slot: int, now: int) -> bool:
         """End the connection in this slot (conntrack -D); False when there is none."""

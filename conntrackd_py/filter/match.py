@@ -4,6 +4,7 @@ A set is a list of inclusive ranges, `low, high, low, high, ...`, sorted and wit
 are equal lists.
 """
 
+from bisect import bisect_left
 from typing import final
 
 
@@ -15,10 +16,9 @@ class Numbers:
 
     def has(self, number: int) -> bool:
         bounds = self.bounds
-        for at in range(0, len(bounds), 2):
-            if bounds[at] <= number <= bounds[at + 1]:
-                return not self.invert
-        return self.invert
+        at = bisect_left(bounds, number)  # odd: behind a low bound and not behind its high one
+        within = at % 2 == 1 or (at < len(bounds) and bounds[at] == number)
+        return within != self.invert
 
 
 def numbers(bounds: list[int], invert: bool, most: int) -> Numbers:
@@ -62,10 +62,9 @@ class Addresses:
         if len(address) != self.length:
             return False
         bounds = self.bounds
-        for at in range(0, len(bounds), 2):
-            if bounds[at] <= address <= bounds[at + 1]:
-                return not self.invert
-        return self.invert
+        at = bisect_left(bounds, address)
+        within = at % 2 == 1 or (at < len(bounds) and bounds[at] == address)
+        return within != self.invert
 
 
 def addresses(bounds: list[bytes], invert: bool = False) -> Addresses:

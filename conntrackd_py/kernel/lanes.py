@@ -6,6 +6,7 @@ two of three). So the second visit has a queue of its own, emptied before more i
 under overload is refused at the door.
 """
 
+import select
 from typing import Final, final
 
 from conntrackd_py.kernel.queue import PacketQueue
@@ -23,6 +24,8 @@ class Lanes:
         self.entrance = entrance
         self.out = out
         self.all = [entrance] if out is None else [out, entrance]
+        self.handled = 0
+        self.seen = 0  # of those handled, at the last look
 
     def filenos(self) -> list[int]:
         return [queue.fileno() for queue in self.all]
@@ -37,7 +40,13 @@ class Lanes:
             if not got:
                 break
             handled += got
+        self.handled += handled
         return handled
+
+    def moving(self) -> bool:
+        """Whether packets were handled since the last look, or none waits: what the watchdog is told."""
+        before, self.seen = self.seen, self.handled
+        return before != self.handled or not select.select(self.filenos(), [], [], 0)[0]
 
     def refuse(self) -> None:
         """Take nothing new in; what waits can still be drained, and what was begun still finds its way out."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.settings.schema import NAT, OBSERVE, Settings
+from conntrackd_py.settings.schema import FAMILIES, NAT, OBSERVE, Queue, Settings
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
@@ -66,6 +66,15 @@ def plan(settings: Settings) -> Plan:
         families=settings.steering.families,
         exclude_interfaces=settings.steering.exclude_interfaces,
     )
+
+
+def closed() -> Plan:
+    """For a configuration that cannot be read: no daemon reads this queue, so nothing is forwarded.
+
+    The router itself stays reachable, so that the administrator can correct the configuration.
+    """
+    forward = Visit(POST_ROUTING, "mangle", "POSTROUTING", POST_CHAIN, forwarded_only=True)
+    return Plan((forward,), queue=Queue.first, bypass=False, families=FAMILIES, exclude_interfaces=())
 
 
 def _observing(settings: Settings) -> tuple[Visit, ...]:

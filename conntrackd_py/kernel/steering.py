@@ -26,7 +26,7 @@ class SteeringError(Exception):
 def install(plan: Plan) -> None:
     """Put the rules of the plan in the place of whatever is there of ours. SteeringError leaves all as it was."""
     families = [family for family in FAMILIES if family in plan.families or _available(family)]
-    before = {family: _found(family) for family in families}
+    before = {family: found(family) for family in families}
     begun: list[str] = []
     try:
         for family in families:
@@ -53,7 +53,7 @@ def status(plan: Plan) -> dict[str, tuple[bool, str, list[str]]]:
     for family in FAMILIES:
         if family not in plan.families and not _available(family):
             continue
-        now, asked = _found(family), rules.wanted(plan, family)
+        now, asked = found(family), rules.wanted(plan, family)
         states[family] = (rules.as_wanted(now, asked), rules.status(now, asked), rules.bypassed(now))
     return states
 
@@ -69,12 +69,12 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=SEARCH_PATH)
 
 
-def _found(family: str) -> dict[str, rules.Table]:
+def found(family: str) -> dict[str, rules.Table]:
     return rules.found(_run([f"{IPTABLES[family]}-save"]))
 
 
 def _put(family: str, after: rules.Tables) -> None:
-    before = _found(family)
+    before = found(family)
     text = rules.transaction(before, after)
     if text:
         _restore(family, text)
@@ -87,7 +87,7 @@ def _restore(family: str, text: str) -> None:
 
 def _drop_leftovers(family: str, before: rules.Tables) -> None:
     """Delete the tables that only we used. iptables deletes an empty base chain, and nft the table around it."""
-    for name, bases in rules.leftovers(before, _found(family)).items():
+    for name, bases in rules.leftovers(before, found(family)).items():
         try:
             _restore(family, "\n".join((f"*{name}", *(f"-X {base}" for base in bases), "COMMIT", "")))
         except SteeringError:

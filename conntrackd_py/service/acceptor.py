@@ -88,6 +88,13 @@ class Acceptor:
         self._listening = listening
         self._listen()
 
+    def move(self, listening: socket.socket) -> None:
+        """Accept from another listening socket from now on; connections go on."""
+        if self._listening is not None:
+            self._mute()
+            self._listening.close()
+        self.start(listening)
+
     async def stop(self) -> None:
         """Close the listening socket and every connection."""
         if self._listening is None:

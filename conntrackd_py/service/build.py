@@ -10,13 +10,18 @@ from conntrackd_py.settings.schema import RawSpec, Settings
 
 
 def engine_of(settings: Settings, randomness: Randomness) -> Engine:
-    return Engine(
+    """A new engine; it knows no interface yet."""
+    engine = Engine(settings.tunables, randomness, mode=settings.mode, mark_mask=settings.steering.mark_mask)
+    configure(engine, settings)
+    return engine
+
+
+def configure(engine: Engine, settings: Settings) -> None:
+    """Give the engine the rules and tunables of these settings. Its mode and its mark stay."""
+    engine.configure(
         settings.tunables,
-        randomness,
-        mode=settings.mode,
         nat_rules=list(settings.nat),
         leak_guard=settings.leak_guard,
-        mark_mask=settings.steering.mark_mask,
         tcp_tracker=settings.tcp_tracker,
         policy=settings.filter.policy(),
         raw_rules=[raw_rule(settings, spec) for spec in settings.raw],

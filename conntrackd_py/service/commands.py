@@ -14,6 +14,7 @@ A request is one JSON object on one line, {"command": ..., and its arguments}. T
     stats   table?           {"stats": [{"cpu": 0, "found": n, ...}]}, one a worker
     recent  count?           {"recent": {...}} for each of the last refused packets, oldest first, then {"done": n}
     status, ping             {"status": {...}}, {"pong": version}
+    reload  flush_stale?     {"reload": {"restart": [keys], "stale": {"nat": n, "filter": n}, "flushed": n}}
     top     hosts? sort? family?    {"top": {...}}: counters, and after a walk the hosts by connections, bytes or new
     events  table? mask? filter? buffer?
                              {"listening": n}, how many events may wait, then {"event": {...}} and {"lost": n}
@@ -39,11 +40,14 @@ from conntrackd_py.conntrack.change import EXISTS
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
+from conntrackd_py.engine.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 from conntrackd_py.service import report, view
 from conntrackd_py.service.orders import WHY, Orders
 from conntrackd_py.service.query import FAMILIES, FilterError, Query, shown
 from conntrackd_py.service.recent import note_fields
+from conntrackd_py.service.reloads import ReloadError
+from conntrackd_py.service.request import RequestError, object_of, table_of, without, yes
 from conntrackd_py.service.spec import RefusedError
 from conntrackd_py.service.subscriber import EXPECT, LIMIT, MOST, Subscriber, encode
 from conntrackd_py.service.top import Top
@@ -73,10 +77,6 @@ STATS: Final = (
 )
 
 
-class RequestError(ValueError):
-    """What is wrong with a request, in words for the one who sent it."""
-
-
 class Commands:
     """Answers requests about one engine."""
 
@@ -98,6 +98,7 @@ class Commands:
             "status": (self.status, frozenset()),
             "top": (self.top, frozenset({"hosts", "sort", "family"})),
             "ping": (self.ping, frozenset()),
+            "reload": (self.reload, frozenset({"flush_stale"})),
             "recent": (self.recent, frozenset({"count"})),
             "events": (self.events, frozenset({"table", "mask", "filter", "buffer"})),
         }
@@ -213,6 +214,35 @@ class Commands:
     async def ping(self, request: Mapping[str, object], send: Send) -> None:
         await send([encode({"pong": __version__})])
 
+    async def reload(self, request: Mapping[str, object], send: Send) -> None:
+        flush = yes(request, "flush_stale")
+        if self.control.take_over is None:
+            raise RequestError("this daemon cannot reload its configuration")
+        try:
+            await self.control.take_over()
+        except ReloadError as error:
+            raise RefusedError(str(error)) from error
+        stale = await self.count_stale(flush)
+        told = {"restart": self.control.reloads.restart, "stale": stale, "flushed": sum(stale.values()) if flush else 0}
+        await send([encode({"reload": told})])
+
+    async def count_stale(self, flush: bool) -> dict[str, int]:
+        """Connections that the rules as they are now would not make, by why; flush: end them."""
+        judge, found = self.control.engine.stale(), dict.fromkeys(STALE_NAMES[1:], 0)
+
+        def note(ct: NfConn) -> str:
+            why = judge.why(ct, self.control.clock())
+            if why != CURRENT:
+                found[STALE_NAMES[why]] += 1
+                if flush:
+                    self._end(ct, END_FLUSHED)
+            return ""
+
+        async for _ in self._walk("conntrack", Query({}), note):
+            continue
+        self.control.reloads.stale = 0 if flush else sum(found.values())
+        return found
+
     async def recent(self, request: Mapping[str, object], send: Send) -> None:
         remarks = self.control.engine.remarks
         count = request.get("count", remarks.recent.limit)
@@ -241,7 +271,8 @@ class Commands:
         spec = request.get("filter", {})
         if not isinstance(spec, dict):
             raise FilterError(f"a filter is a JSON object, not {shown(spec)}")
-        return Query(spec, self.control.engine.names, self.control.clock())
+        engine = self.control.engine
+        return Query(spec, engine.names, self.control.clock(), engine.stale())
 
     def _line(self, ct: NfConn, more: Mapping[str, str] = NOTHING) -> str:
         epoch = self.control.epoch() if self.core.timestamps else None
@@ -338,36 +369,6 @@ class Commands:
         if table == "dying":
             return list(self.core.table.dying)
         return range(len(self.core.table.slots))
-
-
-def table_of(request: Mapping[str, object], tables: Sequence[str]) -> str:
-    """The request's table. Raises RequestError when it is none of these."""
-    table = request.get("table", "conntrack")
-    if not isinstance(table, str) or table not in tables:
-        raise RequestError(f"unknown table {shown(table)}, one of {', '.join(tables)}")
-    return table
-
-
-def object_of(request: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """A part of the request. Raises RequestError when it is absent or no object."""
-    value = request.get(key)
-    if not isinstance(value, dict):
-        raise RequestError(f"{request.get('command')} needs {key}, a JSON object, not {shown(value)}")
-    return value
-
-
-def yes(request: Mapping[str, object], key: str) -> bool:
-    """A switch of the request, off when it is absent. Raises RequestError when it is neither true nor false."""
-    value = request.get(key, False)
-    if not isinstance(value, bool):
-        raise RequestError(f"{key} is true or false, not {shown(value)}")
-    return value
-
-
-def without(request: Mapping[str, object], key: str) -> None:
-    """Raises RequestError for an argument that has no meaning with this table."""
-    if key in request:
-        raise RequestError(f"{request.get('command')} of {request.get('table', 'conntrack')} takes no {key}")
 
 
 def check_expectation_filter(query: Query) -> None:

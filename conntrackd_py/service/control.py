@@ -13,16 +13,18 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.service.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
-from conntrackd_py.service.commands import Commands, RequestError, Send
+from conntrackd_py.service.commands import Commands, Send
 from conntrackd_py.service.query import FilterError
+from conntrackd_py.service.reloads import Reloads
 from conntrackd_py.service.report import About
+from conntrackd_py.service.request import RequestError
 from conntrackd_py.service.socketfile import SocketFile
 from conntrackd_py.service.spec import RefusedError
 from conntrackd_py.service.subscriber import CONNTRACK, EXPECT, EventLine, ExpectationLine, Subscriber, encode
@@ -62,12 +64,11 @@ class Control:
             self._session,
             most=max_clients,
             limit=max_request,
-            refusals={
-                CONNECTIONS: line_of({"error": f"too many clients ({max_clients} at most)"}),
-                DESCRIPTORS: line_of({"error": "the daemon has no file descriptors left for clients"}),
-            },
+            refusals=refusals(max_clients),
             apology=line_of({"error": OUR_MISTAKE}),
         )
+        self.take_over: Callable[[], Awaitable[None]] | None = None  # reloads the configuration; raises ReloadError
+        self.reloads = Reloads(time.time())
         self._file = SocketFile(Path(path), mode, group)
         self._subscribers: set[Subscriber] = set()
         self._commands = Commands(self)
@@ -91,6 +92,37 @@ class Control:
     async def start(self) -> None:
         """Listen. Raises ConfigError when the path cannot be used or another daemon answers there."""
         self.acceptor.start(self._file.open())
+
+    def limit(self, max_clients: int, max_request: int) -> None:
+        """Other limits, for connections from now on."""
+        self.max_request = self.acceptor.limit = max_request
+        self.acceptor.most = max_clients
+        self.acceptor.refusals = refusals(max_clients)
+
+    def prepare_move(self, path: str, mode: int, group: str) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Prepare another path, mode or group of the socket; clients that are connected stay.
+
+        Returns what carries it out and what abandons it. Raises ConfigError when it is impossible.
+        """
+        former, new = self._file, SocketFile(Path(path), mode, group)
+        listening = new.prepare(former)
+
+        def carry_out() -> None:
+            new.commit()
+            self.acceptor.move(listening)
+            self._file = new
+            if new.path != former.path:
+                former.remove()
+
+        def abandon() -> None:
+            listening.close()
+            new.abandon()
+
+        return carry_out, abandon
+
+    async def count_stale(self, flush: bool = False) -> dict[str, int]:
+        """Connections that the rules as they are now would not make, by why; flush: end them."""
+        return await self._commands.count_stale(flush)
 
     async def stop(self) -> None:
         """Close every connection and remove the socket file."""
@@ -217,6 +249,14 @@ class Control:
         tables = {subscriber.table for subscriber in self._subscribers}
         self.engine.core.events.enabled = CONNTRACK in tables
         self.engine.core.expectations.events.enabled = EXPECT in tables
+
+
+def refusals(max_clients: int) -> dict[str, bytes]:
+    """What a client is sent that is not served, by cause."""
+    return {
+        CONNECTIONS: line_of({"error": f"too many clients ({max_clients} at most)"}),
+        DESCRIPTORS: line_of({"error": "the daemon has no file descriptors left for clients"}),
+    }
 
 
 def parse(request: bytes) -> object:

@@ -2,7 +2,7 @@
 
 One thread, one asyncio loop, one writer of the table. Packets are a reader of the loop that handles a bounded
 number a turn; expiry is a timer with a bounded budget a turn; so neither starves the other or the control socket.
-The watchdog is fed from that same timer: it stops when the loop does.
+The watchdog is fed from that same timer, and only while packets are handled or none wait.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import contextlib
 import gc
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator
-from typing import Final, final
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
 
 import structlog
 
@@ -27,6 +27,7 @@ from conntrackd_py.kernel.lanes import Lanes
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
+from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
@@ -35,11 +36,15 @@ from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.recent import RefusalLog
-from conntrackd_py.service.reloads import Reloads
+from conntrackd_py.service.reload import Reload
+from conntrackd_py.service.reloads import ReloadError
 from conntrackd_py.service.report import About
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from conntrackd_py.service.exporter import Exporter
 
 log = structlog.get_logger()
 
@@ -59,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         return 1
     logs.configure(settings.log.level, settings.log.format)
     try:
-        return asyncio.run(Daemon(settings, args.socket or settings.control.socket).run())
+        return asyncio.run(Daemon(settings, args.socket, args.config).run())
     except (QueueError, ConfigError, OSError) as error:
         sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
@@ -103,30 +108,37 @@ def about(settings: Settings, counters: QueueCounters) -> About:
 
 @final
 class Daemon:
-    def __init__(self, settings: Settings, socket: str) -> None:
+    """socket: the control socket's path, instead of the configuration's. path: of the configuration, for a reload."""
+
+    def __init__(self, settings: Settings, socket: str, path: Path) -> None:
         self.settings = settings
+        self.socket = socket
         self.engine = engine_of(settings, SystemRandom())
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.remarks.recent, clock)
-        self.reloads = Reloads(time.time())
         self.pauses = Pauses()
         self.injector: Injector | None = None  # where the filter may reject
         self.notify = Notify()
         self.control = Control(
             self.engine,
             clock,
-            path=socket,
+            path=socket or settings.control.socket,
             mode=settings.control.mode,
             group=settings.control.group,
             max_clients=settings.control.max_clients,
             max_request=settings.control.max_request,
             about=about(settings, self.counters),
         )
+        self.exporter: Exporter | None = None
+        self.reloads = self.control.reloads
+        self.control.take_over = Reload(self, path)
+        self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
         self.status = 0
         self.fed = 0  # ms: when systemd last heard of us
         self.told = 0  # ms: when it last heard the status
+        self.addresses_lost = 0  # connections that ended with their address, as the log knows
 
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
@@ -134,11 +146,11 @@ class Daemon:
             # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
             self.lanes = lanes_of(self.settings, self.engine, self.counters)
             stack.callback(self.lanes.close)
+            stack.push_async_callback(self.close)
             if self.engine.policy is not None:
-                self.injector = Injector(self.engine.own_mark)
-                stack.callback(self.injector.close)
+                self.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            await stack.enter_async_context(self.exported())
+            self.exporter = self.exporter_of(self.settings)
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             watching = asyncio.create_task(self.addresses.watch())
@@ -149,12 +161,21 @@ class Daemon:
         log.info("stopped", status=self.status)
         return self.status
 
-    @contextlib.asynccontextmanager
-    async def exported(self) -> AsyncIterator[None]:
-        address = self.settings.metrics.address()
+    async def close(self) -> None:
+        """End what a reload may have replaced."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.exporter is not None:
+            await self.exporter.stop()
+        if self.injector is not None:
+            self.injector.close()
+
+    def exporter_of(self, settings: Settings) -> "Exporter | None":
+        """The metrics server of these settings, serving; None when they want none. Raises ConfigError."""
+        address = settings.metrics.address()
         if address is None:
-            yield
-            return
+            return None
         from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
 
         exporter = Exporter(
@@ -165,20 +186,23 @@ class Daemon:
             self.refusals,
             reloads=self.reloads,
             pauses=self.pauses,
-            node_exporter=self.settings.metrics.node_exporter_names,
+            node_exporter=settings.metrics.node_exporter_names,
         )
         exporter.start()
-        try:
-            yield
-        finally:
-            await exporter.stop()
+        return exporter
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this while packets pass."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def start(self) -> None:
         """Packets from now on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.background(self.reload()))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -194,9 +218,12 @@ class Daemon:
         self.status = max(self.status, status)
         self.stopping.set()
 
-    def reload(self) -> None:
-        self.reloads.successful = False
-        log.warning("reload_not_possible_yet", help="restart to take over a changed configuration")
+    async def reload(self) -> None:
+        """Take over a changed configuration. A failure is in the log, the metrics and systemd's status."""
+        assert self.control.take_over is not None
+        with contextlib.suppress(ReloadError):  # logged already
+            await self.control.take_over()
+            await self.control.count_stale()
 
     def packets(self) -> None:
         try:
@@ -223,11 +250,19 @@ class Daemon:
         self.pauses.expired(self.engine, now, EXPIRE_A_TURN)
         self.publish()
         self.tell(now)
+        self.tell_addresses_lost()
         wait = (self.engine.next_expiry() - now) / 1000
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
 
+    def tell_addresses_lost(self) -> None:
+        """One line for an address that went, once all its masqueraded connections have ended."""
+        ended = self.engine.core.stats.ended[END_ADDRESS_GONE]
+        if ended != self.addresses_lost and not self.engine.nat.withdrawn:
+            log.info("connections_ended", reason="address_gone", connections=ended - self.addresses_lost)
+            self.addresses_lost = ended
+
     def tell(self, now: int) -> None:
-        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3:
+        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3 and self.lanes.moving():
             self.fed = now
             self.notify.send("WATCHDOG=1")
         if now - self.told >= STATUS_EVERY:

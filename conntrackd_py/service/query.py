@@ -14,6 +14,7 @@ Keys of a filter, all optional and all of which must hold:
     host "address[/bits]": at either end, whoever called, before or behind translation
     interface "name" or "begin+": its first packet came in or left by
     older_than, younger_than seconds: since its first packet     timeout: just so many seconds left
+    stale: true: today's rules would translate its first packet otherwise, or the filter would not let it pass
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from conntrackd_py.const import (
     REPLY,
     STATUS_NAMES,
 )
+from conntrackd_py.engine.stale import CURRENT, Stale
 from conntrackd_py.nat.rules import Interface
 from conntrackd_py.proto import rfc7857, sctp, tcp_states
 from conntrackd_py.service.network import AddressError, Network, address_and_port
@@ -78,7 +80,20 @@ TAGS: Final = ("orig_vtag", "reply_vtag")
 AGES: Final = ("older_than", "younger_than")
 U32: Final = 0xFFFFFFFF
 KEYS: Final = frozenset(
-    {"family", "proto", "state", "status", "mark", "mark_mask", "labels", "secmark", "host", "interface", "timeout"}
+    {
+        "family",
+        "proto",
+        "state",
+        "status",
+        "mark",
+        "mark_mask",
+        "labels",
+        "secmark",
+        "host",
+        "interface",
+        "timeout",
+        "stale",
+    }
     | {*ADDRESSES, *PORTS, *ICMP_FIELDS, *GRE_KEYS, *TAGS, *ZONES, *NAT_SIDES, *AGES}
 )
 
@@ -91,9 +106,16 @@ class Query:
     """Raises FilterError for a key or a value that is not in the table above.
 
     names: of the interfaces by index, as they are when something is asked; now: ms, from where ages are counted.
+    stale: the judge by today's rules; without one the filter is only checked.
     """
 
-    def __init__(self, spec: Mapping[str, object], names: Mapping[int, str] = NO_NAMES, now: int = 0) -> None:
+    def __init__(
+        self,
+        spec: Mapping[str, object],
+        names: Mapping[int, str] = NO_NAMES,
+        now: int = 0,
+        stale: Stale | None = None,
+    ) -> None:
         for key in spec:
             if key not in KEYS:
                 raise FilterError(f"unknown filter key {shown(key)}")
@@ -112,6 +134,10 @@ class Query:
         self._translation()
         self._whereabouts(names)
         self._age(now)
+        if "stale" in spec:
+            if spec["stale"] is not True:
+                raise FilterError(f"stale must be true, not {shown(spec['stale'])}")
+            self.tests.append(lambda ct, seen: stale is not None and stale.why(ct, now) != CURRENT)
 
     def matches(self, ct: NfConn, seen: NfConn | Event) -> bool:
         """Whether ct is meant, with status, state and mark as `seen` has them (ct itself, or an event of it)."""

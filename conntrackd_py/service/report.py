@@ -3,7 +3,7 @@
 Nothing is walked: it costs the same whatever the table holds. The keys are a contract, as in view: added to, never
 renamed.
 
-    status: version compiled python pid mode started uptime reloaded
+    status: version compiled python pid mode started uptime reloaded reload{successful error restart stale}
             entries limit unconfirmed dying expectations{entries limit} states{}
             queues[{queue waiting limit dropped user_dropped}] queue{enobufs verdict_errors truncated}
             nat{allocations failures} helpers[] hints{died_in_use one_sided_flows} invalid{}
@@ -57,7 +57,13 @@ def status(control: "Control") -> Json:
         "mode": about.mode,
         "started": round(control.epoch() + about.started / 1000, 3),
         "uptime": (control.clock() - about.started) / 1000,
-        "reloaded": None,
+        "reloaded": control.reloads.at if control.reloads.count else None,
+        "reload": {
+            "successful": control.reloads.successful,
+            "error": control.reloads.error,
+            "restart": control.reloads.restart,
+            "stale": control.reloads.stale,
+        },
         **table(control),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "states": states(engine.trackers),

@@ -27,23 +27,46 @@ class SocketFile:
 
     def open(self) -> socket.socket:
         """A listening socket, not blocking."""
-        self._make_folder()
-        self._refuse_taken()
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = self.prepare()
         try:
-            self._bind(listening, temporary)
-            temporary.rename(self.path)
-        except OSError as error:
-            listening.close()
-            temporary.unlink(missing_ok=True)
-            raise self._error(error.strerror or str(error)) from error
+            self.commit()
         except ConfigError:
             listening.close()
-            temporary.unlink(missing_ok=True)
             raise
-        self._inode = self.path.stat().st_ino
         return listening
+
+    def prepare(self, former: "SocketFile | None" = None) -> socket.socket:
+        """A listening socket that no client can find yet. former: ours, which may have the same path."""
+        self._make_folder()
+        if former is None or former.path != self.path:
+            self._refuse_taken()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._bind(listening, self._temporary)
+        except (OSError, ConfigError) as error:
+            listening.close()
+            self.abandon()
+            if isinstance(error, ConfigError):
+                raise
+            raise self._error(error.strerror or str(error)) from error
+        return listening
+
+    def commit(self) -> None:
+        """Give the prepared socket its path, in the place of a file that is there."""
+        try:
+            self._temporary.rename(self.path)
+        except OSError as error:
+            self.abandon()
+            raise self._error(error.strerror or str(error)) from error
+        self._inode = self.path.stat().st_ino
+
+    def abandon(self) -> None:
+        """Forget the prepared socket's file."""
+        self._temporary.unlink(missing_ok=True)
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}")
 
     def _make_folder(self) -> None:
         """/run is empty after a boot. Only the last part: a mistyped path makes no tree of folders."""

@@ -174,7 +174,13 @@ def _steering(table: Table) -> Steering:
     families = table.strings("families", Steering.families)
     if not families or not set(families) <= set(schema.FAMILIES):
         table.wrong("families", f"must name one or both of {', '.join(schema.FAMILIES)}")
-    return Steering(mask, excluded, families, table.boolean("local", Steering.local))
+    return Steering(
+        mark_mask=mask,
+        exclude_interfaces=excluded,
+        families=families,
+        local=table.boolean("local", Steering.local),
+        on_stop=table.choice("on_stop", Steering.on_stop, schema.ON_STOP),
+    )
 
 
 def _tunables(table: Table) -> Tunables:

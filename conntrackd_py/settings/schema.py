@@ -28,6 +28,7 @@ IPV6: Final = "ipv6"
 FAMILIES: Final = (IPV4, IPV6)
 
 ON_ERROR: Final = ("drop", "accept")
+ON_STOP: Final = ("remove", "keep")
 VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
@@ -50,6 +51,7 @@ class Steering:
     exclude_interfaces: tuple[str, ...] = ("lo",)  # never queued; a trailing + matches any continuation
     families: tuple[str, ...] = FAMILIES  # which of ipv4, ipv6 are steered to the queue
     local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
+    on_stop: str = "remove"  # what becomes of the rules when the service is stopped; keep: nothing passes
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def test_the_outer_interface_is_created_anew(outside: Outside) -> None:
     outside.await_seen(f"udp and src {ROUTER}", passed)
     flood.terminate()
     assert outside.seen(f"net {INSIDE}") == []
+    assert '"reason": "address_gone", "connections":' in outside.router.said()
 
 
 def test_the_address_a_connection_went_to_moves_to_the_outside(outside: Outside) -> None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.service.commands import Commands, RequestError
+from conntrackd_py.service.commands import Commands
 from conntrackd_py.service.control import Control
 from conntrackd_py.service.query import FilterError
+from conntrackd_py.service.request import RequestError
 from conntrackd_py.service.spec import CREATE_KEYS, TUPLE_KEYS, RefusedError
 from tests.support.invariants import check
 

@@ -174,6 +174,7 @@ complete -c conntrack-py -n '__conntrack_py_takes LDE ""' -l host -x -d 'Address
 complete -c conntrack-py -n '__conntrack_py_takes LDE ""' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'Interface it came in or went out by'
 complete -c conntrack-py -n '__conntrack_py_takes LD ""' -l older-than -x -d 'Age: seconds, or 15m, 2h, 3d'
 complete -c conntrack-py -n '__conntrack_py_takes LD ""' -l younger-than -x -d 'Age: seconds, or 15m, 2h, 3d'
+complete -c conntrack-py -n '__conntrack_py_takes LD ""' -l stale -d 'What today\'s rules would not let begin so'
 complete -c conntrack-py -n '__conntrack_py_takes L ""' -l sort -x -a '(__conntrack_py_several proto src dst sport dport state timeout packets bytes mark zone start id -proto -src -dst -sport -dport -state -timeout -packets -bytes -mark -zone -start -id)' -d 'Order of the list; -key for descending'
 complete -c conntrack-py -n '__conntrack_py_takes L L' -l limit -x -d 'Most entries to list'
 complete -c conntrack-py -n '__conntrack_py_takes LGDIAUEFCSR LGDIEFCS' -l socket -r -F -d 'The daemon\'s control socket'

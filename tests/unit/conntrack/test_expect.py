@@ -82,6 +82,18 @@ def test_an_inactive_or_late_one_matches_nothing() -> None:
     assert expectations.count == 1
 
 
+def test_until_the_first_may_end_nothing_is_looked_at() -> None:
+    expectations = Expectations(10)
+    for port, until in ((1, 50), (2, 20), (3, 80)):
+        expectations.expect(wanted(master(port), port, until=until), most=0, now=0)
+    seen = []
+    for now in (19, 20, 49, 50, 79, 80, 90):
+        seen.append((expectations.expire(now), expectations.earliest))
+    assert seen == [(0, 20), (1, 50), (0, 50), (1, 80), (0, 80), (1, 0), (0, 0)]
+    expectations.expect(wanted(master(1), 1, until=200), most=0, now=100)
+    assert expectations.earliest == 200
+
+
 def test_nothing_is_left_of_a_master_that_ends() -> None:
     expectations = Expectations(10)
     one, other = master(0), master(1)

@@ -331,6 +331,17 @@ def test_the_routers_own_invalid_packet_stays_invalid(mask: int, mark: int) -> N
     assert (last.mark, last.ctinfo, last.ct) == (mark, INVALID, None)
 
 
+def test_an_answer_is_not_taken_for_the_query_that_its_sockets_mark_names() -> None:
+    """Both have the same addresses and identifier."""
+    engine = router()
+    query = Skb(packets.icmp(ROUTER.v4, SERVER.v4, 8, 0, 42), 0, 0, WAN)
+    assert engine.handle(query, LOCAL_OUT, 0) == NF_ACCEPT
+    assert query.ct is not None
+    mark = (query.ct.slot + 1 << 4 | OURS | NEW) << 8
+    first, last = leave(engine, packets.icmp(ROUTER.v4, SERVER.v4, 0, 0, 42), mark)
+    assert first.ctinfo == last.ctinfo == INVALID
+
+
 @pytest.mark.parametrize("indev", [0, WAN], ids=["no interface", "the outgoing one"])
 @pytest.mark.parametrize("mark", SOCKETS_MARKS)
 def test_neighbour_discovery_keeps_its_mark(mark: int, indev: int) -> None:
@@ -348,7 +359,8 @@ def test_what_output_translates_is_marked() -> None:
     to = packets.address(NEIGHBOUR.v4)
     rule = NatRule(NAT_DNAT, protonum=17, dport=Ports(53, 54), to_low=to, to_high=to, port_low=99, port_high=99)
     engine = Engine(Tunables(), Repeatable(1), nat_rules=[rule])
-    engine.set_interface(WAN, "wan", [], 0)
+    for link in (LAN, WAN):
+        engine.set_interface(link, f"link{link}", [], 0)
     under_way = []
     for dport in (53, 54):
         skb = Skb(packets.udp(ROUTER.v4, SERVER.v4, 1000, dport), 0x77, 0, WAN)

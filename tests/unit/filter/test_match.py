@@ -27,8 +27,32 @@ def test_numbers_include_their_ends(invert: bool) -> None:
 def test_one_form(bounds: list[int], invert: bool, one_form: tuple[list[int], bool]) -> None:
     found = numbers(bounds, invert, 255)
     assert (found.bounds, found.invert) == one_form
-    plain = Numbers(bounds, invert)
-    assert [found.has(number) for number in range(256)] == [plain.has(number) for number in range(256)]
+    pairs = [(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
+    for number in range(256):
+        assert found.has(number) == (any(low <= number <= high for low, high in pairs) != invert)
+
+
+class Counted(int):
+    """A number that counts how often numbers are compared with it."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) < other
+
+    def __le__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) <= other
+
+
+def test_a_large_set_is_searched_in_few_steps() -> None:
+    """A packet asks every rule of its chain: one with thousands of values must not look at each of them."""
+    found = numbers([Counted(value) for value in range(0, 20_000, 10) for _ in range(2)], False, 1 << 32)
+    Counted.compared = 0
+    assert found.has(19_990)
+    assert not found.has(19_991)
+    assert Counted.compared <= 2 * (len(found.bounds).bit_length() + 1)
 
 
 def test_values_of_a_bit_mask_have_no_scale() -> None:

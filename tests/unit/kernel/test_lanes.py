@@ -1,5 +1,7 @@
 """Who goes first, on queues that only count."""
 
+import os
+
 from conntrackd_py.kernel.lanes import IN_A_ROUND, OUT_A_ROUND, ROUNDS, Lanes
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters
 
@@ -7,7 +9,8 @@ from conntrackd_py.kernel.queue import PacketQueue, QueueCounters
 class Waiting(PacketQueue):
     """So many packets wait; each one handled appears at the end of `onward`."""
 
-    def __init__(self, packets: int, onward: "Waiting | None" = None) -> None:
+    def __init__(self, packets: int, onward: "Waiting | None" = None, descriptor: int = -1) -> None:
+        self.descriptor = descriptor
         self.counters = QueueCounters()
         self.packets = packets
         self.onward = onward
@@ -15,7 +18,7 @@ class Waiting(PacketQueue):
         self.refused = self.closed = False
 
     def fileno(self) -> int:
-        return id(self)
+        return self.descriptor
 
     def drain(self, limit: int) -> int:
         handled = min(limit, self.packets)
@@ -47,11 +50,26 @@ def test_it_ends_when_nothing_waits() -> None:
 
 
 def test_refusing_closes_the_entrance_only() -> None:
-    entrance, out = Waiting(0), Waiting(0)
+    entrance, out = Waiting(0, descriptor=1), Waiting(0, descriptor=2)
     lanes = Lanes(entrance, out)
     lanes.refuse()
     assert (entrance.refused, out.refused) == (True, False)
     lanes.close()
     assert entrance.closed
     assert out.closed
-    assert lanes.filenos() == [out.fileno(), entrance.fileno()]
+    assert lanes.filenos() == [2, 1]
+
+
+def test_it_moves_while_packets_are_handled_or_none_waits() -> None:
+    reader, writer = os.pipe()
+    try:
+        lanes = Lanes(Waiting(5, descriptor=reader), None)
+        assert lanes.moving()
+        os.write(writer, b"a packet")
+        assert not lanes.moving()
+        lanes.drain()
+        assert lanes.moving()
+        assert not lanes.moving()
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -303,9 +303,9 @@ def test_a_mistake_of_ours_is_answered_and_the_connection_goes_on(path: Path) ->
     async def scene(stage: Stage) -> None:
         client = await stage.client()
         await client.ask("ping")
-        stage.router.engine.core.stats = None  # type: ignore[assignment]  # a mistake for each place that uses it
+        stage.control.about = None  # type: ignore[assignment]  # a mistake for each place that uses it
         for _ in range(3):
-            assert await client.ask("stats") == [{"error": "internal error: the daemon's log has the reason"}]
+            assert await client.ask("status") == [{"error": "internal error: the daemon's log has the reason"}]
         assert "pong" in (await client.ask("ping"))[0]
         assert stage.control.acceptor.errors == 3
 

@@ -40,6 +40,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "mode": "nat",
             "uptime": 90.5,
             "reloaded": None,
+            "reload": {"successful": True, "error": "", "restart": [], "stale": 0},
             "entries": 3,
             "limit": 262144,
             "unconfirmed": 0,

@@ -1,0 +1,40 @@
+"""`conntrackd-py reload`: have the daemon take over its changed configuration, and say what became of it.
+
+Exit status 0: taken over. 1: it was not, and the former configuration stays in force.
+"""
+
+import argparse
+import sys
+from typing import Any, Final
+
+from conntrackd_py.cli.client import Client, ClientError, socket_path
+from conntrackd_py.service.escape import escaped, escaped_lines
+
+WHY: Final = {"nat": "translated otherwise now", "filter": "not allowed any more"}
+
+
+def main(args: argparse.Namespace) -> int:
+    request = {"command": "reload", **({"flush_stale": True} if args.flush_stale else {})}
+    try:
+        with Client(socket_path(args.socket)) as client:
+            answer = next(client.ask(request))["reload"]
+    except ClientError as error:
+        sys.stderr.write(f"conntrackd-py reload: {escaped_lines(str(error))}\n")
+        return 1
+    sys.stdout.write("".join(f"{line}\n" for line in told(answer)))
+    return 0
+
+
+def told(answer: dict[str, Any]) -> list[str]:
+    """The lines for the operator."""
+    lines = ["reloaded"]
+    if answer["restart"]:
+        lines.append(f"waits for a restart: {escaped(', '.join(answer['restart']))}")
+    for why, count in answer["stale"].items():
+        if count:
+            lines.append(f"stale connections, {WHY.get(why, why)}: {count}")
+    if answer["flushed"]:
+        lines.append(f"stale connections ended: {answer['flushed']}")
+    elif any(answer["stale"].values()):
+        lines.append("list them with conntrack-py -L --stale, end them with conntrack-py -D --stale")
+    return lines

@@ -1,0 +1,21 @@
+# Where scripts/install puts things and scripts/uninstall finds them; sourced, never run.
+
+UNIT=conntrackd-py.service
+COMMANDS="conntrackd-py conntrack-py"
+LOCAL=/usr/local
+ETC=/etc/conntrackd-py
+SAMPLE=conntrackd.toml
+STATE=/var/lib/conntrackd-py
+DEFAULT_PREFIX=/opt/conntrackd-py
+MANIFEST=installed-files # in the virtual environment: what was put outside it, files before folders
+
+# Where it is installed; nothing when it is not.
+installed_prefix() {
+    local command
+    command=$(readlink "$LOCAL/sbin/conntrackd-py") || return 0
+    printf '%s\n' "${command%/bin/conntrackd-py}"
+}
+
+unedited() { # prefix: whether the configuration is the sample as it was installed
+    [ -e "$1/$SAMPLE.sum" ] && [ "$(sha256sum <"$ETC/$SAMPLE")" = "$(cat "$1/$SAMPLE.sum")" ]
+}

@@ -1,0 +1,93 @@
+"""A router that has been installed from a clone, between a client and a server that has no way back to the client."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conntrackd_py.lab.namespaces import INSIDE, ROUTER, SERVER, Topology
+from conntrackd_py.lab.router import CONFIG
+from conntrackd_py.lab.steps import fetch, start_servers
+from tests.support import debian
+from tests.support.machine import UNIT, Machine
+
+SOCKET = "/run/conntrackd-py/control.sock"
+TOML = "/etc/conntrackd-py/conntrackd.toml"
+ANSWER = f"This is the server. You are {ROUTER}."
+SOON = 30.0  # seconds for what systemd does by itself
+
+
+class Router(Machine):
+    """A machine with the service on it; the packets that leave it untranslated are kept."""
+
+    def configure(self, text: str = CONFIG) -> None:
+        self.write(TOML, text % SOCKET if "%s" in text else text)
+
+    def translates(self) -> bool:
+        done = self.net.client.complete("curl", "-s", "--max-time", "3", f"http://{SERVER}/")
+        return done.stdout.strip() == ANSWER
+
+    def forwards(self) -> bool:
+        """Anything at all, from the outside straight to the inside: IPv6 is routed both ways."""
+        return self.net.client.complete("ping", "-c", "1", "-W", "1", "2001:db8:2::80").returncode == 0
+
+    def has_rules(self) -> bool:
+        return "CONNTRACKD_PY" in self.rules()
+
+    def pid(self) -> int:
+        return int(self.show("MainPID"))
+
+    def fetch(self) -> None:
+        assert fetch(self.net.client, f"http://{SERVER}/") == ANSWER
+
+    def wait(self, what: str, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SOON
+        while not true():
+            assert time.monotonic() < deadline, f"not {what}:\n{self.journal()[-3000:]}"
+            time.sleep(0.1)
+
+    def leaks(self, act: Callable[[], None]) -> str:
+        """What reaches the server with the client's own address while `act` goes on and packets flow."""
+        capture = ("tcpdump", "-i", "eth0", "-n", "-l", f"net {INSIDE} or ip6 proto 58")
+        sniffer = self.net.server.start(*capture, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert sniffer.stderr is not None
+        assert "listening" in sniffer.stderr.readline() + sniffer.stderr.readline()
+        self.net.client.start("ping", "-q", "-i", "0.01", "-w", "60", SERVER)
+        act()
+        self.net.client.end()
+        assert self.net.server.complete("ping", "-c", "1", "-W", "1", "2001:db8:2::1").returncode in (0, 1)
+        sniffer.send_signal(signal.SIGINT)
+        seen = sniffer.communicate(timeout=10)[0]
+        self.net.server.started.remove(sniffer)
+        assert "ICMP6" in seen, "the capture did not run"
+        return "\n".join(line for line in seen.splitlines() if re.search(r"\b192\.168\.77\.", line))
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[Router]:
+    """With scripts/install run on it from a fresh clone, and a configuration; nothing is started."""
+    with Topology() as net, debian.copy("tools") as root, Router(net, root) as machine:
+        before = files(root)
+        machine.run(f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
+        start_servers(net)
+        machine.before = before  # type: ignore[attr-defined]  # for the last test
+        yield machine
+
+
+def files(root: Path) -> set[str]:
+    """All that stands on the disk, without what a running system writes by itself."""
+    pruned = ("proc", "sys", "dev", "run", "tmp", "wheels", "var/log", "var/lib/systemd", "var/tmp", debian.CLONE[1:])
+    words = ["find", str(root), "-mount"]
+    for name in pruned:
+        words += ["-path", str(root / name), "-prune", "-o"]
+    listed = subprocess.run([*words, "-print"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {line.removeprefix(str(root)) for line in listed}
+
+
+__all__ = ["SOCKET", "TOML", "UNIT", "Router", "files"]

@@ -1,0 +1,81 @@
+"""Whether a connection is bound as the rules of today would bind it."""
+
+import pytest
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.nat.binding import outdated
+from conntrackd_py.nat.interfaces import Interfaces, Link
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_SNAT, Interface, NatRule, Ports
+from conntrackd_py.nat.ruleset import Ruleset
+from tests.support.packets import address
+
+CLIENT, SERVER, OUTER, TARGET = (address(a) for a in ("192.168.1.2", "198.51.100.2", "203.0.113.1", "192.168.1.80"))
+LAN, WAN = 2, 3
+UDP = standard_protos(Tunables())[17]
+
+
+def t(source: bytes, sport: int, destination: bytes, dport: int) -> bytes:
+    return tuples.make(source + destination, sport.to_bytes(2, "big") + dport.to_bytes(2, "big"), 17)
+
+
+def connection(original: bytes, reply: bytes, iif: int, oif: int) -> NfConn:
+    ct = NfConn(original, reply, UDP, 0)
+    ct.iif, ct.oif = iif, oif
+    return ct
+
+
+PLAIN = connection(t(CLIENT, 1000, SERVER, 53), t(SERVER, 53, CLIENT, 1000), LAN, WAN)
+RENUMBERED = connection(t(CLIENT, 1000, SERVER, 53), t(SERVER, 53, CLIENT, 1001), LAN, WAN)
+MASQUERADED = connection(t(CLIENT, 1000, SERVER, 53), t(SERVER, 53, OUTER, 1000), LAN, WAN)
+FORWARDED = connection(t(SERVER, 1000, OUTER, 8080), t(TARGET, 80, SERVER, 1000), WAN, LAN)
+LOCAL = connection(t(CLIENT, 1000, OUTER, 53), t(OUTER, 53, CLIENT, 1000), LAN, 0)
+
+OUT = Interface("wan")
+MASQUERADE = NatRule(NAT_MASQUERADE, out_interface=OUT)
+PORTS = NatRule(NAT_MASQUERADE, out_interface=OUT, protonum=17, port_low=2000, port_high=3000)
+SNAT = NatRule(NAT_SNAT, out_interface=OUT, to_low=OUTER, to_high=OUTER)
+ELSEWHERE = NatRule(NAT_SNAT, out_interface=OUT, to_low=TARGET, to_high=TARGET)
+EXEMPT = NatRule(NAT_ACCEPT, out_interface=OUT)
+
+
+def forward(to: bytes, port: int = 80) -> NatRule:
+    return NatRule(
+        NAT_DNAT,
+        in_interface=OUT,
+        protonum=17,
+        dport=Ports(8080, 8080),
+        to_low=to,
+        to_high=to,
+        port_low=port,
+        port_high=port,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ct", "rules", "wanted"),
+    [
+        (PLAIN, [], False),
+        (RENUMBERED, [], False),
+        (PLAIN, [MASQUERADE], True),
+        (PLAIN, [EXEMPT, MASQUERADE], False),
+        (MASQUERADED, [MASQUERADE], False),
+        (MASQUERADED, [SNAT], False),
+        (MASQUERADED, [], True),
+        (MASQUERADED, [EXEMPT, MASQUERADE], True),
+        (MASQUERADED, [ELSEWHERE], True),
+        (MASQUERADED, [PORTS], True),
+        (FORWARDED, [forward(TARGET)], False),
+        (FORWARDED, [forward(TARGET, 81)], True),
+        (FORWARDED, [forward(CLIENT)], True),
+        (FORWARDED, [], True),
+        (LOCAL, [MASQUERADE], False),
+    ],
+)
+def test_which_connections_are_outdated(ct: NfConn, rules: list[NatRule], wanted: bool) -> None:
+    interfaces = Interfaces()
+    interfaces.links[LAN] = Link("lan", [address("192.168.1.1")])
+    interfaces.links[WAN] = Link("wan", [OUTER])
+    assert outdated(Ruleset(rules, interfaces), interfaces, ct) is wanted

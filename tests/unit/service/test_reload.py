@@ -1,0 +1,42 @@
+"""What a reload changes, and what it leaves to a restart."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.service.reload import after_restart
+from conntrackd_py.settings.schema import TRACK, Filter, Log, Metrics, Queue, Settings, Steering
+
+OLD = Settings()
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        replace(OLD, leak_guard=False),
+        replace(OLD, tcp_tracker="rfc7857"),
+        replace(OLD, tunables=Tunables(nf_conntrack_max=5)),
+        replace(OLD, filter=Filter(default_in="drop")),
+        replace(OLD, metrics=Metrics(listen="")),
+        replace(OLD, log=Log(level="debug")),
+        replace(OLD, steering=Steering(exclude_interfaces=("lo", "eth9"), families=("ipv4",), local=False)),
+    ],
+)
+def test_what_changes_live(new: Settings) -> None:
+    assert after_restart(OLD, new) == (new, ())
+
+
+def test_what_waits_for_a_restart_keeps_its_value() -> None:
+    new = replace(OLD, mode=TRACK, queue=Queue(first=7, gso=False), steering=Steering(mark_mask=0), leak_guard=False)
+    kept, waiting = after_restart(OLD, new)
+    assert kept == replace(OLD, leak_guard=False)
+    assert waiting == ("mode", "queue.first", "queue.gso", "steering.mark_mask")
+
+
+@pytest.mark.parametrize("key", [field.name for field in fields(Queue)])
+def test_every_key_of_the_queue_waits(key: str) -> None:
+    queue = Queue()
+    object.__setattr__(queue, key, "something else")
+    changed = replace(OLD, queue=queue)
+    assert after_restart(OLD, changed) == (OLD, (f"queue.{key}",))
