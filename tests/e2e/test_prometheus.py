@@ -17,7 +17,7 @@ import pytest
 
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
-from conntrackd_py.lab.router import CONFIG, Router
+from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers
 from conntrackd_py.service.collector import EngineCollector
 from conntrackd_py.service.pauses import Pauses
@@ -39,6 +39,11 @@ action = "SNAT"
 to = "{ROUTER}:20000-{20000 + PORTS - 1}"
 """
 FILTER = """
+[filter]
+nft = '''
+table ip guard { chain input { type filter hook input priority 10; policy drop; ip saddr 0.0.0.0/0 accept; } }
+'''
+
 [[filter.rule]]
 comment = "no telnet"
 hook = "forward"
@@ -54,12 +59,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
 """
 # As many UDP connections to each of some ports as there are outer ports; then a few more to one of them.
 CROWD = f"""
-import socket, sys
+import socket, sys, time
 for dport, count in ((int(word), {PORTS}) for word in sys.argv[1].split(",")):
     for number in range(count + int(sys.argv[2])):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.bind(("", 30000 + number))
             sender.sendto(b"x", ("{SERVER}", dport))
+        time.sleep(0.002)  # the queue is short
 """
 
 
@@ -149,11 +155,11 @@ def test_packets_find_no_room_in_the_queue(watched: tuple[Router, Prometheus]) -
 
 def test_every_panel_has_data(watched: tuple[Router, Prometheus]) -> None:
     router, prometheus = watched
-    use(router)
-    router.conntrack("-D", "-p", "icmp")
     empty: list[tuple[str, str]] = []
 
     def none_is_empty() -> bool:
+        use(router)
+        router.net.router.complete(*CONNTRACK, "--socket", str(router.socket), "-D", "-p", "icmp")
         queries = [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
         empty[:] = [one for one in queries if not prometheus.query(filled(one[1], WINDOW))]
         return not empty
