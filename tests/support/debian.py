@@ -32,7 +32,7 @@ LAYERS: Final = {
         "base",
         # of scripts/install and scripts/build-deb, and programs the tests run inside
         *("python3", "python3-venv", "python3-dev", "gcc", "libnetfilter-queue-dev", "iptables", "nftables"),
-        *("debhelper", "dpkg-dev", "dh-virtualenv", "iproute2", "procps", "curl"),
+        *("build-essential", "debhelper", "iproute2", "procps", "curl"),
     )
 }
 AT_MOST: Final = 900.0  # seconds for anything that fetches or compiles

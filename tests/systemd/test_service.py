@@ -208,7 +208,7 @@ def test_uninstalled_nothing_is_left_but_the_edited_configuration(router: Router
     assert not router.has_rules()
     assert router.complete("id", "conntrackd-py").returncode != 0
     assert router.complete("systemctl", "cat", UNIT).returncode != 0
-    left = files(router.root) - router.before  # type: ignore[attr-defined]
+    left = files(router.root) - router.before
     assert {name for name in left if not name.startswith("/etc/") or "conntrack" in name} == {
         "/etc/conntrackd-py",
         TOML,
