@@ -253,9 +253,12 @@ class Nat(Extension):
         if redirect and (unfinished or ct.status & IPS_NAT_MASK):
             return self.core.drop(skb, NAT_MANIP)  # it would teach the wrong route
         direction = direction_of(skb.ctinfo)
+        if manip == MANIP_SRC and direction == ORIGINAL and tuples.dst(ct.reply) == tuples.src(ct.original):
+            # The connection's address is not translated, so no tuple says what the source of the error is to be.
+            if self._guard(skb) == NF_DROP:
+                return NF_DROP
         if not ct.status & _status_bit(manip, direction):
-            # Its sender need not be an end of the connection, so no tuple says what its source is to be.
-            return self._guard(skb) if manip == MANIP_SRC and direction == ORIGINAL else NF_ACCEPT
+            return NF_ACCEPT
         inner_at = self.core.protos[skb.protonum].quotes(skb)
         if not manips.translate_error(skb, inner_at, ct.tuple(1 - direction), manip, ct.l4proto.ports):
             return self.core.drop(skb, NAT_MANIP)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     ESTABLISHED,
@@ -31,6 +32,7 @@ from tests.support.play import (
     WAN,
     Host,
     Play,
+    Said,
     accept,
     advance,
     destroyed,
@@ -330,14 +332,23 @@ def test_a_changed_port_is_no_translated_source(family: int) -> None:
             NatRule(NAT_DNAT, protonum=17, dport=Ports(81, 81), to_low=to, to_high=to, port_low=80, port_high=80),
         ]
     )
-    for dport, outdev, verdict in ((80, 9, 1), (81, 9, 1), (81, WAN, 0)):
-        first = Skb(udp(CLIENT, SERVER, dport=dport).bytes_for(family), 0, LAN, 0)
+
+    def cross(said: Said, outdev: int) -> tuple[int, Skb]:
+        first = Skb(said.bytes_for(family), 0, LAN, 0)
         play.engine.handle(first, PRE_ROUTING, play.now)
         second = Skb(first.data, first.mark, LAN, outdev)
-        assert play.engine.handle(second, POST_ROUTING, play.now) == verdict
-    assert second.reason == NAT_OIF_CHANGED
+        return play.engine.handle(second, POST_ROUTING, play.now), second
+
+    assert cross(udp(CLIENT, SERVER, dport=80), 9)[0] == 1
+    verdict, second = cross(udp(CLIENT, SERVER, dport=81), 9)
+    assert verdict == 1
     assert second.ct is not None
     assert second.ct.status & IPS_SRC_NAT
+    answer = udp(SERVER, CLIENT, sport=80, dport=tuples.l4dst(second.ct.reply))
+    verdict, second = cross(error(CLIENT, SERVER, answer), WAN)
+    assert (verdict, second.reason) == (0, LEAK_GUARD)
+    verdict, second = cross(udp(CLIENT, SERVER, dport=81), WAN)
+    assert (verdict, second.reason) == (0, NAT_OIF_CHANGED)
 
 
 @pytest.mark.parametrize("hostname", [INSIDE, ROUTER], ids=["lan address", "wan address"])
