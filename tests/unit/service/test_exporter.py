@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -30,7 +32,9 @@ from conntrackd_py.service.collector import EngineCollector
 from conntrackd_py.service.exporter import Exporter
 from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
+from conntrackd_py.settings.tls import context
 from tests.support import packets
+from tests.support.certificates import Authority
 from tests.support.loop import running
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -258,3 +262,36 @@ def test_promtool_has_nothing_to_say(router: Router, exporter: Exporter) -> None
         ["promtool", "check", "metrics"], input=scrape(exporter), capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl(1)")
+def test_tls(router: Router, tmp_path: Path) -> None:
+    """A client checks our certificate, and we check its own if a client_ca is given."""
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    certificate, key = (str(path) for path in ours.signed("server"))
+    prometheus, stranger = ours.signed("prometheus"), theirs.signed("stranger")
+    tls = context(certificate, key, str(ours.certificate))
+    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), tls=tls)
+    with running(exporter):
+        assert "conntrackd_py_entries_limit" in secure(exporter, ours, prometheus)
+        for pair in (None, stranger):
+            with pytest.raises(OSError, match=r"(?i)alert|certificate|reset|closed"):
+                secure(exporter, ours, pair)
+        with pytest.raises(OSError, match="verify failed"):
+            secure(exporter, theirs, prometheus)
+        with pytest.raises((OSError, HTTPException)):
+            fetch(exporter, "/metrics")
+        certificate, key = (str(path) for path in theirs.signed("renewed"))
+        exporter.renew(context(certificate, key, ""))
+        text = secure(exporter, theirs, None)
+        assert 'connections_refused_total{cause="tls",server="metrics"} 4' in text
+
+
+def secure(exporter: Exporter, authority: Authority, client: tuple[Path, Path] | None) -> str:
+    """What a client gets that trusts this authority and has this certificate."""
+    trusting = ssl.create_default_context(cafile=str(authority.certificate))
+    if client is not None:
+        trusting.load_cert_chain(*client)
+    with urlopen(f"https://127.0.0.1:{exporter.address[1]}/metrics", timeout=5, context=trusting) as answer:
+        text: str = answer.read().decode()
+    return text
