@@ -30,7 +30,9 @@ from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IG
 from conntrackd_py.service.acceptor import Acceptor
 from conntrackd_py.service.collector import EngineCollector
 from conntrackd_py.service.exporter import Exporter
+from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.recent import RefusalLog
+from conntrackd_py.service.reloads import Reloads
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.tls import context
 from tests.support import packets
@@ -195,6 +197,42 @@ def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Rou
     registry.register(collector)
     with pytest.raises(ValueError, match="Duplicated"):
         registry.register(EngineCollector(router.engine, counters()))
+
+
+def test_the_table_under_the_names_of_node_exporter(router: Router) -> None:
+    router.udp()
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, counters(), node_exporter=True))
+    assert registry.get_sample_value("node_nf_conntrack_entries") == 1
+    assert registry.get_sample_value("node_nf_conntrack_entries_limit") == 262144
+    assert registry.get_sample_value("node_nf_conntrack_stat_insert") == 1
+    plain = EngineCollector(router.engine, counters())
+    assert not any(family.name.startswith("node_") for family in plain.collect())
+
+
+def test_how_the_last_reload_went(router: Router) -> None:
+    reloads = Reloads(1234.5)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, counters(), reloads=reloads))
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 1
+    reloads.successful, reloads.stale = False, 7
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 0
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_success_timestamp_seconds") == 1234.5
+    assert registry.get_sample_value("conntrackd_py_stale_connections") == 7
+
+
+def test_times(router: Router) -> None:
+    found = counters()
+    found.visits.observe(3_000)
+    found.visits.observe(200_000_000)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, found, pauses=Pauses()))
+    name = "conntrackd_py_packet_seconds"
+    assert [registry.get_sample_value(f"{name}_bucket", {"le": le}) for le in ("2e-06", "5e-06", "0.1", "+Inf")] == [
+        *(0, 1, 1, 2)
+    ]
+    assert registry.get_sample_value(f"{name}_sum") == pytest.approx(0.200003)
+    assert registry.get_sample_value("conntrackd_py_gc_seconds_count", {"collector": "expire"}) == 0
 
 
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
