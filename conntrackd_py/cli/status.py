@@ -80,6 +80,11 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     _queues(found, status)
     invalid = status["invalid"]
     found.add("INVALID", f"{sum(invalid.values()):,}{_named(invalid, ': ')}")
+    dropped = status["dropped"]
+    found.add("dropped", f"{sum(dropped.values()):,}{_named(dropped, ': ')}")
+    for rule in status["filter"][:MOST]:
+        comment = f" ({rule['comment']})" if rule["comment"] else ""
+        found.add("  filter", escaped(f"{rule['rule']}{comment}: {rule['action']} {rule['packets']:,}"))
     hints = status["hints"]
     texts = [f"{hints['died_in_use']:,} died in use", f"{hints['one_sided_flows']:,} one-sided"]
     found.add("hints", ", ".join(texts), any(hints.values()))

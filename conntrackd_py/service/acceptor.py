@@ -3,6 +3,7 @@
 - At most `most` connections at once. One more is refused; with `evict`, the oldest is closed instead.
 - RESERVE descriptors stay free for the daemon itself.
 - At most A_TURN connections are accepted in a turn, then none for PAUSE seconds. The others wait in the kernel.
+  With TLS it is one: a handshake takes up to 2 ms.
 - When accept(2) fails (no descriptor, no memory), nothing is accepted for RETRY seconds.
 
 Every refusal is counted by its cause. The log has each cause at most once in EVERY seconds.
@@ -23,11 +24,13 @@ from conntrackd_py.kernel.failures import FailureLog
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
+    from ssl import SSLContext
 
 RESERVE: Final = 16  # file descriptors
 A_TURN: Final = 8  # connections
 PAUSE: Final = 0.02  # seconds
 RETRY: Final = 1.0
+HANDSHAKE: Final = 5.0
 EVERY: Final = 60.0
 LINGER: Final = 1.0  # seconds that a refused client may go on sending
 LINGER_READS: Final = 16
@@ -35,6 +38,7 @@ LINGER_READS: Final = 16
 CONNECTIONS: Final = "connections"  # `most` were there
 DESCRIPTORS: Final = "descriptors"  # only the reserve was left
 ACCEPT: Final = "accept"  # accept(2) failed; the client waits
+TLS: Final = "tls"  # no TLS connection came about
 CAUSES: Final = (CONNECTIONS, DESCRIPTORS, ACCEPT)
 NOTHING: Final[Mapping[str, bytes]] = {}
 
@@ -48,7 +52,7 @@ class Acceptor:
     """name: of the server, for logs and metrics. limit: bytes of a line that the reader takes.
 
     refusals: what a refused client is sent, by cause. apology: what a client is sent when `serve` raised an exception.
-    clock: seconds.
+    clock: seconds. tls: None for plain connections.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Acceptor:
         refusals: Mapping[str, bytes] = NOTHING,
         apology: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
+        tls: "SSLContext | None" = None,
     ) -> None:
         self.name = name
         self.serve = serve
@@ -71,7 +76,8 @@ class Acceptor:
         self.refusals = refusals
         self.apology = apology
         self.clock = clock
-        self.refused = dict.fromkeys(CAUSES, 0)
+        self.tls = tls
+        self.refused = dict.fromkeys((*CAUSES, TLS) if tls else CAUSES, 0)
         self.errors = 0  # exceptions of our own code
         self._failures = FailureLog("session_failed")
         self._told: dict[str, float] = {}  # when the log had the cause last
@@ -131,7 +137,7 @@ class Acceptor:
         self._pausing = asyncio.get_running_loop().call_later(seconds, self._listen)
 
     def _ready(self, listening: socket.socket) -> None:
-        for _ in range(A_TURN):
+        for _ in range(1 if self.tls else A_TURN):
             try:
                 sock, _ = listening.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -182,7 +188,14 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(self.limit)
         protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+        patience = HANDSHAKE if self.tls else None
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=self.tls, ssl_handshake_timeout=patience
+            )
+        except OSError as error:
+            self._count(TLS, str(error))
+            return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             await self._serve(reader, writer)
@@ -215,7 +228,8 @@ async def close(reader: "StreamReader", writer: "StreamWriter") -> None:
     try:
         async with asyncio.timeout(LINGER):
             await writer.drain()
-            writer.write_eof()
+            if writer.can_write_eof():  # TLS has no half of a connection
+                writer.write_eof()
             for _ in range(LINGER_READS):
                 if not await reader.read(65536):
                     return

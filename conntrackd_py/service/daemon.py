@@ -187,6 +187,7 @@ class Daemon:
             reloads=self.reloads,
             pauses=self.pauses,
             node_exporter=settings.metrics.node_exporter_names,
+            tls=settings.metrics.tls(),
         )
         exporter.start()
         return exporter

@@ -7,7 +7,7 @@ millisecond. In a thread it would delay packets longer: until that thread gives 
 import gzip
 import socket
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -20,6 +20,9 @@ from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.reloads import Reloads
 from conntrackd_py.settings.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 PATH: Final = "/metrics"
 BACKLOG: Final = 512
 INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Metrics</a>\n'.encode()
@@ -28,7 +31,7 @@ INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Met
 class Exporter:
     """The HTTP endpoint of one engine at address (IP address, port) and nowhere else; port 0 lets the kernel choose.
 
-    It runs in the loop that runs when it starts. node_exporter: see EngineCollector.
+    It runs in the loop that runs when it starts. node_exporter: see EngineCollector. tls: None for plain HTTP.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class Exporter:
         reloads: Reloads | None = None,
         pauses: Pauses | None = None,
         node_exporter: bool = False,
+        tls: "SSLContext | None" = None,
     ) -> None:
         self.address = address
-        self.http = Httpd("metrics", {PATH: self._metrics, "/": index})
+        self.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(
@@ -72,6 +76,10 @@ class Exporter:
         listening.setblocking(False)
         self.address = (host, listening.getsockname()[1])
         self.http.acceptor.start(listening)
+
+    def renew(self, tls: "SSLContext") -> None:
+        """Use this certificate for connections from now on."""
+        self.http.acceptor.tls = tls
 
     async def stop(self) -> None:
         """Stop serving; the port is free afterwards."""

@@ -15,6 +15,7 @@ from conntrackd_py.service.acceptor import Acceptor, close
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
+    from ssl import SSLContext
 
 MOST: Final = 16  # connections
 HEAD_BYTES: Final = 8192
@@ -49,12 +50,20 @@ class RefusedRequestError(Exception):
 class Httpd:
     """pages: by path. `answered` counts requests by status, also those that were not complete in time."""
 
-    def __init__(self, name: str, pages: Mapping[str, Page], *, most: int = MOST, request: float = REQUEST) -> None:
+    def __init__(
+        self,
+        name: str,
+        pages: Mapping[str, Page],
+        *,
+        most: int = MOST,
+        request: float = REQUEST,
+        tls: "SSLContext | None" = None,
+    ) -> None:
         self.pages = pages
         self.request = request
         self.answered: dict[int, int] = {}
         sorry = rendered(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
-        self.acceptor = Acceptor(name, self._serve, most=most, limit=HEAD_BYTES, evict=True, apology=sorry)
+        self.acceptor = Acceptor(name, self._serve, most=most, limit=HEAD_BYTES, evict=True, apology=sorry, tls=tls)
         self._turn = asyncio.Lock()
 
     async def _serve(self, reader: "StreamReader", writer: "StreamWriter") -> None:

@@ -100,10 +100,13 @@ class Reload:
         self.daemon.reloads.restart = waiting
 
     async def _metrics(self, old: Settings, new: Settings) -> Step | None:
-        if old.metrics == new.metrics:
-            return None
         daemon = self.daemon
         former = daemon.exporter
+        if old.metrics == new.metrics:
+            certificate = new.metrics.tls()  # perhaps renewed
+            if former is None or certificate is None:
+                return None
+            return Step(lambda: former.renew(certificate), _nothing)
         in_the_way = former is not None and old.metrics.listen == new.metrics.listen
         if former is not None and in_the_way:
             await former.stop()
@@ -169,6 +172,10 @@ class Reload:
                 await asyncio.to_thread(steering.install, before)
 
         return Step(lambda: None, undo)
+
+
+async def _nothing() -> None:
+    """What there is to undo."""
 
 
 def _installed(wanted: Plan) -> bool:

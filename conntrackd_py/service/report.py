@@ -6,12 +6,14 @@ renamed.
     status: version compiled python pid mode started uptime reloaded reload{successful error restart stale}
             entries limit unconfirmed dying expectations{entries limit} states{}
             queues[{queue waiting limit dropped user_dropped}] queue{enobufs verdict_errors truncated}
-            nat{allocations failures} helpers[] hints{died_in_use one_sided_flows} invalid{}
+            nat{allocations failures} helpers[] hints{died_in_use one_sided_flows} invalid{} dropped{}
+            filter[{rule comment action packets bytes}]
             clients refused_clients listeners events_lost
 
 `started` and `reloaded` are seconds since the epoch (null: never), `uptime` is seconds. `states` counts confirmed
-connections by protocol and state, {"tcp": {"ESTABLISHED": 3}, "udp": {"": 5}}, `invalid` packets by reason; both have
-only what there is. `dropped` are packets that found the kernel's queue full, `user_dropped` our socket.
+connections by protocol and state, {"tcp": {"ESTABLISHED": 3}, "udp": {"": 5}}, `invalid` and `dropped` packets by
+reason; they have only what there is. `filter`: service/filtered.py. Of a queue, `dropped` are packets that found it
+full, `user_dropped` those that found our socket full.
 """
 
 import os
@@ -25,7 +27,8 @@ from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel.queue import QueueCounters
-from conntrackd_py.reasons import INVALID_LIMIT, OK, REASON_NAMES
+from conntrackd_py.reasons import INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
+from conntrackd_py.service.filtered import refusing
 from conntrackd_py.service.queues import QUEUES, queue_rows
 from conntrackd_py.service.view import Json
 
@@ -72,6 +75,8 @@ def status(control: "Control") -> Json:
         "helpers": [],
         "hints": {"died_in_use": engine.remarks.ghosts.died_in_use, "one_sided_flows": engine.remarks.one_sided.flows},
         "invalid": reasons(stats.reasons, OK + 1, INVALID_LIMIT),
+        "dropped": reasons(stats.reasons, TABLE_FULL, len(REASON_NAMES)),
+        "filter": refusing(engine.policy),
         "clients": control.clients,
         "refused_clients": control.refused,
         "listeners": control.listeners,

@@ -9,20 +9,14 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from conntrackd_py.const import (
-    HOOK_NAMES,
-    IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    PROTO_NAMES,
-    VERDICT_NAMES,
-)
-from conntrackd_py.filter.policy import ACTIONS, Policy
+from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, PROTO_NAMES
+from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.portuse import is_query
 from conntrackd_py.nat.rules import ANY_PROTO, NAT_ACCEPT, NAT_ACTIONS, NatRule
 from conntrackd_py.service.families import counter, counter_of, gauge, summed
+from conntrackd_py.service.filtered import chains as filter_chains
+from conntrackd_py.service.filtered import rules as filter_rules
 from conntrackd_py.settings.natrule import WITH_PORTS
 
 ALWAYS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6)  # protocols of a rule for all
@@ -93,22 +87,3 @@ def filtered(policy: Policy | None) -> Iterator[Metric]:
         for labels, value in summed((by, counts[at]) for by, counts in chains).items():
             family.add_metric(labels, value)
         yield family
-
-
-Counted = list[tuple[tuple[str, ...], tuple[int, int]]]  # labels, packets and bytes
-
-
-def filter_rules(policy: Policy | None) -> Counted:
-    """Rule, action and comment of each rule. A rule for several hooks is one rule."""
-    chains = [chain for chains in (policy.chains if policy else []) for chain in chains]
-    rules = {id(rule): rule for chain in chains for rule in chain.rules}.values()
-    return [((rule.label, ACTIONS[rule.action], rule.comment), (rule.packets, rule.bytes)) for rule in rules]
-
-
-def filter_chains(policy: Policy | None) -> Counted:
-    """Hook, chain and default verdict of each chain."""
-    return [
-        ((HOOK_NAMES[chain.hook].lower(), chain.label, VERDICT_NAMES[chain.default]), (chain.packets, chain.bytes))
-        for chains in (policy.chains if policy else [])
-        for chain in chains
-    ]

@@ -197,6 +197,9 @@ def _tunables(table: Table) -> Tunables:
 def _metrics(table: Table) -> Metrics:
     metrics = Metrics(
         listen=table.string("listen", Metrics.listen),
+        tls_certificate=_file(table, "tls_certificate"),
+        tls_key=_file(table, "tls_key"),
+        client_ca=_file(table, "client_ca"),
         node_exporter_names=table.boolean("node_exporter_names", Metrics.node_exporter_names),
     )
     try:
@@ -206,7 +209,35 @@ def _metrics(table: Table) -> Metrics:
             spelling.target_ports(str(address[1]))
     except ValueError:
         table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty for none")
+    _check_tls(table, metrics)
     return metrics
+
+
+def _file(table: Table, key: str) -> str:
+    """The path of a readable file, beside the configuration unless absolute; empty when absent."""
+    name = table.string(key, "")
+    if not name:
+        return ""
+    path = Path(table.sources.get(key, "")).parent / name
+    try:
+        path.read_bytes()
+    except OSError as error:
+        table.wrong(key, error.strerror or str(error))
+    return str(path)
+
+
+def _check_tls(table: Table, metrics: Metrics) -> None:
+    if bool(metrics.tls_certificate) != bool(metrics.tls_key):
+        there, missing = ("tls_certificate", "tls_key") if metrics.tls_certificate else ("tls_key", "tls_certificate")
+        table.wrong(there, f"needs {missing}")
+    elif metrics.client_ca and not metrics.tls_certificate:
+        table.wrong("client_ca", "needs tls_certificate and tls_key")
+    elif metrics.tls_certificate and not table.report.errors:
+        try:
+            metrics.tls()
+        except OSError as error:
+            why = "cannot be used, or tls_key is not its key, or client_ca is no certificate"
+            table.wrong("tls_certificate", f"{why}: {error}")
 
 
 def _control(table: Table) -> Control:

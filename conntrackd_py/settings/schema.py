@@ -6,13 +6,17 @@ config/conntrackd.toml shows all of it as an administrator writes it.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
 from conntrackd_py.filter import nftfile
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
 from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.settings import tls
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 NAT: Final = "nat"
 TRACK: Final = "track"
@@ -100,6 +104,9 @@ class MarkSpec:
 @dataclass(frozen=True)
 class Metrics:
     listen: str = "127.0.0.1:9466"  # address:port of the Prometheus endpoint; empty: none
+    tls_certificate: str = ""  # its certificate with the chain, in PEM; empty: plain HTTP
+    tls_key: str = ""  # the key of the certificate
+    client_ca: str = ""  # clients need a certificate that this one signed; empty: anybody may ask
     node_exporter_names: bool = False  # also publish the table under the names of node_exporter
 
     def address(self) -> tuple[str, int] | None:
@@ -108,6 +115,12 @@ class Metrics:
             return None
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    def tls(self) -> "SSLContext | None":
+        """None for plain HTTP. Raises OSError when the files have changed for the worse since they were checked."""
+        if not self.tls_certificate:
+            return None
+        return tls.context(self.tls_certificate, self.tls_key, self.client_ca)
 
 
 @dataclass(frozen=True)

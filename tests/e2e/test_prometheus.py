@@ -73,6 +73,7 @@ def config() -> str:
     tuned = CONFIG.replace("[tunables]", f"[tunables]\nnf_conntrack_max = {LIMIT}").replace(
         "[[nat]]", f"{FEW_PORTS}\n[[nat]]", 1
     )
+    tuned = tuned.replace("[metrics]", "[metrics]\nnode_exporter_names = true")
     return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER
 
 
@@ -141,6 +142,8 @@ def test_a_crowd_fills_the_table_and_the_ports(watched: tuple[Router, Prometheus
     router.net.client.run(sys.executable, "-c", CROWD, ports, "3")
     fires(prometheus, "ConntrackdPyTableNearlyFull", "ConntrackdPyPortsRunningOut", "ConntrackdPyPortsExhausted")
     assert prometheus.value("max(conntrackd_py_nat_ports_fullest_ratio)") == 1
+    stock = "node_nf_conntrack_entries / node_nf_conntrack_entries_limit > 0.75"  # NodeHighNumberConntrackEntriesUsed
+    assert prometheus.query(stock)
 
 
 def test_packets_find_no_room_in_the_queue(watched: tuple[Router, Prometheus]) -> None:

@@ -77,6 +77,11 @@ def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:
             {"nat": {"pools": [{**POOL, "protocols": PORTS, "share": 0.9}], "unpooled": 0}},
             "  203.0.113.1  9 connections, 90.0 % of its ports tcp 9 of 10, gre 2",
         ),
+        ({"dropped": {"filter_drop": 7, "table_full": 2}}, "dropped       9: filter_drop 7, table_full 2"),
+        (
+            {"filter": [{"rule": "filter.rule[2]", "comment": "no telnet", "action": "drop", "packets": 1200}]},
+            "  filter      filter.rule[2] (no telnet): drop 1,200",
+        ),
         ({"helpers": ["ftp", "sip"]}, "helpers       ftp, sip"),
         (
             {"invalid": {f"reason_{number}": number for number in range(1, 8)}},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -28,9 +30,13 @@ from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IG
 from conntrackd_py.service.acceptor import Acceptor
 from conntrackd_py.service.collector import EngineCollector
 from conntrackd_py.service.exporter import Exporter
+from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.recent import RefusalLog
+from conntrackd_py.service.reloads import Reloads
 from conntrackd_py.settings.errors import ConfigError
+from conntrackd_py.settings.tls import context
 from tests.support import packets
+from tests.support.certificates import Authority
 from tests.support.loop import running
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -193,6 +199,42 @@ def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Rou
         registry.register(EngineCollector(router.engine, counters()))
 
 
+def test_the_table_under_the_names_of_node_exporter(router: Router) -> None:
+    router.udp()
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, counters(), node_exporter=True))
+    assert registry.get_sample_value("node_nf_conntrack_entries") == 1
+    assert registry.get_sample_value("node_nf_conntrack_entries_limit") == 262144
+    assert registry.get_sample_value("node_nf_conntrack_stat_insert") == 1
+    plain = EngineCollector(router.engine, counters())
+    assert not any(family.name.startswith("node_") for family in plain.collect())
+
+
+def test_how_the_last_reload_went(router: Router) -> None:
+    reloads = Reloads(1234.5)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, counters(), reloads=reloads))
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 1
+    reloads.successful, reloads.stale = False, 7
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 0
+    assert registry.get_sample_value("conntrackd_py_config_last_reload_success_timestamp_seconds") == 1234.5
+    assert registry.get_sample_value("conntrackd_py_stale_connections") == 7
+
+
+def test_times(router: Router) -> None:
+    found = counters()
+    found.visits.observe(3_000)
+    found.visits.observe(200_000_000)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, found, pauses=Pauses()))
+    name = "conntrackd_py_packet_seconds"
+    assert [registry.get_sample_value(f"{name}_bucket", {"le": le}) for le in ("2e-06", "5e-06", "0.1", "+Inf")] == [
+        *(0, 1, 1, 2)
+    ]
+    assert registry.get_sample_value(f"{name}_sum") == pytest.approx(0.200003)
+    assert registry.get_sample_value("conntrackd_py_gc_seconds_count", {"collector": "expire"}) == 0
+
+
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
     first = Exporter(router.engine, counters(), ("127.0.0.1", 0))
     with running(first):
@@ -258,3 +300,36 @@ def test_promtool_has_nothing_to_say(router: Router, exporter: Exporter) -> None
         ["promtool", "check", "metrics"], input=scrape(exporter), capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl(1)")
+def test_tls(router: Router, tmp_path: Path) -> None:
+    """A client checks our certificate, and we check its own if a client_ca is given."""
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    certificate, key = (str(path) for path in ours.signed("server"))
+    prometheus, stranger = ours.signed("prometheus"), theirs.signed("stranger")
+    tls = context(certificate, key, str(ours.certificate))
+    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), tls=tls)
+    with running(exporter):
+        assert "conntrackd_py_entries_limit" in secure(exporter, ours, prometheus)
+        for pair in (None, stranger):
+            with pytest.raises(OSError, match=r"(?i)alert|certificate|reset|closed"):
+                secure(exporter, ours, pair)
+        with pytest.raises(OSError, match="verify failed"):
+            secure(exporter, theirs, prometheus)
+        with pytest.raises((OSError, HTTPException)):
+            fetch(exporter, "/metrics")
+        certificate, key = (str(path) for path in theirs.signed("renewed"))
+        exporter.renew(context(certificate, key, ""))
+        text = secure(exporter, theirs, None)
+        assert 'connections_refused_total{cause="tls",server="metrics"} 4' in text
+
+
+def secure(exporter: Exporter, authority: Authority, client: tuple[Path, Path] | None) -> str:
+    """What a client gets that trusts this authority and has this certificate."""
+    trusting = ssl.create_default_context(cafile=str(authority.certificate))
+    if client is not None:
+        trusting.load_cert_chain(*client)
+    with urlopen(f"https://127.0.0.1:{exporter.address[1]}/metrics", timeout=5, context=trusting) as answer:
+        text: str = answer.read().decode()
+    return text

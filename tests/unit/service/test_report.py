@@ -53,6 +53,8 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "helpers": [],
             "hints": {"died_in_use": 0, "one_sided_flows": 0},
             "invalid": {"ip_version": 1},
+            "dropped": {},
+            "filter": [],
             "clients": 1,
             "refused_clients": 0,
             "listeners": 0,

@@ -1,6 +1,7 @@
 """The configuration file as a whole: defaults, types, drop-ins, and what the operator reads about mistakes."""
 
 import re
+import shutil
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load, parse
 from conntrackd_py.settings.schema import Settings
+from tests.support.certificates import Authority
 
 SAMPLE = Path(__file__).parents[3] / "config" / "conntrackd.toml"
 
@@ -76,6 +78,32 @@ def test_values_are_taken_over() -> None:
     assert settings.tunables.nf_conntrack_tcp_be_liberal is True
     assert settings.metrics.address() == ("::1", 9000)
     assert settings.control.mode == 0o600
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl(1)")
+def test_tls_is_checked_with_the_rest(tmp_path: Path) -> None:
+    """Names are beside the configuration. Whatever would keep the daemon from serving is found."""
+    authority = Authority(tmp_path)
+    authority.signed("one")
+    authority.signed("two")
+    (tmp_path / "text").write_text("no certificate")
+    good = {"tls_certificate": "one.pem", "tls_key": "one.key", "client_ca": "ca.pem"}
+    source = str(tmp_path / "conntrackd.toml")
+    settings = parse({"metrics": good}, source)
+    assert settings.metrics.tls_certificate == str(tmp_path / "one.pem")
+    assert settings.metrics.tls() is not None
+    assert parse({}, source).metrics.tls() is None
+    for change, why in (
+        ({"tls_key": "two.key"}, 'tls_certificate = "one.pem": cannot be used'),
+        ({"tls_certificate": "text"}, 'tls_certificate = "text": cannot be used'),
+        ({"client_ca": "text"}, 'tls_certificate = "one.pem": cannot be used'),
+        ({"client_ca": "none"}, 'client_ca = "none": No such file'),
+        ({"tls_key": ""}, 'tls_certificate = "one.pem": needs tls_key'),
+        ({"tls_key": "", "tls_certificate": ""}, 'client_ca = "ca.pem": needs tls_certificate and tls_key'),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse({"metrics": good | change}, source)
+        assert f"metrics.{why}" in str(caught.value)
 
 
 def test_no_metrics() -> None:
