@@ -215,4 +215,4 @@ def test_what_becomes_of_the_rules_at_a_stop() -> None:
     assert parse({}, "FILE").steering.on_stop == "remove"
     assert parse({"steering": {"on_stop": "keep"}}, "FILE").steering.on_stop == "keep"
     (line,) = mistakes("[steering]\non_stop = 'leave'")
-    assert "steering.on_stop = 'leave': must be one of remove, keep" in line
+    assert 'steering.on_stop = "leave": must be one of remove, keep' in line
