@@ -45,6 +45,9 @@ class Router(Machine):
     def pid(self) -> int:
         return int(self.show("MainPID"))
 
+    def upgrade(self, deb: str) -> None:
+        self.run("dpkg", "-i", "--force-confold", deb)
+
     def fetch(self) -> None:
         assert fetch(self.net.client, f"http://{SERVER}/") == ANSWER
 
