@@ -31,6 +31,14 @@ NAMED: Final = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44"}
 PAPER, PANEL, LINE, INK, FAINT = "#111217", "#181b1f", "#2c3235", "#d8d9da", "#8e8e8e"
 MOST_NAMED: Final = 5
 
+FEW_PORTS: Final = f"""\
+[[nat]]
+comment = "5,000 ports"
+out_interface = "wan0"
+proto = "udp"
+action = "SNAT"
+to = "{ROUTER}:20000-24999"
+"""
 FILTER: Final = """
 [[filter.rule]]
 comment = "no telnet"
@@ -255,7 +263,7 @@ def main(file: Path) -> None:
         CONFIG.replace("[tunables]", f"[tunables]\nnf_conntrack_max = {LIMIT}\nnf_conntrack_udp_timeout = 20") + FILTER
     )
     with Topology() as net:
-        router = Router(net, config.replace(f'to = "{ROUTER}"', f'to = "{ROUTER}:20000-24999"'))
+        router = Router(net, config.replace("[[nat]]", f"{FEW_PORTS}\n[[nat]]", 1))
         router.install_rules()
         router.start()
         start_servers(net)
