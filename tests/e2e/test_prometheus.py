@@ -158,6 +158,8 @@ def test_packets_find_no_room_in_the_queue(watched: tuple[Router, Prometheus]) -
 
 def test_every_panel_has_data(watched: tuple[Router, Prometheus]) -> None:
     router, prometheus = watched
+    router.net.client.run("ping", "-q", "-c", "1500", "-i", "0.001", SERVER)  # so that some visits are timed
+    prometheus.wait(lambda: prometheus.value("conntrackd_py_packet_seconds_count") > 0)
     empty: list[tuple[str, str]] = []
 
     def none_is_empty() -> bool:
