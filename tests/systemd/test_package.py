@@ -50,6 +50,19 @@ def test_enabled_it_translates_as_its_own_user(bare: Router) -> None:
     assert bare.run("stat", "-c", "%U", f"/proc/{bare.pid()}").strip() == "conntrackd-py"
 
 
+def test_with_iptables_legacy_it_starts_and_leaves_nothing_as_well(bare: Router) -> None:
+    bare.run("systemctl", "stop", UNIT)
+    for kind in ("legacy", "nft"):
+        for name in ("iptables", "ip6tables"):
+            bare.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-{kind}")
+        bare.run("systemctl", "start", UNIT)
+        bare.fetch()
+        assert "CONNTRACKD_PY" in bare.run(f"iptables-{kind}-save")
+        bare.run("systemctl", "stop", UNIT)
+        assert "CONNTRACKD_PY" not in bare.run(f"iptables-{kind}-save")
+    bare.run("systemctl", "start", UNIT)
+
+
 def test_an_upgrade_restarts_it_and_keeps_the_configuration_and_the_rules(bare: Router) -> None:
     before, edited = bare.pid(), (bare.root / TOML[1:]).read_text()
     assert bare.leaks(lambda: bare.upgrade(NEWER)) == "", bare.journal()
