@@ -18,21 +18,29 @@ class Use:
         self.high = high
         self.ports = 0  # in use, over all outer addresses
         self.fullest = 0  # in use at the outer address where most are
-        self.levels: dict[int, int] = {}  # ports in use -> outer addresses with so many
+        self.levels: dict[int, int] = {}  # ports in use -> outer addresses with so many; empty while only one has any
 
     def moved(self, before: int, after: int) -> None:
         """An outer address has `after` ports in use, not `before` any more; down by one at most."""
+        levels = self.levels
+        if not levels:
+            if before == self.ports:  # the only address with any
+                self.ports = self.fullest = after
+                return
+            levels[self.ports] = 1
         self.ports += after - before
         if before:
-            left = self.levels[before] - 1
+            left = levels[before] - 1
             if left:
-                self.levels[before] = left
+                levels[before] = left
             else:
-                del self.levels[before]
+                del levels[before]
         if after:
-            self.levels[after] = self.levels.get(after, 0) + 1
-        if after > self.fullest or (before == self.fullest and before not in self.levels):
+            levels[after] = levels.get(after, 0) + 1
+        if after > self.fullest or (before == self.fullest and before not in levels):
             self.fullest = after
+        if self.fullest == self.ports:
+            levels.clear()
 
 
 @final
