@@ -84,14 +84,14 @@ def _reason_to_keep(config: Path, unit: str) -> str:
 
 
 def _restarting(unit: str) -> str:
-    """systemd stops a unit before it starts it again, and only its list of jobs tells that from a stop."""
+    """systemd stops a unit before it starts it again; its list of jobs shows whether a start follows."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return ""
     listing = [systemctl, "list-jobs", "--plain", "--no-legend", "--no-pager", unit]
     done = subprocess.run(listing, capture_output=True, text=True, check=False)
     if done.returncode:
-        return f"cannot tell a stop from a restart: {done.stderr.strip()}"
+        return f"systemd does not say whether this is a restart: {done.stderr.strip()}"
     restarts = any(line.split()[1:3] == [unit, "restart"] for line in done.stdout.splitlines())
     return "the service is restarted" if restarts else ""
 
