@@ -2,9 +2,12 @@
 
 import argparse
 
+from conntrackd_py.cli.options import add_config
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--socket", metavar="PATH", help="the daemon's control socket")
+    add_config(parser)
+    parser.add_argument("--socket", metavar="PATH", help="the daemon's control socket, instead of the configuration's")
     parser.add_argument(
         "--flush-stale", action="store_true", help="end the connections that the new rules would not make"
     )

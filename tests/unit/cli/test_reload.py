@@ -1,6 +1,8 @@
 """What `conntrackd-py reload` says."""
 
-from conntrackd_py.cli.reload import told
+from pathlib import Path
+
+from conntrackd_py.cli.reload import configured_socket, told
 
 
 def answer(**more: object) -> dict[str, object]:
@@ -25,3 +27,16 @@ def test_what_waits_and_what_is_stale() -> None:
 def test_what_was_ended() -> None:
     lines = told(answer(stale={"nat": 2, "filter": 0}, flushed=2))
     assert lines == ["reloaded", "stale connections, translated otherwise now: 2", "stale connections ended: 2"]
+
+
+def test_the_socket_of_a_configuration_that_may_be_wrong(tmp_path: Path) -> None:
+    """A drop-in wins; what cannot be read says nothing."""
+    config = tmp_path / "conntrackd.toml"
+    assert configured_socket(config) == ""
+    config.write_text('nonsense = 1\n[control]\nsocket = "/a"\n')
+    assert configured_socket(config) == "/a"
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "1.toml").write_text('[control]\nsocket = "/b"\n')
+    (tmp_path / "conf.d" / "2.toml").write_text("[[[")
+    (tmp_path / "conf.d" / "3.toml").write_text("control = 1\n[control2]\nsocket = 3\n")
+    assert configured_socket(config) == "/b"
