@@ -17,5 +17,5 @@ installed_prefix() {
 }
 
 unedited() { # prefix: whether the configuration is the sample as it was installed
-    [ -e "$1/$SAMPLE.sum" ] && [ "$(sha256sum <"$ETC/$SAMPLE")" = "$(cat "$1/$SAMPLE.sum")" ]
+    [ -e "$1/$SAMPLE.sum" ] && [ -e "$ETC/$SAMPLE" ] && [ "$(sha256sum <"$ETC/$SAMPLE")" = "$(cat "$1/$SAMPLE.sum")" ]
 }

@@ -77,7 +77,7 @@ need_pure() {
 
 need_compiled() {
     local hash
-    hash=$(hash_of pyproject.toml setup.py conntrackd_py share)
+    hash=$(hash_of pyproject.toml setup.py conntrackd_py share config)
     [ -x "$ROOT/.venv-compiled/bin/python" ] && fresh compiled "$hash" && return
     need_venv .venv-compiled
     rm -rf "$STAMPS/compiled" "$ROOT/build" # setuptools would pack what an older build left there

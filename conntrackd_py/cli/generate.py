@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli import completion_bash, completion_fish, completion_zsh, manual_conntrack, manual_conntrackd
+from conntrackd_py.cli import (
+    completion_bash,
+    completion_fish,
+    completion_zsh,
+    manual_conntrack,
+    manual_conntrackd,
+    manual_toml,
+)
 
 USAGE: Final = "usage: python -m conntrackd_py.cli.generate DIRECTORY"
 
@@ -18,6 +25,7 @@ def files() -> dict[str, str]:
         "share/bash-completion/completions/conntrackd-py": completion_bash.conntrackd(),
         "share/fish/vendor_completions.d/conntrack-py.fish": completion_fish.conntrack(),
         "share/fish/vendor_completions.d/conntrackd-py.fish": completion_fish.conntrackd(),
+        "share/man/man5/conntrackd.toml.5": manual_toml.page(),
         "share/man/man8/conntrack-py.8": manual_conntrack.page(),
         "share/man/man8/conntrackd-py.8": manual_conntrackd.page(),
         "share/zsh/site-functions/_conntrack-py": completion_zsh.conntrack(),

@@ -194,4 +194,4 @@ FILES: Final = (
 
 ENVIRONMENT: Final = ((f"`{VARIABLE}`", "The control socket, when `--socket` does not say."),)
 
-SEE_ALSO: Final = "`conntrackd-py`(8), `conntrack`(8), `jq`(1)"
+SEE_ALSO: Final = "`conntrackd-py`(8), `conntrackd.toml`(5), `conntrack`(8), `jq`(1)"

@@ -38,6 +38,9 @@ Rules that others have put there stay where they are.
 """,
     "rules remove": """
 The ruleset is then as it was found.
+
+With `--on-stop`, the result is taken from SERVICE_RESULT, as systemd.exec(5) sets it. In doubt the rules stay: packets
+are then dropped, not sent untranslated.
 """,
     "explain": """
 With a capture, each packet goes through an engine of its own, without a daemon and without root, and what the
@@ -113,7 +116,7 @@ EXAMPLES: Final = (
 )
 
 FILES: Final = (
-    (f"{load.DEFAULT_PATH}", "The configuration. config/conntrackd.toml of the sources shows every key."),
+    (f"{load.DEFAULT_PATH}", "The configuration: see `conntrackd.toml`(5)."),
     (
         f"{load.DEFAULT_PATH.parent}/conf.d/*.toml",
         "Read after it in the order of their names: a key given again counts, rules are appended.",
@@ -122,7 +125,7 @@ FILES: Final = (
 )
 
 ENVIRONMENT: Final = (
-    (f"`{VARIABLE}`", "The control socket that `explain --recent` and `diff` ask, when `--socket` does not say."),
+    (f"`{VARIABLE}`", "The control socket of every command that asks the daemon, when `--socket` does not say."),
     (
         "`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`",
         "As systemd(1) sets them: `run` tells when it is ready and how many connections there are, and feeds the "
@@ -135,4 +138,4 @@ ENVIRONMENT: Final = (
     ),
 )
 
-SEE_ALSO: Final = "`conntrack-py`(8), `iptables`(8), `nft`(8), `conntrack`(8), `tcpdump`(1)"
+SEE_ALSO: Final = "`conntrack-py`(8), `conntrackd.toml`(5), `iptables`(8), `nft`(8), `conntrack`(8), `tcpdump`(1)"

@@ -31,7 +31,8 @@ def inline(text: str) -> str:
 
 def title(name: str, section: int, source: str) -> list[str]:
     """And nothing hyphenated or spread: what a page of names says is copied from it."""
-    heading = f'.TH {escaped(name.upper())} {section} {REVISED} "{escaped(source)}" "System Manager\\(aqs Manual"'
+    manual = "System Manager\\(aqs Manual" if section == 8 else "File Formats Manual"
+    heading = f'.TH {escaped(name.upper())} {section} {REVISED} "{escaped(source)}" "{manual}"'
     return [heading, ".nr HY 0", ".nh", ".ad l"]
 
 

@@ -20,7 +20,6 @@ from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
 from conntrackd_py.const import (
-    INVALID,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPS_CONFIRMED,
@@ -254,6 +253,10 @@ class Nat(Extension):
         if redirect and (unfinished or ct.status & IPS_NAT_MASK):
             return self.core.drop(skb, NAT_MANIP)  # it would teach the wrong route
         direction = direction_of(skb.ctinfo)
+        if manip == MANIP_SRC and direction == ORIGINAL and tuples.dst(ct.reply) == tuples.src(ct.original):
+            # The connection's address is not translated, so no tuple says what the source of the error is to be.
+            if self._guard(skb) == NF_DROP:
+                return NF_DROP
         if not ct.status & _status_bit(manip, direction):
             return NF_ACCEPT
         inner_at = self.core.protos[skb.protonum].quotes(skb)
@@ -274,13 +277,13 @@ class Nat(Extension):
             return False
         if ct.masquerade:
             return True
-        if ct.status & IPS_SRC_NAT:
-            return False
+        if tuples.dst(ct.reply) != tuples.src(ct.original):
+            return False  # its address is translated; a null binding may have changed the port alone
         current = tuples.swapped(ct.reply, ct.l4proto.invert(tuples.l4(ct.reply)))
         return translating(self._rule(skb, ct, current, MANIP_SRC)) is not None
 
     def _guard(self, skb: Skb) -> int:
-        """Drop a packet without a connection if a source rule covers it, or may cover what cannot be read of it."""
+        """Drop a packet whose source nothing settles, if a rule covers it, or may cover what cannot be read of it."""
         if not self.leak_guard or skb.hook != POST_ROUTING or not _may_leak(skb):
             return NF_ACCEPT
         reason = ip.parse(skb)
@@ -358,12 +361,12 @@ def _status_bit(manip: int, direction: int) -> int:
 
 
 def _may_leak(skb: Skb) -> bool:
-    """Whether nothing says that this packet without a connection may leave as it is.
+    """Whether nothing says that this packet, INVALID, UNTRACKED or an ICMP error, may leave as it is.
 
     Raw rules make packets UNTRACKED on purpose. Neighbour discovery and MLD are UNTRACKED by their type, and none of
     them is ever forwarded.
     """
-    if skb.ctinfo == INVALID:
+    if skb.ctinfo != UNTRACKED:
         return True
     untracked = skb.ctinfo == UNTRACKED and skb.protonum == IPPROTO_ICMPV6 and skb.dataoff < skb.end
     return untracked and icmp.is_v6_untracked(skb.data[skb.dataoff]) and forwarded(skb)

@@ -68,6 +68,9 @@ def main(args: argparse.Namespace) -> int:
     except (QueueError, ConfigError, OSError) as error:
         sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
+    except MemoryError:  # the table is gone by now, so there is room for a line
+        log.error("out_of_memory", help="a smaller nf_conntrack_max")
+        return 1
 
 
 def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lanes:

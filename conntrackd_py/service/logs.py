@@ -4,12 +4,13 @@ Under journald the lines carry no time of their own, it has a better one. Whatev
 and cannot command the terminal: JSON escapes by itself, readable lines are escaped here. A traceback has its lines.
 """
 
+import contextlib
 import io
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from structlog.typing import ExcInfo
@@ -21,6 +22,7 @@ LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": loggin
 
 def configure(level: str, form: str) -> None:
     """level and form as in the [log] table: debug, info, warning, error; auto, json, console."""
+    sys.stderr = cast(TextIO, StandardError())
     terminal = sys.stderr.isatty()
     readable = form == "console" or (form == "auto" and terminal)
     steps: list[Any] = [structlog.processors.add_log_level]
@@ -52,6 +54,27 @@ def write_traceback(out: TextIO, error: ExcInfo) -> None:
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, error)
     out.write(escaped_lines(plain.getvalue()))
+
+
+class StandardError(io.TextIOBase):
+    """What cannot be written is dropped: a full disk or a closed pipe is no reason to stop a router."""
+
+    def __init__(self) -> None:
+        if sys.stderr is None:  # it was closed, and descriptor 2 would become some socket's
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+    def write(self, text: str) -> int:
+        data = text.encode(errors="backslashreplace")
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(2, data) :]
+        return len(text)
+
+    def isatty(self) -> bool:
+        return os.isatty(2)
+
+    def fileno(self) -> int:
+        return 2
 
 
 class EscapingFormatter(logging.Formatter):

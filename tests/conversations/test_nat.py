@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     ESTABLISHED,
@@ -15,7 +16,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     RELATED_REPLY,
 )
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_SNAT, Interface, NatRule, Net
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, Interface, NatRule, Net, Ports
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
 from conntrackd_py.wire import checksum
 from tests.conversations.conftest import masquerade
@@ -31,6 +32,7 @@ from tests.support.play import (
     WAN,
     Host,
     Play,
+    Said,
     accept,
     advance,
     destroyed,
@@ -319,6 +321,36 @@ def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -
     assert second.reason == NAT_OIF_CHANGED
 
 
+def test_a_changed_port_is_no_translated_source(family: int) -> None:
+    """A null binding changed the port of a connection. Rerouted to an interface with a source rule, it ends as well."""
+    play = Play(family, [masquerade()])
+    play.engine.set_interface(9, "backup", [], play.now)
+    to = packets.address(SERVER.v4 if family == 4 else SERVER.v6)
+    play.engine.nat.replace_rules(
+        [
+            masquerade(),
+            NatRule(NAT_DNAT, protonum=17, dport=Ports(81, 81), to_low=to, to_high=to, port_low=80, port_high=80),
+        ]
+    )
+
+    def cross(said: Said, outdev: int) -> tuple[int, Skb]:
+        first = Skb(said.bytes_for(family), 0, LAN, 0)
+        play.engine.handle(first, PRE_ROUTING, play.now)
+        second = Skb(first.data, first.mark, LAN, outdev)
+        return play.engine.handle(second, POST_ROUTING, play.now), second
+
+    assert cross(udp(CLIENT, SERVER, dport=80), 9)[0] == 1
+    verdict, second = cross(udp(CLIENT, SERVER, dport=81), 9)
+    assert verdict == 1
+    assert second.ct is not None
+    assert second.ct.status & IPS_SRC_NAT
+    answer = udp(SERVER, CLIENT, sport=80, dport=tuples.l4dst(second.ct.reply))
+    verdict, second = cross(error(CLIENT, SERVER, answer), WAN)
+    assert (verdict, second.reason) == (0, LEAK_GUARD)
+    verdict, second = cross(udp(CLIENT, SERVER, dport=81), WAN)
+    assert (verdict, second.reason) == (0, NAT_OIF_CHANGED)
+
+
 @pytest.mark.parametrize("hostname", [INSIDE, ROUTER], ids=["lan address", "wan address"])
 def test_a_client_may_talk_to_the_router(snat: Play, hostname: Host) -> None:
     assert (
@@ -327,4 +359,21 @@ def test_a_client_may_talk_to_the_router(snat: Play, hostname: Host) -> None:
         << accept(NEW, src=CLIENT, dst=hostname)
         >> udp(hostname, CLIENT, sport=53)
         << accept(ESTABLISHED_REPLY, src=hostname, dst=CLIENT)
+    )
+
+
+def test_an_error_about_an_untranslated_connection_does_not_leak_its_sender(snat: Play) -> None:
+    """A host inside sends it about the router's own connection. The kernel lets it out with its private address."""
+    query = udp(ROUTER, SERVER, b"query")
+    answer = udp(SERVER, ROUTER, b"answer")
+    assert (
+        snat
+        >> query
+        << accept(NEW, src=ROUTER)
+        >> answer
+        << accept(ESTABLISHED_REPLY)
+        >> error(CLIENT, SERVER, answer)
+        << dropped(LEAK_GUARD)
+        >> error(ROUTER, SERVER, answer)
+        << accept(src=ROUTER)
     )

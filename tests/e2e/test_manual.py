@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ from conntrackd_py.cli import completion
 from conntrackd_py.cli import manual_conntrack_text as text
 from conntrackd_py.cli.conntrack_options import EVERYTHING
 from conntrackd_py.cli.subcommands import every
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.settings import schema
 
-MANUAL = Path(__file__).parents[2] / "share" / "man" / "man8"
+MANUAL = Path(__file__).parents[2] / "share" / "man"
 
 
 def rendered(page: str) -> str:
     """As plain text of 78 columns."""
     done = subprocess.run(
-        ["groff", "-man", "-ww", "-Tascii", "-P-cbou", "-rLL=78n", str(MANUAL / page)],
+        ["groff", "-man", "-ww", "-Tascii", "-P-cbou", "-rLL=78n", str(MANUAL / f"man{page[-1]}" / page)],
         check=True,
         capture_output=True,
         text=True,
@@ -34,6 +37,17 @@ def test_groff_has_nothing_to_warn_of(page: str) -> None:
     shown = rendered(page)
     for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO"):
         assert f"\n{section}\n" in shown
+
+
+def test_the_page_of_the_configuration_has_every_key() -> None:
+    shown = rendered("conntrackd.toml.5")
+    for section in ("NAME", "DESCRIPTION", "[queue]", "[steering]", "[tunables]", "RULES", "FILES", "SEE ALSO"):
+        assert f"\n{section}\n" in shown
+    for table in (schema.Settings, schema.Queue, schema.Steering, Tunables, schema.Metrics, schema.Control):
+        for key in fields(table):
+            if not key.name.islower() or key.default is MISSING or isinstance(key.default, tuple):
+                continue
+            assert re.search(rf"^ +{key.name} = ", shown, re.MULTILINE), key.name
 
 
 def test_every_option_of_conntrack_py_has_its_paragraph() -> None:

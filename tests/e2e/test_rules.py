@@ -52,10 +52,10 @@ def rules(run: Run, tmp_path: Path) -> Run:
     """`conntrackd-py rules ACTION`, with the text given as its configuration."""
     command = str(Path(sys.executable).with_name("conntrackd-py"))
 
-    def run_rules(action: str, config: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
+    def run_rules(action: str, config: str = "", *options: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "conntrackd.toml"
         file.write_text(config)
-        return run(command, "rules", action, "-c", str(file), status=status)
+        return run(command, "rules", action, "-c", str(file), *options, status=status)
 
     return run_rules
 
@@ -255,3 +255,36 @@ def test_packets_come_whole_and_once_to_every_visit(run: Run, rules: Run, peer: 
     large = [line for line in output.splitlines() if int(line.split()[1]) > 1000]
     assert large == [f"{hook} {length}" for hook in (PRE_ROUTING, LOCAL_IN, LOCAL_OUT, POST_ROUTING)]
     assert tracked == "", "the kernel's own tracking keeps off"
+
+
+@pytest.mark.parametrize(
+    ("result", "config", "why"),
+    [
+        ("watchdog", "", "the service ended with the result watchdog"),
+        ("success", '[steering]\non_stop = "keep"', "steering.on_stop is keep"),
+        ("success", 'mode = "net"', "the configuration is wrong"),
+    ],
+)
+def test_in_doubt_they_stay_when_the_service_has_stopped(result: str, config: str, why: str, rules: Run) -> None:
+    rules("install")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SERVICE_RESULT", result)
+        said = rules("remove", config, "--on-stop", "conntrackd-py.service").stderr
+    assert said.endswith(f"conntrackd-py rules: the rules stay: {why}\n")
+    assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
+
+
+def test_before_a_start_with_a_wrong_configuration_forwarding_ends(run: Run, rules: Run) -> None:
+    rules("install", 'mode = "net"', "--on-start", status=1)
+    for family in FAMILIES:
+        ours = re.findall(r"-A CONNTRACKD_PY_(?!.*comment).*", run(f"{family}-save").stdout)
+        assert ours == [
+            "-A CONNTRACKD_PY_POST -m addrtype --src-type LOCAL -j RETURN",
+            "-A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 1",
+        ]
+
+
+def test_before_a_start_with_a_wrong_configuration_installed_rules_stay(rules: Run) -> None:
+    rules("install")
+    assert "the rules of before stay" in rules("install", 'mode = "net"', "--on-start", status=1).stderr
+    assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"

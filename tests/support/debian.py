@@ -32,9 +32,10 @@ LAYERS: Final = {
         "base",
         # of scripts/install and scripts/build-deb, and programs the tests run inside
         *("python3", "python3-venv", "python3-dev", "gcc", "libnetfilter-queue-dev", "iptables", "nftables"),
-        *("debhelper", "dpkg-dev", "dh-virtualenv", "iproute2", "procps", "curl"),
+        *("build-essential", "debhelper", "iproute2", "procps", "curl"),
     )
 }
+PACKAGED: Final = ("pyproject.toml", "setup.py", "LICENSE", "conntrackd_py", "share", "config", "systemd", "debian")
 AT_MOST: Final = 900.0  # seconds for anything that fetches or compiles
 
 
@@ -128,9 +129,34 @@ def wheels() -> Path:
     return WHEELS
 
 
+def package() -> Path:
+    """The Debian package of these sources, built by scripts/build-deb, or as it was built of the same ones before."""
+    names = (*PACKAGED, "scripts/build-deb", "scripts/_setup.sh")
+    files = sorted(path for name in names for path in (SOURCE / name, *(SOURCE / name).rglob("*")) if path.is_file())
+    texts = [(str(path), path.read_bytes()) for path in files if "__pycache__" not in path.parts]
+    folder = SETUP / "package" / hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
+    if not list(folder.glob("*.deb")):
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        with copy("tools") as building, mounted(building):
+            pip = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+            run("chroot", building, "env", *pip, f"{CLONE}/scripts/build-deb", "/root/built")
+            shutil.copytree(building / "root/built", folder)
+    return next(folder.glob("*.deb"))
+
+
+def as_version(deb: Path, version: str, target: Path) -> None:
+    """The same package once more under another version, as `target`."""
+    with tempfile.TemporaryDirectory() as name:
+        run("dpkg-deb", "-R", deb, name)
+        control = Path(name) / "DEBIAN/control"
+        lines = control.read_text().splitlines(keepends=True)
+        control.write_text("".join(f"Version: {version}\n" if line.startswith("Version:") else line for line in lines))
+        run("dpkg-deb", "-b", name, target)
+
+
 @contextlib.contextmanager
-def copy(name: str) -> Iterator[Path]:
-    """A root of one's own, with the sources and the wheels in it; gone afterwards."""
+def copy(name: str, *, bare: bool = False) -> Iterator[Path]:
+    """A root of one's own, gone afterwards; unless it is bare, with the sources and the wheels in it."""
     lower = root(name)
     with contextlib.ExitStack() as cleanup:
         work = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=ROOTS)))
@@ -140,10 +166,11 @@ def copy(name: str) -> Iterator[Path]:
         layers = f"lowerdir={lower},upperdir={work / 'upper'},workdir={work / 'work'}"
         run("mount", "-t", "overlay", "overlay", "-o", layers, folder)
         cleanup.callback(run, "umount", "-l", folder)
-        (folder / "wheels").mkdir()
-        run("mount", "--bind", "-o", "ro", wheels(), folder / "wheels")
-        cleanup.callback(run, "umount", "-l", folder / "wheels")
-        clone(folder)
+        if not bare:
+            (folder / "wheels").mkdir()
+            run("mount", "--bind", "-o", "ro", wheels(), folder / "wheels")
+            cleanup.callback(run, "umount", "-l", folder / "wheels")
+            clone(folder)
         yield folder
 
 

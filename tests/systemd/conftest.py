@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.lab.namespaces import INSIDE, ROUTER, SERVER, Topology
+from conntrackd_py.lab.namespaces import INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG
 from conntrackd_py.lab.steps import fetch, start_servers
 from tests.support import debian
@@ -24,7 +24,9 @@ SOON = 30.0  # seconds for what systemd does by itself
 
 
 class Router(Machine):
-    """A machine with the service on it; the packets that leave it untranslated are kept."""
+    """A machine with the service on it."""
+
+    before: frozenset[str] = frozenset()  # the files that were there before the installation
 
     def configure(self, text: str = CONFIG) -> None:
         self.write(TOML, text % SOCKET if "%s" in text else text)
@@ -35,13 +37,16 @@ class Router(Machine):
 
     def forwards(self) -> bool:
         """Anything at all, from the outside straight to the inside: IPv6 is routed both ways."""
-        return self.net.client.complete("ping", "-c", "1", "-W", "1", "2001:db8:2::80").returncode == 0
+        return self.net.client.complete("ping", "-c", "1", "-W", "1", SERVER6).returncode == 0
 
     def has_rules(self) -> bool:
         return "CONNTRACKD_PY" in self.rules()
 
     def pid(self) -> int:
         return int(self.show("MainPID"))
+
+    def upgrade(self, deb: str) -> None:
+        self.run("dpkg", "-i", "--force-confold", deb)
 
     def fetch(self) -> None:
         assert fetch(self.net.client, f"http://{SERVER}/") == ANSWER
@@ -54,17 +59,16 @@ class Router(Machine):
 
     def leaks(self, act: Callable[[], None]) -> str:
         """What reaches the server with the client's own address while `act` goes on and packets flow."""
-        capture = ("tcpdump", "-i", "eth0", "-n", "-l", f"net {INSIDE} or ip6 proto 58")
+        capture = ("tcpdump", "-i", "eth0", "-n", "-l", "--immediate-mode", f"net {INSIDE} or ip6 proto 58")
         sniffer = self.net.server.start(*capture, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert sniffer.stderr is not None
         assert "listening" in sniffer.stderr.readline() + sniffer.stderr.readline()
-        self.net.client.start("ping", "-q", "-i", "0.01", "-w", "60", SERVER)
+        pings = self.net.client.start("ping", "-q", "-i", "0.01", "-w", "60", SERVER)
         act()
-        self.net.client.end()
-        assert self.net.server.complete("ping", "-c", "1", "-W", "1", "2001:db8:2::1").returncode in (0, 1)
+        pings.terminate()
+        self.net.server.run("ping", "-c", "2", "-W", "1", ROUTER6)
         sniffer.send_signal(signal.SIGINT)
         seen = sniffer.communicate(timeout=10)[0]
-        self.net.server.started.remove(sniffer)
         assert "ICMP6" in seen, "the capture did not run"
         return "\n".join(line for line in seen.splitlines() if re.search(r"\b192\.168\.77\.", line))
 
@@ -73,21 +77,20 @@ class Router(Machine):
 def router() -> Iterator[Router]:
     """With scripts/install run on it from a fresh clone, and a configuration; nothing is started."""
     with Topology() as net, debian.copy("tools") as root, Router(net, root) as machine:
-        before = files(root)
+        machine.before = files(root)
         machine.run(f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
         start_servers(net)
-        machine.before = before  # type: ignore[attr-defined]  # for the last test
         yield machine
 
 
-def files(root: Path) -> set[str]:
+def files(root: Path) -> frozenset[str]:
     """All that stands on the disk, without what a running system writes by itself."""
     pruned = ("proc", "sys", "dev", "run", "tmp", "wheels", "var/log", "var/lib/systemd", "var/tmp", debian.CLONE[1:])
     words = ["find", str(root), "-mount"]
     for name in pruned:
         words += ["-path", str(root / name), "-prune", "-o"]
     listed = subprocess.run([*words, "-print"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return {line.removeprefix(str(root)) for line in listed}
+    return frozenset(line.removeprefix(str(root)) for line in listed)
 
 
 __all__ = ["SOCKET", "TOML", "UNIT", "Router", "files"]

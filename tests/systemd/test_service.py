@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 
 from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER
 from conntrackd_py.lab.router import CONFIG, METRICS
+from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT
 from tests.support import debian
 from tests.systemd.conftest import TOML, UNIT, Router, files
 
@@ -75,8 +77,19 @@ def test_installed_again_an_edited_configuration_stays(router: Router) -> None:
     assert (router.root / f"{TOML[1:]}.new").exists()
 
 
+def test_provisioned_as_the_router_of_the_vagrantfile_it_translates(router: Router) -> None:
+    router.run("rm", TOML)  # the sample comes back, and the rules are those of the drop-in
+    router.run(f"{debian.CLONE}/scripts/provision", "router", "wan0")
+    router.net.client.run(str(debian.SOURCE / "scripts/provision"), "client", ROUTER_INSIDE)
+    router.fetch()
+    assert router.run("systemctl", "is-enabled", UNIT) == "enabled\n"
+    router.run("systemctl", "stop", UNIT)
+    router.run("rm", "/etc/conntrackd-py/conf.d/router.toml", "/etc/sysctl.d/60-router.conf")
+
+
 def test_started_it_translates_as_its_own_user(router: Router) -> None:
-    router.run("systemctl", "enable", "--now", UNIT)
+    router.configure(REJECTING)
+    router.run("systemctl", "start", UNIT)
     router.fetch()
     runs_as_its_own_user(router)
     assert router.run("conntrackd-py", "rules", "status") == "ipv4: installed\nipv6: installed\n"
@@ -146,7 +159,9 @@ def test_a_good_configuration_is_taken_over_by_reload(router: Router) -> None:
     router.run("systemctl", "reload", UNIT)
     assert router.pid() == before
     assert router.show("ActiveState") == "active"
-    router.net.client.complete("sh", "-c", f"echo hi | nc -u -w 1 {SERVER} 4444 || echo hi >/dev/udp/{SERVER}/4444")
+    router.net.client.run(*TRAFFIC, "udp-send", SERVER, str(UDP_PORT), "100")
+    listed = router.run("conntrack-py", "-L", "-p", "udp", "--dport", str(UDP_PORT))
+    assert re.search(r"^udp +17 [1-7] ", listed, re.MULTILINE), listed
     router.fetch()
 
 
@@ -208,7 +223,7 @@ def test_uninstalled_nothing_is_left_but_the_edited_configuration(router: Router
     assert not router.has_rules()
     assert router.complete("id", "conntrackd-py").returncode != 0
     assert router.complete("systemctl", "cat", UNIT).returncode != 0
-    left = files(router.root) - router.before  # type: ignore[attr-defined]
+    left = files(router.root) - router.before
     assert {name for name in left if not name.startswith("/etc/") or "conntrack" in name} == {
         "/etc/conntrackd-py",
         TOML,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.const import HOOK_NAMES
-from conntrackd_py.kernel.plan import Plan, plan
+from conntrackd_py.const import HOOK_NAMES, POST_ROUTING
+from conntrackd_py.kernel.plan import Plan, closed, plan
 from conntrackd_py.settings.load import parse
 
 
@@ -70,3 +70,9 @@ def test_failing_closed_is_the_default(mode: str) -> None:
 
 def test_each_hook_matches_the_interface_it_knows() -> None:
     assert [visit.interface_option for visit in plan_of().visits] == ["-i", "-i", "-o", "-o"]
+
+
+def test_closed_it_stops_forwarded_packets_and_no_others() -> None:
+    (visit,) = closed().visits
+    assert (visit.hook, visit.forwarded_only, closed().bypass) == (POST_ROUTING, True, False)
+    assert set(closed().families) == {"ipv4", "ipv6"}

@@ -237,3 +237,10 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.toml: No such file or directory"):
         load(tmp_path / "missing.toml")
+
+
+def test_what_becomes_of_the_rules_at_a_stop() -> None:
+    assert parse({}, "FILE").steering.on_stop == "remove"
+    assert parse({"steering": {"on_stop": "keep"}}, "FILE").steering.on_stop == "keep"
+    (line,) = mistakes("[steering]\non_stop = 'leave'")
+    assert 'steering.on_stop = "leave": must be one of remove, keep' in line
