@@ -116,9 +116,9 @@ def series() -> set[str]:
 
 def test_every_series_is_there(watched: tuple[Router, Prometheus]) -> None:
     router, prometheus = watched
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        use(router)
+    for second in range(SECONDS):
+        if second < 3:  # more would fill the small table
+            use(router)
         time.sleep(1)
     wanted = series()
     assert len(wanted) > 45
