@@ -75,6 +75,7 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     found.add("mode", status["mode"])
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["started"]))
     found.add("up", f"{duration(status['uptime'])}, since {since}; last reload: {reloaded(status['reloaded'])}")
+    _reload(found, status["reload"])
     _table(found, status)
     _nat(found, status["nat"])
     _queues(found, status)
@@ -97,6 +98,16 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
 
 def reloaded(when: float | None) -> str:
     return "never" if when is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+
+
+def _reload(found: Lines, reload: Fields) -> None:
+    """What the last reload left open; nothing when it left nothing."""
+    if not reload["successful"]:
+        found.add("  failed", f"the former configuration is in force: {escaped(reload['error'])}", True)
+    if reload["restart"]:
+        found.add("  waiting", f"for a restart: {escaped(', '.join(reload['restart']))}")
+    if reload["stale"]:
+        found.add("  stale", f"{reload['stale']:,} connections that today's rules would not make")
 
 
 def _table(found: Lines, status: Fields) -> None:

@@ -66,11 +66,17 @@ def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:
     assert status["reloaded"] is None
 
 
+FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale": 0}
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         ({"limit": 0, "entries": 7}, "table         7 without a limit"),
         ({"reloaded": 0}, "last reload: 19"),
+        ({"reload": FAILED}, "  failed      the former configuration is in force: nat[0].action"),
+        ({"reload": {**FAILED, "successful": True, "restart": ["mode"]}}, "  waiting     for a restart: mode"),
+        ({"reload": {**FAILED, "successful": True, "stale": 3}}, "  stale       3 connections that today's rules"),
         ({"nat": {"pools": [POOL], "unpooled": 3}}, "  203.0.113.1  9 connections"),
         ({"nat": {"pools": [POOL], "unpooled": 3}}, "  elsewhere   3 connections"),
         (
