@@ -1,4 +1,4 @@
-"""Our own mistakes: the log has each place in the code once, whoever counts them counts all."""
+"""Exceptions of our own code: the log has each place in the code once; the caller counts all of them."""
 
 import traceback
 from typing import Final, final

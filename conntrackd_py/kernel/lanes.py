@@ -44,7 +44,7 @@ class Lanes:
         return handled
 
     def moving(self) -> bool:
-        """Whether packets were handled since the last look, or none waits: what the watchdog is told."""
+        """Whether packets were handled since the last look, or none waits. The watchdog is fed only then."""
         before, self.seen = self.seen, self.handled
         return before != self.handled or not select.select(self.filenos(), [], [], 0)[0]
 

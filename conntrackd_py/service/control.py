@@ -100,7 +100,7 @@ class Control:
         self.acceptor.refusals = refusals(max_clients)
 
     def prepare_move(self, path: str, mode: int, group: str) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Prepare another path, mode or group of the socket; clients that are connected stay.
+        """Prepare another path, mode or group of the socket; connected clients stay.
 
         Returns what carries it out and what abandons it. Raises ConfigError when it is impossible.
         """

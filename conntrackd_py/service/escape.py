@@ -1,4 +1,4 @@
-"""Text that somebody else has chosen (a process, an interface, a rule's comment), made safe for a terminal or a log."""
+"""Makes text from outside (a process name, an interface, a rule's comment) safe for a terminal or a log."""
 
 
 def escaped(text: str) -> str:

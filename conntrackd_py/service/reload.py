@@ -35,7 +35,7 @@ USEC: Final = 1_000_000
 
 @dataclass
 class Step:
-    """A prepared part of the swap. do: cannot fail. undo: what to do instead when another part cannot be prepared."""
+    """A prepared part of the swap. do: carries it out and cannot fail. undo: abandons it, if another part fails."""
 
     do: Callable[[], None]
     undo: Callable[[], Awaitable[None]]
@@ -179,5 +179,5 @@ async def _nothing() -> None:
 
 
 def _installed(wanted: Plan) -> bool:
-    """Whether any rule of ours is there; where there is none, none is wanted."""
+    """Whether any steering rule is installed. A reload changes installed rules; it never installs the first one."""
     return any(text != "not installed" for _, text, _ in steering.status(wanted).values())

@@ -109,7 +109,7 @@ TestTable.settings = settings(
 
 
 def test_only_confirmed_connections_take_a_tuple() -> None:
-    """A connection gets its source and is confirmed in one step: what an unconfirmed one may get, nobody needs yet."""
+    """A connection gets its source and is confirmed in one step, so an unconfirmed one takes nothing from others."""
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     first, second = (
