@@ -107,7 +107,7 @@ def _run(command: list[str], text: str = "") -> str:
         input=text,
         capture_output=True,
         text=True,
-        errors="surrogateescape",  # a comment of somebody's rule may be in any encoding
+        errors="surrogateescape",  # the comment of a foreign rule may be in any encoding
         check=False,
     )
     if done.returncode:

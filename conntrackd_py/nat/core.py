@@ -154,7 +154,7 @@ class Nat(Extension):
             return
         early = manip == MANIP_SRC and skb.hook == PRE_ROUTING
         if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
-            manips.finish_checksum(skb)  # nobody cuts it before the router's own TCP reads it
+            manips.finish_checksum(skb)  # no segmentation before the router's own TCP verifies it
 
     # --- binding --------------------------------------------------------------------------------------
 

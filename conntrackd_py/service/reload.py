@@ -5,12 +5,11 @@ The swap itself is a few assignments between two packets. Keys that shape the qu
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import structlog
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from conntrackd_py.service.daemon import Daemon
 
 log = structlog.get_logger()
-
-USEC: Final = 1_000_000
 
 
 @dataclass
@@ -66,28 +63,32 @@ class Reload:
         """Take over what the file says now. Raises ReloadError."""
         async with self.lock:
             notify, reloads = self.daemon.notify, self.daemon.reloads
-            notify.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() * USEC // 1_000_000_000}")
+            notify.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            status = "reload failed"
             try:
                 await self._take_over()
+                status = "reloaded"
             except (ConfigError, SteeringError, OSError) as error:
                 reloads.successful, reloads.error = False, str(error)
                 log.error("reload_failed", error=reloads.error, help="the former configuration stays in force")
-                notify.send("READY=1", f"STATUS=reload failed, the former configuration is in force: {reloads.error}")
+                status = f"reload failed, the former configuration is in force: {reloads.error}"
                 raise ReloadError(reloads.error) from error
+            finally:  # also after a mistake of our own: systemd waits for it
+                notify.send("READY=1", f"STATUS={status}")
             reloads.successful, reloads.error, reloads.at = True, "", time.time()
             reloads.count += 1
             log.info("reloaded", nat=len(self.daemon.settings.nat), restart=list(reloads.restart))
-            notify.send("READY=1", "STATUS=reloaded")
 
     async def _take_over(self) -> None:
         old = self.daemon.settings
         new, waiting = after_restart(old, await asyncio.to_thread(load, self.path))
         steps: list[Step] = []
         try:
-            for prepare in (self._metrics, self._control, self._injector, self._steering):
+            for prepare in (self._metrics, self._control, self._injector):
                 step = await prepare(old, new)
                 if step is not None:
                     steps.append(step)
+            await self._steer(old, new)
         except BaseException:
             for step in reversed(steps):
                 await step.undo()
@@ -112,7 +113,7 @@ class Reload:
             await former.stop()
         try:
             exporter = daemon.exporter_of(new)
-        except ConfigError:
+        except (ConfigError, OSError):
             if in_the_way:
                 daemon.exporter = daemon.exporter_of(old)
             raise
@@ -160,22 +161,15 @@ class Reload:
 
         return Step(do, undo)
 
-    async def _steering(self, old: Settings, new: Settings) -> Step | None:
-        """Last of all. Both configurations can handle every packet that either steers to the queue."""
+    async def _steer(self, old: Settings, new: Settings) -> None:
+        """The last that may fail. Both configurations can handle every packet that either steers to the queue."""
         before, after = plan(old), plan(new)
-        if before == after or not await asyncio.to_thread(_installed, before):
-            return None
-        await asyncio.to_thread(steering.install, after)
-
-        async def undo() -> None:
-            with contextlib.suppress(SteeringError):
-                await asyncio.to_thread(steering.install, before)
-
-        return Step(lambda: None, undo)
+        if before != after and await asyncio.to_thread(_installed, before):
+            await asyncio.to_thread(steering.install, after)
 
 
 async def _nothing() -> None:
-    """What there is to undo."""
+    """The undo of a step that has changed nothing yet."""
 
 
 def _installed(wanted: Plan) -> bool:
