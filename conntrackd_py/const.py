@@ -33,13 +33,13 @@ PRI_CONFIRM: Final = 0x7FFFFFFF
 ORIGINAL: Final = 0
 REPLY: Final = 1
 
-ESTABLISHED: Final = 0
-RELATED: Final = 1
-NEW: Final = 2
-ESTABLISHED_REPLY: Final = 3
-RELATED_REPLY: Final = 4
-INVALID: Final = 5  # the kernel has no number for it (no connection attached); ours is the first it leaves free
-UNTRACKED: Final = 7
+IP_CT_ESTABLISHED: Final = 0
+IP_CT_RELATED: Final = 1
+IP_CT_NEW: Final = 2
+IP_CT_ESTABLISHED_REPLY: Final = 3
+IP_CT_RELATED_REPLY: Final = 4
+IP_CT_INVALID: Final = 5  # the kernel has no number for it (no connection attached); ours is the first it leaves free
+IP_CT_UNTRACKED: Final = 7
 CTINFO_NAMES: Final = (
     "ESTABLISHED",
     "RELATED",
@@ -140,3 +140,6 @@ PROTO_NAMES: Final = {
     IPPROTO_UDPLITE: "udplite",
 }
 PROTO_NUMBERS: Final = {name: number for number, name in PROTO_NAMES.items()}
+
+WITH_PORTS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP)
+ICMP_PROTOCOLS: Final = (IPPROTO_ICMP, IPPROTO_ICMPV6)

@@ -27,7 +27,7 @@ ICMP_INNER: Final = 15  # the packet quoted inside an error cannot be read
 ICMP_UNRELATED: Final = 16  # the error quotes a packet of no known connection
 ICMP_OUTER: Final = 17  # the error is addressed to somebody outside the quoted connection
 ICMP_REDIRECT: Final = 18  # an IPv6 redirect that RFC 4861 says to discard
-TUPLE: Final = 19  # no reply tuple can be made of this packet
+TUPLE_NOT_INVERTIBLE: Final = 19  # no reply tuple can be made of this packet
 SCTP_CHUNKS: Final = 20  # chunks that may not stand together, or none
 SCTP_NOT_NEW: Final = 21  # chunks that cannot start an association
 SCTP_VTAG: Final = 22  # the verification tag is not the association's
@@ -48,7 +48,7 @@ NAT_NO_ADDRESS: Final = 31  # MASQUERADE, and the outgoing interface has no addr
 NAT_OIF_CHANGED: Final = 32  # bound to one outgoing interface, now routed to another
 NAT_MANIP: Final = 33  # cannot be rewritten safely
 LEAK_GUARD: Final = 34  # a source-NAT rule covers it and it has no connection
-CARRY_LOST: Final = 35  # its connection vanished between two visits
+CONNECTION_LOST: Final = 35  # its connection vanished between two visits
 INSERT_FAILED: Final = 36  # the tuple was taken while the packet was on its way
 FILTER_DROP: Final = 37  # a rule or default of the filter says so
 FILTER_REJECT: Final = 38  # the same, and its sender is told
@@ -90,7 +90,7 @@ REASON_NAMES: Final = (
     "nat_interface_changed",
     "nat_not_rewritable",
     "leak_guard",
-    "carry_lost",
+    "connection_lost",
     "insert_failed",
     "filter_drop",
     "filter_reject",

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from conntrackd_py.control.acceptor import Acceptor
+from conntrackd_py.control.refusals import RefusalLog
+from conntrackd_py.control.reloads import Reloads
 from conntrackd_py.kernel.queue import QueueCounters
-from conntrackd_py.service.acceptor import Acceptor
-from conntrackd_py.service.collector import EngineCollector
-from conntrackd_py.service.families import PREFIX
+from conntrackd_py.service.metrics.collector import EngineCollector
+from conntrackd_py.service.metrics.families import PREFIX
 from conntrackd_py.service.pauses import Pauses
-from conntrackd_py.service.recent import RefusalLog
-from conntrackd_py.service.reloads import Reloads
 from tests.support.prometheus import CONFIG, DASHBOARD, RULES, panels
 from tests.support.router import Router
 
@@ -32,7 +32,7 @@ class Control:
 
 def families() -> list[Metric]:
     router = Router()
-    log = RefusalLog(router.engine.remarks.recent, router.clock)
+    log = RefusalLog(router.engine.diagnostics.recent, router.clock)
     collector = EngineCollector(
         router.engine, QueueCounters(), Control(), refusals=log, reloads=Reloads(0), pauses=Pauses()
     )

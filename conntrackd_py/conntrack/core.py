@@ -25,8 +25,12 @@ from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPCT_DESTROY,
     IPCT_NEW,
     IPCT_RELATED,
@@ -36,18 +40,14 @@ from conntrackd_py.const import (
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     ORIGINAL,
     PRE_ROUTING,
-    RELATED,
-    RELATED_REPLY,
     REPLY,
-    UNTRACKED,
 )
 from conntrackd_py.reasons import (
-    CARRY_LOST,
+    CONNECTION_LOST,
     END_INSERT_FAILED,
     END_JOINED,
     END_REOPENED,
@@ -56,7 +56,7 @@ from conntrackd_py.reasons import (
     INSERT_FAILED,
     L4_TRUNCATED,
     TABLE_FULL,
-    TUPLE,
+    TUPLE_NOT_INVERTIBLE,
 )
 from conntrackd_py.wire.ip import addresses
 
@@ -107,15 +107,15 @@ class Conntrack:
 
     def conntrack_in(self, skb: Skb, now: int) -> int:
         """Attach skb to its connection, or leave it INVALID or UNTRACKED. A parsed skb; returns a verdict."""
-        if skb.ctinfo == UNTRACKED:
+        if skb.ctinfo == IP_CT_UNTRACKED:
             return NF_ACCEPT
         l4proto = self.protos[skb.protonum]
-        reason = l4proto.check(skb, self.checksum and skb.hook == PRE_ROUTING and not skb.unsummed)
+        reason = l4proto.check(skb, self.checksum and skb.hook == PRE_ROUTING and not skb.checksum_partial)
         if reason:
             return self.refuse(skb, reason)
         inner = l4proto.quotes(skb)
         if inner == INNER_UNTRACKED:
-            skb.ctinfo = UNTRACKED
+            skb.ctinfo = IP_CT_UNTRACKED
             return NF_ACCEPT
         if inner != INNER_TRACKED:
             reason = relate(self.table, self.protos, skb, inner, now)
@@ -150,7 +150,7 @@ class Conntrack:
         ct = self.table.pending.get(t)
         if ct is None or ct.original == t:
             return False
-        skb.attach(ct, RELATED_REPLY)
+        skb.attach(ct, IP_CT_RELATED_REPLY)
         return True
 
     def _judge(self, skb: Skb, ct: NfConn, direction: int, now: int, new: bool) -> int:
@@ -204,14 +204,14 @@ class Conntrack:
 
     def _attach(self, skb: Skb, ct: NfConn, direction: int) -> None:
         if direction == REPLY:
-            skb.attach(ct, ESTABLISHED_REPLY)
+            skb.attach(ct, IP_CT_ESTABLISHED_REPLY)
             if not ct.status & IPS_SEEN_REPLY:
                 ct.status |= IPS_SEEN_REPLY
                 ct.pending_events |= IPCT_REPLY
         elif ct.status & IPS_SEEN_REPLY:
-            skb.attach(ct, ESTABLISHED)
+            skb.attach(ct, IP_CT_ESTABLISHED)
         else:
-            skb.attach(ct, RELATED if ct.status & IPS_EXPECTED else NEW)
+            skb.attach(ct, IP_CT_RELATED if ct.status & IPS_EXPECTED else IP_CT_NEW)
 
     def follow(self, ct: NfConn, old_state: int, now: int) -> None:
         """Keep the counts by state and the gc's mark in step with what a tracker did to ct."""
@@ -247,7 +247,7 @@ class Conntrack:
     def _create(self, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> NfConn | None:
         l4 = l4proto.invert(tuples.l4(t))
         if not l4:
-            self.refuse(skb, TUPLE)
+            self.refuse(skb, TUPLE_NOT_INVERTIBLE)
             return None
         waiting = len(self.table.unconfirmed)
         if waiting >= UNCONFIRMED_LIMIT or (self.limit and waiting * 2 > self.limit):
@@ -317,7 +317,7 @@ class Conntrack:
         under_way = self.kill(ct, END_INSERT_FAILED if other is None else END_JOINED, now)
         if other is None:
             self.stats.insert_failed += under_way
-            return self.drop(skb, INSERT_FAILED if under_way else CARRY_LOST)
+            return self.drop(skb, INSERT_FAILED if under_way else CONNECTION_LOST)
         self.stats.clash_resolve += 1
         direction = ORIGINAL if other.original == ct.original else REPLY
         if self._judge(skb, other, direction, now, False) == REPEAT:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.table import Table
-from conntrackd_py.const import LOCAL_OUT, RELATED, RELATED_REPLY
-from conntrackd_py.reasons import ICMP_INNER, ICMP_OUTER, ICMP_UNRELATED, IP_VERSION, L4_TRUNCATED, OK, TUPLE
+from conntrackd_py.const import IP_CT_RELATED, IP_CT_RELATED_REPLY, LOCAL_OUT
+from conntrackd_py.reasons import (
+    ICMP_INNER,
+    ICMP_OUTER,
+    ICMP_UNRELATED,
+    IP_VERSION,
+    L4_TRUNCATED,
+    OK,
+    TUPLE_NOT_INVERTIBLE,
+)
 from conntrackd_py.wire import ip
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ def inner_tuple(protos: "list[L4Proto]", skb: Skb, at: int) -> bytes:
         return b""
     answer = l4proto.invert(l4)
     if not answer:
-        skb.numbers = (TUPLE,)
+        skb.numbers = (TUPLE_NOT_INVERTIBLE,)
         return b""
     return tuples.swapped(tuples.make(ip.addresses(inner), l4, inner.protonum), answer)
 
@@ -60,7 +68,7 @@ def relate(table: Table, protos: "list[L4Proto]", skb: Skb, at: int, now: int) -
     if tuples.dst(t) != outer_destination(skb):
         skb.numbers = (int.from_bytes(outer_destination(skb), "big"), int.from_bytes(tuples.dst(t), "big"))
         return ICMP_OUTER
-    skb.attach(ct, RELATED if tuples.bare(ct.original) == t else RELATED_REPLY)
+    skb.attach(ct, IP_CT_RELATED if tuples.bare(ct.original) == t else IP_CT_RELATED_REPLY)
     return OK
 
 
@@ -79,7 +87,7 @@ def _relate_own(table: Table, protos: "list[L4Proto]", skb: Skb, t: bytes) -> in
         backward = False  # an unconfirmed connection has had no reply
     if ct is None:
         return ICMP_UNRELATED
-    skb.attach(ct, RELATED if backward else RELATED_REPLY)
+    skb.attach(ct, IP_CT_RELATED if backward else IP_CT_RELATED_REPLY)
     return OK
 
 

@@ -9,7 +9,14 @@ seen and the bounds it broke.
 from typing import TYPE_CHECKING, Final, final
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, IPPROTO_IGMP, ORIGINAL, RELATED_REPLY, REPLY
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_INVALID,
+    IP_CT_RELATED_REPLY,
+    IPPROTO_IGMP,
+    ORIGINAL,
+    REPLY,
+)
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
@@ -29,14 +36,14 @@ class Skb(Packet):
         self.outdev = outdev
         self.hook = 0
         self.ct: NfConn | None = None
-        self.ctinfo = INVALID
+        self.ctinfo = IP_CT_INVALID
         self.reason = OK
         self.cause = OK  # why it was refused before it was dropped; the numbers are then of this
         self.zone_original = 0  # zone its tuple is looked for in as an original one
         self.zone_reply = 0  # and as a reply
         self.protos: list[L4Proto] | None = None  # trackers a new connection gets instead of the usual ones
         self.reject = 0  # how a packet dropped for FILTER_REJECT is answered (filter.reject)
-        self.late = False  # first seen after routing: its destination may no longer change
+        self.seen_after_routing = False  # first seen after routing: its destination may no longer change
 
     def attach(self, ct: NfConn, ctinfo: int) -> None:
         self.ct = ct
@@ -45,13 +52,13 @@ class Skb(Packet):
     def detach(self, reason: int) -> None:
         """Make it INVALID for this reason."""
         self.ct = None
-        self.ctinfo = INVALID
+        self.ctinfo = IP_CT_INVALID
         self.reason = reason
 
 
 def direction_of(ctinfo: int) -> int:
     """ORIGINAL or REPLY (CTINFO2DIR)."""
-    return REPLY if ctinfo in (ESTABLISHED_REPLY, RELATED_REPLY) else ORIGINAL
+    return REPLY if ctinfo in (IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY) else ORIGINAL
 
 
 def forwarded(skb: Skb) -> bool:

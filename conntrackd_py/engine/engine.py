@@ -22,6 +22,7 @@ from conntrackd_py.conntrack.skb import Skb, forwarded
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     FORWARD,
+    IP_CT_NEW,
     IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
@@ -30,7 +31,6 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
@@ -38,11 +38,11 @@ from conntrackd_py.const import (
     PRI_FILTER,
 )
 from conntrackd_py.engine import pipeline
-from conntrackd_py.engine.assign import MarkRule, Raw, RawRule, mangles_by_hook
-from conntrackd_py.engine.carry import LOST, OURS, RESUMED, Carry
+from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
+from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import OWN, Answer, Rejects
-from conntrackd_py.engine.remarks import Remarks
-from conntrackd_py.engine.stale import Stale
+from conntrackd_py.explain.diagnostics import Diagnostics
+from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import Range
@@ -54,7 +54,7 @@ from conntrackd_py.proto.rfc7857 import Rfc7857
 from conntrackd_py.proto.sctp import Sctp
 from conntrackd_py.proto.tcp import Tcp
 from conntrackd_py.proto.udp import Udp, UdpLite
-from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED
+from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED
 from conntrackd_py.wire import ip
 
 NETFILTER: Final = "netfilter"  # the TCP trackers there are
@@ -111,12 +111,14 @@ class Engine:
         self.observing = mode == "observe"
         self.tracking_only = mode == "track"  # an observer may note what the kernel translates
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
-        self.carry = Carry(self.core, mark_mask)
-        self.remarks = Remarks(self.core)
+        self.mark_codec = MarkCodec(self.core, mark_mask)
+        self.diagnostics = Diagnostics(self.core)
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
-        self.answer_mark = (OURS | OWN) << self.carry.shift if mark_mask else 0  # what answers of our own carry
+        self.answer_mark = (
+            (MARK_VALID | OWN) << self.mark_codec.shift if mark_mask else 0
+        )  # what answers of our own carry
         self.own_mark = 0  # the same, 0 without a policy that could give any
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
@@ -155,7 +157,7 @@ class Engine:
         for rule in raw_rules:
             used += rule.protos or []
         self.trackers = distinct(self.core.protos + used)
-        mask = self.carry.mask
+        mask = self.mark_codec.mask
         self.own_mark = self.answer_mark if policy is not None else 0
         if policy is not None:
             policy.names = self.names
@@ -171,8 +173,8 @@ class Engine:
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
         stats.bytes[hook] += len(skb.data)
-        if skb.reason or skb.ctinfo == NEW:
-            self.remarks.look(skb, hook, verdict, now)
+        if skb.reason or skb.ctinfo == IP_CT_NEW:
+            self.diagnostics.look(skb, hook, verdict, now)
         return verdict
 
     def _observe(self, skb: Skb, hook: int, now: int) -> int:
@@ -187,21 +189,21 @@ class Engine:
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
         skb.hook = hook
-        if self.own_mark and not skb.indev and skb.mark & self.carry.mask == self.own_mark:
+        if self.own_mark and not skb.indev and skb.mark & self.mark_codec.mask == self.own_mark:
             return NF_ACCEPT
         reason = ip.parse(skb)
         if hook in (PRE_ROUTING, LOCAL_OUT):
             before = skb.data
             verdict = self._enter(skb, hook, reason, now)
             if verdict == NF_ACCEPT:
-                self.carry.save(skb, hook == LOCAL_OUT and skb.data == before)
+                self.mark_codec.save(skb, hook == LOCAL_OUT and skb.data == before)
             return verdict
         own = hook == POST_ROUTING and not forwarded(skb)
-        resumed = self.carry.resume(skb, now, own) if not reason else RESUMED
-        if resumed == LOST:
-            return self.core.drop(skb, CARRY_LOST)
+        resumed = self.mark_codec.resume(skb, now, own) if not reason else RESUMED
+        if resumed == CONNECTION_GONE:
+            return self.core.drop(skb, CONNECTION_LOST)
         if resumed != RESUMED:
-            skb.late = True
+            skb.seen_after_routing = True
             first = LOCAL_OUT if own else PRE_ROUTING
             if self._enter(skb, first, reason, now) == NF_DROP:
                 return NF_DROP

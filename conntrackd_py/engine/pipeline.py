@@ -13,8 +13,8 @@ without a policy, and at a hook it has no chain for, no filter.
 
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.assign import Mangle, Raw
 from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
+from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat

@@ -13,13 +13,13 @@ from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.const import (
     AF_INET,
     AF_INET6,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
     IPS_DST_NAT,
     IPS_SRC_NAT,
     LOCAL_IN,
     MANIP_DST,
     MANIP_SRC,
-    RELATED,
-    RELATED_REPLY,
 )
 from conntrackd_py.filter import reject
 from conntrackd_py.nat import manip
@@ -88,12 +88,16 @@ class Rejects:
     def _as_sent(self, skb: Skb) -> Packet:
         """The packet with the destination its sender gave it, and the source port (Nat, early source)."""
         packet = Packet(skb.data)
-        packet.unsummed = skb.unsummed
+        packet.checksum_partial = skb.checksum_partial
         packet.segments = skb.segments
         if ip.parse(packet):
             return packet
         ct = skb.ct
-        if ct is None or not ct.status & (IPS_SRC_NAT | IPS_DST_NAT) or skb.ctinfo in (RELATED, RELATED_REPLY):
+        if (
+            ct is None
+            or not ct.status & (IPS_SRC_NAT | IPS_DST_NAT)
+            or skb.ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY)
+        ):
             return packet
         mine = ct.tuple(direction_of(skb.ctinfo))
         answer = tuples.swapped(mine, ct.l4proto.invert(tuples.l4(mine)))

@@ -14,7 +14,7 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb, direction_of
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DST_NAT, IPS_SRC_NAT, ORIGINAL, REPLY, UNTRACKED
+from conntrackd_py.const import IP_CT_UNTRACKED, IPS_CONFIRMED, IPS_DST_NAT, IPS_SRC_NAT, ORIGINAL, REPLY
 from conntrackd_py.filter.match import Addresses, Numbers
 
 # The state of a packet as one bit (NF_CT_STATE_*).
@@ -91,7 +91,7 @@ class State(Term):
     def matches(self, skb: Skb, now: int) -> bool:
         ct = skb.ct
         if ct is None:
-            state = STATE_UNTRACKED if skb.ctinfo == UNTRACKED else STATE_INVALID
+            state = STATE_UNTRACKED if skb.ctinfo == IP_CT_UNTRACKED else STATE_INVALID
         else:
             state = STATE_OF_CTINFO[skb.ctinfo]
             if self.mask & STATE_NAT:

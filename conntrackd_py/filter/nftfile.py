@@ -13,11 +13,11 @@ comment are read, and counting is done anyway. Whatever else nft can do is refus
 
 from typing import Final, final
 
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PROTO_NUMBERS
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PROTO_NUMBERS, WITH_PORTS
 from conntrackd_py.filter import nft, reject
 from conntrackd_py.filter.expr import Expr, Term
 from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses, numbers
-from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, WITH_PORTS, Chain, FilterRule
+from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, Chain, FilterRule
 from conntrackd_py.filter.tokens import END, NEWLINE, Cursor, shown
 from conntrackd_py.filter.words import ExprError, address_range, integer, lookup, protocol
 

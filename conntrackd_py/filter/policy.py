@@ -10,15 +10,11 @@ from typing import Final, final
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     FORWARD,
-    IPPROTO_DCCP,
-    IPPROTO_SCTP,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    IPPROTO_UDPLITE,
     LOCAL_IN,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
+    WITH_PORTS,
 )
 from conntrackd_py.filter.expr import Expr
 from conntrackd_py.filter.match import Addresses, Names, Numbers
@@ -33,7 +29,6 @@ CONTINUE: Final = 3  # only count
 ACTIONS: Final = ("accept", "drop", "reject", "continue")
 
 HOOKS: Final = {"in": LOCAL_IN, "forward": FORWARD, "out": LOCAL_OUT}
-WITH_PORTS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_SCTP)
 NOTHING: Final = -1  # no such number in the packet
 
 

@@ -88,7 +88,7 @@ def _is_unicast(address: bytes) -> bool:
 
 def _checksum_holds(packet: Packet) -> bool:
     """One that nobody has finished yet is nothing to hold against the packet."""
-    return packet.unsummed or checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
+    return packet.checksum_partial or checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
 
 
 def _reset(packet: Packet) -> bytes:

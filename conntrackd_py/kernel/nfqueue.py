@@ -205,7 +205,7 @@ class NfqueueQueue(PacketQueue):
             if info:
                 # A super-packet keeps the sum of its pseudo-header, also after we have rewritten it once.
                 skb.segments = info & netlink.SKB_GSO != 0
-                skb.unsummed = skb.segments or info & netlink.SKB_CSUM_NOT_READY != 0
+                skb.checksum_partial = skb.segments or info & netlink.SKB_CSUM_NOT_READY != 0
         verdict = self.visitor.visit(skb, packet.hook, self.now)
         if verdict == NF_ACCEPT:
             if skb.data is not data:

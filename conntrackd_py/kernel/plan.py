@@ -52,7 +52,7 @@ class Plan:
     exclude_interfaces: tuple[str, ...]
 
     @property
-    def lanes(self) -> int:
+    def queues(self) -> int:
         """How many queues in a row it takes, from `queue` on."""
         return 1 + max((visit.lane for visit in self.visits), default=0)
 

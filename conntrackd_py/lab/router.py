@@ -13,8 +13,8 @@ WEB_OUTSIDE: Final = 8080  # the router's port that leads to
 WEB_INSIDE: Final = 80  # the client's web server
 
 READY: Final = '"event": "ready"'
-DAEMON: Final = (sys.executable, "-P", "-m", "conntrackd_py.cli.conntrackd_py")
-CONNTRACK: Final = (sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack")
+DAEMON: Final = (sys.executable, "-P", "-m", "conntrackd_py.cli.conntrackd.main")
+CONNTRACK: Final = (sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main")
 
 CONFIG: Final = f"""\
 mode = "nat"

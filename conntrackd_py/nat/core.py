@@ -20,6 +20,10 @@ from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
 from conntrackd_py.const import (
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPS_CONFIRMED,
@@ -34,16 +38,12 @@ from conntrackd_py.const import (
     LOCAL_OUT,
     MANIP_DST,
     MANIP_SRC,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     ORIGINAL,
     POST_ROUTING,
     PRE_ROUTING,
-    RELATED,
-    RELATED_REPLY,
     REPLY,
-    UNTRACKED,
 )
 from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.binding import as_it_is, flow_of, range_of
@@ -133,7 +133,7 @@ class Nat(Extension):
             return NF_ACCEPT
         if _is_error(skb):
             return self._error(skb, ct, manip)
-        if skb.ctinfo == NEW or skb.ctinfo == RELATED:
+        if skb.ctinfo == IP_CT_NEW or skb.ctinfo == IP_CT_RELATED:
             reason = self._bind(skb, ct, manip)
             if reason:
                 self.core.kill(ct, END_NAT_EXHAUSTED if reason == NAT_EXHAUSTED else END_NO_ADDRESS, now)
@@ -150,7 +150,7 @@ class Nat(Extension):
         if manip == MANIP_SRC and ct.source_early and u16(skb.data, skb.dataoff) == tuples.l4dst(other):
             return  # PREROUTING did it
         manips.translate(skb, other, manip, ct.l4proto.ports)
-        if not skb.segments or not skb.unsummed:
+        if not skb.segments or not skb.checksum_partial:
             return
         early = manip == MANIP_SRC and skb.hook == PRE_ROUTING
         if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
@@ -238,7 +238,7 @@ class Nat(Extension):
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
         """The first rule here. Only POSTROUTING has source rules; a destination cannot change after routing."""
-        if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.late:
+        if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.seen_after_routing:
             return None
         if manip == MANIP_SRC:
             return self.rules.first_source(flow_of(ct, current, 0, skb.outdev))
@@ -349,7 +349,7 @@ class Nat(Extension):
 
 def _is_error(skb: Skb) -> bool:
     """Whether skb is an ICMP error about its connection."""
-    if skb.ctinfo != RELATED and skb.ctinfo != RELATED_REPLY:
+    if skb.ctinfo != IP_CT_RELATED and skb.ctinfo != IP_CT_RELATED_REPLY:
         return False
     return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
 
@@ -366,7 +366,7 @@ def _may_leak(skb: Skb) -> bool:
     Raw rules make packets UNTRACKED on purpose. Neighbour discovery and MLD are UNTRACKED by their type, and none of
     them is ever forwarded.
     """
-    if skb.ctinfo != UNTRACKED:
+    if skb.ctinfo != IP_CT_UNTRACKED:
         return True
-    untracked = skb.ctinfo == UNTRACKED and skb.protonum == IPPROTO_ICMPV6 and skb.dataoff < skb.end
+    untracked = skb.ctinfo == IP_CT_UNTRACKED and skb.protonum == IPPROTO_ICMPV6 and skb.dataoff < skb.end
     return untracked and icmp.is_v6_untracked(skb.data[skb.dataoff]) and forwarded(skb)

@@ -62,10 +62,10 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
         head[8:40] = pair
     if packet.protonum == IPPROTO_ICMP:
         old = new = 0  # its checksum has no pseudo-header
-    if packet.unsummed:
+    if packet.checksum_partial:
         old, new = new, old  # the sum itself, not its complement
     if field_at >= 0 and at + field_at + 2 <= packet.end:
-        if not packet.unsummed:
+        if not packet.checksum_partial:
             old += u16(data, at + field_at)
             new += u16(field, 0)
         head[at + field_at : at + field_at + 2] = field
@@ -94,7 +94,7 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
     if field_at == ID_AT:
         field = other[2 * n : 2 * n + 2]
     packet.data = rewrite(packet, pair, field_at, field)
-    if packet.unsummed and not packet.segments:
+    if packet.checksum_partial and not packet.segments:
         finish_checksum(packet)  # what is sent back is taken to be complete
     if packet.protonum == IPPROTO_SCTP and packet.dataoff + sctp.HEADER <= packet.end:
         at = packet.dataoff + 8  # its checksum covers the ports but not the addresses, and cannot be adjusted
@@ -104,7 +104,7 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
 
 def finish_checksum(packet: Packet) -> None:
     """Compute the layer 4 checksum of a packet that was still without one."""
-    packet.unsummed = False
+    packet.checksum_partial = False
     sum_at = _checksum_at(packet.protonum)
     field = packet.dataoff + sum_at
     if sum_at < 0 or packet.protonum == IPPROTO_ICMP or field + 2 > packet.end:

@@ -32,12 +32,12 @@ STATE_NAMES: Final = (
     "REOPEN_SYN_I2O",
     "REOPEN_SYN_O2I",
 )
-CLOSED: Final = 0
-ESTABLISHED: Final = 3
-FIN_I2O: Final = 4
-FIN_O2I: Final = 5
-RST_TRANS: Final = 6
-STATES: Final = 10
+RFC7857_CLOSED: Final = 0
+RFC7857_ESTABLISHED: Final = 3
+RFC7857_FIN_I2O: Final = 4
+RFC7857_FIN_O2I: Final = 5
+RFC7857_RST_TRANS: Final = 6
+RFC7857_STATES: Final = 10
 
 I2O: Final = 0
 O2I: Final = 1
@@ -70,7 +70,7 @@ SETS: Final = 8
 
 
 def _flat(text: str) -> bytes:
-    cells = bytearray(state for state in range(STATES) for _ in range(2 * SETS))
+    cells = bytearray(state for state in range(RFC7857_STATES) for _ in range(2 * SETS))
     for line in text.split("\n"):
         words = line.split()
         if not words:
@@ -113,7 +113,7 @@ class Rfc7857(TcpHeader):
         self.transitory = tunables.rfc7857_tcp_timeout_transitory * 1000
 
     def closing(self, state: int) -> bool:
-        return state >= RST_TRANS
+        return state >= RFC7857_RST_TRANS
 
     def adopt(self, ct: NfConn) -> None:
         ct.proto = Rfc7857Info(True)
@@ -127,22 +127,22 @@ class Rfc7857(TcpHeader):
         kind = (SYN if flags & tcp.SYN else 0) | (FIN if flags & tcp.FIN else 0) | (RST if flags & tcp.RST else 0)
         old = ct.state
         state = next_state(way, kind, old)
-        if state == CLOSED:
+        if state == RFC7857_CLOSED:
             skb.reason = TCP_NOT_SYN  # only a SYN starts a session
             skb.numbers = (flags,)
             return REFUSED
         if state != old:
             self._enter(ct, state)
-        if state != old or state < RST_TRANS:  # the last four states end when they end, whatever is sent
-            ct.refresh(now, self.established if ESTABLISHED <= state <= FIN_O2I else self.transitory)
-        return REOPENED if state == ESTABLISHED and old > RST_TRANS else TRACKED
+        if state != old or state < RFC7857_RST_TRANS:  # the last four states end when they end, whatever is sent
+            ct.refresh(now, self.established if RFC7857_ESTABLISHED <= state <= RFC7857_FIN_O2I else self.transitory)
+        return REOPENED if state == RFC7857_ESTABLISHED and old > RFC7857_RST_TRANS else TRACKED
 
     def lifetime(self, ct: NfConn) -> int:
-        return self.established if ESTABLISHED <= ct.state <= FIN_O2I else self.transitory
+        return self.established if RFC7857_ESTABLISHED <= ct.state <= RFC7857_FIN_O2I else self.transitory
 
     def _enter(self, ct: NfConn, state: int) -> None:
         ct.state = state
         ct.pending_events |= IPCT_PROTOINFO
-        if state == ESTABLISHED and not ct.status & IPS_ASSURED:
+        if state == RFC7857_ESTABLISHED and not ct.status & IPS_ASSURED:
             ct.status |= IPS_ASSURED
             ct.pending_events |= IPCT_ASSURED

@@ -17,13 +17,13 @@ from conntrackd_py.reasons import L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SC
 from conntrackd_py.wire import sctp
 from conntrackd_py.wire.packet import u16, u32
 
-NONE: Final = 0
-CLOSED: Final = 1
-ESTABLISHED: Final = 4
-SHUTDOWN_SENT: Final = 5
-SHUTDOWN_RECD: Final = 6
-SHUTDOWN_ACK_SENT: Final = 7
-STATES: Final = 9
+SCTP_CONNTRACK_NONE: Final = 0
+SCTP_CONNTRACK_CLOSED: Final = 1
+SCTP_CONNTRACK_ESTABLISHED: Final = 4
+SCTP_CONNTRACK_SHUTDOWN_SENT: Final = 5
+SCTP_CONNTRACK_SHUTDOWN_RECD: Final = 6
+SCTP_CONNTRACK_SHUTDOWN_ACK_SENT: Final = 7
+SCTP_CONNTRACK_MAX: Final = 9
 IV: Final = 9
 STATE_NAMES: Final = (
     "NONE",
@@ -84,7 +84,7 @@ _ROWS: Final = (
     sctp.HEARTBEAT_ACK,
 )
 _ROW_OF: Final = bytes([_ROWS.index(kind) if kind in _ROWS else 255 for kind in range(256)])
-TRANSITIONS: Final = bytes([_NAMES.index(word) for word in TABLE.split() if word in _NAMES][STATES:])
+TRANSITIONS: Final = bytes([_NAMES.index(word) for word in TABLE.split() if word in _NAMES][SCTP_CONNTRACK_MAX:])
 
 
 def next_state(direction: int, kind: int, old: int) -> int:
@@ -92,7 +92,7 @@ def next_state(direction: int, kind: int, old: int) -> int:
     row = _ROW_OF[kind]
     if row == 255:
         return old
-    return TRANSITIONS[(direction * len(_ROWS) + row) * STATES + old]
+    return TRANSITIONS[(direction * len(_ROWS) + row) * SCTP_CONNTRACK_MAX + old]
 
 
 @final
@@ -145,7 +145,12 @@ class Sctp(PortProto):
         return self.timeouts[ct.state]
 
     def closing(self, state: int) -> bool:
-        return state in (CLOSED, SHUTDOWN_SENT, SHUTDOWN_RECD, SHUTDOWN_ACK_SENT)
+        return state in (
+            SCTP_CONNTRACK_CLOSED,
+            SCTP_CONNTRACK_SHUTDOWN_SENT,
+            SCTP_CONNTRACK_SHUTDOWN_RECD,
+            SCTP_CONNTRACK_SHUTDOWN_ACK_SENT,
+        )
 
     def adopt(self, ct: NfConn) -> None:
         ct.proto = SctpInfo()
@@ -178,7 +183,7 @@ class Sctp(PortProto):
             skb.numbers = (kinds[0],)
             return SCTP_NOT_NEW
         for kind in kinds:
-            if next_state(ORIGINAL, kind, NONE) in (NONE, IV):
+            if next_state(ORIGINAL, kind, SCTP_CONNTRACK_NONE) in (SCTP_CONNTRACK_NONE, IV):
                 skb.numbers = (kind,)
                 return SCTP_NOT_NEW
             if kind == sctp.INIT:
@@ -222,7 +227,12 @@ class Sctp(PortProto):
                 skb.numbers = (_init_tag(skb, at), info.vtag[1 - direction])
                 return REFUSED
             self._enter(ct, old, state)
-            if kind == sctp.INIT and old == CLOSED and state == CLOSED and ct.status & IPS_CONFIRMED:
+            if (
+                kind == sctp.INIT
+                and old == SCTP_CONNTRACK_CLOSED
+                and state == SCTP_CONNTRACK_CLOSED
+                and ct.status & IPS_CONFIRMED
+            ):
                 ignore = True  # repeated: it must not keep a dead entry alive
             at = sctp.next_chunk(skb.data, at)
         if ignore:
@@ -235,7 +245,7 @@ class Sctp(PortProto):
         if old == state:
             return
         ct.pending_events |= IPCT_PROTOINFO
-        if state == ESTABLISHED and not ct.status & IPS_ASSURED:
+        if state == SCTP_CONNTRACK_ESTABLISHED and not ct.status & IPS_ASSURED:
             ct.status |= IPS_ASSURED
             ct.pending_events |= IPCT_ASSURED
 

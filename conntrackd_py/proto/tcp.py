@@ -29,9 +29,6 @@ from conntrackd_py.const import (
 from conntrackd_py.proto import tcp_window as window
 from conntrackd_py.proto.tcp_header import TcpHeader
 from conntrackd_py.proto.tcp_states import (
-    CLOSE,
-    ESTABLISHED,
-    FIN_WAIT,
     IG,
     IV,
     KIND_ACK,
@@ -40,13 +37,16 @@ from conntrackd_py.proto.tcp_states import (
     KIND_RST,
     KIND_SYN,
     KIND_SYNACK,
-    LAST_ACK,
-    NONE,
     STATE_NAMES,
-    SYN_RECV,
-    SYN_SENT,
-    SYN_SENT2,
-    TIME_WAIT,
+    TCP_CONNTRACK_CLOSE,
+    TCP_CONNTRACK_ESTABLISHED,
+    TCP_CONNTRACK_FIN_WAIT,
+    TCP_CONNTRACK_LAST_ACK,
+    TCP_CONNTRACK_NONE,
+    TCP_CONNTRACK_SYN_RECV,
+    TCP_CONNTRACK_SYN_SENT,
+    TCP_CONNTRACK_SYN_SENT2,
+    TCP_CONNTRACK_TIME_WAIT,
     next_state,
 )
 from conntrackd_py.proto.tcp_window import CLOSE_INIT, M32, MAXACK_SET, UNACKNOWLEDGED, Segment, TcpInfo, before
@@ -128,7 +128,7 @@ class Tcp(TcpHeader):
         return OK
 
     def closing(self, state: int) -> bool:
-        return FIN_WAIT <= state <= CLOSE
+        return TCP_CONNTRACK_FIN_WAIT <= state <= TCP_CONNTRACK_CLOSE
 
     def adopt(self, ct: NfConn) -> None:
         info = TcpInfo()
@@ -139,7 +139,7 @@ class Tcp(TcpHeader):
         """Nobody knows its window, so it is not judged; one that is over may be reopened (as conntrack(8) asks)."""
         ct.state = state
         for side in cast(TcpInfo, ct.proto).sides:
-            side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TIME_WAIT else 0)
+            side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TCP_CONNTRACK_TIME_WAIT else 0)
 
     def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
         segment = Segment(skb)
@@ -150,7 +150,7 @@ class Tcp(TcpHeader):
         if new:
             skb.reason = self._begin(info, segment, kind)
             if skb.reason:
-                skb.numbers = (direction, kind, NONE)
+                skb.numbers = (direction, kind, TCP_CONNTRACK_NONE)
                 return REFUSED
         old = ct.state
         proposed = next_state(direction, kind, old)
@@ -158,17 +158,17 @@ class Tcp(TcpHeader):
             skb.reason = TCP_STATE
             skb.numbers = (direction, kind, old)
             return REFUSED
-        if proposed == IG or (proposed == SYN_SENT and old >= TIME_WAIT):
-            if proposed == SYN_SENT and _may_reopen(info, direction):
+        if proposed == IG or (proposed == TCP_CONNTRACK_SYN_SENT and old >= TCP_CONNTRACK_TIME_WAIT):
+            if proposed == TCP_CONNTRACK_SYN_SENT and _may_reopen(info, direction):
                 return REPEAT
             if not _resynchronises(info, segment, direction, kind):
                 _remember_ignored(info, segment, direction, kind, old)
                 skb.reason = TCP_IGNORED
                 skb.numbers = (direction, kind, old)
                 return UNCOUNTED
-            old = SYN_SENT
-            proposed = SYN_RECV
-        if proposed == TIME_WAIT and _is_challenge_ack(info, direction, kind, old):
+            old = TCP_CONNTRACK_SYN_SENT
+            proposed = TCP_CONNTRACK_SYN_RECV
+        if proposed == TCP_CONNTRACK_TIME_WAIT and _is_challenge_ack(info, direction, kind, old):
             info.last_flags &= ~window.CHALLENGE_EXPECTED
             skb.reason = TCP_CHALLENGE_ACK
             skb.numbers = (segment.ack, info.last_end)
@@ -181,11 +181,11 @@ class Tcp(TcpHeader):
     def _begin(self, info: TcpInfo, segment: Segment, kind: int) -> int:
         """The first packet of a connection (tcp_new); OK or the reason it cannot be."""
         info.last_kind = KIND_NONE
-        first = next_state(ORIGINAL, kind, NONE)
+        first = next_state(ORIGINAL, kind, TCP_CONNTRACK_NONE)
         if first == IV:
             return TCP_STATE
         side = info.sides[ORIGINAL]
-        if first == SYN_SENT:
+        if first == TCP_CONNTRACK_SYN_SENT:
             window.open_side(side, segment)
             return OK
         if not self.loose:
@@ -203,17 +203,17 @@ class Tcp(TcpHeader):
             skb.numbers = (segment.seq, info.sides[1 - direction].maxack)
             return REFUSED
         if judgement == RST_BELIEVE:
-            return self._accept(ct, info, direction, KIND_RST, ct.state, CLOSE, now)
-        proposed = ct.state if judgement == RST_DOUBT else CLOSE
+            return self._accept(ct, info, direction, KIND_RST, ct.state, TCP_CONNTRACK_CLOSE, now)
+        proposed = ct.state if judgement == RST_DOUBT else TCP_CONNTRACK_CLOSE
         return self._within(ct, info, skb, segment, direction, KIND_RST, ct.state, proposed, now)
 
     def _judge_rst(self, ct: NfConn, info: TcpInfo, segment: Segment, direction: int) -> int:
         """Is this RST real? A forged one must hit the window; RFC 5961 lets the ends challenge a near miss."""
-        if FIN_WAIT <= ct.state <= CLOSE:
+        if TCP_CONNTRACK_FIN_WAIT <= ct.state <= TCP_CONNTRACK_CLOSE:
             return RST_BELIEVE  # closing: the remembered numbers may be of an older use of the ports
         peer = info.sides[1 - direction]
         if peer.flags & MAXACK_SET and info.last_kind != KIND_SYN:
-            established = ct.state == ESTABLISHED and ct.status & IPS_ASSURED
+            established = ct.state == TCP_CONNTRACK_ESTABLISHED and ct.status & IPS_ASSURED
             if segment.seq == 0 and not established:
                 return RST_CHECK  # most likely answers a SYN that was let through
             if before(segment.seq, peer.maxack) and not self.ignore_invalid_rst:
@@ -228,7 +228,7 @@ class Tcp(TcpHeader):
         )
         if let_through and info.last_direction != direction and segment.ack == info.last_end:
             return RST_BELIEVE  # answers a packet that was ignored, not one that was checked
-        if ct.state == SYN_SENT and info.last_kind == KIND_ACK and info.last_direction == REPLY:
+        if ct.state == TCP_CONNTRACK_SYN_SENT and info.last_kind == KIND_ACK and info.last_direction == REPLY:
             return RST_BELIEVE if segment.seq == info.last_ack else RST_CHECK  # answers a challenge ACK
         return RST_CHECK
 
@@ -271,17 +271,21 @@ class Tcp(TcpHeader):
         ct.state = state
         if state != old:
             ct.pending_events |= IPCT_PROTOINFO
-            if state == FIN_WAIT:
+            if state == TCP_CONNTRACK_FIN_WAIT:
                 info.sides[direction].flags |= CLOSE_INIT
         timeout = self._timeout(info, kind, state)
         if not ct.status & IPS_SEEN_REPLY:
             if kind == KIND_RST:
                 return KILL  # the only answer is a refusal
-            if kind == KIND_SYN and old == SYN_SENT:
+            if kind == KIND_SYN and old == TCP_CONNTRACK_SYN_SENT:
                 return UNCOUNTED  # or a retrying client would keep a dead entry, and its NAT, for ever
-            if state == ESTABLISHED:
+            if state == TCP_CONNTRACK_ESTABLISHED:
                 timeout = min(timeout, self.unacknowledged_timeout)
-        elif state == ESTABLISHED and (old in (SYN_RECV, ESTABLISHED)) and not ct.status & IPS_ASSURED:
+        elif (
+            state == TCP_CONNTRACK_ESTABLISHED
+            and (old in (TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_ESTABLISHED))
+            and not ct.status & IPS_ASSURED
+        ):
             ct.status |= IPS_ASSURED
             ct.pending_events |= IPCT_ASSURED
         ct.refresh(now, timeout)
@@ -297,7 +301,7 @@ class Tcp(TcpHeader):
         if info.retrans >= self.max_retrans and timeout > self.retrans_timeout:
             return self.retrans_timeout
         if kind == KIND_RST:
-            return self.timeouts[CLOSE]
+            return self.timeouts[TCP_CONNTRACK_CLOSE]
         unacknowledged = (info.sides[0].flags | info.sides[1].flags) & UNACKNOWLEDGED
         if unacknowledged and timeout > self.unacknowledged_timeout:
             return self.unacknowledged_timeout
@@ -340,16 +344,16 @@ def _remember_ignored(info: TcpInfo, segment: Segment, direction: int, kind: int
         segment.read_options(offer)
         info.last_flags = offer.flags
         info.last_scale = offer.scale
-        if old == LAST_ACK:
+        if old == TCP_CONNTRACK_LAST_ACK:
             info.last_flags |= window.CHALLENGE_EXPECTED
-    if old == SYN_SENT and kind == KIND_ACK and direction == REPLY:
+    if old == TCP_CONNTRACK_SYN_SENT and kind == KIND_ACK and direction == REPLY:
         info.last_ack = segment.ack
 
 
 def _is_challenge_ack(info: TcpInfo, direction: int, kind: int, old: int) -> bool:
     """In LAST_ACK an ACK may answer an ignored SYN instead of the FIN (RFC 5961 section 4)."""
     return (
-        old == LAST_ACK
+        old == TCP_CONNTRACK_LAST_ACK
         and kind == KIND_ACK
         and info.last_direction != direction
         and info.last_kind == KIND_SYN
@@ -359,9 +363,9 @@ def _is_challenge_ack(info: TcpInfo, direction: int, kind: int, old: int) -> boo
 
 def _simultaneous(info: TcpInfo, direction: int, kind: int, proposed: int) -> int:
     """The table alone cannot tell that both ends called each other."""
-    if proposed == SYN_SENT2:
+    if proposed == TCP_CONNTRACK_SYN_SENT2:
         info.last_flags |= window.SIMULTANEOUS_OPEN
-    elif proposed == SYN_RECV and direction == REPLY and kind == KIND_ACK:
+    elif proposed == TCP_CONNTRACK_SYN_RECV and direction == REPLY and kind == KIND_ACK:
         if info.last_flags & window.SIMULTANEOUS_OPEN:
-            return ESTABLISHED
+            return TCP_CONNTRACK_ESTABLISHED
     return proposed

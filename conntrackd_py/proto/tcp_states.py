@@ -13,17 +13,17 @@ packets allow both ends to be in, not what either is in.
 
 from typing import Final
 
-NONE: Final = 0
-SYN_SENT: Final = 1
-SYN_RECV: Final = 2
-ESTABLISHED: Final = 3
-FIN_WAIT: Final = 4
-CLOSE_WAIT: Final = 5
-LAST_ACK: Final = 6
-TIME_WAIT: Final = 7
-CLOSE: Final = 8
-SYN_SENT2: Final = 9
-STATES: Final = 10
+TCP_CONNTRACK_NONE: Final = 0
+TCP_CONNTRACK_SYN_SENT: Final = 1
+TCP_CONNTRACK_SYN_RECV: Final = 2
+TCP_CONNTRACK_ESTABLISHED: Final = 3
+TCP_CONNTRACK_FIN_WAIT: Final = 4
+TCP_CONNTRACK_CLOSE_WAIT: Final = 5
+TCP_CONNTRACK_LAST_ACK: Final = 6
+TCP_CONNTRACK_TIME_WAIT: Final = 7
+TCP_CONNTRACK_CLOSE: Final = 8
+TCP_CONNTRACK_SYN_SENT2: Final = 9
+TCP_CONNTRACK_MAX: Final = 10
 IV: Final = 10
 IG: Final = 11
 
@@ -82,7 +82,7 @@ _NAMES: Final = ("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "IV
 
 
 def _flat(text: str) -> bytes:
-    cells = [word for word in text.split() if word in _NAMES][STATES:]
+    cells = [word for word in text.split() if word in _NAMES][TCP_CONNTRACK_MAX:]
     return bytes([_NAMES.index(cell) for cell in cells])
 
 
@@ -91,4 +91,4 @@ TRANSITIONS: Final = _flat(TABLE)
 
 
 def next_state(direction: int, kind: int, old: int) -> int:
-    return TRANSITIONS[(direction * KINDS + kind) * STATES + old]
+    return TRANSITIONS[(direction * KINDS + kind) * TCP_CONNTRACK_MAX + old]

@@ -17,7 +17,7 @@ from typing import Final, final
 from conntrackd_py.conntrack.conn import ProtoInfo
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import ORIGINAL, REPLY
-from conntrackd_py.proto.tcp_states import KIND_ACK, KIND_NONE, SYN_RECV, SYN_SENT
+from conntrackd_py.proto.tcp_states import KIND_ACK, KIND_NONE, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT
 from conntrackd_py.reasons import OK, TCP_ACK_OVER, TCP_ACK_UNDER, TCP_MORE_THAN_WINDOW, TCP_SEQ_OVER, TCP_SEQ_UNDER
 from conntrackd_py.wire import tcp
 from conntrackd_py.wire.packet import u16, u32
@@ -163,14 +163,14 @@ def in_window(info: TcpInfo, state: int, segment: Segment, direction: int, kind:
                 return WITHIN  # simultaneous open
         else:
             _pick_up(sender, receiver, segment, sack)
-    elif flags & tcp.SYN and (state in (SYN_SENT, SYN_RECV)) and after(end, sender.end):
+    elif flags & tcp.SYN and (state in (TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_SYN_RECV)) and after(end, sender.end):
         _open_sender(sender, receiver, segment, direction)
         if direction == REPLY and not flags & tcp.ACK:
             return WITHIN
 
     if not flags & tcp.ACK or (flags & tcp.RST and ack == 0):
         ack = sack = receiver.end  # nothing acknowledged: pretend it is right
-    if flags & tcp.RST and seq == 0 and state == SYN_SENT:
+    if flags & tcp.RST and seq == 0 and state == TCP_CONNTRACK_SYN_SENT:
         seq = end = sender.end  # a RST that answers a SYN has no sequence of its own
 
     reason = _judge(sender, receiver, seq, end, sack)

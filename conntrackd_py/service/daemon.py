@@ -5,7 +5,6 @@ number a turn; expiry is a timer with a bounded budget a turn; so neither starve
 The watchdog is fed from that same timer, and only while packets are handled or none wait.
 """
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -18,33 +17,32 @@ from typing import TYPE_CHECKING, Any, Final, final
 import structlog
 
 from conntrackd_py import compiled
-from conntrackd_py.cli.options import settings_or_none
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.control.escape import escaped_lines
+from conntrackd_py.control.refusals import RefusalLog
+from conntrackd_py.control.reloads import ReloadError
+from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.status import About
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.lanes import Lanes
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queue_pair import QueuePair
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
-from conntrackd_py.service.control import Control
-from conntrackd_py.service.escape import escaped_lines
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
-from conntrackd_py.service.recent import RefusalLog
 from conntrackd_py.service.reload import Reload
-from conntrackd_py.service.reloads import ReloadError
-from conntrackd_py.service.report import About
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from conntrackd_py.service.exporter import Exporter
+    from conntrackd_py.service.metrics.exporter import Exporter
 
 log = structlog.get_logger()
 
@@ -57,14 +55,11 @@ DRAIN_AT_MOST: Final = 1000  # ms, at the end
 GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
 
 
-def main(args: argparse.Namespace) -> int:
-    """`conntrackd-py run`: 0 after a stop that was asked for, 1 when it could not start or had to give up."""
-    settings = settings_or_none(args.config)
-    if settings is None:
-        return 1
+def run(settings: Settings, socket: str, config: Path) -> int:
+    """Run the daemon: 0 after a requested stop, 1 when it could not start or had to give up."""
     logs.configure(settings.log.level, settings.log.format)
     try:
-        return asyncio.run(Daemon(settings, args.socket, args.config).run())
+        return asyncio.run(Daemon(settings, socket, config).run())
     except (QueueError, ConfigError, OSError) as error:
         sys.stderr.write(f"conntrackd-py run: {escaped_lines(str(error))}\n")
         return 1
@@ -73,15 +68,15 @@ def main(args: argparse.Namespace) -> int:
         return 1
 
 
-def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lanes:
+def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:
     """The queues the steering rules send packets to, bound. QueueError when one cannot be had."""
     queues: list[PacketQueue] = []
     try:
-        for lane in range(plan(settings).lanes):
+        for at in range(plan(settings).queues):
             bound = NfqueueQueue(
                 engine.handle,
                 clock,
-                number=settings.queue.first + lane,
+                number=settings.queue.first + at,
                 max_length=settings.queue.max_length,
                 socket_buffer=settings.queue.socket_buffer,
                 on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
@@ -94,7 +89,7 @@ def lanes_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Lan
         for queue in queues:
             queue.close()
         raise
-    return Lanes(queues[0], queues[1] if len(queues) > 1 else None)
+    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None)
 
 
 def about(settings: Settings, counters: QueueCounters) -> About:
@@ -103,7 +98,7 @@ def about(settings: Settings, counters: QueueCounters) -> About:
     return About(
         mode=settings.mode,
         started=clock(),
-        queues=tuple(range(first, first + plan(settings).lanes)),
+        queues=tuple(range(first, first + plan(settings).queues)),
         queue_limit=settings.queue.max_length,
         counters=counters,
     )
@@ -119,11 +114,11 @@ class Daemon:
         self.engine = engine_of(settings, SystemRandom())
         self.addresses = Addresses(self.engine, clock)
         self.counters = QueueCounters()
-        self.refusals = RefusalLog(self.engine.remarks.recent, clock)
+        self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
         self.pauses = Pauses()
         self.injector: Injector | None = None  # where the filter may reject
         self.notify = Notify()
-        self.control = Control(
+        self.control = ControlServer(
             self.engine,
             clock,
             path=socket or settings.control.socket,
@@ -147,8 +142,8 @@ class Daemon:
         """The exit status. QueueError or OSError when it cannot start."""
         async with contextlib.AsyncExitStack() as stack:
             # The queue first: it is what two daemons cannot share. Packets wait in it until all else is there.
-            self.lanes = lanes_of(self.settings, self.engine, self.counters)
-            stack.callback(self.lanes.close)
+            self.queue_pair = queues_of(self.settings, self.engine, self.counters)
+            stack.callback(self.queue_pair.close)
             stack.push_async_callback(self.close)
             if self.engine.policy is not None:
                 self.injector = Injector(self.engine.answer_mark)
@@ -179,7 +174,7 @@ class Daemon:
         address = settings.metrics.address()
         if address is None:
             return None
-        from conntrackd_py.service.exporter import Exporter  # prometheus_client only where it is wanted
+        from conntrackd_py.service.metrics.exporter import Exporter  # prometheus_client only where it is wanted
 
         exporter = Exporter(
             self.engine,
@@ -211,7 +206,7 @@ class Daemon:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         self.pauses.watch()
-        for fileno in self.lanes.filenos():
+        for fileno in self.queue_pair.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
         self.notify.send("READY=1")
@@ -231,7 +226,7 @@ class Daemon:
 
     def packets(self) -> None:
         try:
-            self.lanes.drain()
+            self.queue_pair.drain()
         except OSError as error:  # the socket is broken: better dead and restarted than deaf
             log.error("queue_lost", error=str(error))
             self.deaf()
@@ -239,7 +234,7 @@ class Daemon:
         self.publish()
 
     def deaf(self) -> None:
-        for fileno in self.lanes.filenos():
+        for fileno in self.queue_pair.filenos():
             asyncio.get_running_loop().remove_reader(fileno)
 
     def publish(self) -> None:
@@ -266,7 +261,7 @@ class Daemon:
             self.addresses_lost = ended
 
     def tell(self, now: int) -> None:
-        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3 and self.lanes.moving():
+        if self.notify.watchdog and now - self.fed >= self.notify.watchdog * 1000 / 3 and self.queue_pair.moving():
             self.fed = now
             self.notify.send("WATCHDOG=1")
         if now - self.told >= STATUS_EVERY:
@@ -279,8 +274,8 @@ class Daemon:
         self.pauses.unwatch()
         self.deaf()
         if self.status == 0:
-            self.lanes.refuse()
+            self.queue_pair.refuse()
             until = clock() + DRAIN_AT_MOST
-            while self.lanes.drain() and clock() < until:
+            while self.queue_pair.drain() and clock() < until:
                 pass
         self.publish()

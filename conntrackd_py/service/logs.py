@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from structlog.typing import ExcInfo
 
-from conntrackd_py.service.escape import escaped, escaped_lines
+from conntrackd_py.control.escape import escaped, escaped_lines
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

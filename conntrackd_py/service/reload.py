@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, final
 
 import structlog
 
+from conntrackd_py.control.reloads import ReloadError
 from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.plan import Plan, plan
 from conntrackd_py.kernel.steering import SteeringError
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import configure
-from conntrackd_py.service.reloads import ReloadError
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load
 from conntrackd_py.settings.schema import Queue, Settings

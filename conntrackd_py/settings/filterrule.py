@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, LOCAL_IN, LOCAL_OUT
+from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, LOCAL_IN, LOCAL_OUT, WITH_PORTS
 from conntrackd_py.filter import iptables, nft, nftfile, reject, words
 from conntrackd_py.filter.expr import Expr
 from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses, numbers
-from conntrackd_py.filter.policy import ACTIONS, CONTINUE, HOOKS, REJECT, WITH_PORTS, FilterRule
+from conntrackd_py.filter.policy import ACTIONS, CONTINUE, HOOKS, REJECT, FilterRule
 from conntrackd_py.filter.words import ExprError
 from conntrackd_py.settings import spelling
 from conntrackd_py.settings.errors import ABSENT, did_you_mean

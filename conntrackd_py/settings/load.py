@@ -13,10 +13,10 @@ from typing import Any, Final
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema, spelling
-from conntrackd_py.settings.assignrule import mark_rule, raw_rule
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.natrule import nat_rule
+from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Queue, Settings, Steering
 from conntrackd_py.settings.table import Report, Table
 

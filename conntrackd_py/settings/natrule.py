@@ -7,6 +7,7 @@ a protocol that has them, addresses of both families.
 from typing import Final
 
 from conntrackd_py import const
+from conntrackd_py.const import WITH_PORTS
 from conntrackd_py.nat.rules import (
     ANY_PROTO,
     NAT_ACCEPT,
@@ -28,13 +29,6 @@ from conntrackd_py.settings.table import Table
 
 SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE)
 DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT)
-WITH_PORTS: Final = (
-    const.IPPROTO_TCP,
-    const.IPPROTO_UDP,
-    const.IPPROTO_UDPLITE,
-    const.IPPROTO_DCCP,
-    const.IPPROTO_SCTP,
-)
 # `to` may also choose the identifier of an echo request, as in iptables.
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, const.IPPROTO_ICMP)
 # NatRule.family is the version field of the packets it matches; 0 matches both.

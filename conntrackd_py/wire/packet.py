@@ -17,7 +17,7 @@ class Packet:
         self.protonum = 0
         self.dataoff = 0
         self.end = 0
-        self.unsummed = False
+        self.checksum_partial = False
         self.segments = False
         self.numbers: tuple[int, ...] = ()
 

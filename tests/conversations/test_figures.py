@@ -6,18 +6,18 @@ as in the article. Where today's kernel does otherwise than the figure's, the do
 
 import pytest
 
-from conntrackd_py.cli.format import event_line
+from conntrackd_py.cli.conntrack.format import event_line
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
     IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_SEEN_REPLY,
-    NEW,
 )
-from conntrackd_py.service import view
+from conntrackd_py.control import view
 from tests.support.play import CLIENT, SERVER, Play, accept, advance, destroyed, nothing, ping, pong, tcp, udp
 
 CONFIRMED = IPS_CONFIRMED
@@ -45,10 +45,10 @@ def test_figure_8_a_ping(play: Play) -> None:
     assert (
         play
         >> ping(CLIENT, SERVER, ident=42)
-        << accept(NEW, entered=0, exactly=CONFIRMED, timeout=30, entries=1)
+        << accept(IP_CT_NEW, entered=0, exactly=CONFIRMED, timeout=30, entries=1)
         >> advance(1)
         >> pong(SERVER, CLIENT, ident=42)
-        << accept(ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, timeout=30)
+        << accept(IP_CT_ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, timeout=30)
         >> advance(29)
         << nothing()
         >> advance(2)
@@ -63,10 +63,10 @@ def test_figure_10_a_name_is_asked_for(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER, b"A google.com?", dport=53)
-        << accept(NEW, entered=0, exactly=CONFIRMED, timeout=30)
+        << accept(IP_CT_NEW, entered=0, exactly=CONFIRMED, timeout=30)
         >> advance(0.02)
         >> udp(SERVER, CLIENT, b"A 192.0.2.1", sport=53)
-        << accept(ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, timeout=30)
+        << accept(IP_CT_ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, timeout=30)
         >> advance(31)
         << destroyed("timeout")
     )
@@ -78,14 +78,14 @@ def test_figure_10_goes_on(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER, dport=53)
-        << accept(NEW, exactly=CONFIRMED)
+        << accept(IP_CT_NEW, exactly=CONFIRMED)
         >> udp(SERVER, CLIENT, sport=53)
-        << accept(ESTABLISHED_REPLY, exactly=REPLIED)
+        << accept(IP_CT_ESTABLISHED_REPLY, exactly=REPLIED)
         >> udp(CLIENT, SERVER, dport=53)
-        << accept(ESTABLISHED, exactly=REPLIED, timeout=30)
+        << accept(IP_CT_ESTABLISHED, exactly=REPLIED, timeout=30)
         >> advance(2.1)
         >> udp(CLIENT, SERVER, dport=53)
-        << accept(ESTABLISHED, exactly=ASSURED, timeout=120)
+        << accept(IP_CT_ESTABLISHED, exactly=ASSURED, timeout=120)
     )
 
 
@@ -94,11 +94,11 @@ def shake_hands(play: Play) -> Play:
     return (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, entered=0, exactly=CONFIRMED, state="SYN_SENT", timeout=120)
+        << accept(IP_CT_NEW, entered=0, exactly=CONFIRMED, state="SYN_SENT", timeout=120)
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101)
-        << accept(ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, state="SYN_RECV", timeout=60)
+        << accept(IP_CT_ESTABLISHED_REPLY, entered=REPLIED, exactly=REPLIED, state="SYN_RECV", timeout=60)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << accept(ESTABLISHED, entered=ASSURED, exactly=ASSURED, state="ESTABLISHED", timeout=432000)
+        << accept(IP_CT_ESTABLISHED, entered=ASSURED, exactly=ASSURED, state="ESTABLISHED", timeout=432000)
     )
 
 
@@ -107,9 +107,9 @@ def transfer(play: Play) -> Play:
     return (
         play
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"GET /")
-        << accept(ESTABLISHED, exactly=ASSURED, state="ESTABLISHED", timeout=300)
+        << accept(IP_CT_ESTABLISHED, exactly=ASSURED, state="ESTABLISHED", timeout=300)
         >> tcp(SERVER, CLIENT, "A", seq=301, ack=106)
-        << accept(ESTABLISHED_REPLY, exactly=ASSURED, state="ESTABLISHED", timeout=432000)
+        << accept(IP_CT_ESTABLISHED_REPLY, exactly=ASSURED, state="ESTABLISHED", timeout=432000)
     )
 
 
@@ -118,11 +118,11 @@ def close(play: Play) -> Play:
     return (
         play
         >> tcp(CLIENT, SERVER, "FA", seq=106, ack=301)
-        << accept(ESTABLISHED, exactly=ASSURED, state="FIN_WAIT", timeout=120)
+        << accept(IP_CT_ESTABLISHED, exactly=ASSURED, state="FIN_WAIT", timeout=120)
         >> tcp(SERVER, CLIENT, "FA", seq=301, ack=107)
-        << accept(ESTABLISHED_REPLY, exactly=ASSURED, state="LAST_ACK", timeout=30)
+        << accept(IP_CT_ESTABLISHED_REPLY, exactly=ASSURED, state="LAST_ACK", timeout=30)
         >> tcp(CLIENT, SERVER, "A", seq=107, ack=302)
-        << accept(ESTABLISHED, exactly=ASSURED, state="TIME_WAIT", timeout=120)
+        << accept(IP_CT_ESTABLISHED, exactly=ASSURED, state="TIME_WAIT", timeout=120)
     )
 
 
@@ -159,7 +159,7 @@ def test_the_tcp_diagram_without_an_answer(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, state="SYN_SENT", timeout=120)
+        << accept(IP_CT_NEW, state="SYN_SENT", timeout=120)
         >> advance(119)
         << nothing()
         >> advance(2)
@@ -172,12 +172,12 @@ def test_the_udp_diagram(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> advance(3)
         >> udp(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, timeout=30)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=30)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, timeout=120, exactly=ASSURED)
+        << accept(IP_CT_ESTABLISHED, timeout=120, exactly=ASSURED)
         >> advance(119)
         << nothing()
         >> advance(2)
@@ -186,7 +186,7 @@ def test_the_udp_diagram(play: Play) -> None:
 
 
 def test_the_udp_diagram_without_an_answer(play: Play) -> None:
-    assert play >> udp(CLIENT, SERVER) << accept(NEW, timeout=30) >> advance(31) << destroyed("timeout")
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, timeout=30) >> advance(31) << destroyed("timeout")
 
 
 # --- seed 002 -------------------------------------------------------------------------------------------
@@ -198,17 +198,17 @@ def test_the_event_log() -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100, sport=4123, dport=22)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101, sport=22, dport=4123)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301, sport=4123, dport=22)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
         >> tcp(CLIENT, SERVER, "FA", seq=101, ack=301, sport=4123, dport=22)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
         >> tcp(SERVER, CLIENT, "FA", seq=301, ack=102, sport=22, dport=4123)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=102, ack=302, sport=4123, dport=22)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
     )
     there = "src=192.168.1.2 dst=198.51.100.2 sport=4123 dport=22"
     back = "src=198.51.100.2 dst=192.168.1.2 sport=22 dport=4123"

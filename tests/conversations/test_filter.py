@@ -8,15 +8,15 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
     FORWARD,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IP_CT_RELATED_REPLY,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
-    RELATED_REPLY,
 )
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.filter import nftfile
@@ -91,11 +91,11 @@ def test_the_example_of_the_article(example: Filtered) -> None:
     assert (
         example
         >> tcp(CLIENT, SERVER, "S", seq=1)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "SA", seq=9, ack=2)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED, state="ESTABLISHED")
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED")
         >> tcp(SERVER, NEIGHBOUR, "S", seq=1, sport=5555, dport=22)
         << dropped(FILTER_DROP)
         >> udp(SERVER, NEIGHBOUR)
@@ -103,9 +103,9 @@ def test_the_example_of_the_article(example: Filtered) -> None:
         >> ping(SERVER, NEIGHBOUR)
         << dropped(FILTER_DROP)
         >> ping(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> pong(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
     )
 
 
@@ -114,9 +114,9 @@ def test_errors_about_an_accepted_connection_come_back(example: Filtered) -> Non
     assert (
         example
         >> question
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> error(SERVER, CLIENT, question)
-        << accept(RELATED_REPLY)
+        << accept(IP_CT_RELATED_REPLY)
         >> corrupted(udp(SERVER, CLIENT))
         << dropped(FILTER_DROP)
     )
@@ -124,9 +124,9 @@ def test_errors_about_an_accepted_connection_come_back(example: Filtered) -> Non
 
 def test_the_example_says_nothing_of_the_router_itself_or_of_the_other_family(family: int) -> None:
     other = Filtered(family, EXAMPLE.replace("table ip", "table ip6") if family == 4 else EXAMPLE)
-    assert other >> udp(SERVER, CLIENT) << accept(NEW)
+    assert other >> udp(SERVER, CLIENT) << accept(IP_CT_NEW)
     ours = Filtered(family, EXAMPLE if family == 4 else EXAMPLE.replace("table ip", "table ip6"))
-    assert ours >> udp(SERVER, ROUTER) << accept(NEW) >> udp(ROUTER, SERVER) << accept(ESTABLISHED_REPLY)
+    assert ours >> udp(SERVER, ROUTER) << accept(IP_CT_NEW) >> udp(ROUTER, SERVER) << accept(IP_CT_ESTABLISHED_REPLY)
 
 
 def test_a_dropped_first_packet_leaves_no_connection(example: Filtered) -> None:
@@ -139,10 +139,10 @@ def test_a_dropped_first_packet_leaves_no_connection(example: Filtered) -> None:
 
 def test_a_packet_dropped_later_leaves_its_connection(family: int) -> None:
     play = Filtered(family, inet("forward", "ct direction reply drop"))
-    assert play >> udp(CLIENT, SERVER) << accept(NEW, entries=1) >> udp(SERVER, CLIENT) << dropped(FILTER_DROP), (
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, entries=1) >> udp(SERVER, CLIENT) << dropped(FILTER_DROP), (
         "the reply was seen, and dropped"
     )
-    assert play >> udp(CLIENT, SERVER) << accept(ESTABLISHED, entries=1)
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_ESTABLISHED, entries=1)
 
 
 def test_rules_see_the_packet_behind_dnat_and_before_snat(family: int) -> None:
@@ -158,11 +158,11 @@ def test_rules_see_the_packet_behind_dnat_and_before_snat(family: int) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
         >> tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
-        << accept(NEW, dst=CLIENT, dport=80)
+        << accept(IP_CT_NEW, dst=CLIENT, dport=80)
         >> tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=80, dport=5555)
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8080)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8080)
     )
 
 
@@ -175,17 +175,17 @@ def test_each_hook_has_its_own_chains(family: int) -> None:
     assert (
         play
         >> udp(CLIENT, INSIDE, dport=53)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(INSIDE, CLIENT, sport=53)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> udp(CLIENT, INSIDE, dport=54)
         << dropped(FILTER_DROP)
         >> udp(ROUTER, SERVER, dport=123)
         << dropped(FILTER_DROP)
         >> udp(ROUTER, SERVER, dport=124)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
     )
     assert len(play.engine.core.table) == 3
 
@@ -206,13 +206,13 @@ def test_what_nobody_can_read_is_invalid_for_the_filter_too(family: int) -> None
 
 
 def test_observing_drops_nothing(family: int) -> None:
-    assert Filtered(family, inet("forward", "drop"), mode="observe") >> udp(CLIENT, SERVER) << accept(NEW)
+    assert Filtered(family, inet("forward", "drop"), mode="observe") >> udp(CLIENT, SERVER) << accept(IP_CT_NEW)
     assert Filtered(family, inet("forward", "drop"), mode="track") >> udp(CLIENT, SERVER) << dropped(FILTER_DROP)
 
 
 def test_counters(family: int) -> None:
     play = Filtered(family, inet("forward", "ct state new counter\nudp dport 80 accept", "drop"))
-    assert play >> udp(CLIENT, SERVER, b"12345678") << accept(NEW) >> ping(CLIENT, SERVER) << dropped(FILTER_DROP)
+    assert play >> udp(CLIENT, SERVER, b"12345678") << accept(IP_CT_NEW) >> ping(CLIENT, SERVER) << dropped(FILTER_DROP)
     chain = play.policy.chains[FORWARD][0]
     header = 20 if family == 4 else 40
     assert [(rule.packets, rule.bytes) for rule in chain.rules] == [(2, 2 * header + 24), (1, header + 16)]
@@ -264,7 +264,7 @@ def test_a_rejected_answer_quotes_it_too(family: int) -> None:
     rule.out_interface.name = "eth1"
     play = Filtered(family, inet("forward", "ct direction reply reject"), [rule])
     reply = udp(SERVER, ROUTER)
-    assert play >> udp(CLIENT, SERVER) << accept(NEW, src=ROUTER) >> reply << dropped(FILTER_REJECT)
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER) >> reply << dropped(FILTER_REJECT)
     (answer,) = play.answers()
     assert ends(answer) == (at(ROUTER, family), at(SERVER, family))
     assert (answer[28:] if family == 4 else answer[48:]) == reply.bytes_for(family)
@@ -274,9 +274,9 @@ def test_the_answer_quotes_the_source_port_that_was_sent(family: int) -> None:
     """PREROUTING changed it, because another connection to the same service has it."""
     rule = NatRule(NAT_REDIRECT, in_interface=Interface("eth0"), dport=Ports(81, 82), port_low=80, port_high=80)
     play = Filtered(family, inet("input", "ct mark 1 reject"), [rule])
-    assert play >> udp(CLIENT, ROUTER, dport=81) << accept(NEW, sport=40000)
+    assert play >> udp(CLIENT, ROUTER, dport=81) << accept(IP_CT_NEW, sport=40000)
     sent = udp(CLIENT, ROUTER, dport=82)
-    assert play >> sent << accept(NEW)
+    assert play >> sent << accept(IP_CT_NEW)
     assert play.ct is not None
     play.ct.mark = 1
     assert play >> sent << dropped(FILTER_REJECT)
@@ -302,7 +302,7 @@ def test_the_source_of_an_error_about_a_forwarded_packet_is_left_to_the_route(fa
 def test_errors_are_not_answered(family: int) -> None:
     play = Filtered(family, inet("forward", "ct state related reject"))
     question = udp(CLIENT, SERVER)
-    assert play >> question << accept(NEW) >> error(SERVER, CLIENT, question) << dropped(FILTER_REJECT)
+    assert play >> question << accept(IP_CT_NEW) >> error(SERVER, CLIENT, question) << dropped(FILTER_REJECT)
     assert play.answers() == []
     assert play.engine.rejects.unanswerable == 1
 

@@ -6,7 +6,7 @@ only one side comes this way.
 
 import pytest
 
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, INVALID, NEW
+from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_INVALID, IP_CT_NEW
 from conntrackd_py.reasons import TCP_NOT_SYN, TCP_STATE
 from tests.support.play import (
     CLIENT,
@@ -33,21 +33,21 @@ def connect(play: Play) -> Play:
     return (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << accept(ESTABLISHED, timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED, timeout=FIVE_DAYS)
     )
 
 
 def hints(play: Play) -> tuple[int, int]:
-    """How often: died in use, one-sided."""
-    remarks = play.engine.remarks
-    return remarks.ghosts.died_in_use, remarks.one_sided.flows
+    """How often: expired in use, one-sided."""
+    diagnostics = play.engine.diagnostics
+    return diagnostics.expired_connections.expired_in_use, diagnostics.one_sided.flows
 
 
-# --- died in use ----------------------------------------------------------------------------------------
+# --- expired in use ----------------------------------------------------------------------------------------
 
 
 def test_a_connection_that_dies_in_use(play: Play) -> None:
@@ -58,7 +58,7 @@ def test_a_connection_that_dies_in_use(play: Play) -> None:
         << destroyed("timeout")
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"still here")
         << accept(
-            NEW,
+            IP_CT_NEW,
             keepalive=FIVE_DAYS / 2,
             why="its tcp connection timed out after 432000 s without a packet, 14 s before this one; "
             "a keepalive every 216000 s would have saved it",
@@ -73,9 +73,9 @@ def test_the_hint_is_told_once(play: Play) -> None:
         >> advance(FIVE_DAYS + 14)
         << destroyed()
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"1")
-        << accept(NEW, keepalive=FIVE_DAYS / 2)
+        << accept(IP_CT_NEW, keepalive=FIVE_DAYS / 2)
         >> tcp(CLIENT, SERVER, "PA", seq=102, ack=301, data=b"2")
-        << accept(NEW, keepalive=NO_HINT)
+        << accept(IP_CT_NEW, keepalive=NO_HINT)
     )
     assert hints(play) == (1, 0)
 
@@ -86,7 +86,7 @@ def test_the_other_end_may_be_the_one_who_noticed(play: Play) -> None:
         >> advance(FIVE_DAYS + 14)
         << destroyed()
         >> tcp(SERVER, CLIENT, "PA", seq=301, ack=101, data=b"news")
-        << accept(NEW, keepalive=FIVE_DAYS / 2)
+        << accept(IP_CT_NEW, keepalive=FIVE_DAYS / 2)
     )
 
 
@@ -95,15 +95,15 @@ def test_behind_nat_the_answer_of_a_dead_connection_comes_to_the_router(snat: Pl
     assert (
         snat
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
         >> tcp(SERVER, ROUTER, "SA", seq=300, ack=101)
-        << accept(ESTABLISHED_REPLY, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << accept(ESTABLISHED, timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED, timeout=FIVE_DAYS)
         >> advance(FIVE_DAYS + 14)
         << destroyed()
         >> tcp(SERVER, ROUTER, "PA", seq=301, ack=101, data=b"news")
-        << accept(NEW, dst=ROUTER, keepalive=FIVE_DAYS / 2)
+        << accept(IP_CT_NEW, dst=ROUTER, keepalive=FIVE_DAYS / 2)
     )
 
 
@@ -116,7 +116,7 @@ def test_with_data_outstanding_it_was_the_shorter_timeout(play: Play) -> None:
         >> advance(310)
         << destroyed()
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"lost?")
-        << accept(NEW, keepalive=150)
+        << accept(IP_CT_NEW, keepalive=150)
     )
 
 
@@ -153,7 +153,7 @@ def test_a_connection_that_was_closed_has_done_its_work(play: Play) -> None:
         >> advance(121)
         << destroyed("timeout")
         >> tcp(SERVER, CLIENT, "FA", seq=301, ack=102)
-        << accept(INVALID)
+        << accept(IP_CT_INVALID)
     )
     assert hints(play) == (0, 0)
 
@@ -165,7 +165,7 @@ def test_long_dead_is_forgotten(play: Play) -> None:
         >> advance(FIVE_DAYS + 3601)
         << destroyed()
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << accept(NEW, keepalive=NO_HINT)
+        << accept(IP_CT_NEW, keepalive=NO_HINT)
     )
     assert hints(play) == (0, 0)
 
@@ -175,7 +175,7 @@ def test_a_call_that_falls_silent(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(3)
         >> udp(SERVER, CLIENT)
         << accept()
@@ -184,7 +184,7 @@ def test_a_call_that_falls_silent(play: Play) -> None:
         >> advance(125)
         << destroyed("timeout")
         >> udp(CLIENT, SERVER)
-        << accept(NEW, keepalive=60)
+        << accept(IP_CT_NEW, keepalive=60)
     )
     assert hints(play) == (1, 0)
 
@@ -194,13 +194,13 @@ def test_a_late_call_to_somebody_who_registered(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, CLIENT)
         << accept(timeout=30)
         >> advance(45)
         << destroyed("timeout")
         >> udp(SERVER, CLIENT)
-        << accept(NEW, keepalive=15)
+        << accept(IP_CT_NEW, keepalive=15)
     )
 
 
@@ -209,13 +209,13 @@ def test_another_query_from_the_same_port_is_no_use(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, CLIENT)
         << accept()
         >> advance(45)
         << destroyed()
         >> udp(CLIENT, SERVER)
-        << accept(NEW, keepalive=NO_HINT)
+        << accept(IP_CT_NEW, keepalive=NO_HINT)
         >> advance(31)
         << destroyed()
         >> ping(CLIENT, SERVER)
@@ -225,7 +225,7 @@ def test_another_query_from_the_same_port_is_no_use(play: Play) -> None:
         >> advance(31)
         << destroyed()
         >> ping(CLIENT, SERVER)
-        << accept(NEW, keepalive=NO_HINT)
+        << accept(IP_CT_NEW, keepalive=NO_HINT)
     )
     assert hints(play) == (0, 0)
 
@@ -238,7 +238,7 @@ def test_answers_that_take_another_way(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
         << invalid(TCP_STATE, why="INVALID: ACK in the original direction has no place in SYN_SENT")
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"GET /")
@@ -268,9 +268,9 @@ def test_half_of_a_conversation(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << accept(NEW, timeout=300)
+        << accept(IP_CT_NEW, timeout=300)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=501)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(301)
         << destroyed("timeout")
     )
@@ -281,18 +281,18 @@ def test_an_absent_host_is_not_asymmetric_routing(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(1)
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(60)
         << nothing()
         >> advance(61)
         << destroyed("timeout")
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(31)
         << destroyed("timeout")
     )

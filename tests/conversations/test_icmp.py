@@ -1,15 +1,15 @@
 """ICMP and ICMPv6: queries are connections, errors belong to other people's (figure 8 of seed 001)."""
 
 from conntrackd_py.const import (
-    ESTABLISHED_REPLY,
-    INVALID,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_INVALID,
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_SEEN_REPLY,
-    NEW,
-    RELATED,
-    RELATED_REPLY,
-    UNTRACKED,
 )
 from conntrackd_py.reasons import (
     ICMP_INNER,
@@ -18,7 +18,7 @@ from conntrackd_py.reasons import (
     ICMP_UNRELATED,
     L4_CHECKSUM,
     L4_TRUNCATED,
-    TUPLE,
+    TUPLE_NOT_INVERTIBLE,
 )
 from tests.support import packets
 from tests.support.play import (
@@ -46,9 +46,9 @@ def test_ping(play: Play) -> None:
     assert (
         play
         >> ping(CLIENT, SERVER)
-        << accept(NEW, timeout=30, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY)
+        << accept(IP_CT_NEW, timeout=30, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY)
         >> pong(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, timeout=30, status=IPS_SEEN_REPLY, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=30, status=IPS_SEEN_REPLY, not_status=IPS_ASSURED)
         >> advance(31)
         << destroyed("timeout")
     )
@@ -64,14 +64,14 @@ def test_one_ping_process_is_one_connection(play: Play) -> None:
             << accept(timeout=30, entries=1)
             >> advance(20)
             >> pong(SERVER, CLIENT, ident=7, sequence=sequence)
-            << accept(ESTABLISHED_REPLY, timeout=30, not_status=IPS_ASSURED)
+            << accept(IP_CT_ESTABLISHED_REPLY, timeout=30, not_status=IPS_ASSURED)
         )
-    assert play >> ping(CLIENT, SERVER, ident=8) << accept(NEW, entries=2)
+    assert play >> ping(CLIENT, SERVER, ident=8) << accept(IP_CT_NEW, entries=2)
 
 
 def test_a_reply_nobody_asked_for(play: Play) -> None:
     """An echo reply cannot start a connection."""
-    assert play >> pong(SERVER, CLIENT) << accept(INVALID, reason="icmp_cannot_start", entries=0)
+    assert play >> pong(SERVER, CLIENT) << accept(IP_CT_INVALID, reason="icmp_cannot_start", entries=0)
 
 
 def test_port_unreachable_is_related(play: Play) -> None:
@@ -80,10 +80,10 @@ def test_port_unreachable_is_related(play: Play) -> None:
     assert (
         play
         >> query
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> advance(20)
         >> error(SERVER, CLIENT, query)
-        << accept(RELATED_REPLY, timeout=10, not_status=IPS_SEEN_REPLY)
+        << accept(IP_CT_RELATED_REPLY, timeout=10, not_status=IPS_SEEN_REPLY)
         >> advance(11)
         << destroyed("timeout")
     )
@@ -94,11 +94,11 @@ def test_an_error_about_an_answer_is_related_in_the_original_direction(play: Pla
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> answer
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> error(CLIENT, SERVER, answer)
-        << accept(RELATED)
+        << accept(IP_CT_RELATED)
     )
 
 
@@ -108,9 +108,9 @@ def test_a_router_on_the_way_may_complain_too(play: Play) -> None:
     assert (
         play
         >> syn
-        << accept(NEW, state="SYN_SENT")
+        << accept(IP_CT_NEW, state="SYN_SENT")
         >> error(OTHER, CLIENT, syn, v4=(11, 0), v6=(3, 0))
-        << accept(RELATED_REPLY, state="SYN_SENT", timeout=120)
+        << accept(IP_CT_RELATED_REPLY, state="SYN_SENT", timeout=120)
     )
 
 
@@ -121,7 +121,7 @@ def test_an_error_about_an_unknown_connection(play: Play) -> None:
 def test_an_error_sent_to_somebody_else(play: Play) -> None:
     """It quotes the client's packet but is addressed to the neighbour."""
     query = udp(CLIENT, SERVER)
-    assert play >> query << accept(NEW) >> error(SERVER, NEIGHBOUR, query) << invalid(ICMP_OUTER)
+    assert play >> query << accept(IP_CT_NEW) >> error(SERVER, NEIGHBOUR, query) << invalid(ICMP_OUTER)
 
 
 def test_an_error_that_quotes_too_little(play: Play) -> None:
@@ -150,7 +150,7 @@ def test_an_icmp_type_that_does_not_exist() -> None:
 def test_an_icmp_type_that_has_no_answer() -> None:
     """Router advertisement: known, harmless, and no connection."""
     advertisement = packets.icmp(CLIENT.v4, SERVER.v4, 9)
-    assert Play(4) >> raw(CLIENT, advertisement) << invalid(TUPLE)
+    assert Play(4) >> raw(CLIENT, advertisement) << invalid(TUPLE_NOT_INVERTIBLE)
 
 
 def test_the_other_queries_of_icmp() -> None:
@@ -160,13 +160,13 @@ def test_the_other_queries_of_icmp() -> None:
         assert (
             Play(4)
             >> raw(CLIENT, ask)
-            << accept(NEW, timeout=30)
+            << accept(IP_CT_NEW, timeout=30)
             >> raw(SERVER, answer)
-            << accept(ESTABLISHED_REPLY, timeout=30)
+            << accept(IP_CT_ESTABLISHED_REPLY, timeout=30)
         )
 
 
 def test_neighbour_discovery_is_left_alone() -> None:
     for kind in (130, 131, 132, 133, 134, 135, 136, 143):
         message = packets.icmp(CLIENT.v6, SERVER.v6, kind)
-        assert Play(6) >> raw(CLIENT, message) << accept(UNTRACKED, entries=0)
+        assert Play(6) >> raw(CLIENT, message) << accept(IP_CT_UNTRACKED, entries=0)

@@ -8,24 +8,24 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
     IPS_DST_NAT,
     IPS_DST_NAT_DONE,
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
     LOCAL_IN,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
-    RELATED,
-    RELATED_REPLY,
 )
-from conntrackd_py.engine.carry import Carry
 from conntrackd_py.engine.engine import DEFAULT_MASK
+from conntrackd_py.engine.mark_codec import MarkCodec
 from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
 from conntrackd_py.reasons import NAT_EXHAUSTED
 from tests.conversations.conftest import masquerade
@@ -40,7 +40,7 @@ BOUND = IPS_DST_NAT | IPS_DST_NAT_DONE
 def router(request: pytest.FixtureRequest, family: int) -> Play:
     """Ports 8001 to 8999 of the router lead to its port 9000."""
     play = Play(family, [REDIRECT, masquerade()])
-    play.engine.carry = Carry(play.engine.core, request.param)
+    play.engine.mark_codec = MarkCodec(play.engine.core, request.param)
     return play
 
 
@@ -49,9 +49,9 @@ def called_twice(router: Play) -> int:
     assert (
         router
         >> udp(CLIENT, ROUTER, dport=8001)
-        << accept(NEW, src=CLIENT, sport=40000, dst=INSIDE, dport=9000, entered=BOUND)
+        << accept(IP_CT_NEW, src=CLIENT, sport=40000, dst=INSIDE, dport=9000, entered=BOUND)
         >> udp(CLIENT, ROUTER, dport=8002)
-        << accept(NEW, src=CLIENT, dst=INSIDE, dport=9000, entered=BOUND | IPS_SRC_NAT | IPS_SRC_NAT_DONE)
+        << accept(IP_CT_NEW, src=CLIENT, dst=INSIDE, dport=9000, entered=BOUND | IPS_SRC_NAT | IPS_SRC_NAT_DONE)
     )
     port = router.seen["sport"]
     assert isinstance(port, int)
@@ -68,40 +68,42 @@ def test_each_gets_its_own_answers(router: Play) -> None:
     assert (
         router
         >> udp(INSIDE, CLIENT, sport=9000, dport=second)
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8002, dst=CLIENT, dport=40000)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8002, dst=CLIENT, dport=40000)
         >> udp(INSIDE, CLIENT, sport=9000, dport=40000)
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8001, dst=CLIENT, dport=40000)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8001, dst=CLIENT, dport=40000)
         >> udp(CLIENT, ROUTER, dport=8002)
-        << accept(ESTABLISHED, sport=second, dst=INSIDE, dport=9000)
+        << accept(IP_CT_ESTABLISHED, sport=second, dst=INSIDE, dport=9000)
         >> udp(CLIENT, ROUTER, dport=8001)
-        << accept(ESTABLISHED, sport=40000, dst=INSIDE, dport=9000, entries=2)
+        << accept(IP_CT_ESTABLISHED, sport=40000, dst=INSIDE, dport=9000, entries=2)
     )
     check(router.engine)
 
 
 def test_tcp(router: Play) -> None:
     """The tracker sees each segment once; a reset ends its connection at OUTPUT and is still translated."""
-    assert router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8001) << accept(NEW, sport=40000, dst=INSIDE, dport=9000)
-    assert router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8002) << accept(NEW, dst=INSIDE, dport=9000)
+    assert (
+        router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8001) << accept(IP_CT_NEW, sport=40000, dst=INSIDE, dport=9000)
+    )
+    assert router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8002) << accept(IP_CT_NEW, dst=INSIDE, dport=9000)
     second = router.seen["sport"]
     assert isinstance(second, int)
     assert second != 40000
     assert (
         router
         >> tcp(INSIDE, CLIENT, "SA", seq=9, ack=2, sport=9000, dport=second)
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8002, dport=40000, state="SYN_RECV")
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8002, dport=40000, state="SYN_RECV")
         >> tcp(CLIENT, ROUTER, "A", seq=2, ack=10, dport=8002)
-        << accept(ESTABLISHED, sport=second, dport=9000, state="ESTABLISHED", timeout=432000)
+        << accept(IP_CT_ESTABLISHED, sport=second, dport=9000, state="ESTABLISHED", timeout=432000)
         >> tcp(CLIENT, ROUTER, "A", seq=2, ack=10, dport=8002)
-        << accept(ESTABLISHED, sport=second, dport=9000, timeout=432000)
+        << accept(IP_CT_ESTABLISHED, sport=second, dport=9000, timeout=432000)
     )
-    assert router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8003) << accept(NEW, dst=INSIDE, dport=9000)
+    assert router >> tcp(CLIENT, ROUTER, "S", seq=1, dport=8003) << accept(IP_CT_NEW, dst=INSIDE, dport=9000)
     third = router.seen["sport"]
     assert isinstance(third, int)
     assert (
         router
         >> tcp(INSIDE, CLIENT, "RA", seq=0, ack=2, sport=9000, dport=third)
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8003, dport=40000, ended=["rst"])
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8003, dport=40000, ended=["rst"])
     )
 
 
@@ -146,9 +148,9 @@ def test_an_error_about_an_answer(router: Play) -> None:
     assert (
         router
         >> udp(INSIDE, CLIENT, sport=9000, dport=second)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> error(CLIENT, ROUTER, udp(ROUTER, CLIENT, sport=8002, dport=40000))
-        << accept(RELATED, src=CLIENT, dst=INSIDE)
+        << accept(IP_CT_RELATED, src=CLIENT, dst=INSIDE)
     )
     told = udp(INSIDE, CLIENT, sport=9000, dport=second).bytes_for(router.family)
     assert inner(router) == told[: len(inner(router))]
@@ -160,7 +162,7 @@ def test_an_error_of_the_router(router: Play) -> None:
     assert (
         router
         >> error(INSIDE, CLIENT, udp(CLIENT, INSIDE, sport=second, dport=9000))
-        << accept(RELATED_REPLY, src=ROUTER, dst=CLIENT)
+        << accept(IP_CT_RELATED_REPLY, src=ROUTER, dst=CLIENT)
     )
     sent = udp(CLIENT, ROUTER, dport=8002).bytes_for(router.family)
     assert inner(router) == sent[: len(inner(router))]
@@ -169,29 +171,29 @@ def test_an_error_of_the_router(router: Play) -> None:
 def test_the_port_in_use_may_be_one_that_was_chosen(router: Play) -> None:
     """A third connection from that very port has to move, untranslated as its destination is."""
     second = called_twice(router)
-    assert router >> udp(CLIENT, INSIDE, sport=second, dport=9000) << accept(NEW, dst=INSIDE, dport=9000)
+    assert router >> udp(CLIENT, INSIDE, sport=second, dport=9000) << accept(IP_CT_NEW, dst=INSIDE, dport=9000)
     third = router.seen["sport"]
     assert third not in (second, 40000)
     assert isinstance(third, int)
     assert (
         router
         >> udp(INSIDE, CLIENT, sport=9000, dport=third)
-        << accept(ESTABLISHED_REPLY, src=INSIDE, sport=9000, dport=second)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=INSIDE, sport=9000, dport=second)
     )
 
 
 def test_the_port_in_use_may_be_one_of_the_routers_own_calls(router: Play) -> None:
-    assert router >> udp(INSIDE, CLIENT, sport=9000) << accept(NEW)
+    assert router >> udp(INSIDE, CLIENT, sport=9000) << accept(IP_CT_NEW)
     assert (
         router
         >> udp(CLIENT, ROUTER, dport=8001)
-        << accept(NEW, dst=INSIDE, dport=9000, entered=BOUND | IPS_SRC_NAT | IPS_SRC_NAT_DONE)
+        << accept(IP_CT_NEW, dst=INSIDE, dport=9000, entered=BOUND | IPS_SRC_NAT | IPS_SRC_NAT_DONE)
     )
 
 
 def test_without_a_clash_prerouting_leaves_the_source_alone(router: Play) -> None:
-    assert router >> udp(CLIENT, ROUTER, dport=8001) << accept(NEW, sport=40000, entered=BOUND)
-    assert router >> udp(NEIGHBOUR, ROUTER, dport=8002) << accept(NEW, sport=40000, entered=BOUND)
+    assert router >> udp(CLIENT, ROUTER, dport=8001) << accept(IP_CT_NEW, sport=40000, entered=BOUND)
+    assert router >> udp(NEIGHBOUR, ROUTER, dport=8002) << accept(IP_CT_NEW, sport=40000, entered=BOUND)
 
 
 @pytest.mark.parametrize("rules", [[REDIRECT, masquerade()], [REDIRECT]], ids=["a source rule", "no source rule"])

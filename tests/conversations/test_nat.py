@@ -5,16 +5,16 @@ import pytest
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IP_CT_RELATED_REPLY,
     IPS_DST_NAT,
     IPS_DST_NAT_DONE,
     IPS_SRC_NAT,
     IPS_SRC_NAT_DONE,
-    NEW,
     POST_ROUTING,
     PRE_ROUTING,
-    RELATED_REPLY,
 )
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, Interface, NatRule, Net, Ports
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
@@ -63,12 +63,14 @@ def test_the_server_sees_the_router(snat: Play) -> None:
     assert (
         snat
         >> udp(CLIENT, SERVER, b"odd")
-        << accept(NEW, src=ROUTER, sport=40000, dst=SERVER, dport=80, status=IPS_SRC_NAT | DONE, not_status=IPS_DST_NAT)
+        << accept(
+            IP_CT_NEW, src=ROUTER, sport=40000, dst=SERVER, dport=80, status=IPS_SRC_NAT | DONE, not_status=IPS_DST_NAT
+        )
     )
     assert valid(snat.left)
-    assert snat >> udp(SERVER, ROUTER, b"even") << accept(ESTABLISHED_REPLY, src=SERVER, dst=CLIENT, dport=40000)
+    assert snat >> udp(SERVER, ROUTER, b"even") << accept(IP_CT_ESTABLISHED_REPLY, src=SERVER, dst=CLIENT, dport=40000)
     assert valid(snat.left)
-    assert snat >> udp(CLIENT, SERVER) << accept(ESTABLISHED, src=ROUTER, sport=40000)
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_ESTABLISHED, src=ROUTER, sport=40000)
 
 
 def test_tcp_keeps_its_checksums(snat: Play) -> None:
@@ -88,7 +90,7 @@ def test_two_clients_with_the_same_port(snat: Play) -> None:
         >> udp(CLIENT, SERVER)
         << accept(src=ROUTER, sport=40000)
         >> udp(NEIGHBOUR, SERVER)
-        << accept(NEW, src=ROUTER, status=IPS_SRC_NAT)
+        << accept(IP_CT_NEW, src=ROUTER, status=IPS_SRC_NAT)
     )
     other = snat.seen["sport"]
     assert isinstance(other, int)
@@ -97,9 +99,9 @@ def test_two_clients_with_the_same_port(snat: Play) -> None:
     assert (
         snat
         >> udp(SERVER, ROUTER, dport=other)
-        << accept(ESTABLISHED_REPLY, dst=NEIGHBOUR, dport=40000)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=NEIGHBOUR, dport=40000)
         >> udp(SERVER, ROUTER)
-        << accept(ESTABLISHED_REPLY, dst=CLIENT, dport=40000)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT, dport=40000)
     )
 
 
@@ -125,17 +127,17 @@ def test_ping_identifiers_are_kept_apart(snat: Play) -> None:
     assert (
         snat
         >> ping(CLIENT, SERVER, ident=42)
-        << accept(NEW, src=ROUTER, ident=42)
+        << accept(IP_CT_NEW, src=ROUTER, ident=42)
         >> ping(NEIGHBOUR, SERVER, ident=42)
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
     )
     other = snat.seen["ident"]
     assert isinstance(other, int)
     assert other != 42
     assert valid(snat.left)
-    assert snat >> pong(SERVER, ROUTER, ident=other) << accept(ESTABLISHED_REPLY, dst=NEIGHBOUR, ident=42)
+    assert snat >> pong(SERVER, ROUTER, ident=other) << accept(IP_CT_ESTABLISHED_REPLY, dst=NEIGHBOUR, ident=42)
     assert valid(snat.left)
-    assert snat >> pong(SERVER, ROUTER, ident=42) << accept(ESTABLISHED_REPLY, dst=CLIENT, ident=42)
+    assert snat >> pong(SERVER, ROUTER, ident=42) << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT, ident=42)
 
 
 def test_an_error_is_translated_inside_and_out(snat: Play) -> None:
@@ -144,9 +146,9 @@ def test_an_error_is_translated_inside_and_out(snat: Play) -> None:
     assert (
         snat
         >> udp(CLIENT, SERVER, b"query")
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
         >> error(SERVER, ROUTER, quoted)
-        << accept(RELATED_REPLY, src=SERVER, dst=CLIENT)
+        << accept(IP_CT_RELATED_REPLY, src=SERVER, dst=CLIENT)
     )
     assert valid(snat.left)
     inner = snat.left[28:] if snat.family == 4 else snat.left[48:]
@@ -159,9 +161,9 @@ def test_an_error_about_an_answer_hides_the_inside(snat: Play) -> None:
     assert (
         snat
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, ROUTER, b"response")
-        << accept(ESTABLISHED_REPLY, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT)
         >> error(CLIENT, SERVER, answer)
         << accept(src=ROUTER, dst=SERVER)
     )
@@ -173,13 +175,13 @@ def test_an_error_about_an_answer_hides_the_inside(snat: Play) -> None:
 
 def test_a_service_inside_is_reached_by_the_router(dnat: Play) -> None:
     syn = tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
-    assert dnat >> syn << accept(NEW, src=SERVER, dst=CLIENT, dport=80, status=IPS_DST_NAT | DONE)
+    assert dnat >> syn << accept(IP_CT_NEW, src=SERVER, dst=CLIENT, dport=80, status=IPS_DST_NAT | DONE)
     assert valid(dnat.left)
     answer = tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=80, dport=5555)
-    assert dnat >> answer << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555)
+    assert dnat >> answer << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555)
     assert valid(dnat.left)
     last = tcp(SERVER, ROUTER, "A", seq=2, ack=10, sport=5555, dport=8080)
-    assert dnat >> last << accept(ESTABLISHED, dst=CLIENT, dport=80, state="ESTABLISHED")
+    assert dnat >> last << accept(IP_CT_ESTABLISHED, dst=CLIENT, dport=80, state="ESTABLISHED")
 
 
 def test_the_router_itself_is_left_as_it_is(snat: Play) -> None:
@@ -187,14 +189,14 @@ def test_the_router_itself_is_left_as_it_is(snat: Play) -> None:
     assert (
         snat
         >> udp(ROUTER, SERVER)
-        << accept(NEW, src=ROUTER, sport=40000, not_status=IPS_SRC_NAT)
+        << accept(IP_CT_NEW, src=ROUTER, sport=40000, not_status=IPS_SRC_NAT)
         >> udp(SERVER, ROUTER)
-        << accept(ESTABLISHED_REPLY, dst=ROUTER)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=ROUTER)
     )
 
 
 def test_the_router_and_a_client_do_not_share_a_port(snat: Play) -> None:
-    assert snat >> udp(ROUTER, SERVER) << accept(sport=40000) >> udp(CLIENT, SERVER) << accept(NEW, src=ROUTER)
+    assert snat >> udp(ROUTER, SERVER) << accept(sport=40000) >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
     assert snat.seen["sport"] != 40000
 
 
@@ -233,12 +235,12 @@ def test_a_port_range_that_runs_out(family: int) -> None:
     play = Play(family, [snat_to(family, "203.0.113.1", "203.0.113.1", (5000, 5003))])
     ports = set()
     for sport in range(1000, 1004):
-        assert play >> udp(CLIENT, SERVER, sport=sport) << accept(NEW, src=ROUTER)
+        assert play >> udp(CLIENT, SERVER, sport=sport) << accept(IP_CT_NEW, src=ROUTER)
         ports.add(play.seen["sport"])
     assert ports == {5000, 5001, 5002, 5003}
     assert play >> udp(CLIENT, SERVER, sport=1004) << dropped(NAT_EXHAUSTED)
     assert play.engine.core.stats.nat_allocation_failures == 1
-    assert play >> udp(CLIENT, OTHER, sport=1004) << accept(NEW, src=ROUTER)
+    assert play >> udp(CLIENT, OTHER, sport=1004) << accept(IP_CT_NEW, src=ROUTER)
 
 
 def test_one_source_keeps_its_mapping(family: int) -> None:
@@ -252,7 +254,7 @@ def test_one_source_keeps_its_mapping(family: int) -> None:
 def test_random_ports_are_not_the_originals(family: int) -> None:
     play = Play(family, [snat_to(family, "203.0.113.1", "203.0.113.1", random=True)])
     for sport in range(40000, 40010):
-        assert play >> udp(CLIENT, SERVER, sport=sport) << accept(NEW, src=ROUTER)
+        assert play >> udp(CLIENT, SERVER, sport=sport) << accept(IP_CT_NEW, src=ROUTER)
         assert play.seen["sport"] != sport
 
 
@@ -294,7 +296,7 @@ def test_masqueraded_connections_end_with_their_address(snat: Play) -> None:
     snat.engine.set_interface(WAN, "wan", [new], snat.now)
     assert snat >> advance(0) << destroyed("address_gone")
     assert len(snat.engine.core.table) == 1
-    assert snat >> udp(CLIENT, SERVER) << accept(NEW, src=OTHER)
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=OTHER)
 
 
 def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -> None:
@@ -306,7 +308,7 @@ def test_a_masqueraded_connection_rerouted_elsewhere_is_not_leaked(snat: Play) -
     second = Skb(first.data, first.mark, LAN, 9)
     assert snat.engine.handle(second, POST_ROUTING, snat.now) == 0
     assert second.reason == NAT_OIF_CHANGED
-    assert snat >> udp(CLIENT, SERVER) << accept(NEW, src=ROUTER)
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
 
 
 def test_a_connection_bound_before_its_rule_applied_is_not_leaked(family: int) -> None:
@@ -356,9 +358,9 @@ def test_a_client_may_talk_to_the_router(snat: Play, hostname: Host) -> None:
     assert (
         snat
         >> udp(CLIENT, hostname, dport=53)
-        << accept(NEW, src=CLIENT, dst=hostname)
+        << accept(IP_CT_NEW, src=CLIENT, dst=hostname)
         >> udp(hostname, CLIENT, sport=53)
-        << accept(ESTABLISHED_REPLY, src=hostname, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=hostname, dst=CLIENT)
     )
 
 
@@ -369,9 +371,9 @@ def test_an_error_about_an_untranslated_connection_does_not_leak_its_sender(snat
     assert (
         snat
         >> query
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
         >> answer
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> error(CLIENT, SERVER, answer)
         << dropped(LEAK_GUARD)
         >> error(ROUTER, SERVER, answer)

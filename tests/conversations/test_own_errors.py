@@ -6,8 +6,8 @@ Traceroute and path MTU discovery depend on these errors, and a filter at OUTPUT
 
 import pytest
 
-from conntrackd_py.const import ESTABLISHED_REPLY, INVALID, NEW, RELATED, RELATED_REPLY
-from conntrackd_py.engine.assign import RawRule
+from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_INVALID, IP_CT_NEW, IP_CT_RELATED, IP_CT_RELATED_REPLY
+from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Names
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
@@ -62,25 +62,31 @@ def test_traceroute(router: Play) -> None:
     assert (
         router
         >> arrives(PROBE)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> exceeded(INSIDE, CLIENT, PROBE)
-        << accept(RELATED_REPLY, src=INSIDE, dst=CLIENT, entries=1)
+        << accept(IP_CT_RELATED_REPLY, src=INSIDE, dst=CLIENT, entries=1)
     )
     assert starts_like(router, PROBE)
 
 
 def test_about_a_packet_of_a_confirmed_connection(router: Play) -> None:
     """With source NAT the quoted packet still shows the inside address, which no reply tuple has."""
-    assert router >> PROBE << accept(NEW) >> too_big(INSIDE, CLIENT, PROBE) << accept(RELATED_REPLY, dst=CLIENT)
+    assert (
+        router
+        >> PROBE
+        << accept(IP_CT_NEW)
+        >> too_big(INSIDE, CLIENT, PROBE)
+        << accept(IP_CT_RELATED_REPLY, dst=CLIENT)
+    )
     assert starts_like(router, PROBE)
 
 
 def test_about_an_answer(snat: Play) -> None:
     """It goes to the outside: the server must find the packet it sent in it, and not the client's address."""
     answer = udp(SERVER, ROUTER, b"answer", sport=33434)
-    assert snat >> PROBE << accept(NEW) >> arrives(answer) << accept(ESTABLISHED_REPLY)
+    assert snat >> PROBE << accept(IP_CT_NEW) >> arrives(answer) << accept(IP_CT_ESTABLISHED_REPLY)
     between = udp(SERVER, CLIENT, b"answer", sport=33434)
-    assert snat >> too_big(INSIDE, SERVER, between) << accept(RELATED, src=ROUTER, dst=SERVER)
+    assert snat >> too_big(INSIDE, SERVER, between) << accept(IP_CT_RELATED, src=ROUTER, dst=SERVER)
     assert starts_like(snat, answer)
 
 
@@ -91,20 +97,20 @@ def test_about_a_packet_whose_destination_was_translated(family: int, confirmed:
     inwards = NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))
     play = Play(family, [web_server_inside(family), *([inwards] if masquerading else [])])
     syn = tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
-    assert play >> (syn if confirmed else arrives(syn)) << accept(NEW)
+    assert play >> (syn if confirmed else arrives(syn)) << accept(IP_CT_NEW)
     between = tcp(SERVER, CLIENT, "S", seq=1, sport=5555, dport=80)
-    assert play >> exceeded(INSIDE, SERVER, between) << accept(RELATED_REPLY, src=ROUTER, dst=SERVER)
+    assert play >> exceeded(INSIDE, SERVER, between) << accept(IP_CT_RELATED_REPLY, src=ROUTER, dst=SERVER)
     assert starts_like(play, syn)
 
 
 def test_about_an_answer_that_is_translated_at_both_ends(family: int) -> None:
     inwards = NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))
     play = Play(family, [web_server_inside(family), inwards])
-    assert play >> tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080) << accept(NEW, src=INSIDE)
+    assert play >> tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080) << accept(IP_CT_NEW, src=INSIDE)
     answer = tcp(CLIENT, INSIDE, "SA", seq=9, ack=2, sport=80, dport=5555)
-    assert play >> arrives(answer) << accept(ESTABLISHED_REPLY)
+    assert play >> arrives(answer) << accept(IP_CT_ESTABLISHED_REPLY)
     between = tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=80, dport=5555)
-    assert play >> exceeded(INSIDE, CLIENT, between) << accept(RELATED, src=INSIDE, dst=CLIENT)
+    assert play >> exceeded(INSIDE, CLIENT, between) << accept(IP_CT_RELATED, src=INSIDE, dst=CLIENT)
     assert starts_like(play, answer)
 
 
@@ -113,8 +119,8 @@ def test_in_a_zone_that_the_error_itself_is_not_in(family: int, confirmed: bool)
     """A raw rule gave the zone by the interface the packet came in by; an error of the router's own has none."""
     lan = FilterRule(CONTINUE, hooks=(0,), in_interface=Names(["lan"]))
     play = Play(family, raw_rules=[RawRule(lan, zone_original=7, zone_reply=7)])
-    assert play >> (PROBE if confirmed else arrives(PROBE)) << accept(NEW, zones=(7, 7))
-    assert play >> exceeded(INSIDE, CLIENT, PROBE) << accept(RELATED_REPLY, zones=(7, 7))
+    assert play >> (PROBE if confirmed else arrives(PROBE)) << accept(IP_CT_NEW, zones=(7, 7))
+    assert play >> exceeded(INSIDE, CLIENT, PROBE) << accept(IP_CT_RELATED_REPLY, zones=(7, 7))
 
 
 def test_about_nothing_known_it_is_invalid(router: Play) -> None:
@@ -123,15 +129,17 @@ def test_about_nothing_known_it_is_invalid(router: Play) -> None:
 
 def test_from_another_host_only_a_confirmed_connection_counts(play: Play) -> None:
     """As in the kernel: nobody can know of a packet that has not left."""
-    assert play >> arrives(PROBE) << accept(NEW) >> exceeded(SERVER, CLIENT, PROBE) << invalid(ICMP_UNRELATED)
+    assert play >> arrives(PROBE) << accept(IP_CT_NEW) >> exceeded(SERVER, CLIENT, PROBE) << invalid(ICMP_UNRELATED)
 
 
 def test_it_changes_nothing(router: Play) -> None:
     """It neither confirms nor binds nor answers; the packet that it is about may still leave."""
-    assert router >> arrives(PROBE) << accept(NEW) >> exceeded(INSIDE, CLIENT, PROBE) << accept(RELATED_REPLY)
+    assert (
+        router >> arrives(PROBE) << accept(IP_CT_NEW) >> exceeded(INSIDE, CLIENT, PROBE) << accept(IP_CT_RELATED_REPLY)
+    )
     assert router.ct is not None
     assert not router.ct.confirmed
-    assert router >> leaves() << accept(NEW, dst=SERVER, dport=33434, timeout=30)
+    assert router >> leaves() << accept(IP_CT_NEW, dst=SERVER, dport=33434, timeout=30)
 
 
 @pytest.mark.parametrize("confirmed", [False, True], ids=["first packet", "later packet"])
@@ -139,7 +147,7 @@ def test_a_redirect_about_a_translation_is_dropped(confirmed: bool) -> None:
     """A first packet counts as translated until its source is settled."""
     play = Play(4, [masquerade()] if confirmed else [])
     redirect = error(INSIDE, CLIENT, PROBE, v4=(5, 1))
-    assert play >> (PROBE if confirmed else arrives(PROBE)) << accept(NEW) >> redirect << dropped(NAT_MANIP)
+    assert play >> (PROBE if confirmed else arrives(PROBE)) << accept(IP_CT_NEW) >> redirect << dropped(NAT_MANIP)
 
 
 @pytest.mark.parametrize("dnat", [False, True], ids=["forwarded", "forwarded port"])
@@ -147,20 +155,20 @@ def test_a_reset_for_a_rejected_first_packet(family: int, dnat: bool) -> None:
     """`-j REJECT --reject-with tcp-reset` in the administrator's FORWARD chain."""
     play = Play(family, [web_server_inside(family)] if dnat else [])
     if dnat:
-        assert play >> arrives(tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)) << accept(NEW)
+        assert play >> arrives(tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)) << accept(IP_CT_NEW)
         reset = tcp(CLIENT, SERVER, "RA", ack=2, sport=80, dport=5555)
     else:
-        assert play >> arrives(tcp(CLIENT, SERVER, "S", seq=1)) << accept(NEW)
+        assert play >> arrives(tcp(CLIENT, SERVER, "S", seq=1)) << accept(IP_CT_NEW)
         reset = tcp(SERVER, CLIENT, "RA", ack=2)
     reset.sender = INSIDE  # the router makes it in the server's name
     seen_as = ROUTER if dnat else SERVER
-    assert play >> reset << accept(RELATED_REPLY, src=seen_as, entries=1)
+    assert play >> reset << accept(IP_CT_RELATED_REPLY, src=seen_as, entries=1)
 
 
 def test_a_reset_about_nothing_known_is_invalid(play: Play) -> None:
     reset = tcp(SERVER, CLIENT, "RA", ack=2)
     reset.sender = INSIDE
-    assert play >> reset << accept(INVALID, entries=0)
+    assert play >> reset << accept(IP_CT_INVALID, entries=0)
 
 
 def test_the_router_itself_may_send_first(play: Play) -> None:
@@ -168,9 +176,9 @@ def test_the_router_itself_may_send_first(play: Play) -> None:
     assert (
         play
         >> arrives(udp(CLIENT, INSIDE, sport=500, dport=500))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(INSIDE, CLIENT, sport=500, dport=500)
-        << accept(NEW, sport=500, dport=500)
+        << accept(IP_CT_NEW, sport=500, dport=500)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, sport=500, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, sport=500, entries=1)
     )

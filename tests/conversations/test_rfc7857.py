@@ -5,7 +5,7 @@ The drawing's words: IN2OUT is what the client sends, OUT2IN what the server sen
 
 import pytest
 
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, IPS_ASSURED, NEW
+from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IPS_ASSURED
 from conntrackd_py.reasons import TCP_NOT_SYN
 from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, Said, accept, advance, destroyed, invalid, nothing, tcp
@@ -30,9 +30,9 @@ def established(nat: Play) -> Play:
     return (
         nat
         >> i2o("S")
-        << accept(NEW, state="SYN_I2O", timeout=TRANSITORY, src=ROUTER)
+        << accept(IP_CT_NEW, state="SYN_I2O", timeout=TRANSITORY, src=ROUTER)
         >> o2i("SA")
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=LONG, status=IPS_ASSURED, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=LONG, status=IPS_ASSURED, dst=CLIENT)
     )
 
 
@@ -47,7 +47,7 @@ def closed(nat: Play) -> Play:
 
 
 def test_opened_from_inside(nat: Play) -> None:
-    assert established(nat) >> i2o("A") << accept(ESTABLISHED, state="ESTABLISHED", timeout=LONG)
+    assert established(nat) >> i2o("A") << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", timeout=LONG)
 
 
 def test_opened_from_outside(family: int) -> None:
@@ -58,9 +58,9 @@ def test_opened_from_outside(family: int) -> None:
     assert (
         nat
         >> call
-        << accept(NEW, state="SYN_O2I", timeout=TRANSITORY, dst=CLIENT)
+        << accept(IP_CT_NEW, state="SYN_O2I", timeout=TRANSITORY, dst=CLIENT)
         >> answer
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=LONG, src=ROUTER)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=LONG, src=ROUTER)
         >> tcp(SERVER, ROUTER, "FA", sport=5555, dport=8080)
         << accept(state="FIN_O2I", timeout=LONG)
         >> tcp(CLIENT, SERVER, "FA", sport=80, dport=5555)

@@ -2,7 +2,7 @@
 
 import struct
 
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, IPS_ASSURED, NEW
+from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IPS_ASSURED
 from conntrackd_py.reasons import L4_CHECKSUM, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_VTAG
 from conntrackd_py.wire import sctp as wire
 from tests.support import packets
@@ -43,13 +43,13 @@ def opened(play: Play, server: Host = SERVER, seen_as: Host = CLIENT) -> Play:
     return (
         play
         >> CALL
-        << accept(NEW, state="CLOSED", timeout=10)
+        << accept(IP_CT_NEW, state="CLOSED", timeout=10)
         >> sctp(server, seen_as, C_TAG, (wire.INIT_ACK, init(S_TAG)))
-        << accept(ESTABLISHED_REPLY, state="COOKIE_WAIT", timeout=3)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="COOKIE_WAIT", timeout=3)
         >> sctp(CLIENT, server, S_TAG, (wire.COOKIE_ECHO, b"cookie"))
-        << accept(ESTABLISHED, state="COOKIE_ECHOED", timeout=3, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED, state="COOKIE_ECHOED", timeout=3, not_status=IPS_ASSURED)
         >> sctp(server, seen_as, C_TAG, (wire.COOKIE_ACK, b""))
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=210, status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=210, status=IPS_ASSURED)
     )
 
 
@@ -58,7 +58,7 @@ def test_an_association_opens_talks_and_closes(play: Play) -> None:
         opened(play)
         >> advance(200)
         >> sctp(CLIENT, SERVER, S_TAG, (wire.DATA, b"hello, association"))
-        << accept(ESTABLISHED, state="ESTABLISHED", timeout=210)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", timeout=210)
         >> sctp(CLIENT, SERVER, S_TAG, (wire.SHUTDOWN, bytes(4)))
         << accept(state="SHUTDOWN_SENT", timeout=3)
         >> sctp(SERVER, CLIENT, C_TAG, (wire.SHUTDOWN_ACK, b""))
@@ -85,7 +85,14 @@ def test_an_abort_may_reflect_the_peers_tag(play: Play) -> None:
 
 
 def test_a_repeated_init_does_not_keep_a_dead_entry(play: Play) -> None:
-    assert play >> CALL << accept(NEW, timeout=10) >> advance(6) >> CALL << accept(NEW, state="CLOSED", timeout=4)
+    assert (
+        play
+        >> CALL
+        << accept(IP_CT_NEW, timeout=10)
+        >> advance(6)
+        >> CALL
+        << accept(IP_CT_NEW, state="CLOSED", timeout=4)
+    )
 
 
 NEW_TAG, OTHER_TAG = 0x3333, 0x4444
@@ -98,17 +105,17 @@ def test_both_called_and_a_repeated_call_says_nothing_new(play: Play) -> None:
     assert (
         play
         >> CALL
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> ANSWERED
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> ANSWERED
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> other
         << invalid(SCTP_VTAG)
         >> sctp(SERVER, CLIENT, 0, (wire.INIT, init(NEW_TAG)))
-        << accept(ESTABLISHED_REPLY)  # the server starts anew: only its call counts
+        << accept(IP_CT_ESTABLISHED_REPLY)  # the server starts anew: only its call counts
         >> sctp(CLIENT, SERVER, NEW_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
     )
 
 
@@ -117,11 +124,11 @@ def test_a_repeated_call_in_an_association_is_none(play: Play) -> None:
     assert (
         opened(play)
         >> CALL
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
         >> sctp(SERVER, CLIENT, 0, (wire.INIT, init(NEW_TAG)))
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> sctp(CLIENT, SERVER, NEW_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
     )
 
 
@@ -129,14 +136,14 @@ def test_what_a_first_packet_says_of_the_tags(play: Play) -> None:
     """A HEARTBEAT says its own direction's, a SHUTDOWN_ACK what its answer carries, an ERROR nothing."""
     heartbeat = (wire.HEARTBEAT, bytes(8))
     answer = sctp(SERVER, CLIENT, S_TAG, (wire.SHUTDOWN, bytes(4)))
-    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, (wire.ERROR, bytes(4))) << accept(NEW)
+    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, (wire.ERROR, bytes(4))) << accept(IP_CT_NEW)
     assert play >> answer << invalid(SCTP_VTAG)
 
 
 def test_a_shutdown_ack_out_of_the_blue(play: Play) -> None:
     heartbeat, acknowledged = (wire.HEARTBEAT, bytes(8)), (wire.SHUTDOWN_ACK, b"")
-    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, acknowledged) << accept(NEW)
-    assert play >> sctp(SERVER, CLIENT, S_TAG, (wire.DATA, b"x")) << accept(ESTABLISHED_REPLY)
+    assert play >> sctp(CLIENT, SERVER, S_TAG, heartbeat, acknowledged) << accept(IP_CT_NEW)
+    assert play >> sctp(SERVER, CLIENT, S_TAG, (wire.DATA, b"x")) << accept(IP_CT_ESTABLISHED_REPLY)
 
 
 def test_chunks_that_may_not_stand_together(play: Play) -> None:
@@ -153,9 +160,9 @@ def test_a_heartbeat_may_come_first_on_another_path(play: Play) -> None:
     assert (
         play
         >> sctp(CLIENT, SERVER, S_TAG, (wire.HEARTBEAT, bytes(8)))
-        << accept(NEW, state="HEARTBEAT_SENT", timeout=30)
+        << accept(IP_CT_NEW, state="HEARTBEAT_SENT", timeout=30)
         >> sctp(SERVER, CLIENT, C_TAG, (wire.HEARTBEAT_ACK, bytes(8)))
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=210, status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=210, status=IPS_ASSURED)
     )
 
 
@@ -172,6 +179,6 @@ def test_through_nat(snat: Play) -> None:
     """Two clients with the same port: the second is mapped to another one, and every CRC is right."""
     assert opened(snat, seen_as=ROUTER)
     assert whole(snat.left)
-    assert snat >> sctp(NEIGHBOUR, SERVER, 0, (wire.INIT, init(7))) << accept(NEW, src=ROUTER)
+    assert snat >> sctp(NEIGHBOUR, SERVER, 0, (wire.INIT, init(7))) << accept(IP_CT_NEW, src=ROUTER)
     assert snat.seen["sport"] != 40000
     assert whole(snat.left)

@@ -6,8 +6,15 @@ and of translated connections it drops the second packet and lets its retransmis
 
 import pytest
 
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, IPS_SEEN_REPLY, IPS_SRC_NAT, NEW, PRE_ROUTING
-from conntrackd_py.engine.assign import RawRule
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IPS_SEEN_REPLY,
+    IPS_SRC_NAT,
+    PRE_ROUTING,
+)
+from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Names
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
@@ -67,16 +74,16 @@ def test_udp_on_equal_ports(play: Play, order: int) -> None:
     assert (
         play
         >> arrives(inside)
-        << accept(NEW, entries=1)
+        << accept(IP_CT_NEW, entries=1)
         >> arrives(outside)
-        << accept(NEW, entries=2)
+        << accept(IP_CT_NEW, entries=2)
         >> leaves(order)
-        << accept(NEW, sport=PORT, dport=PORT)
+        << accept(IP_CT_NEW, sport=PORT, dport=PORT)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, sport=PORT, dport=PORT, entries=1, status=IPS_SEEN_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY, sport=PORT, dport=PORT, entries=1, status=IPS_SEEN_REPLY)
     )
     opener = (inside, outside)[order]
-    assert play >> opener << accept(ESTABLISHED, entries=1, sport=PORT, dport=PORT)
+    assert play >> opener << accept(IP_CT_ESTABLISHED, entries=1, sport=PORT, dport=PORT)
     assert play.events == ["NEW", "UPDATE"]
 
 
@@ -86,11 +93,11 @@ def test_several_packets_of_both_are_under_way(play: Play, order: int) -> None:
         assert (
             play
             >> arrives(wireguard(CLIENT, SERVER))
-            << accept(NEW)
+            << accept(IP_CT_NEW)
             >> arrives(wireguard(SERVER, CLIENT))
-            << accept(NEW)
+            << accept(IP_CT_NEW)
         )
-    assert play >> leaves(order) << accept(NEW)
+    assert play >> leaves(order) << accept(IP_CT_NEW)
     for _ in range(5):
         assert play >> leaves(len(play.waiting) // 2) << accept(sport=PORT, dport=PORT)
     assert play.seen["entries"] == 1
@@ -105,19 +112,19 @@ def test_tcp_opens_simultaneously(play: Play, order: int) -> None:
     assert (
         play
         >> arrives(syn(CLIENT, SERVER, 100))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(syn(SERVER, CLIENT, 100))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW, state="SYN_SENT", sport=179)
+        << accept(IP_CT_NEW, state="SYN_SENT", sport=179)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, state="SYN_SENT2", sport=179, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_SENT2", sport=179, entries=1)
         >> tcp(first, second, "SA", seq=100, ack=101, sport=179, dport=179)
-        << accept(ESTABLISHED, state="SYN_RECV")
+        << accept(IP_CT_ESTABLISHED, state="SYN_RECV")
         >> tcp(second, first, "SA", seq=100, ack=101, sport=179, dport=179)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(first, second, "A", seq=101, ack=101, sport=179, dport=179)
-        << accept(ESTABLISHED, state="ESTABLISHED", entries=1)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", entries=1)
     )
 
 
@@ -125,13 +132,13 @@ def test_a_protocol_without_ports(play: Play, order: int) -> None:
     assert (
         play
         >> arrives(esp(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(esp(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, entries=1)
     )
 
 
@@ -148,13 +155,13 @@ def test_sctp_init_collision(play: Play, order: int) -> None:
     assert (
         play
         >> arrives(init(CLIENT, SERVER, 7))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(init(SERVER, CLIENT, 8))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW, sport=2905)
+        << accept(IP_CT_NEW, sport=2905)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, sport=2905, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, sport=2905, entries=1)
     )
 
 
@@ -163,17 +170,17 @@ def test_echo_requests_are_two_connections(play: Play, order: int) -> None:
     assert (
         play
         >> arrives(ping(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(ping(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW, ident=42)
+        << accept(IP_CT_NEW, ident=42)
         >> leaves()
-        << accept(NEW, ident=42, entries=2)
+        << accept(IP_CT_NEW, ident=42, entries=2)
         >> pong(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, ident=42)
+        << accept(IP_CT_ESTABLISHED_REPLY, ident=42)
         >> pong(CLIENT, SERVER)
-        << accept(ESTABLISHED_REPLY, ident=42)
+        << accept(IP_CT_ESTABLISHED_REPLY, ident=42)
     )
 
 
@@ -193,13 +200,13 @@ def test_in_a_zone(family: int, order: int) -> None:
     assert (
         play
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW, zones=(5, 5))
+        << accept(IP_CT_NEW, zones=(5, 5))
         >> leaves()
-        << accept(ESTABLISHED_REPLY, zones=(5, 5), sport=PORT, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, zones=(5, 5), sport=PORT, entries=1)
     )
 
 
@@ -208,13 +215,13 @@ def test_in_two_zones_they_are_two_connections(family: int, order: int) -> None:
     assert (
         play
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(order)
-        << accept(NEW, sport=PORT)
+        << accept(IP_CT_NEW, sport=PORT)
         >> leaves()
-        << accept(NEW, sport=PORT, entries=2)
+        << accept(IP_CT_NEW, sport=PORT, entries=2)
     )
 
 
@@ -234,13 +241,13 @@ def test_through_a_port_forward_the_outside_first(family: int, random: bool) -> 
     assert (
         play
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, ROUTER))
-        << accept(NEW, dst=CLIENT)
+        << accept(IP_CT_NEW, dst=CLIENT)
         >> leaves(1)
-        << accept(NEW, dst=CLIENT, sport=PORT, dport=PORT)
+        << accept(IP_CT_NEW, dst=CLIENT, sport=PORT, dport=PORT)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, src=ROUTER, dst=SERVER, sport=PORT, dport=PORT, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, dst=SERVER, sport=PORT, dport=PORT, entries=1)
     )
 
 
@@ -249,13 +256,13 @@ def test_through_a_port_forward_the_inside_first(family: int) -> None:
     assert (
         play
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, ROUTER))
-        << accept(NEW, dst=CLIENT)
+        << accept(IP_CT_NEW, dst=CLIENT)
         >> leaves()
-        << accept(NEW, src=ROUTER, sport=PORT, dport=PORT, status=IPS_SRC_NAT)
+        << accept(IP_CT_NEW, src=ROUTER, sport=PORT, dport=PORT, status=IPS_SRC_NAT)
         >> leaves()
-        << accept(ESTABLISHED_REPLY, dst=CLIENT, sport=PORT, dport=PORT, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT, sport=PORT, dport=PORT, entries=1)
     )
 
 
@@ -264,13 +271,13 @@ def test_translated_and_straight_at_once_are_two_connections(snat: Play) -> None
     assert (
         snat
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves()
-        << accept(NEW, src=ROUTER, sport=PORT)
+        << accept(IP_CT_NEW, src=ROUTER, sport=PORT)
         >> leaves()
-        << accept(NEW, dst=CLIENT, entries=2)
+        << accept(IP_CT_NEW, dst=CLIENT, entries=2)
     )
     assert snat.seen["sport"] != PORT, "the kernel changes it as well: the tuple of the answers is taken"
 
@@ -280,11 +287,11 @@ def test_a_packet_never_leaves_untranslated_because_the_other_end_was_first(snat
     assert (
         snat
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(wireguard(SERVER, CLIENT))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(1)
-        << accept(NEW, dst=CLIENT, sport=PORT)
+        << accept(IP_CT_NEW, dst=CLIENT, sport=PORT)
         >> leaves()
         << dropped(INSERT_FAILED)
     )
@@ -296,13 +303,13 @@ def test_an_unconfirmed_connection_holds_no_port(family: int) -> None:
     assert (
         play
         >> arrives(udp(CLIENT, SERVER, sport=5000))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> arrives(udp(NEIGHBOUR, SERVER, sport=5000))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> leaves(1)
-        << accept(NEW, src=ROUTER, sport=5000)
+        << accept(IP_CT_NEW, src=ROUTER, sport=5000)
         >> leaves()
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
     )
     assert play.seen["sport"] != 5000
 
@@ -324,13 +331,13 @@ def test_two_forwarded_ports_to_one_service(family: int) -> None:
     assert (
         play
         >> arrives(udp(OTHER, ROUTER, sport=5000, dport=8000))
-        << accept(NEW, dst=CLIENT, dport=80)
+        << accept(IP_CT_NEW, dst=CLIENT, dport=80)
         >> arrives(udp(OTHER, ROUTER, sport=5000, dport=8001))
-        << accept(NEW, dst=CLIENT, dport=80)
+        << accept(IP_CT_NEW, dst=CLIENT, dport=80)
         >> leaves(1)
-        << accept(NEW, sport=5000)
+        << accept(IP_CT_NEW, sport=5000)
         >> leaves()
-        << accept(NEW, entries=2)
+        << accept(IP_CT_NEW, entries=2)
     )
     assert play.seen["sport"] != 5000
 
@@ -340,11 +347,11 @@ def test_a_connection_that_a_filter_dropped_is_in_nobodys_way(play: Play) -> Non
     assert (
         play
         >> arrives(wireguard(CLIENT, SERVER))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> wireguard(SERVER, CLIENT)
-        << accept(NEW, sport=PORT, dport=PORT)
+        << accept(IP_CT_NEW, sport=PORT, dport=PORT)
         >> advance(12)
         << accept(sport=PORT)
         >> wireguard(CLIENT, SERVER)
-        << accept(ESTABLISHED_REPLY, entries=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, entries=1)
     )

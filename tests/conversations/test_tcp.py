@@ -3,12 +3,12 @@
 import pytest
 
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
     IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_SEEN_REPLY,
-    NEW,
 )
 from conntrackd_py.reasons import (
     L4_CHECKSUM,
@@ -44,11 +44,11 @@ def opened(play: Play, *, c: int = 100, s: int = 900, window: int = 65535, optio
     return (
         play
         >> tcp(CLIENT, SERVER, "S", seq=c, window=window, options=options)
-        << accept(NEW, state="SYN_SENT", timeout=120)
+        << accept(IP_CT_NEW, state="SYN_SENT", timeout=120)
         >> tcp(SERVER, CLIENT, "SA", seq=s, ack=c + 1, window=window, options=options)
-        << accept(ESTABLISHED_REPLY, state="SYN_RECV", timeout=60)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV", timeout=60)
         >> tcp(CLIENT, SERVER, "A", seq=c + 1, ack=s + 1, window=window)
-        << accept(ESTABLISHED, state="ESTABLISHED", timeout=FIVE_DAYS, status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", timeout=FIVE_DAYS, status=IPS_ASSURED)
     )
 
 
@@ -60,11 +60,11 @@ def test_handshake(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, timeout=120, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY | IPS_ASSURED)
+        << accept(IP_CT_NEW, timeout=120, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY | IPS_ASSURED)
         >> tcp(SERVER, CLIENT, "SA", seq=900, ack=101)
-        << accept(ESTABLISHED_REPLY, timeout=60, status=IPS_SEEN_REPLY, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=60, status=IPS_SEEN_REPLY, not_status=IPS_ASSURED)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=901)
-        << accept(ESTABLISHED, timeout=FIVE_DAYS, status=IPS_ASSURED | IPS_SEEN_REPLY)
+        << accept(IP_CT_ESTABLISHED, timeout=FIVE_DAYS, status=IPS_ASSURED | IPS_SEEN_REPLY)
     )
 
 
@@ -73,9 +73,9 @@ def test_payload(play: Play) -> None:
     assert (
         opened(play)
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=901, data=b"hello")
-        << accept(ESTABLISHED, state="ESTABLISHED", timeout=300)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", timeout=300)
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=106)
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=FIVE_DAYS)
     )
 
 
@@ -114,10 +114,10 @@ def test_nobody_answers(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, timeout=120)
+        << accept(IP_CT_NEW, timeout=120)
         >> advance(60)
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, state="SYN_SENT", timeout=60)
+        << accept(IP_CT_NEW, state="SYN_SENT", timeout=60)
         >> advance(61)
         << destroyed("timeout")
     )
@@ -128,9 +128,9 @@ def test_refused(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "RA", seq=0, ack=101)
-        << accept(ESTABLISHED_REPLY, ended=["rst"], entries=0)
+        << accept(IP_CT_ESTABLISHED_REPLY, ended=["rst"], entries=0)
     )
 
 
@@ -156,7 +156,7 @@ def test_a_wrong_checksum(play: Play) -> None:
 
 def test_checksums_can_be_left_unverified(family: int) -> None:
     play = Play(family, nf_conntrack_checksum=False)
-    assert play >> corrupted(tcp(CLIENT, SERVER, "S", seq=100)) << accept(NEW)
+    assert play >> corrupted(tcp(CLIENT, SERVER, "S", seq=100)) << accept(IP_CT_NEW)
 
 
 def test_a_header_cut_off() -> None:
@@ -184,11 +184,11 @@ def test_picked_up_in_mid_stream(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=5000, ack=7000, data=b"x")
-        << accept(NEW, state="ESTABLISHED", timeout=300, not_status=IPS_ASSURED)
+        << accept(IP_CT_NEW, state="ESTABLISHED", timeout=300, not_status=IPS_ASSURED)
         >> tcp(SERVER, CLIENT, "A", seq=7000, ack=5001)
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", not_status=IPS_ASSURED)
         >> tcp(CLIENT, SERVER, "A", seq=5001, ack=7000)
-        << accept(ESTABLISHED, state="ESTABLISHED", status=IPS_ASSURED, timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", status=IPS_ASSURED, timeout=FIVE_DAYS)
     )
 
 
@@ -196,11 +196,11 @@ def test_picked_up_connections_are_not_judged_by_their_window(play: Play) -> Non
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=5000, ack=7000)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "A", seq=900_000, ack=5000)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=800_000, ack=900_000)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
     )
 
 
@@ -223,7 +223,7 @@ def test_data_beyond_the_window(play: Play) -> None:
         >> tcp(CLIENT, SERVER, "A", seq=101 + 5000, ack=901, data=b"far")
         << invalid(TCP_SEQ_OVER)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=901, data=b"near")
-        << accept(ESTABLISHED, reason="ok")
+        << accept(IP_CT_ESTABLISHED, reason="ok")
     )
 
 
@@ -232,11 +232,11 @@ def test_a_little_more_than_the_window_is_ignored_not_refused(play: Play) -> Non
     assert (
         opened(play, window=1000)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=901, data=bytes(1000))
-        << accept(ESTABLISHED, reason="ok")
+        << accept(IP_CT_ESTABLISHED, reason="ok")
         >> tcp(CLIENT, SERVER, "A", seq=1102, ack=901, data=bytes(100))
-        << accept(ESTABLISHED, reason="tcp_more_than_window")
+        << accept(IP_CT_ESTABLISHED, reason="tcp_more_than_window")
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=1202)
-        << accept(ESTABLISHED_REPLY, reason="ok")
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
     )
 
 
@@ -258,7 +258,7 @@ def test_a_retransmission_of_acknowledged_data_is_ignored(play: Play) -> None:
         << accept(timeout=FIVE_DAYS)
         >> advance(100)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=901, data=bytes(50), window=100)
-        << accept(ESTABLISHED, reason="tcp_seq_under_window", timeout=FIVE_DAYS - 100)
+        << accept(IP_CT_ESTABLISHED, reason="tcp_seq_under_window", timeout=FIVE_DAYS - 100)
     )
 
 
@@ -280,7 +280,7 @@ def test_window_scaling_needs_both(play: Play) -> None:
     assert (
         opened(play, window=10, options=window_scale(7))
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=101, data=bytes(1280))
-        << accept(ESTABLISHED_REPLY, reason="ok")
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
         >> tcp(SERVER, CLIENT, "A", seq=901 + 1281, ack=101, data=bytes(2000))
         << invalid(TCP_SEQ_OVER)
     )
@@ -319,7 +319,7 @@ def test_a_selective_acknowledgement_counts_as_one(play: Play) -> None:
         >> tcp(CLIENT, SERVER, "A", seq=201, ack=901, data=bytes(100))
         << accept()
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=101, options=sack((201, 301)))
-        << accept(ESTABLISHED_REPLY, reason="ok")
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=101, options=sack((201, 302)))
         << invalid(TCP_ACK_OVER)
     )
@@ -334,7 +334,7 @@ def test_liberal_means_no_window(family: int) -> None:
     assert (
         opened(play, window=1000)
         >> tcp(CLIENT, SERVER, "A", seq=700_000, ack=901, data=b"far")
-        << accept(ESTABLISHED, reason="ok")
+        << accept(IP_CT_ESTABLISHED, reason="ok")
     )
 
 
@@ -356,9 +356,9 @@ def test_a_keepalive_and_its_answer(play: Play) -> None:
         opened(play)
         >> advance(1000)
         >> tcp(CLIENT, SERVER, "A", seq=100, ack=901)
-        << accept(ESTABLISHED, reason="ok", timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED, reason="ok", timeout=FIVE_DAYS)
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=101)
-        << accept(ESTABLISHED_REPLY, reason="ok", timeout=FIVE_DAYS)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok", timeout=FIVE_DAYS)
     )
 
 
@@ -391,7 +391,7 @@ def test_a_reset_in_the_right_place(play: Play) -> None:
     assert (
         opened(play)
         >> tcp(SERVER, CLIENT, "R", seq=901)
-        << accept(ESTABLISHED_REPLY, state="CLOSE", timeout=10)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="CLOSE", timeout=10)
         >> advance(11)
         << destroyed("timeout")
     )
@@ -434,7 +434,7 @@ def test_a_reset_near_the_right_place_may_be_forged(play: Play) -> None:
     assert (
         opened(play)
         >> tcp(SERVER, CLIENT, "R", seq=905)
-        << accept(ESTABLISHED_REPLY, state="ESTABLISHED", timeout=10)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=10)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=901)
         << accept(state="ESTABLISHED", timeout=300)
     )
@@ -489,9 +489,9 @@ def test_resynchronised_by_the_answer_to_an_ignored_syn(play: Play) -> None:
     assert (
         opened(play)
         >> tcp(CLIENT, SERVER, "S", seq=500_000)
-        << accept(ESTABLISHED, state="ESTABLISHED", reason="tcp_ignored")
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", reason="tcp_ignored")
         >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_001)
-        << accept(ESTABLISHED_REPLY, state="SYN_RECV", timeout=60)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV", timeout=60)
         >> tcp(CLIENT, SERVER, "A", seq=500_001, ack=700_001)
         << accept(state="ESTABLISHED", timeout=FIVE_DAYS, reason="ok")
     )
@@ -530,9 +530,9 @@ def test_a_reset_that_answers_a_challenge_ack(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "A", seq=7000, ack=3000)
-        << accept(ESTABLISHED_REPLY, state="SYN_SENT", reason="tcp_ignored")
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_SENT", reason="tcp_ignored")
         >> tcp(CLIENT, SERVER, "R", seq=3000)
         << accept(state="CLOSE", timeout=10)
     )
@@ -543,7 +543,7 @@ def test_a_reset_behind_ones_own_syn_proves_nothing(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "S", seq=90_000)
         << accept(state="SYN_SENT2")
         >> tcp(SERVER, CLIENT, "R", seq=10)
@@ -556,7 +556,7 @@ def test_who_was_picked_up_stays_unjudged_after_resynchronisation(play: Play) ->
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=100, ack=900)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, CLIENT, "A", seq=900, ack=100)
         << accept()
         >> tcp(SERVER, CLIENT, "R", seq=900)
@@ -568,7 +568,7 @@ def test_who_was_picked_up_stays_unjudged_after_resynchronisation(play: Play) ->
         >> tcp(CLIENT, SERVER, "A", seq=5001, ack=7001)
         << accept(state="ESTABLISHED")
         >> tcp(SERVER, CLIENT, "A", seq=7001, ack=5101)
-        << accept(ESTABLISHED_REPLY, reason="ok")
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
         >> tcp(CLIENT, SERVER, "A", seq=5001, ack=7101)
         << invalid(TCP_ACK_OVER)
     )
@@ -579,9 +579,9 @@ def test_simultaneous_open(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW, state="SYN_SENT")
+        << accept(IP_CT_NEW, state="SYN_SENT")
         >> tcp(SERVER, CLIENT, "S", seq=900)
-        << accept(ESTABLISHED_REPLY, state="SYN_SENT2", timeout=120)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_SENT2", timeout=120)
         >> tcp(CLIENT, SERVER, "SA", seq=100, ack=901)
         << accept(state="SYN_RECV", timeout=60)
         >> tcp(SERVER, CLIENT, "A", seq=901, ack=101)
@@ -603,9 +603,9 @@ def test_a_closed_connection_is_reopened_by_its_next_syn(play: Play) -> None:
         >> tcp(CLIENT, SERVER, "A", seq=102, ack=902)
         << accept(state="TIME_WAIT")
         >> tcp(CLIENT, SERVER, "S", seq=77_000)
-        << accept(NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
+        << accept(IP_CT_NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
         >> tcp(SERVER, CLIENT, "SA", seq=55_000, ack=77_001)
-        << accept(ESTABLISHED_REPLY, state="SYN_RECV")
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV")
     )
 
 
@@ -615,7 +615,7 @@ def test_after_its_own_reset_the_client_may_call_again(play: Play) -> None:
         >> tcp(CLIENT, SERVER, "R", seq=101)
         << accept(state="CLOSE")
         >> tcp(CLIENT, SERVER, "S", seq=77_000)
-        << accept(NEW, state="SYN_SENT", ended=["reopened"])
+        << accept(IP_CT_NEW, state="SYN_SENT", ended=["reopened"])
     )
 
 
@@ -626,9 +626,9 @@ def test_after_the_servers_reset_a_syn_is_let_through_unjudged(play: Play) -> No
         >> tcp(SERVER, CLIENT, "R", seq=901)
         << accept(state="CLOSE")
         >> tcp(CLIENT, SERVER, "S", seq=77_000)
-        << accept(ESTABLISHED, state="CLOSE", reason="tcp_ignored", ended=[])
+        << accept(IP_CT_ESTABLISHED, state="CLOSE", reason="tcp_ignored", ended=[])
         >> tcp(SERVER, CLIENT, "SA", seq=55_000, ack=77_001)
-        << accept(ESTABLISHED_REPLY, state="SYN_RECV")
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV")
     )
 
 
@@ -637,9 +637,9 @@ def test_a_second_syn_with_another_number(play: Play) -> None:
     assert (
         play
         >> tcp(CLIENT, SERVER, "S", seq=100)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(CLIENT, SERVER, "S", seq=200_000)
-        << accept(NEW, state="SYN_SENT", reason="ok")
+        << accept(IP_CT_NEW, state="SYN_SENT", reason="ok")
         >> tcp(SERVER, CLIENT, "SA", seq=900, ack=200_001)
-        << accept(ESTABLISHED_REPLY, state="SYN_RECV", reason="ok")
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV", reason="ok")
     )

@@ -7,7 +7,7 @@ and begins again with this packet.
 
 import pytest
 
-from conntrackd_py.const import NEW
+from conntrackd_py.const import IP_CT_NEW
 from tests.support.play import CLIENT, SERVER, Host, Play, Said, accept, tcp
 
 C0, S0 = 100, 900  # initial sequence numbers
@@ -111,7 +111,7 @@ def test_cell(play: Play, state: str, direction: str, kind: str, cell: str) -> N
     elif cell == "kill":
         assert play >> packet << accept(entries=0, ended=["rst"])
     elif cell == "anew":
-        assert play >> packet << accept(NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
+        assert play >> packet << accept(IP_CT_NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
         assert play.ct is not before
     else:
         assert play >> packet << accept(state=LETTERS[cell], reason="ok", ended=[])

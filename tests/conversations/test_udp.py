@@ -1,6 +1,13 @@
 """UDP as seeds 000 and 001 draw it, with the two seconds that newer kernels ask of a stream."""
 
-from conntrackd_py.const import ESTABLISHED, ESTABLISHED_REPLY, IPS_ASSURED, IPS_CONFIRMED, IPS_SEEN_REPLY, NEW
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_NEW,
+    IPS_ASSURED,
+    IPS_CONFIRMED,
+    IPS_SEEN_REPLY,
+)
 from conntrackd_py.reasons import L4_CHECKSUM
 from tests.support.play import CLIENT, SERVER, Play, accept, advance, corrupted, destroyed, invalid, nothing, udp
 
@@ -10,10 +17,10 @@ def test_dns_query_and_response(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY | IPS_ASSURED)
+        << accept(IP_CT_NEW, timeout=30, status=IPS_CONFIRMED, not_status=IPS_SEEN_REPLY | IPS_ASSURED)
         >> advance(0.1)
         >> udp(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, timeout=30, status=IPS_CONFIRMED | IPS_SEEN_REPLY, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=30, status=IPS_CONFIRMED | IPS_SEEN_REPLY, not_status=IPS_ASSURED)
         >> advance(31)
         << destroyed("timeout")
     )
@@ -24,14 +31,14 @@ def test_it_is_assured_only_as_a_stream(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> udp(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, timeout=30)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=30)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, timeout=30, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED, timeout=30, not_status=IPS_ASSURED)
         >> advance(3)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, timeout=120, status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED, timeout=120, status=IPS_ASSURED)
         >> advance(119)
         << nothing()
         >> advance(2)
@@ -44,11 +51,11 @@ def test_as_seed_000_draws_it(family: int) -> None:
     assert (
         Play(family, udp_stream_after=0)
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> udp(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY, timeout=120, not_status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=120, not_status=IPS_ASSURED)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, timeout=120, status=IPS_ASSURED)
+        << accept(IP_CT_ESTABLISHED, timeout=120, status=IPS_ASSURED)
         >> advance(121)
         << destroyed("timeout")
     )
@@ -59,10 +66,10 @@ def test_nobody_answers(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> advance(29)
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30)
+        << accept(IP_CT_NEW, timeout=30)
         >> advance(29)
         << nothing()
         >> advance(2)
@@ -75,12 +82,12 @@ def test_after_its_time_the_same_ports_are_a_new_connection(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, CLIENT)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> advance(30.5)
         >> udp(CLIENT, SERVER)
-        << accept(NEW, timeout=30, not_status=IPS_SEEN_REPLY)
+        << accept(IP_CT_NEW, timeout=30, not_status=IPS_SEEN_REPLY)
     )
 
 
@@ -88,7 +95,7 @@ def test_a_wrong_checksum_is_invalid_and_refreshes_nothing(play: Play) -> None:
     assert (
         play
         >> udp(CLIENT, SERVER, b"data")
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> advance(20)
         >> corrupted(udp(SERVER, CLIENT, b"data"))
         << invalid(L4_CHECKSUM)

@@ -10,21 +10,21 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
-    INVALID,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_INVALID,
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPS_DST_NAT,
     IPS_SRC_NAT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
-    RELATED,
-    RELATED_REPLY,
-    UNTRACKED,
 )
-from conntrackd_py.engine.carry import Carry
+from conntrackd_py.engine.mark_codec import MarkCodec
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
 from conntrackd_py.reasons import LEAK_GUARD
 from tests.conversations.conftest import masquerade, web_server_inside
@@ -60,7 +60,7 @@ NO_MARK, NARROW = 0, 0xFF  # 8 bits: four for the ctinfo, four for slots 0 to 14
 def neighbours_fill_the_slots(play: Play) -> None:
     """So many connections that those to come do not fit into a narrow mark."""
     for sport in range(20000, 20016):
-        assert play >> udp(NEIGHBOUR, INSIDE, sport=sport, dport=53) << accept(NEW)
+        assert play >> udp(NEIGHBOUR, INSIDE, sport=sport, dport=53) << accept(IP_CT_NEW)
 
 
 @pytest.fixture(params=[NO_MARK, NARROW], ids=["no mark", "narrow mark"])
@@ -68,7 +68,7 @@ def router(request: pytest.FixtureRequest, family: int) -> Play:
     """Masquerades towards wan; its port 8080 is the client's port 80; what comes in for lan is masqueraded, too."""
     rules = [masquerade(), web_server_inside(family), NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))]
     play = Play(family, rules)
-    play.engine.carry = Carry(play.engine.core, request.param)
+    play.engine.mark_codec = MarkCodec(play.engine.core, request.param)
     if request.param == NARROW:
         neighbours_fill_the_slots(play)
     return play
@@ -84,7 +84,7 @@ def nothing_is_lost_or_left(router: Play) -> Iterator[None]:
     check(router.engine)
     router.engine.expire(router.now + 500_000_000, 1 << 20)
     router.engine.expire(router.now + 500_010_000, 1 << 20)
-    assert not router.engine.carry.under_way
+    assert not router.engine.mark_codec.under_way
 
 
 def entries(router: Play) -> int:
@@ -96,13 +96,13 @@ def test_source_nat(router: Play) -> None:
     assert (
         router
         >> udp(CLIENT, SERVER)
-        << accept(NEW, src=ROUTER, dst=SERVER, sport=40000, entries=before + 1, status=IPS_SRC_NAT)
+        << accept(IP_CT_NEW, src=ROUTER, dst=SERVER, sport=40000, entries=before + 1, status=IPS_SRC_NAT)
         >> udp(CLIENT, SERVER)
-        << accept(NEW, src=ROUTER, dst=SERVER, sport=40000, entries=before + 1)
+        << accept(IP_CT_NEW, src=ROUTER, dst=SERVER, sport=40000, entries=before + 1)
         >> udp(SERVER, ROUTER)
-        << accept(ESTABLISHED_REPLY, src=SERVER, dst=CLIENT, dport=40000, entries=before + 1)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=SERVER, dst=CLIENT, dport=40000, entries=before + 1)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, src=ROUTER, sport=40000, entries=before + 1)
+        << accept(IP_CT_ESTABLISHED, src=ROUTER, sport=40000, entries=before + 1)
     )
 
 
@@ -114,11 +114,11 @@ def test_destination_nat_and_source_nat_at_once(router: Play) -> None:
     assert (
         router
         >> syn
-        << accept(NEW, src=INSIDE, sport=5555, dst=CLIENT, dport=80, status=IPS_SRC_NAT | IPS_DST_NAT)
+        << accept(IP_CT_NEW, src=INSIDE, sport=5555, dst=CLIENT, dport=80, status=IPS_SRC_NAT | IPS_DST_NAT)
         >> answer
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555, state="SYN_RECV")
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555, state="SYN_RECV")
         >> last
-        << accept(ESTABLISHED, src=INSIDE, sport=5555, dst=CLIENT, dport=80, state="ESTABLISHED", timeout=432000)
+        << accept(IP_CT_ESTABLISHED, src=INSIDE, sport=5555, dst=CLIENT, dport=80, state="ESTABLISHED", timeout=432000)
     )
 
 
@@ -129,9 +129,9 @@ def test_destination_nat_alone(family: int, router: Play) -> None:
     assert (
         router
         >> syn
-        << accept(NEW, src=SERVER, dst=CLIENT, dport=80, status=IPS_DST_NAT, not_status=IPS_SRC_NAT)
+        << accept(IP_CT_NEW, src=SERVER, dst=CLIENT, dport=80, status=IPS_DST_NAT, not_status=IPS_SRC_NAT)
         >> answer
-        << accept(ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=ROUTER, sport=8080, dst=SERVER, dport=5555)
     )
 
 
@@ -140,33 +140,33 @@ def test_each_packet_is_tracked_once(router: Play) -> None:
     assert (
         router
         >> tcp(CLIENT, SERVER, "S", seq=1)
-        << accept(NEW, src=ROUTER, state="SYN_SENT")
+        << accept(IP_CT_NEW, src=ROUTER, state="SYN_SENT")
         >> tcp(SERVER, ROUTER, "SA", seq=9, ack=2)
-        << accept(ESTABLISHED_REPLY, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED, timeout=432000)
+        << accept(IP_CT_ESTABLISHED, timeout=432000)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED, timeout=432000)
+        << accept(IP_CT_ESTABLISHED, timeout=432000)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED, timeout=432000)
+        << accept(IP_CT_ESTABLISHED, timeout=432000)
     )
 
 
 def test_echo(router: Play) -> None:
     """Its identifier, too, is translated at the first visit on the way back."""
-    assert router >> ping(NEIGHBOUR, SERVER) << accept(NEW, src=ROUTER, ident=42)
-    assert router >> ping(CLIENT, SERVER) << accept(NEW, src=ROUTER)
+    assert router >> ping(NEIGHBOUR, SERVER) << accept(IP_CT_NEW, src=ROUTER, ident=42)
+    assert router >> ping(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
     other = router.seen["ident"]
     assert isinstance(other, int)
     assert other != 42
     assert (
         router
         >> pong(SERVER, ROUTER, ident=other)
-        << accept(ESTABLISHED_REPLY, dst=CLIENT, ident=42)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT, ident=42)
         >> pong(SERVER, ROUTER, ident=42)
-        << accept(ESTABLISHED_REPLY, dst=NEIGHBOUR, ident=42)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=NEIGHBOUR, ident=42)
         >> ping(CLIENT, SERVER)
-        << accept(ESTABLISHED, src=ROUTER, ident=other)
+        << accept(IP_CT_ESTABLISHED, src=ROUTER, ident=other)
     )
 
 
@@ -174,9 +174,9 @@ def test_an_error_from_outside(router: Play) -> None:
     assert (
         router
         >> udp(CLIENT, SERVER, b"query")
-        << accept(NEW, src=ROUTER)
+        << accept(IP_CT_NEW, src=ROUTER)
         >> error(SERVER, ROUTER, udp(ROUTER, SERVER, b"query"))
-        << accept(RELATED_REPLY, src=SERVER, dst=CLIENT)
+        << accept(IP_CT_RELATED_REPLY, src=SERVER, dst=CLIENT)
     )
     inner = router.left[28:] if router.family == 4 else router.left[48:]
     assert inner == udp(CLIENT, SERVER, b"query").bytes_for(router.family)[: len(inner)]
@@ -187,13 +187,13 @@ def test_an_error_from_inside(router: Play) -> None:
     assert (
         router
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, ROUTER, b"response")
-        << accept(ESTABLISHED_REPLY, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT)
         >> error(CLIENT, SERVER, udp(SERVER, CLIENT, b"response"))
-        << accept(RELATED, src=ROUTER, dst=SERVER)
+        << accept(IP_CT_RELATED, src=ROUTER, dst=SERVER)
         >> udp(CLIENT, SERVER)
-        << accept(ESTABLISHED, src=ROUTER)
+        << accept(IP_CT_ESTABLISHED, src=ROUTER)
     )
 
 
@@ -204,9 +204,9 @@ def test_an_error_about_both_translations(router: Play) -> None:
     assert (
         router
         >> syn
-        << accept(NEW, src=INSIDE, dst=CLIENT)
+        << accept(IP_CT_NEW, src=INSIDE, dst=CLIENT)
         >> error(CLIENT, INSIDE, forwarded)
-        << accept(RELATED_REPLY, src=ROUTER, dst=SERVER)
+        << accept(IP_CT_RELATED_REPLY, src=ROUTER, dst=SERVER)
     )
 
 
@@ -215,9 +215,9 @@ def test_a_refused_connection_still_gets_its_answer(router: Play) -> None:
     assert (
         router
         >> tcp(CLIENT, SERVER, "S", seq=1)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, ROUTER, "RA", seq=0, ack=2)
-        << accept(ESTABLISHED_REPLY, dst=CLIENT, dport=40000, ended=["rst"])
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT, dport=40000, ended=["rst"])
     )
 
 
@@ -227,52 +227,52 @@ def test_invalid_stays_invalid(router: Play) -> None:
     assert (
         router
         >> tcp(CLIENT, SERVER, "S", seq=1)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, ROUTER, "SA", seq=9, ack=2)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=500_000)
         << dropped(LEAK_GUARD)
         >> corrupted(good)
         << dropped(LEAK_GUARD)
         >> good
-        << accept(ESTABLISHED, src=ROUTER)
+        << accept(IP_CT_ESTABLISHED, src=ROUTER)
         >> tcp(SERVER, ROUTER, "A", seq=10, ack=900_000)
-        << accept(INVALID, dst=ROUTER)
+        << accept(IP_CT_INVALID, dst=ROUTER)
     )
 
 
 def test_an_error_to_the_wrong_host_stays_invalid(router: Play) -> None:
     about = udp(CLIENT, SERVER)
-    assert router >> about << accept(NEW) >> error(SERVER, NEIGHBOUR, about) << dropped(LEAK_GUARD)
+    assert router >> about << accept(IP_CT_NEW) >> error(SERVER, NEIGHBOUR, about) << dropped(LEAK_GUARD)
 
 
 def test_untracked_stays_untracked(router: Play) -> None:
     def solicitation(_: int) -> bytes:
         return packets.icmp(ROUTER.v6, "ff02::1", 135)
 
-    assert router >> raw(ROUTER, solicitation) << accept(UNTRACKED)
+    assert router >> raw(ROUTER, solicitation) << accept(IP_CT_UNTRACKED)
 
 
 def test_the_routers_own_packets(router: Play) -> None:
     assert (
         router
         >> udp(ROUTER, SERVER)
-        << accept(NEW, src=ROUTER, sport=40000)
+        << accept(IP_CT_NEW, src=ROUTER, sport=40000)
         >> udp(SERVER, ROUTER)
-        << accept(ESTABLISHED_REPLY, dst=ROUTER)
+        << accept(IP_CT_ESTABLISHED_REPLY, dst=ROUTER)
         >> udp(CLIENT, INSIDE, dport=53)
-        << accept(NEW, src=CLIENT)
+        << accept(IP_CT_NEW, src=CLIENT)
         >> udp(INSIDE, CLIENT, sport=53)
-        << accept(ESTABLISHED_REPLY, src=INSIDE, dst=CLIENT)
+        << accept(IP_CT_ESTABLISHED_REPLY, src=INSIDE, dst=CLIENT)
     )
 
 
 def test_the_end_is_the_same(router: Play) -> None:
     assert router >> advance(121)
-    assert router >> udp(CLIENT, SERVER) << accept(NEW) >> advance(31) << destroyed("timeout")
-    assert router >> udp(CLIENT, SERVER) << accept(NEW, src=ROUTER)
+    assert router >> udp(CLIENT, SERVER) << accept(IP_CT_NEW) >> advance(31) << destroyed("timeout")
+    assert router >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
 
 
 def first_visit(router: Play, said: Said) -> Skb:
@@ -297,7 +297,7 @@ def test_packets_overtaking_each_other(router: Play) -> None:
     back = [first_visit(router, udp(SERVER, ROUTER, dport=sport)) for sport in range(3000, 3020)]
     for sport, skb in zip(range(3019, 2999, -1), reversed(back), strict=True):
         arrived = second_visit(router, skb, LAN)
-        assert arrived.ctinfo == ESTABLISHED_REPLY
+        assert arrived.ctinfo == IP_CT_ESTABLISHED_REPLY
         assert arrived.data == udp(SERVER, CLIENT, dport=sport).bytes_for(router.family)
 
 
@@ -327,23 +327,23 @@ def test_invalid_packets_under_way_at_once_all_stay_invalid(router: Play, bad: S
     assert (
         router
         >> raw(CLIENT, udp(CLIENT, SERVER).bytes_for(other))
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> raw(SERVER, udp(SERVER, ROUTER).bytes_for(other))
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> udp(CLIENT, SERVER)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> udp(SERVER, ROUTER)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "S", seq=1)
-        << accept(NEW)
+        << accept(IP_CT_NEW)
         >> tcp(SERVER, ROUTER, "SA", seq=9, ack=2)
-        << accept(ESTABLISHED_REPLY)
+        << accept(IP_CT_ESTABLISHED_REPLY)
         >> tcp(CLIENT, SERVER, "A", seq=2, ack=10)
-        << accept(ESTABLISHED)
+        << accept(IP_CT_ESTABLISHED)
     )
     for first in [first_visit(router, bad) for _ in range(copies)]:
         skb = Skb(first.data, first.mark, first.indev, WAN)
         verdict = router.engine.handle(skb, POST_ROUTING, router.now)
-        assert (verdict, skb.reason, skb.ctinfo, skb.ct) == (NF_DROP, LEAK_GUARD, INVALID, None)
+        assert (verdict, skb.reason, skb.ctinfo, skb.ct) == (NF_DROP, LEAK_GUARD, IP_CT_INVALID, None)
         assert skb.data == bad.bytes_for(router.family)
-    assert router >> udp(CLIENT, SERVER) << accept(ESTABLISHED, src=ROUTER)
+    assert router >> udp(CLIENT, SERVER) << accept(IP_CT_ESTABLISHED, src=ROUTER)

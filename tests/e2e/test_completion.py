@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from generators import completion
 
-from conntrackd_py.cli import completion
-from conntrackd_py.cli.conntrack_options import COMMANDS
+from conntrackd_py.cli.conntrack.options import COMMANDS
 
 SHARE = Path(__file__).parents[2] / "share"
 ZSH = SHARE / "zsh" / "site-functions"

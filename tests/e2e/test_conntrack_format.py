@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.cli.format import connection_line, event_line, expectation_line
-from conntrackd_py.cli.labels import label_names
+from conntrackd_py.cli.conntrack.format import connection_line, event_line, expectation_line
+from conntrackd_py.cli.conntrack.labels import label_names
 from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.control import view
+from conntrackd_py.control.query import Query
 from conntrackd_py.reasons import END_DELETED
-from conntrackd_py.service import view
-from conntrackd_py.service.query import Query
 from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 

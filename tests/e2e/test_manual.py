@@ -8,11 +8,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+from generators import completion
+from generators import manual_conntrack_text as text
+from generators.subcommands import every
 
-from conntrackd_py.cli import completion
-from conntrackd_py.cli import manual_conntrack_text as text
-from conntrackd_py.cli.conntrack_options import EVERYTHING
-from conntrackd_py.cli.subcommands import every
+from conntrackd_py.cli.conntrack.options import EVERYTHING
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.settings import schema
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from conntrackd_py.control.refusals import RefusalLog
+from conntrackd_py.control.reloads import Reloads
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers
-from conntrackd_py.service.collector import EngineCollector
+from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.pauses import Pauses
-from conntrackd_py.service.recent import RefusalLog
-from conntrackd_py.service.reloads import Reloads
 from tests.support.prometheus import RULES, Prometheus, filled, panels, quick
 from tests.support.router import Router as VirtualRouter
 
@@ -106,7 +106,7 @@ def fires(prometheus: Prometheus, *names: str) -> None:
 def series() -> set[str]:
     """Every name that the daemon publishes."""
     virtual = VirtualRouter()
-    log = RefusalLog(virtual.engine.remarks.recent, virtual.clock)
+    log = RefusalLog(virtual.engine.diagnostics.recent, virtual.clock)
     collector = EngineCollector(
         virtual.engine, QueueCounters(), refusals=log, reloads=Reloads(0), pauses=Pauses(), node_exporter=False
     )

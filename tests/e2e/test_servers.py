@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from conntrackd_py.control.acceptor import RESERVE
 from conntrackd_py.lab.namespaces import SERVER, Topology
 from conntrackd_py.lab.router import METRICS, Router
-from conntrackd_py.service.acceptor import RESERVE
-from conntrackd_py.service.httpd import MOST
+from conntrackd_py.service.metrics.httpd import MOST
 
 HOST, PORT = METRICS.split(":")
 # Connects as often as told, sends the text, says how many are connected and keeps them.
@@ -83,7 +83,7 @@ def test_a_crowd_at_the_control_socket_is_told(router: Router) -> None:
     crowd(router, "control", 300)
     passes(router)
     done = router.net.router.complete(
-        *(sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack"), "-C", "--socket", str(router.socket)
+        *(sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main"), "-C", "--socket", str(router.socket)
     )
     assert (done.returncode, done.stderr.split(": ", 1)[1]) == (1, "too many clients (64 at most)\n")
     assert len([line for line in refused(router) if line["server"] == "control"]) <= 1

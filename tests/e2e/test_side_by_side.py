@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from generators.differences import DEPARTURES, Departure
 
-from conntrackd_py.cli.departures import DEPARTURES, Departure
 from tests.support.sidebyside import Answer, Pair, pair
 
 pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")

@@ -65,7 +65,7 @@ def test_events(two: Pair, listener: str) -> None:
     two.forget()
     commands = (
         ["stdbuf", "-oL", "timeout", "-s", "INT", "20", "conntrack", *listener.split()],
-        [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack", *listener.split()],
+        [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main", *listener.split()],
     )
     listeners = [two.events(words) for words in commands]
     time.sleep(0.8)  # until the kernel knows its listener

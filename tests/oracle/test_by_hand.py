@@ -15,7 +15,7 @@ import pytest
 
 from conntrackd_py.conntrack.change import DONE
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.service.spec import change_of, wanted
+from conntrackd_py.control.spec import change_of, wanted
 from tests.oracle import sctp_talk, tcp_talk
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, kernel
 from tests.oracle.twin import CONVERSATIONS, SEED, Step, Twin

@@ -9,7 +9,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import INVALID, IPS_CONFIRMED, UNTRACKED
+from conntrackd_py.const import IP_CT_INVALID, IP_CT_UNTRACKED, IPS_CONFIRMED
 from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.filter import iptables, iptables_text, nft, nft_text, nftfile
 from conntrackd_py.filter.expr import Expr
@@ -94,8 +94,8 @@ def parsed_nft(text: str) -> Expr | None:
 @st.composite
 def skbs(draw: st.DrawFn) -> Skb:
     skb = Skb(b"")
-    skb.ctinfo = draw(st.sampled_from([0, 1, 2, 3, 4, INVALID, UNTRACKED]))
-    if skb.ctinfo in (INVALID, UNTRACKED):
+    skb.ctinfo = draw(st.sampled_from([0, 1, 2, 3, 4, IP_CT_INVALID, IP_CT_UNTRACKED]))
+    if skb.ctinfo in (IP_CT_INVALID, IP_CT_UNTRACKED):
         return skb
     pair = draw(st.sampled_from([bytes((10, 0, 0, 1, 10, 0, 0, 2)), b"\xfd" + bytes(30) + b"\1"]))
     protonum = draw(st.sampled_from([6, 17]))

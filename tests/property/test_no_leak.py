@@ -15,7 +15,7 @@ import pytest
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, NF_ACCEPT, ORIGINAL, POST_ROUTING, PRE_ROUTING, UNTRACKED
+from conntrackd_py.const import IP_CT_UNTRACKED, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, ORIGINAL, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, Interface, NatRule, Ports
 from tests.support import packets
@@ -129,7 +129,7 @@ def leaks(skb: Skb) -> bool:
     source = skb.data[12:16] if skb.data[:1] and skb.data[0] >> 4 == 4 else skb.data[8:24]
     inside = source in [address(one) for host in (CLIENT, NEIGHBOUR) for one in (host.v4, host.v6)]
     answer = skb.ct is not None and direction_of(skb.ctinfo) != ORIGINAL
-    return inside and not answer and skb.ctinfo != UNTRACKED
+    return inside and not answer and skb.ctinfo != IP_CT_UNTRACKED
 
 
 @pytest.mark.parametrize("mask", [DEFAULT_MASK, 0xFF, 0], ids=["mark", "narrow mark", "no mark"])
@@ -151,4 +151,6 @@ def test_nothing_leaks_and_every_book_balances(seed: int, mask: int) -> None:
         engine.expire(traffic.now + late, 10**7)
     check(engine)
     table = engine.core.table
-    assert [len(left) for left in (table, table.pending, table.routed, table.dying, engine.carry.under_way)] == [0] * 5
+    assert [len(left) for left in (table, table.pending, table.routed, table.dying, engine.mark_codec.under_way)] == [
+        0
+    ] * 5

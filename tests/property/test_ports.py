@@ -17,7 +17,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, Interface, NatRule, Ports
-from conntrackd_py.reasons import CARRY_LOST, NAT_EXHAUSTED
+from conntrackd_py.reasons import CONNECTION_LOST, NAT_EXHAUSTED
 from tests.support import packets
 from tests.support.invariants import check
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN
@@ -90,7 +90,7 @@ def test_answers_are_never_shared(ports: tuple[int, int], random: bool, steps: l
                 continue
             last = Skb(skb.data, skb.mark, skb.indev, WAN)
             if engine.handle(last, POST_ROUTING, now) != NF_ACCEPT:
-                assert last.reason in (NAT_EXHAUSTED, CARRY_LOST)  # none free; or deleted under way
+                assert last.reason in (NAT_EXHAUSTED, CONNECTION_LOST)  # none free; or deleted under way
         else:
             own = step[0] == ROUTER.v4
             skb = Skb(bytes_of(*step), 0, 0 if own else LAN, WAN if own else 0)  # type: ignore[arg-type]

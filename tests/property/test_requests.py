@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.control.commands import Commands
+from conntrackd_py.control.query import FilterError
+from conntrackd_py.control.request import RequestError
+from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.spec import CREATE_KEYS, TUPLE_KEYS, RefusedError
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.service.commands import Commands
-from conntrackd_py.service.control import Control
-from conntrackd_py.service.query import FilterError
-from conntrackd_py.service.request import RequestError
-from conntrackd_py.service.spec import CREATE_KEYS, TUPLE_KEYS, RefusedError
 from tests.support.invariants import check
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "10.0.0.0/8", "192.0.2.1:99", "bogus", "")
@@ -189,7 +189,7 @@ def answer_all(asked: list[Any], steps: list[int]) -> None:
     now = 1_000_000
     engine = Engine(Tunables(nf_conntrack_max=20), Repeatable(1))
     engine.core.events.enabled = True
-    control = Control(engine, lambda: now, path="unused")
+    control = ControlServer(engine, lambda: now, path="unused")
     commands = Commands(control)
 
     async def play() -> None:

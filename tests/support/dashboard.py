@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from conntrackd_py.cli.amounts import duration, percent, rate
+from conntrackd_py.cli.conntrackd.amounts import duration, percent, rate
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, LabError, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, WEB_PORT, start_servers

@@ -63,7 +63,7 @@ is refused. Chunks without a row (DATA, SACK and others) change nothing.
 def tcp_moves() -> list[Move]:
     return [
         (old, tcp_states.next_state(direction, kind, old), direction, tcp_states.KIND_NAMES[kind])
-        for old in range(tcp_states.STATES)
+        for old in range(tcp_states.TCP_CONNTRACK_MAX)
         for direction in (0, 1)
         for kind in range(tcp_states.KINDS)
     ]
@@ -72,7 +72,7 @@ def tcp_moves() -> list[Move]:
 def sctp_moves() -> list[Move]:
     """Only chunks that ever move a state: the rows of the table."""
     names = {value: name for name, value in vars(chunks).items() if name.isupper() and isinstance(value, int)}
-    states = range(sctp.STATES)
+    states = range(sctp.SCTP_CONNTRACK_MAX)
     moving = [kind for kind in range(15) if any(sctp.next_state(0, kind, old) != old for old in states)]
     return [
         (old, sctp.next_state(direction, kind, old), direction, names[kind])
@@ -85,7 +85,7 @@ def sctp_moves() -> list[Move]:
 def rfc7857_moves() -> list[Move]:
     return [
         (old, rfc7857.next_state(way, kind, old), way, flags_text(kind))
-        for old in range(rfc7857.STATES)
+        for old in range(rfc7857.RFC7857_STATES)
         for way in (0, 1)
         for kind in range(rfc7857.SETS)
     ]
@@ -194,9 +194,9 @@ def key_of(t: Tunables, prefix: str, name: str) -> tuple[int, str]:
 
 def tcp_seconds(state: int) -> tuple[int, str]:
     value = tcp.Tcp(Tunables()).timeouts[state] // 1000
-    if state == tcp_states.SYN_SENT2:
+    if state == tcp_states.TCP_CONNTRACK_SYN_SENT2:
         return value, "fixed, as in the kernel"
-    name = tcp_states.STATE_NAMES[max(state, tcp_states.SYN_SENT)]
+    name = tcp_states.STATE_NAMES[max(state, tcp_states.TCP_CONNTRACK_SYN_SENT)]
     default, key = key_of(Tunables(), "nf_conntrack_tcp", name)
     assert default == value, f"{name}: {value} s in the tracker, {default} s in {key}"
     return value, key
@@ -204,21 +204,21 @@ def tcp_seconds(state: int) -> tuple[int, str]:
 
 def sctp_seconds(state: int) -> tuple[int, str]:
     value = sctp.Sctp(Tunables()).timeouts[state] // 1000
-    name = sctp.STATE_NAMES[max(state, sctp.CLOSED)]
+    name = sctp.STATE_NAMES[max(state, sctp.SCTP_CONNTRACK_CLOSED)]
     default, key = key_of(Tunables(), "nf_conntrack_sctp", name)
     assert default == value, f"{name}: {value} s in the tracker, {default} s in {key}"
     return value, key
 
 
 def rfc7857_seconds(state: int) -> tuple[int, str]:
-    established = rfc7857.ESTABLISHED <= state <= rfc7857.FIN_O2I
+    established = rfc7857.RFC7857_ESTABLISHED <= state <= rfc7857.RFC7857_FIN_O2I
     return key_of(Tunables(), "rfc7857_tcp", "established" if established else "transitory")
 
 
 def page() -> str:
     """The whole text of docs/trackers.md."""
-    tcp_codes = tcp_states.TABLE.split()[: tcp_states.STATES]
-    sctp_codes = sctp.TABLE.split()[: sctp.STATES]
+    tcp_codes = tcp_states.TABLE.split()[: tcp_states.TCP_CONNTRACK_MAX]
+    sctp_codes = sctp.TABLE.split()[: sctp.SCTP_CONNTRACK_MAX]
     ways = rfc7857.DIRECTIONS
     return "\n".join(
         [

@@ -36,11 +36,11 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     STATUS_NAMES,
 )
-from conntrackd_py.engine.assign import MarkRule, RawRule
+from conntrackd_py.control.refusals import sentence
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.raw_mangle import MarkRule, RawRule
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
-from conntrackd_py.service.recent import sentence
 from conntrackd_py.wire import ip as wire_ip
 from tests.support import packets
 
@@ -208,7 +208,7 @@ class Wanted:
 def accept(ctinfo: int | None = None, **facts: object) -> Wanted:
     """The packet left (or reached the router). Facts: timeout (s), state, status and not_status (IPS_* bits),
     exactly (all of them) and entered (all of them behind PREROUTING), reason, why (the reason in a sentence),
-    keepalive (s: would have saved the connection that died in use and for which this packet was),
+    keepalive (s: would have saved the connection that expired in use and for which this packet was),
     src, dst, sport, dport (of the packet as it left), entries."""
     wanted = {} if ctinfo is None else {"ctinfo": CTINFO_NAMES[ctinfo]}
     return Wanted({"verdict": "accept", **wanted, **facts})
@@ -304,7 +304,7 @@ class Play:
         data = step.bytes_for(self.family)
         own = step.sender in (ROUTER, INSIDE)
         skb = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
-        told = self.engine.remarks.recent.total
+        told = self.engine.diagnostics.recent.total
         verdict = self.engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, self.now)
         self._observe(skb, verdict)
         self.seen["entered"] = skb.ct.status if skb.ct is not None else 0
@@ -317,7 +317,7 @@ class Play:
         own = step.sender in (ROUTER, INSIDE)
         outdev = self._link_to(first.data)
         skb = Skb(first.data, first.mark, 0 if own else step.sender.link, outdev)
-        told = self.engine.remarks.recent.total
+        told = self.engine.diagnostics.recent.total
         verdict = self.engine.handle(skb, LOCAL_IN if outdev == LOCAL else POST_ROUTING, self.now)
         skb.reason = skb.reason or first.reason
         self._observe(skb, verdict)
@@ -325,9 +325,9 @@ class Play:
         self._explain(told)
 
     def _explain(self, told: int) -> None:
-        for note in self.engine.remarks.recent.since(told):
+        for note in self.engine.diagnostics.recent.since(told):
             self.seen["why"] = sentence(note)
-            self.seen["keepalive"] = note.ghost.keepalive() / 1000 if note.ghost else "nothing"
+            self.seen["keepalive"] = note.expired.keepalive() / 1000 if note.expired else "nothing"
 
     def _link_to(self, data: bytes) -> int:
         """Routing: the link of the host with this destination address; the router's own are local."""

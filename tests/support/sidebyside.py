@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from conntrackd_py.cli.output import NAME
+from conntrackd_py.cli.conntrack.output import NAME
 
 CONFIG = """
 mode = "{mode}"
@@ -92,7 +92,7 @@ class Pair:
         return self._run([*words, *line.split()], REAL, stdin)
 
     def ours(self, line: str, stdin: str = "", seconds: float = 0) -> Answer:
-        words = [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack"]
+        words = [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main"]
         words = ["timeout", "-s", "INT", str(seconds), *words] if seconds else words
         return self._run([*words, *line.split()], NAME, stdin)
 
@@ -139,7 +139,7 @@ def pair(mode: str = "nat") -> Iterator[Pair]:
             _inside(name, "ip", "link", "set", "lo", "up")
             for rule in LABELLING:
                 _inside(name, "nft", *rule.split())
-            words = [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrackd_py", "run"]
+            words = [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrackd.main", "run"]
             log = folder / "log"
             with log.open("w") as out:
                 daemon = subprocess.Popen(

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conntrackd_py.service.control import Control
-from conntrackd_py.service.report import About
+from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.status import About
 from tests.support.router import Router
 
 
@@ -33,12 +33,12 @@ class Stage:
     def __init__(self, path: Path, router: Router | None = None, about: About | None = None) -> None:
         self.path = path
         self.router = router or Router()
-        self.control = Control(self.router.engine, self.router.clock, path=str(path), about=about)
+        self.control = ControlServer(self.router.engine, self.router.clock, path=str(path), about=about)
 
     async def run(self, *words: str, env: dict[str, str] | None = None) -> Result:
         """conntrackd-py with these words, to its end."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "conntrackd_py.cli.conntrackd_py"),
+            *(sys.executable, "-m", "conntrackd_py.cli.conntrackd.main"),
             *words,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

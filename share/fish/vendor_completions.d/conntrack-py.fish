@@ -1,5 +1,5 @@
 # fish completion for conntrack-py
-# Written by python -m conntrackd_py.cli.generate from the tables of the program; do not edit.
+# Written by scripts/generate from the tables of the program; do not edit.
 
 function __conntrack_py_read -S --description 'Set command (its letter), table and protocol from the line'
     set -l words (commandline -opc)

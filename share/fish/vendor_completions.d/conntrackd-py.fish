@@ -1,5 +1,5 @@
 # fish completion for conntrackd-py
-# Written by python -m conntrackd_py.cli.generate from the tables of the program; do not edit.
+# Written by scripts/generate from the tables of the program; do not edit.
 
 function __conntrackd_py_at --description 'Whether the line began with these subcommands'
     set -l words

@@ -116,19 +116,19 @@ def test_a_shorter_timeout_ends_it_when_it_is_over() -> None:
 def test_a_state_moves_the_count_of_states() -> None:
     router = Router()
     ct = router.established()
-    closed = change(state=tcp_states.CLOSE)
+    closed = change(state=tcp_states.TCP_CONNTRACK_CLOSE)
     assert changes.update(router.engine.core, ct, closed, router.now) == DONE
     entries = ct.l4proto.entries
-    assert (entries[tcp_states.ESTABLISHED], entries[tcp_states.CLOSE]) == (0, 1)
+    assert (entries[tcp_states.TCP_CONNTRACK_ESTABLISHED], entries[tcp_states.TCP_CONNTRACK_CLOSE]) == (0, 1)
 
 
 def test_a_closed_one_may_be_opened_again_and_no_window_is_judged() -> None:
     router = Router()
     ct = router.established()
-    changes.update(router.engine.core, ct, change(state=tcp_states.ESTABLISHED), router.now)
+    changes.update(router.engine.core, ct, change(state=tcp_states.TCP_CONNTRACK_ESTABLISHED), router.now)
     wild = packets.tcp(SERVER, CLIENT, 80, 40000, "A", seq=0x7000_0000, ack=2)
     assert router.forward(wild) is ct
-    changes.update(router.engine.core, ct, change(state=tcp_states.TIME_WAIT), router.now)
+    changes.update(router.engine.core, ct, change(state=tcp_states.TCP_CONNTRACK_TIME_WAIT), router.now)
     assert router.syn() is not ct
 
 
@@ -172,7 +172,7 @@ def test_whether_it_alters_anything() -> None:
         change(mark_value=1, mark_mask=0xF),
         change(labels_on=2),
         change(labels_off=1),
-        change(state=tcp_states.CLOSE),
+        change(state=tcp_states.TCP_CONNTRACK_CLOSE),
         change(status=IPS_ASSURED),
         change(status=IPS_EXPECTED),
     ):

@@ -10,22 +10,22 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
-    INVALID,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_INVALID,
+    IP_CT_NEW,
+    IP_CT_UNTRACKED,
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_SEEN_REPLY,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     PRE_ROUTING,
-    UNTRACKED,
 )
 from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.reasons import (
-    CARRY_LOST,
+    CONNECTION_LOST,
     END_DELETED,
     END_INSERT_FAILED,
     END_JOINED,
@@ -123,7 +123,7 @@ def test_both_ends_send_first() -> None:
     assert core.confirm(skb, NOW) == NF_ACCEPT
     assert core.confirm(mirrored, NOW) == NF_ACCEPT
     assert mirrored.ct is skb.ct
-    assert mirrored.ctinfo == ESTABLISHED_REPLY
+    assert mirrored.ctinfo == IP_CT_ESTABLISHED_REPLY
     assert lost is not None
     assert lost.end_reason == END_JOINED
     assert (core.stats.insert, core.stats.insert_failed, core.stats.drop) == (1, 0, 0)
@@ -160,31 +160,31 @@ def test_a_new_connection_that_died_under_way_takes_its_packet_along() -> None:
     assert skb.ct is not None
     core.kill(skb.ct, END_DELETED, NOW)
     assert core.confirm(skb, NOW) == NF_DROP
-    assert skb.reason == CARRY_LOST
+    assert skb.reason == CONNECTION_LOST
 
 
 def test_what_has_no_connection_needs_no_confirming() -> None:
     core = core_with()
     skb = Skb(packets.udp(HERE, THERE, 1, 53))
     assert core.confirm(skb, NOW) == NF_ACCEPT
-    skb.ctinfo = UNTRACKED
+    skb.ctinfo = IP_CT_UNTRACKED
     assert core.conntrack_in(skb, NOW) == NF_ACCEPT
-    assert (skb.ct, skb.ctinfo) == (None, UNTRACKED)
+    assert (skb.ct, skb.ctinfo) == (None, IP_CT_UNTRACKED)
 
 
 @pytest.mark.parametrize(("checksum", "hook"), [(False, PRE_ROUTING), (True, LOCAL_OUT)])
 def test_checksums_are_looked_at_where_packets_come_in_and_only_if_asked(checksum: bool, hook: int) -> None:
     bad = packets.broken(packets.udp(HERE, THERE, 1, 53, b"data"))
     skb, _ = arrive(core_with(), bad)
-    assert (skb.ctinfo, skb.reason) == (INVALID, L4_CHECKSUM)
+    assert (skb.ctinfo, skb.reason) == (IP_CT_INVALID, L4_CHECKSUM)
     skb, _ = arrive(core_with(nf_conntrack_checksum=checksum), bad, hook=hook)
-    assert skb.ctinfo == NEW
+    assert skb.ctinfo == IP_CT_NEW
 
 
 def test_a_refused_packet_is_counted_and_leaves_nothing() -> None:
     core = core_with()
     skb, verdict = arrive(core, packets.ip(HERE, THERE, 17, b"\0\1"))
-    assert (verdict, skb.ctinfo, skb.reason) == (NF_ACCEPT, INVALID, L4_TRUNCATED)
+    assert (verdict, skb.ctinfo, skb.reason) == (NF_ACCEPT, IP_CT_INVALID, L4_TRUNCATED)
     arrive(core, packets.tcp(HERE, THERE, 1, 2, "SA"))  # makes a connection, then refuses it
     assert core.stats.invalid == 2
     assert core.stats.reasons[L4_TRUNCATED] == 1
@@ -195,9 +195,9 @@ def test_accounting_by_direction() -> None:
     core = core_with(nf_conntrack_acct=True)
     ct = confirmed(core, 1)
     skb, _ = arrive(core, packets.udp(THERE, HERE, 53, 1, b"response"))
-    assert skb.ctinfo == ESTABLISHED_REPLY
+    assert skb.ctinfo == IP_CT_ESTABLISHED_REPLY
     assert (ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply) == (1, 28, 1, 36)
-    assert arrive(core, packets.udp(HERE, THERE, 1, 53))[0].ctinfo == ESTABLISHED
+    assert arrive(core, packets.udp(HERE, THERE, 1, 53))[0].ctinfo == IP_CT_ESTABLISHED
     assert ct.packets_original == 2
 
 

@@ -10,7 +10,8 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     FORWARD,
-    INVALID,
+    IP_CT_INVALID,
+    IP_CT_NEW,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPPROTO_TCP,
@@ -20,17 +21,16 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
     LOCAL_IN,
     LOCAL_OUT,
-    NEW,
     NF_ACCEPT,
     NF_DROP,
     POST_ROUTING,
     PRE_ROUTING,
     PROTO_NAMES,
 )
+from conntrackd_py.control import spec
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
-from conntrackd_py.reasons import CARRY_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
-from conntrackd_py.service import spec
+from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
 from tests.support import packets
 from tests.support.packets import address
 from tests.support.play import CLIENT, LAN, ROUTER, SERVER, WAN
@@ -66,9 +66,9 @@ def test_a_packet_never_seen_before_makes_up_for_its_first_hook(hook: int) -> No
     """A restart, or a rule set that needs no visit at PREROUTING."""
     skb = Skb(QUERY, 0, LAN, WAN if hook == POST_ROUTING else 0)
     assert router().handle(skb, hook, 0) == NF_ACCEPT
-    assert skb.ctinfo == NEW
+    assert skb.ctinfo == IP_CT_NEW
     assert confirmed(skb)
-    assert skb.late
+    assert skb.seen_after_routing
 
 
 def test_the_routers_own_packet_seen_late_is_not_judged_by_its_checksum() -> None:
@@ -76,9 +76,9 @@ def test_the_routers_own_packet_seen_late_is_not_judged_by_its_checksum() -> Non
     unfinished = packets.broken(packets.udp(ROUTER.v4, SERVER.v4, 1000, 53, b"data"))
     own, forwarded = Skb(unfinished, 0, 0, WAN), Skb(unfinished, 0, LAN, WAN)
     assert router().handle(own, POST_ROUTING, 0) == NF_ACCEPT
-    assert own.ctinfo == NEW
+    assert own.ctinfo == IP_CT_NEW
     router().handle(forwarded, POST_ROUTING, 0)
-    assert forwarded.ctinfo == INVALID
+    assert forwarded.ctinfo == IP_CT_INVALID
 
 
 def test_the_first_visit_confirms_nothing() -> None:
@@ -87,7 +87,7 @@ def test_the_first_visit_confirms_nothing() -> None:
         assert router().handle(skb, hook, 0) == NF_ACCEPT
         assert skb.ct is not None
         assert not confirmed(skb)
-        assert not skb.late
+        assert not skb.seen_after_routing
 
 
 def test_forwarding_alone_ends_nothing() -> None:
@@ -116,10 +116,10 @@ def test_a_fragment_is_invalid_at_both_visits_and_counted_once() -> None:
     fragment = QUERY[:6] + b"\x20\0" + QUERY[8:]
     first = Skb(fragment, 0, LAN, 0)
     assert engine.handle(first, PRE_ROUTING, 0) == NF_ACCEPT
-    assert (first.ctinfo, first.reason) == (INVALID, IP_FRAGMENT)
+    assert (first.ctinfo, first.reason) == (IP_CT_INVALID, IP_FRAGMENT)
     last = Skb(fragment, first.mark, LAN, WAN)
     assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
-    assert last.ctinfo == INVALID
+    assert last.ctinfo == IP_CT_INVALID
     assert engine.core.stats.reasons[IP_FRAGMENT] == 1
 
 
@@ -131,7 +131,7 @@ def test_a_packet_whose_connection_vanished_is_dropped() -> None:
     engine.expire(70_000, 100)
     last = Skb(first.data, first.mark, LAN, WAN)
     assert engine.handle(last, POST_ROUTING, 70_000) == NF_DROP
-    assert last.reason == CARRY_LOST
+    assert last.reason == CONNECTION_LOST
 
 
 def test_visits_are_counted_by_hook_and_verdict() -> None:

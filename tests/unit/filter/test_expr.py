@@ -6,21 +6,21 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     CTINFO_NAMES,
-    ESTABLISHED,
-    ESTABLISHED_REPLY,
-    INVALID,
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IP_CT_INVALID,
+    IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPS_ASSURED,
     IPS_DST_NAT,
     IPS_SEEN_REPLY,
-    NEW,
-    RELATED,
-    RELATED_REPLY,
-    UNTRACKED,
 )
 from conntrackd_py.filter import iptables, nft
 from tests.support.router import CLIENT, SERVER, Router
 
-ATTACHED = (ESTABLISHED, RELATED, NEW, ESTABLISHED_REPLY, RELATED_REPLY)
+ATTACHED = (IP_CT_ESTABLISHED, IP_CT_RELATED, IP_CT_NEW, IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY)
 LAST = 1_000_000
 
 
@@ -40,7 +40,7 @@ def ct() -> NfConn:
 def true_of(text: str, ct: NfConn) -> set[str]:
     """The kinds of packets, all of this connection or of none, for which an expression holds."""
     expr = iptables.parse(text) if text.startswith("-") else nft.parse(text)
-    return {CTINFO_NAMES[c] for c in (*ATTACHED, INVALID, UNTRACKED) if expr.matches(packet(c, ct), LAST)}
+    return {CTINFO_NAMES[c] for c in (*ATTACHED, IP_CT_INVALID, IP_CT_UNTRACKED) if expr.matches(packet(c, ct), LAST)}
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_an_unconfirmed_connection_has_no_time_left(ct: NfConn) -> None:
     """Its timeout is a span that has not begun; the kernel, too, answers 0."""
     fresh = NfConn(ct.original, ct.reply, ct.l4proto, LAST)
     fresh.timeout = 30_000
-    assert nft.parse("ct expiration 0").matches(packet(NEW, fresh), LAST)
-    assert nft.parse("ct status ! confirmed").matches(packet(NEW, fresh), LAST)
+    assert nft.parse("ct expiration 0").matches(packet(IP_CT_NEW, fresh), LAST)
+    assert nft.parse("ct status ! confirmed").matches(packet(IP_CT_NEW, fresh), LAST)

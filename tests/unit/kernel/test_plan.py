@@ -55,7 +55,7 @@ def test_who_leaves_does_not_queue_behind_who_comes() -> None:
         "LOCAL_IN": 1,
         "POST_ROUTING": 1,
     }
-    assert (made.lanes, plan_of(mode="observe").lanes) == (2, 1)
+    assert (made.queues, plan_of(mode="observe").queues) == (2, 1)
 
 
 @pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])

@@ -331,7 +331,7 @@ def super_packet(dport: int, *, outer: str = ROUTER.v4) -> Skb:
     skb = Skb(packets.tcp(CLIENT.v4, outer, 1000, dport, "PA", seq=2, ack=2, data=bytes(5000)), 0, LAN, 0)
     assert ip.parse(skb) == 0
     skb.data = skb.data[:36] + (ip.pseudo_header(skb) % 65535).to_bytes(2, "big") + skb.data[38:]
-    skb.segments = skb.unsummed = True
+    skb.segments = skb.checksum_partial = True
     return skb
 
 
@@ -339,7 +339,7 @@ def deliver(engine: Engine, skb: Skb) -> Skb:
     """Both visits of a packet to the router. The queue does not know that PREROUTING finished its checksum."""
     assert engine.handle(skb, PRE_ROUTING, 0) == NF_ACCEPT
     last = Skb(skb.data, skb.mark, LAN, 0)
-    last.segments = last.unsummed = skb.segments
+    last.segments = last.checksum_partial = skb.segments
     assert engine.handle(last, LOCAL_IN, 0) == NF_ACCEPT
     return last
 

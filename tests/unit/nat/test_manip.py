@@ -223,12 +223,12 @@ def test_an_error_whose_quotation_cannot_be_read_is_not_rewritten(family: int) -
     assert skb.data == before
 
 
-def unsummed(packet: bytes, *, segments: bool) -> Skb:
+def checksum_partial(packet: bytes, *, segments: bool) -> Skb:
     """The packet as a network card that sums by itself hands it over: the pseudo-header's sum in the field."""
     skb = parsed(packet)
     at = skb.dataoff + SUM_AT[skb.protonum]
     skb.data = skb.data[:at] + (ip.pseudo_header(skb) % 65535).to_bytes(2, "big") + skb.data[at + 2 :]
-    skb.unsummed = True
+    skb.checksum_partial = True
     skb.segments = segments
     return skb
 
@@ -238,10 +238,10 @@ def unsummed(packet: bytes, *, segments: bool) -> Skb:
 @pytest.mark.parametrize("way", [MANIP_SRC, MANIP_DST], ids=["source", "destination"])
 def test_a_checksum_nobody_has_finished_is_finished(family: int, make: object, way: int) -> None:
     arguments = ("S",) if make is packets.tcp else ()
-    skb = unsummed(make(SRC[family], DST[family], 1000, 80, *arguments, data=b"odd"), segments=False)  # type: ignore[operator]
+    skb = checksum_partial(make(SRC[family], DST[family], 1000, 80, *arguments, data=b"odd"), segments=False)  # type: ignore[operator]
     address = packets.address("203.0.113.9" if family == 4 else "2001:db8:9::9")
     manip.translate(skb, inverse(moved_to(skb, address, 9, way)), way, True)
-    assert not skb.unsummed
+    assert not skb.checksum_partial
     assert sums_are_right(parsed(skb.data))
 
 
@@ -249,10 +249,10 @@ def test_a_checksum_nobody_has_finished_is_finished(family: int, make: object, w
 def test_a_super_packet_keeps_the_sum_of_its_pseudo_header(family: int) -> None:
     """Whoever cuts it into segments adds the rest; a port is no part of that sum."""
     whole = packets.tcp(SRC[family], DST[family], 1000, 80, "A", data=bytes(5000))
-    skb = unsummed(whole, segments=True)
+    skb = checksum_partial(whole, segments=True)
     address = packets.address("203.0.113.9" if family == 4 else "2001:db8:9::9")
     manip.translate(skb, inverse(moved_to(skb, address, 9, MANIP_SRC)), MANIP_SRC, True)
     assert u16(skb.data, skb.dataoff + 16) % 65535 == ip.pseudo_header(parsed(skb.data)) % 65535
-    assert skb.unsummed
+    assert skb.checksum_partial
     manip.finish_checksum(skb)
     assert sums_are_right(parsed(skb.data))

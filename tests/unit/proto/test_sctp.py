@@ -30,7 +30,7 @@ def test_some_arrows_by_name() -> None:
 
 
 def test_other_chunks_move_nothing() -> None:
-    for state in range(sctp.STATES):
+    for state in range(sctp.SCTP_CONNTRACK_MAX):
         assert sctp.next_state(0, wire.DATA, state) == state
         assert sctp.next_state(1, 192, state) == state
 

@@ -9,8 +9,8 @@ from conntrackd_py.proto.tcp_states import (
     KIND_NAMES,
     KINDS,
     STATE_NAMES,
-    STATES,
     TABLE,
+    TCP_CONNTRACK_MAX,
     TRANSITIONS,
     next_state,
 )
@@ -25,16 +25,16 @@ ROWS = [
 
 
 def test_its_shape() -> None:
-    assert len(TRANSITIONS) == 2 * KINDS * STATES == 120
+    assert len(TRANSITIONS) == 2 * KINDS * TCP_CONNTRACK_MAX == 120
     assert LINES[0] == COLUMNS
     assert [line[0] for line in LINES[1:]] == ["original", *KIND_NAMES, "reply", *KIND_NAMES]
-    assert len(COLUMNS) == len(STATE_NAMES) == STATES
+    assert len(COLUMNS) == len(STATE_NAMES) == TCP_CONNTRACK_MAX
 
 
 @pytest.mark.parametrize(("direction", "kind", "row"), ROWS)
 def test_every_drawn_cell_is_found_by_lookup(direction: int, kind: str, row: list[str]) -> None:
     letters = [*COLUMNS, "IV", "IG"]
-    found = [letters[next_state(direction, KIND_NAMES.index(kind), old)] for old in range(STATES)]
+    found = [letters[next_state(direction, KIND_NAMES.index(kind), old)] for old in range(TCP_CONNTRACK_MAX)]
     assert found == row
 
 
@@ -46,4 +46,4 @@ def test_no_row_leads_back_to_none() -> None:
 
 def test_what_has_no_flag_of_tcp_changes_nothing_ever() -> None:
     none = KIND_NAMES.index("none")
-    assert {next_state(direction, none, old) for direction in (0, 1) for old in range(STATES)} == {IV}
+    assert {next_state(direction, none, old) for direction in (0, 1) for old in range(TCP_CONNTRACK_MAX)} == {IV}

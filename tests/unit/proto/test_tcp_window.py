@@ -10,7 +10,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import ORIGINAL, REPLY
 from conntrackd_py.proto import tcp_window as window
 from conntrackd_py.proto.tcp import kind_of
-from conntrackd_py.proto.tcp_states import ESTABLISHED, SYN_RECV, SYN_SENT
+from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT
 from conntrackd_py.proto.tcp_window import IGNORED, REFUSED, WITHIN, Segment, Side, TcpInfo, after, before
 from conntrackd_py.reasons import OK, TCP_ACK_OVER, TCP_ACK_UNDER, TCP_MORE_THAN_WINDOW, TCP_SEQ_OVER, TCP_SEQ_UNDER
 from conntrackd_py.wire import ip
@@ -150,7 +150,7 @@ def judge(
     info: TcpInfo,
     flags: str,
     direction: int = ORIGINAL,
-    state: int = ESTABLISHED,
+    state: int = TCP_CONNTRACK_ESTABLISHED,
     liberal: bool = False,
     **fields: object,
 ) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def opened(client_options: bytes = b"", server_options: bytes = b"") -> TcpInfo:
     info = TcpInfo()
     segment, _ = segment_of("S", seq=100, options=client_options)
     window.open_side(info.sides[ORIGINAL], segment)
-    assert judge(info, "SA", REPLY, SYN_SENT, seq=900, ack=101, options=server_options) == (WITHIN, OK)
+    assert judge(info, "SA", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900, ack=101, options=server_options) == (WITHIN, OK)
     return info
 
 
@@ -221,7 +221,7 @@ def test_a_window_is_scaled_but_never_that_of_a_syn() -> None:
 
 def test_a_repeated_syn_with_a_later_number_opens_again() -> None:
     info = opened()
-    assert judge(info, "S", ORIGINAL, SYN_SENT, seq=5000) == (WITHIN, OK)
+    assert judge(info, "S", ORIGINAL, TCP_CONNTRACK_SYN_SENT, seq=5000) == (WITHIN, OK)
     assert info.sides[ORIGINAL].end == 5001
 
 
@@ -229,7 +229,7 @@ def test_a_syn_from_the_other_side_is_a_simultaneous_open() -> None:
     info = TcpInfo()
     segment, _ = segment_of("S", seq=100)
     window.open_side(info.sides[ORIGINAL], segment)
-    assert judge(info, "S", REPLY, SYN_SENT, seq=900) == (WITHIN, OK)
+    assert judge(info, "S", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900) == (WITHIN, OK)
     assert info.sides[REPLY].end == 901
 
 
@@ -264,7 +264,7 @@ def test_a_rst_that_acknowledges_nothing_is_judged_by_its_sequence(flags: str) -
 
 
 def test_a_rst_that_answers_a_syn_has_no_sequence_of_its_own() -> None:
-    for state, seen in ((SYN_SENT, (WITHIN, OK)), (SYN_RECV, (IGNORED, TCP_SEQ_UNDER))):
+    for state, seen in ((TCP_CONNTRACK_SYN_SENT, (WITHIN, OK)), (TCP_CONNTRACK_SYN_RECV, (IGNORED, TCP_SEQ_UNDER))):
         info = opened()
         info.sides[REPLY].end = info.sides[REPLY].maxend = 500_000
         assert judge(info, "RA", REPLY, state, seq=0, ack=101) == seen

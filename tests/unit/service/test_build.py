@@ -4,7 +4,7 @@ import tomllib
 
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, NEW, NF_DROP, PRE_ROUTING, UNTRACKED
+from conntrackd_py.const import IP_CT_NEW, IP_CT_UNTRACKED, IPPROTO_TCP, IPPROTO_UDP, NF_DROP, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.proto.rfc7857 import Rfc7857
 from conntrackd_py.service.build import engine_of
@@ -50,7 +50,7 @@ def test_raw_rules_have_trackers_of_their_own_where_they_ask_for_them() -> None:
     left_alone, quick, zoned, usual = (udp(port) for port in (4789, 53, 54, 55))
     for skb in (left_alone, quick, zoned, usual):
         one.handle(skb, PRE_ROUTING, 0)
-    assert left_alone.ctinfo == UNTRACKED
+    assert left_alone.ctinfo == IP_CT_UNTRACKED
     assert [skb.ct.timeout for skb in (quick, zoned, usual) if skb.ct] == [5000, 20_000, 20_000]
     assert one.core.protos[IPPROTO_UDP] is not (quick.ct and quick.ct.l4proto)
 
@@ -59,7 +59,7 @@ def test_connection_marks() -> None:
     one = engine('[[connmark]]\nset = "0x7/0xff"\n[[connmark]]\nrestore = 0xff')
     skb = udp(53)
     one.handle(skb, PRE_ROUTING, 0)
-    assert (skb.ctinfo, skb.ct.mark if skb.ct else 0, skb.mark & 0xFF) == (NEW, 7, 7)
+    assert (skb.ctinfo, skb.ct.mark if skb.ct else 0, skb.mark & 0xFF) == (IP_CT_NEW, 7, 7)
 
 
 def test_the_filter() -> None:

@@ -6,7 +6,7 @@ from conntrackd_py.wire.packet import Packet, put16, u16, u32
 def test_nothing_is_known_of_a_packet_before_it_is_parsed() -> None:
     packet = Packet(b"bytes")
     assert (packet.version, packet.protonum, packet.dataoff, packet.end) == (0, 0, 0, 0)
-    assert not packet.unsummed
+    assert not packet.checksum_partial
     assert not packet.segments
 
 

@@ -1,0 +1,1 @@
+"""conntrack-py: conntrack(8) for the daemon's table."""

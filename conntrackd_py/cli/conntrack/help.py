@@ -1,0 +1,52 @@
+"""`conntrack-py --help`, made of the table of options."""
+
+from typing import Final
+
+from conntrackd_py.cli.conntrack.options import COMMANDS, FORMS, OPTIONS, SORT_KEYS, STATUSES, TABLES, Option
+from conntrackd_py.const import PROTO_NAMES
+
+WIDTH: Final = 44
+
+
+def usage(program: str, version: str) -> str:
+    lines = [
+        f"Connection tracking in userspace, as conntrack(8) shows it. Version {version}",
+        f"Usage: {program} command [table] [options]",
+        "",
+        "Commands:",
+        *(_line(option) for option in COMMANDS),
+        "",
+        f"Tables: {', '.join(TABLES)}",
+        "",
+        "Options:",
+        *(_line(option) for option in OPTIONS if not option.protos and not option.ours),
+        "",
+        "Options of protocols:",
+        *(_line(option) for option in OPTIONS if option.protos),
+        "",
+        "Options that conntrack(8) has not:",
+        *(_line(option) for option in OPTIONS if option.ours),
+        "",
+        "Forms of -o:",
+        *(f"  {form:<{WIDTH}} {text}" for form, text in FORMS.items()),
+        "",
+        f"Status: {', '.join(STATUSES)}",
+        f"Keys of --sort: {', '.join(SORT_KEYS)}",
+    ]
+    return "\n".join(lines)
+
+
+def names(option: Option) -> str:
+    """As `-s, --src, --orig-src ip[/bits]`."""
+    given = ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
+    return f"{', '.join(given)} {option.argument}".rstrip()
+
+
+def protocols(option: Option) -> str:
+    """As `tcp, udp`; empty for an option of all."""
+    return ", ".join(PROTO_NAMES[number] for number in option.protos)
+
+
+def _line(option: Option) -> str:
+    only = f" ({protocols(option)})" if option.protos else ""
+    return f"  {names(option):<{WIDTH}} {option.help}{only}"

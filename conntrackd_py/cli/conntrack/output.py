@@ -1,0 +1,120 @@
+"""What conntrack-py prints: the forms of -o, and the line on standard error that ends every command."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from conntrackd_py import __version__
+from conntrackd_py.cli.conntrack.format import (
+    connection_line,
+    event_line,
+    expectation_event_line,
+    expectation_line,
+    json_line,
+    origin,
+)
+from conntrackd_py.cli.conntrack.format_save import COMMANDS, save_line
+from conntrackd_py.cli.conntrack.options import FORMS
+from conntrackd_py.cli.conntrack.values import UsageError
+from conntrackd_py.control.escape import escaped
+
+PROGRAM: Final = "conntrack-py"
+NAME: Final = f"{PROGRAM} v{__version__} (conntrackd-py)"
+ALONE: Final = ("save", "json")
+
+Fields = dict[str, Any]
+
+
+def tell(text: str) -> None:
+    print(f"{NAME}: {escaped(text)}", file=sys.stderr)
+
+
+class CombinationError(Exception):
+    """Forms of -o that exclude each other: exit status 1, as conntrack(8) has it."""
+
+
+class Output:
+    """values: of the options. Raises UsageError and CombinationError."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        text = values.get("output")
+        self.forms = frozenset(text.lower().split(",")) if text is not None else frozenset()
+        for form in self.forms:
+            if form not in FORMS:
+                raise UsageError(f"Bad parameter `{form}'")
+        for form in ALONE:
+            if form in self.forms and len(self.forms) > 1:
+                raise CombinationError(f"cannot combine {form} output with any other output type, use -o {form} only")
+        self.json = "json" in self.forms
+        self.xml = "xml" in self.forms
+        self.save = "save" in self.forms
+        if "label" in values or "label_add" in values:
+            self.forms |= {"labels"}  # who asks for labels sees them
+        self._names: Mapping[int, str] | None = None
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Of the labels, when they are asked for."""
+        if self._names is None:
+            self._names = {}
+            if "labels" in self.forms:
+                from conntrackd_py.cli.conntrack.labels import (
+                    label_names,  # pathlib takes longer to import than all of this
+                )
+
+                self._names = label_names()
+        return self._names
+
+    def head(self, root: str) -> None:
+        """Before the first entry."""
+        if self.xml:
+            from conntrackd_py.cli.conntrack.format_xml import HEADER
+
+            print(f"{HEADER}\n<{root}>")
+
+    def foot(self, root: str) -> None:
+        """Behind the last."""
+        if self.xml:
+            print(f"</{root}>")
+
+    def connection(self, ct: Fields, *, command: str = "-A", use: int = 1) -> str:
+        if self.json:
+            return json_line(ct)
+        if self.save:
+            return save_line(ct, command)
+        if self.xml:
+            from conntrackd_py.cli.conntrack.format_xml import connection_xml
+
+            return connection_xml(ct, self.forms, self.names, use)
+        return connection_line(ct, self.forms, self.names, use)
+
+    def event(self, event: Fields) -> str:
+        if self.json:
+            return json_line(event)
+        if self.save:
+            return save_line(event, COMMANDS[event["event"]]) + origin(event)
+        if self.xml:
+            from xml.sax.saxutils import escape
+
+            from conntrackd_py.cli.conntrack.format_xml import event_xml
+
+            return event_xml(event, self.forms, self.names) + escape(origin(event))
+        return event_line(event, self.forms, self.names)
+
+    def expectation(self, known: Fields) -> str:
+        if self.json:
+            return json_line(known)
+        if self.xml:
+            from conntrackd_py.cli.conntrack.format_xml import expectation_xml
+
+            return expectation_xml(known)
+        return expectation_event_line(known, self.forms) if "event" in known else expectation_line(known, self.forms)
+
+    def lost(self, count: int) -> None:
+        """Events are missing here: where the reader of stdout sees it, if that is a program; always on stderr."""
+        if self.json:
+            print(json.dumps({"event": "LOST", "lost": count}, separators=(",", ":")), flush=True)
+        elif self.xml:
+            print(f"<!-- {count} events were lost here -->", flush=True)
+        tell(f"WARNING: {count} events were lost here: too many to read in time")

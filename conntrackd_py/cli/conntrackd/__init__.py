@@ -1,0 +1,1 @@
+"""conntrackd-py: the operator's command."""

@@ -1,0 +1,182 @@
+"""`conntrackd-py explain`: why was this packet refused? Of a capture, or of what a running daemon saw last.
+
+A capture needs neither root nor a daemon: it goes through an engine of its own.
+"""
+
+import argparse
+import heapq
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from rich.console import Console
+
+from conntrackd_py.cli.conntrackd.capture import Captured, CaptureError, read
+from conntrackd_py.cli.conntrackd.explain_hints import Hints
+from conntrackd_py.cli.conntrackd.explain_show import Screen, connection_text, step_fields
+from conntrackd_py.cli.conntrackd.explain_walk import INSIDE, OUTSIDE, Walk
+from conntrackd_py.cli.conntrackd.options import settings_or_none
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.control import view
+from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.escape import escaped
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.explain import packet_line as packetline
+from conntrackd_py.nat.rules import NatRule
+from conntrackd_py.settings.schema import NAT, TRACK, Settings
+
+MOST_LEFT: Final = 20  # connections listed at the end of a capture
+
+
+def main(args: argparse.Namespace) -> int:
+    """0 done, 1 when there is nothing to explain from, 2 wrong usage."""
+    if args.recent == (args.file is not None):
+        print("conntrackd-py explain: either FILE or --recent", file=sys.stderr)
+        return 2
+    try:
+        return recent(args) if args.recent else capture(args)
+    except (CaptureError, ClientError) as error:
+        print(f"conntrackd-py explain: {escaped(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- of the daemon --------------------------------------------------------------------------------------
+
+
+def recent(args: argparse.Namespace) -> int:
+    with Client(socket_path(args.socket)) as client:
+        for line in client.ask({"command": "recent", "count": args.last}):
+            if "done" in line:
+                if not line["done"] and not args.json:
+                    print("nothing was refused, ignored or dropped yet")
+                return 0
+            print(json.dumps(line["recent"]) if args.json else recent_text(line["recent"]))
+    return 1
+
+
+def recent_text(note: Line) -> str:
+    """Three lines: when and where, the packet, why; and the connection, if there is one."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["time"]))
+    lines = [f"#{note['sequence']}  {stamp}  {note['hook']}  {note['reason']}", note["text"], note["why"]]
+    connection = note.get("connection")
+    if connection:
+        words = [f"connection {connection['id']}", connection.get("state", ""), *connection["status"]]
+        lines.append(" ".join(word for word in words if word) + f", {connection['timeout']} s left")
+    return "\n    ".join(lines) + "\n"
+
+
+# --- of a capture ---------------------------------------------------------------------------------------
+
+
+def capture(args: argparse.Namespace) -> int:
+    settings = settings_or_none(args.config) if args.config else Settings(mode=TRACK)
+    if settings is None:
+        return 1
+    packets = iter(read(args.file))
+    first = next(packets, None)
+    if first is None:
+        raise CaptureError(f"{args.file}: no packets in it")
+    explain(args, settings, itertools.chain([first], packets), first.at)
+    return 0
+
+
+def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Captured], zero: int) -> None:
+    walk = Walk(engine_of(settings, args), args.inside)
+    screen = Screen(Console(highlight=False), zero)
+    hints = Hints()
+    for packet in packets:
+        step = walk.step(packet)
+        hints.add(step)
+        wanted = shows(args, step.packet.data) and (not args.only_problems or step.notes or step.diagnostics)
+        if args.json:
+            if wanted:
+                print(json.dumps(step_fields(step, zero)))
+            continue
+        if not args.only_problems:
+            for at, ct in step.ended:
+                screen.ended(at, ct)
+        if wanted:
+            screen.step(step)
+    count, left = left_over(walk)
+    summary: view.Json = {**hints.summary(), "connections_left": count}
+    if args.json:
+        print(json.dumps({"summary": {**summary, "left": left}}))
+    else:
+        summary_text(screen, summary, left)
+
+
+def engine_of(settings: Settings, args: argparse.Namespace) -> Engine:
+    """Translating only when --inside says which side is which: a capture of one interface knows but one."""
+    translating = bool(args.inside) and settings.mode == NAT
+    tunables = replace(settings.tunables, nf_conntrack_checksum=False) if args.no_checksum else settings.tunables
+    engine = Engine(
+        tunables,
+        Repeatable(),
+        mode=NAT if translating else TRACK,
+        nat_rules=list(settings.nat) if translating else [],
+        leak_guard=settings.leak_guard,
+        tcp_tracker=settings.tcp_tracker,
+    )
+    if translating:
+        addresses = [args.address] if args.address else []
+        engine.set_interface(INSIDE, interface_name(settings.nat, outgoing=False), [], 0)
+        engine.set_interface(OUTSIDE, interface_name(settings.nat, outgoing=True), addresses, 0)
+    return engine
+
+
+def interface_name(rules: Iterable[NatRule], outgoing: bool) -> str:
+    """The outside is the interface the rules speak of first; the inside is one they do not speak of."""
+    if not outgoing:
+        return "inside"
+    for rule in rules:
+        interface = rule.out_interface or rule.in_interface
+        if interface is not None and not interface.invert:
+            return interface.name
+    return "outside"
+
+
+def shows(args: argparse.Namespace, data: bytes) -> bool:
+    """Whether --host, --port and --proto let this packet be shown; all are tracked."""
+    if not (args.host or args.port or args.proto):
+        return True
+    found = packetline.fields(data, len(data)) if data else {}
+    return (
+        (not args.host or args.host in (found.get("src"), found.get("dst")))
+        and (not args.port or args.port in (found.get("sport"), found.get("dport")))
+        and (not args.proto or args.proto == found.get("proto"))
+    )
+
+
+def left_over(walk: Walk) -> tuple[int, list[view.Json]]:
+    """How many connections are in the table after the last packet, and those that end first."""
+    table = walk.engine.core.table
+    alive = {ct.id: ct for ct in table.hash.values()}
+    first = heapq.nsmallest(MOST_LEFT, [(ct.timeout, ct.id) for ct in alive.values()])
+    shown = [alive[number] for _, number in first]
+    return len(alive), [
+        {"connection": connection_text(ct), "ends_after": ct.remaining(walk.now) / 1000} for ct in shown
+    ]
+
+
+def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> None:
+    for one in left:
+        screen.put(f"--  without another packet, {one['ends_after']:g} s later: {one['connection']}: timeout: +DYING")
+    hints = summary.pop("hints")
+    assert isinstance(hints, list)
+    screen.put("")
+    for hint in hints:
+        screen.fact("hint", hint, "bold")
+    for name, value in summary.items():
+        words = ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else value
+        if words:
+            screen.put(f"{name.replace('_', ' '):<20}{words}")

@@ -1,0 +1,117 @@
+"""What a whole capture shows that no packet of it does: one-sided flows, checksums left to a network card, counts."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from conntrackd_py.cli.conntrackd.explain_walk import Step
+from conntrackd_py.const import CTINFO_NAMES
+from conntrackd_py.control.refusals import EXPIRED_IN_USE, expired_in_use
+from conntrackd_py.explain import packet_line as packetline
+from conntrackd_py.reasons import L4_CHECKSUM, REASON_NAMES
+
+FLOWS_LIMIT: Final = 65536  # flows watched; those that begin later are not
+LEAST_PACKETS: Final = 3  # of one side, before the silence of the other says something
+MOST_SHOWN: Final = 20  # hints of one kind
+
+
+@dataclass
+class Flow:
+    """Packets between two ends. first: the fields of the first packet seen; forth: of its sender."""
+
+    first: packetline.Fields
+    forth: int = 0
+    back: int = 0
+    beyond_syn: bool = False  # something other than a SYN came from the first packet's sender
+
+
+@dataclass
+class Hints:
+    packets: int = 0
+    not_judged: int = 0
+    cut: int = 0
+    ctinfo: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    flows: dict[tuple[object, ...], Flow] = field(default_factory=dict)
+    died: list[str] = field(default_factory=list)
+    wrong: Counter[object] = field(default_factory=Counter)  # checksums, by source
+    sources: Counter[object] = field(default_factory=Counter)
+
+    def add(self, step: Step) -> None:
+        self.packets += 1
+        self.cut += bool(step.packet.cut)
+        if not step.judged:
+            self.not_judged += 1
+            return
+        self.ctinfo[CTINFO_NAMES[step.ctinfo]] += 1
+        found = packetline.fields(step.packet.data, len(step.packet.data))
+        if len(self.sources) < FLOWS_LIMIT:
+            self.sources[found.get("src")] += 1
+        for note in step.notes:
+            self.reasons[REASON_NAMES[note.reason] if note.reason else EXPIRED_IN_USE] += 1
+            if note.reason == L4_CHECKSUM and found.get("src") in self.sources:
+                self.wrong[found.get("src")] += 1
+            if note.expired is not None:
+                self.died.append(
+                    f"#{step.packet.number} {packetline.text(found)}: {expired_in_use(note.expired, note.at)}"
+                )
+        if "sport" in found:
+            self._count(found)
+
+    def _count(self, found: packetline.Fields) -> None:
+        proto, near, far = found["proto"], (found["src"], found["sport"]), (found["dst"], found["dport"])
+        flow = self.flows.get((proto, far, near))
+        if flow is not None:
+            flow.back += 1
+            return
+        flow = self.flows.get((proto, near, far))
+        if flow is None:
+            if len(self.flows) >= FLOWS_LIMIT:
+                return
+            flow = self.flows[(proto, near, far)] = Flow(found)
+        flow.forth += 1
+        flow.beyond_syn = flow.beyond_syn or found.get("flags") != "S"
+
+    def lines(self) -> list[str]:
+        """The hints, in sentences."""
+        one_sided = [hint for flow in self.flows.values() if (hint := one_sided_hint(flow))]
+        offloaded = [
+            f"every checksum of {source} is wrong ({count} packets): probably captured on that machine, before its "
+            "network card filled them in; --no-checksum leaves them unverified"
+            for source, count in self.wrong.items()
+            if count >= LEAST_PACKETS and count == self.sources[source]
+        ]
+        return [*_some(one_sided), *_some(self.died), *_some(offloaded)]
+
+    def summary(self) -> dict[str, object]:
+        return {
+            "packets": self.packets,
+            "not_judged": self.not_judged,
+            "cut_by_the_capture": self.cut,
+            "ctinfo": dict(self.ctinfo),
+            "reasons": dict(self.reasons),
+            "hints": self.lines(),
+        }
+
+
+def one_sided_hint(flow: Flow) -> str:
+    """What the silence of one end means; empty when it means nothing."""
+    if flow.back:
+        return ""
+    first = flow.first
+    ends = f"{first['proto']} {first['src']}:{first['sport']} → {first['dst']}:{first['dport']}"
+    many = f"{flow.forth} packet{'s' if flow.forth > 1 else ''}"
+    if first["proto"] == "tcp":
+        if not flow.beyond_syn:
+            return f"{ends}: {many}, all SYN, and no answer: nobody there, or the answers take another way"
+        who = "server→client" if first.get("flags") == "S." else "client→server"
+        return f"{ends}: only {who} was seen of {many}: one-sided, asymmetric routing?"
+    if flow.forth < LEAST_PACKETS:
+        return ""
+    return f"{ends}: only client→server was seen of {many}: nobody answers, or asymmetric routing?"
+
+
+def _some(hints: list[str]) -> list[str]:
+    if len(hints) <= MOST_SHOWN:
+        return hints
+    return [*hints[:MOST_SHOWN], f"... and {len(hints) - MOST_SHOWN} more of these"]

@@ -1,0 +1,184 @@
+"""Steps of a capture for people and for programs. What changed in a step is marked with + and, on a terminal, bold.
+
+#2  0.031000  tcp 198.51.100.2:80 > 192.168.1.2:40000 [S.] seq 200 ack 101 win 65535 len 0
+    PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING
+    ctinfo   ESTABLISHED_REPLY
+    status   +SEEN_REPLY CONFIRMED
+    state    SYN_SENT → SYN_RECV
+    timeout  119.99 s → 60 s
+"""
+
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from conntrackd_py.cli.conntrackd.explain_walk import Shown, Step
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import (
+    CTINFO_NAMES,
+    FORWARD,
+    HOOK_NAMES,
+    IPS_DYING,
+    NF_ACCEPT,
+    POST_ROUTING,
+    PRE_ROUTING,
+    STATUS_NAMES,
+)
+from conntrackd_py.control import view
+from conntrackd_py.control.refusals import expired_fields, seconds, sentence
+from conntrackd_py.explain import packet_line as packetline
+from conntrackd_py.reasons import END_NAMES, REASON_NAMES
+
+INDENT: Final = "    "
+WRONG: Final = "bold red"
+CHANGED: Final = "bold"
+
+
+class Screen:
+    """Prints steps to a console; zero: ms of the first packet."""
+
+    def __init__(self, console: Console, zero: int) -> None:
+        self.console = console
+        self.zero = zero
+
+    def step(self, step: Step) -> None:
+        packet = step.packet
+        line = packetline.line(packet.data, len(packet.data)) if packet.data else "not an IP packet"
+        self.put(f"#{packet.number}  {(packet.at - self.zero) / 1000:.6f}  {line}")
+        if packet.cut:
+            self.fact("capture", f"{packet.cut} bytes of it were not captured; its checksum is not verified")
+        if not step.judged:
+            if packet.data:
+                self.fact("skipped", "cut off before the end of its headers: it cannot be judged", WRONG)
+            self.console.print()
+            return
+        self.print(hooks_text(step))
+        self.fact("ctinfo", CTINFO_NAMES[step.ctinfo])
+        self._connection(step)
+        if step.left and step.left != packet.data:
+            self.fact("leaves", packetline.line(step.left, len(step.left)), CHANGED)
+        for note in step.notes:
+            self.fact("reason" if note.reason else "hint", sentence(note), WRONG)
+        for remark in step.diagnostics:
+            self.fact("remark", remark)
+        self.console.print()
+
+    def ended(self, at: int, ct: NfConn) -> None:
+        """A connection that ended between two packets."""
+        why = END_NAMES[ct.end_reason]
+        text = Text(f"--  {(at - self.zero) / 1000:.6f}  {connection_text(ct)}: {why}: ")
+        text.append("+DYING", style=CHANGED)
+        text.append(", removed from the table")
+        self.print(text)
+        self.console.print()
+
+    def _connection(self, step: Step) -> None:
+        before, after = step.before, step.after
+        if after is None:
+            return
+        old = after.status if step.ct is None else before.status if before is not None else 0
+        text = Text(f"{INDENT}{'status':<8}")
+        for bit, name in enumerate(STATUS_NAMES):
+            if after.status >> bit & 1:
+                new = not old >> bit & 1
+                text.append(f" +{name}" if new else f" {name}", style=CHANGED if new else "")
+        if step.ct is None:
+            text.append(" (of its connection, which stays as it was)")
+        self.print(text)
+        if after.state:
+            self._change("state", before.state if before is not None else "", after.state)
+        if not after.status & IPS_DYING:
+            self._change("timeout", seconds(before.timeout) if before is not None else "", seconds(after.timeout))
+
+    def _change(self, label: str, old: str, new: str) -> None:
+        text = Text(f"{INDENT}{label:<9}")
+        if old != new:
+            text.append(f"{old or '-'} → ")
+        text.append(new, style=CHANGED if old != new else "")
+        self.print(text)
+
+    def fact(self, label: str, value: str, style: str = "") -> None:
+        text = Text(f"{INDENT}{label:<9}")
+        text.append(value, style=style)
+        self.print(text)
+
+    def put(self, line: str) -> None:
+        self.print(Text(line))
+
+    def print(self, text: Text) -> None:
+        self.console.print(text, soft_wrap=True)
+
+
+def hooks_text(step: Step) -> Text:
+    """PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING: the hooks, and the status bits set at each."""
+    gained = dict(step.gained)
+    text = Text(INDENT)
+    for at, hook in enumerate(passed(step)):
+        text.append(" → " if at else "")
+        text.append(HOOK_NAMES[hook])
+        for name in view.names(gained.get(hook, 0), STATUS_NAMES):
+            text.append(f" +{name}", style=CHANGED)
+    if step.verdict != NF_ACCEPT:
+        text.append(", dropped there", style=WRONG)
+    return text
+
+
+def passed(step: Step) -> list[int]:
+    """The hooks as the figures draw them: a visit at POSTROUTING stands for FORWARD too."""
+    return [PRE_ROUTING, FORWARD, POST_ROUTING] if POST_ROUTING in step.hooks else step.hooks
+
+
+def connection_text(ct: NfConn) -> str:
+    described = view.connection(ct, 0, False)
+    side = view.tuple_fields(ct.original)
+    ports = "sport" in side
+    source = f"{side['src']}:{side['sport']}" if ports else f"{side['src']}"
+    destination = f"{side['dst']}:{side['dport']}" if ports else f"{side['dst']}"
+    return f"{described['proto']} {source} > {destination} {described.get('state', '')}".rstrip()
+
+
+def step_fields(step: Step, zero: int) -> view.Json:
+    """One packet as an object. Times in seconds, of the capture; timeouts too."""
+    packet = step.packet
+    found: view.Json = {"number": packet.number, "time": packet.at / 1000, "since_first": (packet.at - zero) / 1000}
+    if step.ended:
+        found["ended"] = [
+            {"time": at / 1000, "connection": connection_text(ct), "reason": END_NAMES[ct.end_reason]}
+            for at, ct in step.ended
+        ]
+    if packet.data:
+        found["packet"] = packetline.fields(packet.data, len(packet.data))
+    if packet.cut:
+        found["not_captured"] = packet.cut
+    if not step.judged:
+        return {**found, "judged": False}
+    found["hooks"] = [HOOK_NAMES[hook] for hook in passed(step)]
+    found["verdict"] = "accept" if step.verdict == NF_ACCEPT else "drop"
+    found["ctinfo"] = CTINFO_NAMES[step.ctinfo]
+    found["before"] = _moment(step.before)
+    found["after"] = _moment(step.after)
+    found["gained"] = {HOOK_NAMES[hook]: view.names(bits, STATUS_NAMES) for hook, bits in step.gained}
+    found["reasons"] = [_reason(step, at) for at in range(len(step.notes))]
+    found["remarks"] = step.diagnostics
+    return found
+
+
+def _reason(step: Step, at: int) -> view.Json:
+    note = step.notes[at]
+    found: view.Json = {"reason": REASON_NAMES[note.reason], "numbers": list(note.numbers), "why": sentence(note)}
+    if note.cause:
+        found["cause"] = REASON_NAMES[note.cause]
+    if note.expired is not None:
+        found["expired_in_use"] = expired_fields(note.expired, note.at)
+    return found
+
+
+def _moment(shown: Shown | None) -> view.Json | None:
+    if shown is None:
+        return None
+    return {
+        "status": view.names(shown.status, STATUS_NAMES),
+        "state": shown.state,
+        "timeout": shown.timeout / 1000,
+    }

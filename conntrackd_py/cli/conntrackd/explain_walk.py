@@ -1,0 +1,216 @@
+"""A capture on its way through the engine, one step a packet: what the figures show of it, before and after.
+
+One interface sees a packet once, so each packet makes a forwarded packet's two visits in a row. Time is the
+capture's and never runs backwards; what expires between two packets expires.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from conntrackd_py.cli.conntrackd.capture import Captured
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, inner_tuple
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import (
+    IPCT_DESTROY,
+    IPPROTO_TCP,
+    NF_ACCEPT,
+    ORIGINAL,
+    POST_ROUTING,
+    PRE_ROUTING,
+    REPLY,
+)
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.explain.refusals import Refusal
+from conntrackd_py.nat.rules import Net
+from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED
+from conntrackd_py.proto.tcp_window import M32, Segment, TcpInfo, after
+from conntrackd_py.reasons import END_TIMEOUT
+from conntrackd_py.wire import ip, tcp
+
+INSIDE: Final = 1  # interface indexes
+OUTSIDE: Final = 2
+ALL: Final = 1 << 30  # steps of expiry
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A connection at one moment. timeout: ms left."""
+
+    status: int
+    state: str
+    timeout: int
+
+
+@dataclass
+class Step:
+    """One packet. before and after: of the connection it belongs to, or, where it was refused, would belong to.
+
+    gained: (hook, IPS_* bits) for each visit that set some. ended: connections that ended since the packet before,
+    with the ms of their end. data: as captured; left: as it went out, empty when it was dropped.
+    """
+
+    packet: Captured
+    hooks: list[int] = field(default_factory=list)
+    ctinfo: int = 0
+    verdict: int = NF_ACCEPT
+    ct: NfConn | None = None
+    before: Shown | None = None
+    after: Shown | None = None
+    gained: list[tuple[int, int]] = field(default_factory=list)
+    ended: list[tuple[int, NfConn]] = field(default_factory=list)
+    notes: list[Refusal] = field(default_factory=list)
+    diagnostics: list[str] = field(default_factory=list)
+    left: bytes = b""
+    judged: bool = True  # False: not IP, or cut off in its headers
+
+    @property
+    def note(self) -> Refusal | None:
+        """Why it was refused, ignored or dropped, in the last of its words."""
+        refusals = [note for note in self.notes if note.reason]
+        return refusals[-1] if refusals else None
+
+
+class Walk:
+    """inside: which sources arrive at the inside interface; without any, all do."""
+
+    def __init__(self, engine: Engine, inside: list[Net]) -> None:
+        self.engine = engine
+        self.inside = inside
+        self.now = 0
+        self.checksum = engine.core.checksum
+        engine.core.events.enabled = True
+
+    def step(self, packet: Captured) -> Step:
+        """Put the next packet of the capture through the engine."""
+        step = Step(packet)
+        self.now = max(self.now, packet.at)
+        step.ended = self._expire()
+        if not packet.data or (packet.cut and not _headers_complete(packet)):
+            step.judged = False
+            return step
+        known = self._known(packet.data)
+        remark = ""
+        if known is not None:
+            step.before = shown(known, self.now)
+            remark = _repeats(known, packet.data)
+        self._visits(step, known)
+        if remark and step.note is None and step.ct is known:
+            step.diagnostics.append(remark)
+        return step
+
+    def _visits(self, step: Step, known: NfConn | None) -> None:
+        engine, packet = self.engine, step.packet
+        told = engine.diagnostics.recent.total
+        engine.core.checksum = self.checksum and not packet.cut
+        indev, outdev = self._interfaces(packet.data)
+        first = Skb(packet.data, 0, indev, 0)
+        status = known.status if known is not None else 0
+        step.hooks = [PRE_ROUTING]
+        last, step.verdict = first, engine.handle(first, PRE_ROUTING, self.now)
+        if first.ct is not known:
+            status = 0
+        self._gain(step, first.ct, status, PRE_ROUTING)
+        status = first.ct.status if first.ct is not None else status
+        if step.verdict == NF_ACCEPT:
+            last = Skb(first.data, first.mark, indev, outdev)
+            step.hooks.append(POST_ROUTING)
+            step.verdict = engine.handle(last, POST_ROUTING, self.now)
+            self._gain(step, last.ct, status, POST_ROUTING)
+        step.ctinfo = last.ctinfo
+        step.ct = last.ct
+        step.left = last.data if step.verdict == NF_ACCEPT else b""
+        step.notes = engine.diagnostics.recent.since(told)
+        concerned = last.ct or (known if known is not None and not known.dying else None)
+        if concerned is not known:
+            step.before = None
+        step.after = shown(concerned, self.now) if concerned is not None else None
+        step.ended += [(at, ct) for at, ct in self._ended() if ct is not step.ct]  # its own end is in its status
+
+    def _gain(self, step: Step, ct: NfConn | None, before: int, hook: int) -> None:
+        if ct is not None and ct.status & ~before:
+            step.gained.append((hook, ct.status & ~before))
+
+    def _expire(self) -> list[tuple[int, NfConn]]:
+        self.engine.expire(self.now, ALL)
+        return self._ended()
+
+    def _ended(self) -> list[tuple[int, NfConn]]:
+        events = self.engine.drain_events()
+        ended = [event.conn for event in events if event.bits & IPCT_DESTROY]
+        return sorted([(_end(ct), ct) for ct in ended], key=_when)
+
+    def _interfaces(self, data: bytes) -> tuple[int, int]:
+        packet = Skb(data)
+        if not self.inside or ip.parse(packet):
+            return INSIDE, OUTSIDE
+        pair = ip.addresses(packet)
+        source = pair[: len(pair) // 2]
+        return (INSIDE, OUTSIDE) if any(net.matches(source) for net in self.inside) else (OUTSIDE, INSIDE)
+
+    def _known(self, data: bytes) -> NfConn | None:
+        """The connection this packet will be found to belong to, if it exists already."""
+        skb = Skb(data)
+        if ip.parse(skb):
+            return None
+        core = self.engine.core
+        l4proto = core.protos[skb.protonum]
+        if l4proto.check(skb, False):
+            return None
+        at = l4proto.quotes(skb)
+        if at > INNER_TRACKED:
+            t = inner_tuple(core.protos, skb, at)
+        else:
+            l4 = l4proto.l4(skb)
+            t = tuples.make(ip.addresses(skb), l4, skb.protonum) if l4 else b""
+        ct = core.table.find(t)
+        return ct if ct is not None and ct.timeout > self.now else None
+
+
+def _headers_complete(packet: Captured) -> bool:
+    """Whether what was kept of a packet that the capture cut short reaches to the end of layer 4's header."""
+    kept = len(packet.data) - packet.cut
+    skb = Skb(packet.data)
+    if ip.parse(skb):
+        return False
+    needed = 8
+    if skb.protonum == IPPROTO_TCP:
+        complete = kept >= skb.dataoff + tcp.HEADER
+        needed = tcp.data_offset(skb.data, skb.dataoff) if complete else tcp.HEADER
+    return kept >= skb.dataoff + needed
+
+
+def _end(ct: NfConn) -> int:
+    """When its time was over; the sweep comes a little later."""
+    return ct.timeout if ct.end_reason == END_TIMEOUT else ct.ended
+
+
+def _when(ended: tuple[int, NfConn]) -> int:
+    return ended[0]
+
+
+def shown(ct: NfConn, now: int) -> Shown:
+    state = ct.l4proto.state_names[ct.state] if ct.l4proto.shows_state else ""
+    return Shown(ct.status, state, ct.remaining(now))
+
+
+def _repeats(ct: NfConn, data: bytes) -> str:
+    """What to say of a TCP segment that the window lets pass but that brings nothing new; empty for any other."""
+    if not isinstance(ct.proto, TcpInfo):
+        return ""
+    skb = Skb(data)
+    ip.parse(skb)
+    segment = Segment(skb)
+    length = skb.end - segment.stop
+    t = tuples.make(ip.addresses(skb), ct.l4proto.l4(skb), skb.protonum)
+    direction = ORIGINAL if tuples.bare(ct.original) == t else REPLY
+    sender = ct.proto.sides[direction]
+    if segment.flags & tcp.RST or sender.maxwin == 0 or after(segment.end, sender.end):
+        return ""
+    if length <= 1 and segment.seq == (sender.end - 1) & M32 and ct.state == TCP_CONNTRACK_ESTABLISHED:
+        return "a keepalive: it repeats the last byte, to be answered"
+    if segment.end == segment.seq:
+        return ""  # a bare ACK has nothing to repeat
+    what = "SYN" if segment.flags & tcp.SYN else f"SEQ {segment.seq} to {segment.end}"
+    return f"a retransmission: {what} was sent before, the highest so far is {sender.end}"

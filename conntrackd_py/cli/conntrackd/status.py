@@ -1,0 +1,170 @@
+"""`conntrackd-py status`: how the daemon is, on one screen, or as one JSON object.
+
+The object is the daemon's answer to `status` (service/report.py has its keys); its `nat` has also `pools` and
+`unpooled`, from the answer to `top` (service/pools.py).
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from conntrackd_py.cli.conntrackd.amounts import duration, percent
+from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.escape import escaped
+
+Fields = Mapping[str, Any]
+
+MOST: Final = 5  # reasons, states or protocols named in one line
+NEARLY_FULL: Final = 0.8
+BOLD: Final = "\x1b[1m"
+RED: Final = "\x1b[31m"
+PLAIN: Final = "\x1b[0m"
+
+
+def main(args: argparse.Namespace) -> int:
+    """0, or 1 when no daemon can be asked."""
+    try:
+        status = ask(socket_path(args.socket))
+    except ClientError as error:
+        print(f"conntrackd-py status: {escaped(str(error))}", file=sys.stderr)
+        return 1
+    try:
+        if args.json:
+            print(json.dumps(status))
+        else:
+            for line in lines(status, coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ):
+                print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+    return 0
+
+
+def ask(path: str) -> Line:
+    """The whole status. Raises ClientError."""
+    with Client(path) as client:
+        status: Line = next(client.ask({"command": "status"}))["status"]
+        top = next(client.ask({"command": "top", "hosts": 0}))["top"]
+    status["nat"].update(pools=top["pools"], unpooled=top["unpooled"])
+    return status
+
+
+class Lines:
+    """Lines of a label and a text; an alarm is red where there are colours."""
+
+    def __init__(self, coloured: bool) -> None:
+        self.coloured = coloured
+        self.lines: list[str] = []
+
+    def add(self, label: str, text: str, alarm: bool = False) -> None:
+        padded = f"{label:<12}  "
+        if self.coloured:
+            padded = f"{BOLD}{padded}{PLAIN}"
+            text = f"{RED}{text}{PLAIN}" if alarm else text
+        self.lines.append(padded + text)
+
+
+def lines(status: Fields, coloured: bool = False) -> list[str]:
+    found = Lines(coloured)
+    build = "compiled" if status["compiled"] else "pure"
+    found.add("daemon", f"{status['version']}, {build}, Python {status['python']}, pid {status['pid']}")
+    found.add("mode", status["mode"])
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["started"]))
+    found.add("up", f"{duration(status['uptime'])}, since {since}; last reload: {reloaded(status['reloaded'])}")
+    _reload(found, status["reload"])
+    _table(found, status)
+    _nat(found, status["nat"])
+    _queues(found, status)
+    invalid = status["invalid"]
+    found.add("INVALID", f"{sum(invalid.values()):,}{_named(invalid, ': ')}")
+    dropped = status["dropped"]
+    found.add("dropped", f"{sum(dropped.values()):,}{_named(dropped, ': ')}")
+    for rule in status["filter"][:MOST]:
+        comment = f" ({rule['comment']})" if rule["comment"] else ""
+        found.add("  filter", escaped(f"{rule['rule']}{comment}: {rule['action']} {rule['packets']:,}"))
+    hints = status["hints"]
+    texts = [f"{hints['expired_in_use']:,} expired in use", f"{hints['one_sided_flows']:,} one-sided"]
+    found.add("hints", ", ".join(texts), any(hints.values()))
+    found.add("helpers", ", ".join(status["helpers"]) or "none")
+    lost = status["events_lost"]
+    clients = f"clients {status['clients']} ({status['refused_clients']:,} refused), listeners {status['listeners']}"
+    found.add("control", f"{clients}, events lost {lost:,}", lost > 0)
+    return found.lines
+
+
+def reloaded(when: float | None) -> str:
+    return "never" if when is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+
+
+def _reload(found: Lines, reload: Fields) -> None:
+    """What the last reload left open; nothing when it left nothing."""
+    if not reload["successful"]:
+        found.add("  failed", f"the former configuration is in force: {escaped(reload['error'])}", True)
+    if reload["restart"]:
+        found.add("  waiting", f"for a restart: {escaped(', '.join(reload['restart']))}")
+    if reload["stale"]:
+        found.add("  stale", f"{reload['stale']:,} connections that today's rules would not make")
+
+
+def _table(found: Lines, status: Fields) -> None:
+    share = status["entries"] / status["limit"] if status["limit"] else 0.0
+    full = f"of {status['limit']:,} ({percent(share)})" if status["limit"] else "without a limit"
+    found.add("table", f"{status['entries']:,} {full}", share >= NEARLY_FULL)
+    for proto, states in status["states"].items():
+        found.add(f"  {proto}", f"{sum(states.values()):,}{_named({k: n for k, n in states.items() if k}, ': ')}")
+    found.add("  under way", f"{status['unconfirmed']:,} unconfirmed, {status['dying']:,} dying")
+    expected = status["expectations"]
+    found.add("  expected", f"{expected['entries']:,} of {expected['limit']:,}")
+
+
+def _nat(found: Lines, nat: Fields) -> None:
+    texts = f"{nat['allocations']:,} mappings made, {nat['failures']:,} not to be had"
+    found.add("NAT", texts, nat["failures"] > 0)
+    for pool in nat["pools"]:
+        share = pool.get("share", 0.0)
+        carries = f"{pool['connections']:,} connections"
+        if "share" in pool:
+            carries += f", {percent(share)} of its ports"
+        found.add(f"  {pool['address']}", carries, share >= NEARLY_FULL)
+        if "share" in pool:
+            found.add("", _ports(pool["protocols"]))
+    if nat["unpooled"]:
+        found.add("  elsewhere", f"{nat['unpooled']:,} connections")
+
+
+def _ports(protocols: Fields) -> str:
+    texts = []
+    for proto, pool in protocols.items():
+        of = f"{pool['ports']:,} of {pool['available']:,}" if "ports" in pool else f"{pool['connections']:,}"
+        texts.append(f"{proto} {of}")
+    return ", ".join(texts)
+
+
+def _queues(found: Lines, status: Fields) -> None:
+    for queue in status["queues"]:
+        full, ours = queue["dropped"], queue["user_dropped"]
+        dropped = f"dropped {full:,} when full, {ours:,} by a full socket"
+        found.add(
+            f"queue {queue['queue']}", f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}", full + ours > 0
+        )
+    counters = status["queue"]
+    texts = (
+        f"{counters['enobufs']:,} ENOBUFS, {counters['verdict_errors']:,} verdict errors, "
+        f"{counters['truncated']:,} truncated"
+    )
+    found.add("packets", texts, any(counters.values()))
+
+
+def _named(counts: Mapping[str, int], before: str) -> str:
+    """The largest of them by name, and what the others sum up to; empty when there are none."""
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    texts = [f"{name} {count:,}" for name, count in ordered[:MOST]]
+    if len(ordered) > MOST:
+        texts.append(f"others {sum(count for _, count in ordered[MOST:]):,}")
+    return before + ", ".join(texts)

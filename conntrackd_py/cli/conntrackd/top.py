@@ -1,0 +1,170 @@
+"""`conntrackd-py top`: who fills the table and what passes, live in the terminal, or as text or JSON.
+
+Each sample is one request on a connection of its own, so the daemon keeps nothing for a view, and a frame is two
+samples (top_rates.py). The first frame needs two, and comes soon.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from conntrackd_py.cli.conntrackd.top_rates import Frame, frame
+from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.escape import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from conntrackd_py.cli.conntrackd.terminal import Terminal
+    from conntrackd_py.cli.conntrackd.top_screen import View
+
+HOSTS: Final = 20  # without a screen to fill
+FIRST: Final = 0.5  # seconds after which a live view has something to show
+GROWTH: Final = 10  # samples over which the table's growth is told
+ATTEMPTS: Final = 5  # samples until hosts are known twice
+OF_THE_WALK: Final = ("hosts", "counted", "pools", "unpooled")
+MOST_HOSTS: Final = 100
+WIDTH: Final = 100  # of plain text, unless COLUMNS says otherwise
+SORTS: Final = {"c": "connections", "b": "bytes", "n": "new"}
+FAMILIES: Final = {"4": "ipv4", "6": "ipv6", "a": ""}
+
+
+def main(args: argparse.Namespace) -> int:
+    """0, also after q or Ctrl-C; 1 when no daemon can be asked."""
+    try:
+        if args.json or args.once or not sys.stdout.isatty():
+            return printed(args)
+        return live(args)
+    except ClientError as error:
+        print(f"conntrackd-py top: {escaped(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+        return 0
+    except KeyboardInterrupt:
+        return 0
+
+
+class Samples:
+    """Asks, and remembers enough to make frames of the answers. Raises ClientError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.kept: deque[Line] = deque(maxlen=GROWTH)
+
+    def take(self, hosts: int, sort: str, family: str) -> None:
+        answer = self._ask(hosts, sort, family)
+        if self.kept and answer["clock"] < self.kept[-1]["clock"]:
+            self.kept.clear()  # another daemon, on a machine started anew
+        self.kept.append(answer)
+
+    def look_again(self, hosts: int, sort: str, family: str) -> None:
+        """Other hosts between two samples; the counters stay, so that the rates are those of a whole interval."""
+        answer = self._ask(hosts, sort, family)
+        self.kept[-1] = {**self.kept[-1], **{key: answer[key] for key in OF_THE_WALK}}
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the last answer knows what hosts moved since a walk before."""
+        return bool(self.kept) and "period" in self.kept[-1]["counted"]
+
+    def _ask(self, hosts: int, sort: str, family: str) -> Line:
+        request: Line = {"command": "top", "hosts": hosts, "sort": sort}
+        if family:
+            request["family"] = family
+        with Client(self.path) as client:
+            answer: Line = next(client.ask(request))["top"]
+        return answer
+
+    def frame(self) -> Frame:
+        """Of the last two samples."""
+        return frame(self.kept[-2], self.kept[-1], self.kept[0])
+
+
+def printed(args: argparse.Namespace) -> int:
+    """Frames without a screen: text, or JSON."""
+    samples = Samples(socket_path(args.socket))
+    hosts = HOSTS if args.hosts is None else args.hosts
+    samples.take(hosts, args.sort, args.family)
+    for _ in range(1 if args.once else args.count or 1):
+        for _ in range(ATTEMPTS):
+            time.sleep(args.interval)
+            samples.take(hosts, args.sort, args.family)
+            if samples.told_apart:
+                break
+        if args.json:
+            print(json.dumps(samples.frame()), flush=True)
+        else:
+            _print(samples.frame(), args)
+    return 0
+
+
+def _print(made: Frame, args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from conntrackd_py.cli.conntrackd.top_screen import View, draw
+
+    columns = os.environ.get("COLUMNS", "")
+    console = Console(width=int(columns) if columns.isdigit() and int(columns) else WIDTH, highlight=False)
+    console.print(draw(made, View(args.sort, args.family, args.interval)))
+    sys.stdout.flush()
+
+
+# --- live ---------------------------------------------------------------------------------------------------
+
+
+def live(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from conntrackd_py.cli.conntrackd.terminal import Terminal
+    from conntrackd_py.cli.conntrackd.top_screen import View
+
+    samples = Samples(socket_path(args.socket))
+    samples.take(0, args.sort, args.family)  # no daemon: told before the screen is taken
+    console = Console(highlight=False)
+    with Terminal() as terminal:
+        _watch(samples, console, terminal, View(args.sort, args.family, args.interval), args)
+    return 0
+
+
+def _watch(samples: Samples, console: "Console", terminal: "Terminal", view: "View", args: argparse.Namespace) -> None:
+    from rich.control import Control
+
+    from conntrackd_py.cli.conntrackd.top_screen import draw, rows_for
+
+    def room() -> int:
+        return min(rows_for(console.height) if args.hosts is None else args.hosts, MOST_HOSTS)
+
+    left = args.count or -1
+    due = time.monotonic() + min(FIRST, args.interval)
+    with console.screen() as screen:
+        while left:
+            keys = terminal.wait(due - time.monotonic())
+            if "q" in keys:
+                return
+            before, view = view, _changed(view, keys)
+            if time.monotonic() >= due:
+                samples.take(room(), view.sort, view.family)
+                due = time.monotonic() + view.interval
+                left -= 1
+            elif view != before and len(samples.kept) > 1:
+                samples.look_again(room(), view.sort, view.family)
+            if len(samples.kept) > 1:
+                made = samples.frame()
+                made["hosts"] = made["hosts"][: room()]  # the window may have become smaller
+                with console:  # one write
+                    console.control(Control.home())
+                    screen.update(draw(made, view, keys=terminal.keys))
+
+
+def _changed(view: "View", keys: str) -> "View":
+    for key in keys:
+        if key in SORTS:
+            view = view._replace(sort=SORTS[key])
+        elif key in FAMILIES:
+            view = view._replace(family=FAMILIES[key])
+    return view

@@ -1,0 +1,1 @@
+"""The control socket: its requests and answers, the server, the client."""

@@ -1,0 +1,129 @@
+"""What rules say about a packet before and after it is tracked: iptables' raw table and its CONNMARK.
+
+raw, priority -300: leave a packet alone (notrack), or say how its connection is tracked if it is a new one: zone,
+trackers with other timeouts or another TCP tracker, labels. The first rule that matches decides.
+mangle, priority -150: marks. The connection's mark can be set, saved from the packet's, restored to it; all
+rules that match act, in order. Bits of the packet mark that carry the connection are never touched.
+"""
+
+from typing import Final, final
+
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import HOOK_NAMES, IP_CT_UNTRACKED, IPCT_LABEL, IPCT_MARK, NF_ACCEPT, PRI_MANGLE, PRI_RAW
+from conntrackd_py.engine.hooks import HookOp
+from conntrackd_py.filter.policy import FilterRule, Seen, matches
+
+MARK_SET: Final = 0  # connection mark: clear the bits of mask, toggle value
+MARK_SAVE: Final = 1  # packet mark -> connection mark, within mask
+MARK_RESTORE: Final = 2  # connection mark -> packet mark, within mask
+LABEL_SET: Final = 3  # set the bits of value among the connection's labels
+MARK_ACTIONS: Final = ("set", "save", "restore", "label")
+
+M32: Final = 0xFFFFFFFF
+
+
+@final
+class RawRule:
+    """match: only its matches count. protos: trackers by protocol number, None for the usual ones."""
+
+    def __init__(
+        self,
+        match: FilterRule,
+        *,
+        notrack: bool = False,
+        zone_original: int = 0,
+        zone_reply: int = 0,
+        protos: list[L4Proto] | None = None,
+    ) -> None:
+        self.match = match
+        self.notrack = notrack
+        self.zone_original = zone_original
+        self.zone_reply = zone_reply
+        self.protos = protos
+
+
+@final
+class MarkRule:
+    def __init__(self, match: FilterRule, action: int, value: int = 0, mask: int = M32) -> None:
+        self.match = match
+        self.action = action
+        self.value = value
+        self.mask = mask
+
+
+@final
+class Raw(HookOp):
+    name = "raw"
+    priority = PRI_RAW
+
+    def __init__(self, rules: list[RawRule], names: dict[int, str]) -> None:
+        self.rules = rules
+        self.names = names
+
+    def run(self, skb: Skb, now: int) -> int:
+        seen = Seen(skb, self.names)
+        for rule in self.rules:
+            if not matches(rule.match, skb, seen, now):
+                continue
+            rule.match.count(skb)
+            if rule.notrack:
+                skb.ctinfo = IP_CT_UNTRACKED
+            skb.zone_original = rule.zone_original
+            skb.zone_reply = rule.zone_reply
+            skb.protos = rule.protos
+            break
+        return NF_ACCEPT
+
+
+@final
+class Mangle(HookOp):
+    """carried: the bits of the packet mark that carry the connection."""
+
+    name = "mangle"
+    priority = PRI_MANGLE
+
+    def __init__(self, core: Conntrack, rules: list[MarkRule], names: dict[int, str], carried: int) -> None:
+        self.core = core
+        self.rules = rules
+        self.names = names
+        self.free = ~carried & M32
+
+    def run(self, skb: Skb, now: int) -> int:
+        if skb.ct is None:
+            return NF_ACCEPT
+        seen = Seen(skb, self.names)
+        for rule in self.rules:
+            if matches(rule.match, skb, seen, now):
+                rule.match.count(skb)
+                self._act(rule, skb, now)
+        return NF_ACCEPT
+
+    def _act(self, rule: MarkRule, skb: Skb, now: int) -> None:
+        ct = skb.ct
+        if ct is None:
+            return
+        mask = rule.mask
+        mark, labels = ct.mark, ct.labels
+        if rule.action == MARK_SET:
+            ct.mark = (mark & ~mask ^ rule.value) & M32
+        elif rule.action == MARK_SAVE:
+            mask &= self.free
+            ct.mark = mark & ~mask & M32 | skb.mark & mask
+        elif rule.action == MARK_RESTORE:
+            mask &= self.free
+            skb.mark = skb.mark & ~mask & M32 | mark & mask
+        else:
+            ct.labels |= rule.value
+        if ct.mark != mark or ct.labels != labels:
+            self.core.changed(ct, IPCT_MARK if ct.labels == labels else IPCT_LABEL, now)
+
+
+def mangles_by_hook(core: Conntrack, rules: list[MarkRule], names: dict[int, str], carried: int) -> list[Mangle | None]:
+    """One operation a hook that any rule is for."""
+    found: list[Mangle | None] = []
+    for hook in range(len(HOOK_NAMES)):
+        here = [rule for rule in rules if hook in rule.match.hooks]
+        found.append(Mangle(core, here, names, carried) if here else None)
+    return found

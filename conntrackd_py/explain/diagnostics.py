@@ -1,0 +1,63 @@
+"""Remarks: what the engine has to say about packets that went wrong, and about connections that did.
+
+Looks at a packet after its visit, and only at one with a reason or that is NEW; a packet of an established
+connection never comes here. Decides nothing, changes no packet and no connection.
+"""
+
+from typing import final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import IP_CT_NEW
+from conntrackd_py.explain.expired import ExpiredConnections
+from conntrackd_py.explain.one_sided import OneSided
+from conntrackd_py.explain.refusals import RecentRefusals, Refusal
+from conntrackd_py.reasons import IP_FRAGMENT, L4_CHECKSUM, L4_TRUNCATED, SCTP_NOT_NEW, TCP_NOT_SYN, TCP_STATE
+from conntrackd_py.wire.ip import addresses
+
+
+@final
+class Diagnostics:
+    def __init__(self, core: Conntrack) -> None:
+        self.core = core
+        self.recent = RecentRefusals()
+        self.expired_connections = ExpiredConnections()
+        self.one_sided = OneSided()
+        core.extensions.append(self.expired_connections)
+        core.extensions.append(self.one_sided)
+
+    def look(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
+        """At a packet with a reason, or a NEW one, after its visit."""
+        if skb.reason:
+            self._refused(skb, hook, verdict, now)
+        elif skb.ctinfo == IP_CT_NEW and self.expired_connections.count and skb.ct is not None:
+            expired = self.expired_connections.disturbed(skb.ct.original, skb, now)
+            if expired is not None:
+                self.recent.note(Refusal(skb, hook, verdict, skb.ct, expired, now))
+
+    def _refused(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
+        reason = skb.cause or skb.reason
+        t = self._tuple(skb)
+        ct = skb.ct or self._connection(skb, t)
+        expired = None
+        if reason in (TCP_STATE, TCP_NOT_SYN, SCTP_NOT_NEW):
+            expired = self.expired_connections.disturbed(tuples.with_zone(t, skb.zone_original), skb, now)
+        if reason == TCP_STATE and expired is None:
+            self.one_sided.refused(t, skb.numbers, ct, now)
+        self.recent.note(Refusal(skb, hook, verdict, ct, expired, now))
+
+    def _tuple(self, skb: Skb) -> bytes:
+        """The tuple skb would be looked up by; empty when it cannot be read."""
+        reason = skb.cause or skb.reason
+        if reason <= IP_FRAGMENT or reason in (L4_TRUNCATED, L4_CHECKSUM):
+            return b""
+        l4 = self.core.protos[skb.protonum].l4(skb)
+        return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""
+
+    def _connection(self, skb: Skb, t: bytes) -> NfConn | None:
+        if not t:
+            return None
+        ct = self.core.table.find(tuples.with_zone(t, skb.zone_original))
+        return ct or self.core.table.find(tuples.with_zone(t, skb.zone_reply))

@@ -1,0 +1,101 @@
+"""Ghosts: connections that timed out while both ends may still believe in them.
+
+A packet that turns up in mid-stream for such a tuple shows that the timeout was too short for it, or that nobody
+sent keepalives: the connection expired in use. At most `limit` ghosts are remembered, the oldest goes first, and none
+longer than LIFETIME after its end. Nothing here decides about a packet.
+"""
+
+from collections import OrderedDict
+from typing import Final, final
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Extension
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, IPS_ASSURED, IPS_CONFIRMED, IPS_SEEN_REPLY
+from conntrackd_py.reasons import END_TIMEOUT
+from conntrackd_py.wire import sctp, tcp
+
+EXPIRED_LIMIT: Final = 4096
+LIFETIME: Final = 3_600_000  # ms
+ESTABLISHED: Final = "ESTABLISHED"  # by this name every tracker with states calls the one in the middle
+
+
+@final
+class ExpiredConnection:
+    """lifetime: the ms without a packet after which it died; ended: when that was, in ms."""
+
+    def __init__(self, ct: NfConn) -> None:
+        self.original = ct.original
+        self.reply = ct.reply
+        self.id = ct.id
+        self.proto = ct.l4proto.name
+        self.has_states = ct.l4proto.shows_state
+        self.assured = ct.status & IPS_ASSURED != 0
+        self.lifetime = ct.l4proto.lifetime(ct)
+        self.ended = ct.timeout
+
+    def keepalive(self) -> int:
+        """The longest interval in ms at which one lost keepalive would not have killed it."""
+        return self.lifetime // 2
+
+
+@final
+class ExpiredConnections(Extension):
+    def __init__(self, limit: int = EXPIRED_LIMIT) -> None:
+        self.limit = limit
+        self.expired_in_use = 0
+        self.count = 0
+        self.by_tuple: OrderedDict[bytes, ExpiredConnection] = OrderedDict()  # both tuples of each, oldest first
+
+    def destroyed(self, ct: NfConn) -> None:
+        """Remember ct if it timed out, and not because its work was done."""
+        if ct.end_reason != END_TIMEOUT or not _may_be_in_use(ct):
+            return
+        for t in (ct.original, ct.reply):
+            older = self.by_tuple.get(t)
+            if older is not None:
+                self._forget(older)
+        expired = ExpiredConnection(ct)
+        self.by_tuple[ct.original] = expired
+        self.by_tuple[ct.reply] = expired
+        self.count += 1
+        if self.count > self.limit:
+            self._forget(self.by_tuple[next(iter(self.by_tuple))])
+
+    def disturbed(self, t: bytes, skb: Skb, now: int) -> ExpiredConnection | None:
+        """The ghost this packet with tuple t is meant for, if that expired in use. It is told only once."""
+        expired = self.by_tuple.get(t)
+        if expired is None:
+            return None
+        self._forget(expired)
+        if now - expired.ended > LIFETIME or _starts_afresh(skb):
+            return None
+        if not expired.has_states and not expired.assured and t == expired.original:
+            return None  # another query, as good as the first
+        self.expired_in_use += 1
+        return expired
+
+    def _forget(self, expired: ExpiredConnection) -> None:
+        del self.by_tuple[expired.original]
+        if expired.reply != expired.original:
+            del self.by_tuple[expired.reply]
+        self.count -= 1
+
+
+def _may_be_in_use(ct: NfConn) -> bool:
+    """Confirmed, answered or established, and not seen to close."""
+    if not ct.status & IPS_CONFIRMED:
+        return False
+    if ct.l4proto.shows_state:
+        return ct.l4proto.state_names[ct.state] == ESTABLISHED
+    return ct.status & IPS_ASSURED != 0 or (ct.l4proto.ports and ct.status & IPS_SEEN_REPLY != 0)
+
+
+def _starts_afresh(skb: Skb) -> bool:
+    """Whether the packet, checked by its tracker, begins a connection of its own or ends whatever there is."""
+    at = skb.dataoff
+    if skb.protonum == IPPROTO_TCP:
+        return skb.data[at + 13] & (tcp.SYN | tcp.RST) != 0
+    if skb.protonum == IPPROTO_SCTP:
+        return skb.end > at + sctp.HEADER and skb.data[at + sctp.HEADER] in (sctp.INIT, sctp.ABORT)
+    return False

@@ -1,0 +1,1 @@
+"""Prometheus metrics: counters as families, the collector, the HTTP server."""

@@ -1,0 +1,105 @@
+"""The HTTP endpoint for Prometheus.
+
+A scrape costs the same whatever the table holds (service/collector.py). It runs in the daemon's loop and takes about a
+millisecond. In a thread it would delay packets longer: until that thread gives the interpreter back, up to 5 ms.
+"""
+
+import gzip
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+
+from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.service.metrics.collector import EngineCollector, Listeners, QueueCounters, Sampled
+from conntrackd_py.service.metrics.httpd import Answer, Httpd, RefusedRequestError, Request
+from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.settings.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+PATH: Final = "/metrics"
+BACKLOG: Final = 512
+INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Metrics</a>\n'.encode()
+
+
+class Exporter:
+    """The HTTP endpoint of one engine at address (IP address, port) and nowhere else; port 0 lets the kernel choose.
+
+    It runs in the loop that runs when it starts. node_exporter: see EngineCollector. tls: None for plain HTTP.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        queue: QueueCounters,
+        address: tuple[str, int],
+        control: Listeners | None = None,
+        refusals: Sampled | None = None,
+        *,
+        reloads: Reloads | None = None,
+        pauses: Pauses | None = None,
+        node_exporter: bool = False,
+        tls: "SSLContext | None" = None,
+    ) -> None:
+        self.address = address
+        self.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(
+            EngineCollector(
+                engine,
+                queue,
+                control,
+                refusals=refusals,
+                http=self.http,
+                reloads=reloads,
+                pauses=pauses,
+                node_exporter=node_exporter,
+            )
+        )
+
+    def start(self) -> None:
+        """Serve from now on. Raises ConfigError when the address cannot be listened on."""
+        host, port = self.address
+        v6 = ":" in host
+        family = socket.AF_INET6 if v6 else socket.AF_INET
+        try:
+            listening = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=v6)
+        except OSError as error:
+            raise ConfigError("metrics.listen", f"{host}:{port}", error.strerror or str(error)) from error
+        listening.setblocking(False)
+        self.address = (host, listening.getsockname()[1])
+        self.http.acceptor.start(listening)
+
+    def renew(self, tls: "SSLContext") -> None:
+        """Use this certificate for connections from now on."""
+        self.http.acceptor.tls = tls
+
+    async def stop(self) -> None:
+        """Stop serving; the port is free afterwards."""
+        await self.http.acceptor.stop()
+
+    def _metrics(self, request: Request) -> Answer:
+        """As prometheus_client's own server does it: text or OpenMetrics, gzip, `?name[]=`."""
+        try:
+            encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError) as error:  # a version that is no number
+            raise RefusedRequestError(HTTPStatus.NOT_ACCEPTABLE) from error
+        names = parse_qs(request.query).get("name[]")
+        body: bytes = encoder(self.registry.restricted_registry(names) if names else self.registry)
+        headers = {"Content-Type": content_type}
+        if gzip_accepted(request.headers.get("accept-encoding", "")):
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body)
+        return Answer(HTTPStatus.OK, headers, body)
+
+
+def index(request: Request) -> Answer:
+    """The page that says where the metrics are."""
+    return Answer(HTTPStatus.OK, {"Content-Type": "text/html; charset=utf-8"}, INDEX)

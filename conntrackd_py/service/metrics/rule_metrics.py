@@ -1,0 +1,88 @@
+"""The counters of the NAT rules and of the filter. A rule is named by its place (`nat[0]`) and its comment, if any.
+
+The pool of a source rule (SNAT, MASQUERADE) is the ports that it may choose, on each of its outer addresses.
+A reload starts these counters again, but for ports in use.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.metrics_core import Metric
+
+from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, PROTO_NAMES, WITH_PORTS
+from conntrackd_py.control.filter_counters import chains as filter_chains
+from conntrackd_py.control.filter_counters import rules as filter_rules
+from conntrackd_py.filter.policy import Policy
+from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.portuse import is_query
+from conntrackd_py.nat.rules import ANY_PROTO, NAT_ACCEPT, NAT_ACTIONS, NatRule
+from conntrackd_py.service.metrics.families import counter, counter_of, gauge, summed
+
+ALWAYS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6)  # protocols of a rule for all
+
+
+def nat(nat: Nat) -> Iterator[Metric]:
+    rules = distinct(nat)
+    connections = counter("nat_rule_connections", "Connections that matched a NAT rule.", "rule", "comment", "action")
+    for rule in rules:
+        connections.add_metric([rule.label, rule.comment, NAT_ACTIONS[rule.action]], rule.pool.connections)
+    allocations = counter("nat_allocations", "Connections translated.", "pool", "comment")
+    failures = counter("nat_allocation_failures", "Connections for which no port was free.", "pool", "comment")
+    pools = [(rule.label, rule.comment, rule.pool) for rule in rules if rule.action != NAT_ACCEPT]
+    for label, comment, pool in (*pools, ("null_binding", "", nat.null_binding), ("by_hand", "", nat.by_hand)):
+        allocations.add_metric([label, comment], pool.allocations)
+        failures.add_metric([label, comment], pool.failures)
+    yield from (connections, allocations, failures)
+    yield from _ports(nat)
+    text = "Connections left out of nat_ports_in_use: too many outer addresses."
+    yield counter_of("nat_ports_uncounted", text, nat.use.uncounted)
+
+
+def distinct(nat: Nat) -> list[NatRule]:
+    """Every rule once; an ACCEPT rule without interfaces is of both kinds."""
+    rules = {id(rule): rule for rule in (*nat.rules.source_rules, *nat.rules.destination_rules)}
+    return list(rules.values())
+
+
+def _ports(nat: Nat) -> Iterator[Metric]:
+    labels = ("pool", "proto", "comment")
+    in_use = gauge("nat_ports_in_use", "Ports in use on the pool's outer addresses.", *labels)
+    limit = gauge("nat_ports_limit", "Ports that the pool has on all its outer addresses.", *labels)
+    fullest = gauge("nat_ports_fullest_ratio", "Share of ports in use at the fullest outer address, 0 to 1.", *labels)
+    for rule in nat.rules.source_rules:
+        for protonum in protocols(rule):
+            addresses, ports = nat.use.limit_of(rule, protonum)
+            use = rule.pool.uses.get(protonum)
+            if not addresses and use is None:
+                continue
+            by = [rule.label, PROTO_NAMES.get(protonum, str(protonum)), rule.comment]
+            in_use.add_metric(by, use.ports if use else 0)
+            limit.add_metric(by, addresses * ports)
+            fullest.add_metric(by, use.fullest / ports if use else 0)
+    yield from (in_use, limit, fullest)
+
+
+def protocols(rule: NatRule) -> list[int]:
+    """Of the ports that a source rule gives: those that it names, or the usual ones and those seen."""
+    if rule.action == NAT_ACCEPT:
+        return []
+    if rule.protonum == ANY_PROTO:
+        return sorted({*ALWAYS, *rule.pool.uses})
+    return [rule.protonum] if rule.protonum in WITH_PORTS or is_query(rule.protonum) else []
+
+
+def filtered(policy: Policy | None) -> Iterator[Metric]:
+    """Packets and bytes by rule, and by chain of those that no rule decided."""
+    rules, chains = filter_rules(policy), filter_chains(policy)
+    for at, what in enumerate(("packets", "bytes")):
+        family = counter(
+            f"filter_rule_{what}", f"{what.title()} that matched a filter rule.", "rule", "action", "comment"
+        )
+        for labels, value in summed((by, counts[at]) for by, counts in rules).items():
+            family.add_metric(labels, value)
+        yield family
+        text = f"{what.title()} that no rule of the chain decided."
+        family = counter(f"filter_default_{what}", text, "hook", "chain", "verdict")
+        for labels, value in summed((by, counts[at]) for by, counts in chains).items():
+            family.add_metric(labels, value)
+        yield family

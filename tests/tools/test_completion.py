@@ -1,0 +1,73 @@
+"""Completion offers what the parser takes: every option with every command, table and protocol, both ways."""
+
+from __future__ import annotations
+
+import pytest
+from generators import completion
+
+from conntrackd_py.cli.conntrack.filter import read
+from conntrackd_py.cli.conntrack.options import ALL, EVERYTHING, OPTIONS, TABLES, Option
+from conntrackd_py.cli.conntrack.parse import parse
+from conntrackd_py.cli.conntrack.values import UsageError
+from conntrackd_py.const import PROTO_NAMES
+
+# What the help calls a value of which nobody but the operator knows what it can be.
+FREE = {
+    *("", "ip", "ip[/bits]", "[ip[:port]]", "port", "seconds", "mark[/mask]", "mask", "secmark", "zone", "bytes"),
+    *("number", "tag", "key", "time"),
+}
+
+
+def legal(command: str, table: str, option: Option, proto: str) -> bool:
+    """What the parser says of the option; others may be missing."""
+    value = [] if not option.argument else ["json"] if option.key == "output" else ["tcp"]
+    words = [f"-{command}", "file" if command == "R" else table, f"--{option.long[0]}", *value]
+    words += ["-p", proto] if option.protos else []
+    try:
+        parse(words)
+    except UsageError as error:
+        name = f"`--{option.long[0]}'"
+        return f"Illegal option {name}" not in str(error) and f"option {name} needs" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("command", ALL)
+@pytest.mark.parametrize("table", ["conntrack", "expect"])
+def test_the_options_offered_are_those_the_parser_takes(command: str, table: str) -> None:
+    if table == "expect" and table not in completion.tables(command):
+        return  # the next test is about those
+    for option in OPTIONS:
+        offered = command in completion.legal(option)[table == "expect"]
+        for proto in PROTO_NAMES.values() if option.protos else [""]:
+            wanted = offered and (not option.protos or proto in completion.protocols(option))
+            assert legal(command, table, option, proto) == wanted, (command, table, option.key, proto)
+
+
+@pytest.mark.parametrize("command", ALL.replace("R", "").replace("V", "").replace("h", ""))
+def test_the_tables_offered_are_those_the_parser_takes(command: str) -> None:
+    def taken(table: str) -> bool:
+        try:
+            parse([f"-{command}", table])
+        except UsageError as error:
+            return "Can't do" not in str(error)
+        return True
+
+    assert completion.tables(command) == tuple(table for table in TABLES if taken(table))
+
+
+def test_every_kind_of_value_is_completed_or_known_to_be_free() -> None:
+    for option in EVERYTHING:
+        known = completion.value(option) != completion.FREE
+        assert known or option.argument in FREE, f"nothing completes {option.argument} of --{option.long[0]}"
+
+
+def test_the_words_offered_for_a_value_are_values() -> None:
+    def understood(key: str, text: str, proto: str) -> None:
+        read({"proto": proto, key: text})
+
+    for option in OPTIONS:
+        for word in completion.value(option).words:
+            understood(option.key, word, "tcp")
+    for proto, states in completion.states().items():
+        for state in states:
+            understood("state", state, proto)

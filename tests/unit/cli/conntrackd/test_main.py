@@ -1,0 +1,103 @@
+"""The command conntrackd-py as an operator types it: output, exit status, and a quick start."""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import conntrackd_py
+from conntrackd_py.cli.conntrackd.main import COMMANDS, main
+
+SAMPLE = Path(__file__).parents[4] / "config" / "conntrackd.toml"
+
+
+def usage_error(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    return left.value.code
+
+
+def test_version_says_which_build_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error("--version") == 0
+    build = "compiled" if conntrackd_py.compiled else "pure"
+    assert capsys.readouterr().out.startswith(f"conntrackd-py {conntrackd_py.__version__} ({build}, Python 3.")
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("rules",), ("rules", "nonsense"), ("check-config", "-x")])
+def test_wrong_usage_is_exit_status_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error(*arguments) == 2
+    assert "usage: conntrackd-py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status", "\x1b[31m"), ("status", "--socket", "\x1b[31m"), ("check-config", "\x1b[31m")]
+)
+def test_an_error_repeats_no_control_character(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert main(list(arguments)) == 1
+    assert "\\x1b[31m" in (said := capsys.readouterr().err)
+    assert "\x1b" not in said
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error("--help") == 0
+    first_words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert set(COMMANDS) <= first_words
+
+
+@pytest.mark.parametrize("arguments", [("check-config", str(SAMPLE)), ("check-config", "-c", str(SAMPLE))])
+def test_check_config_is_content_with_the_sample(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(arguments)) == 0
+    assert capsys.readouterr().out == f"{SAMPLE}: ok: mode nat; NAT rules: none; queues from 0 on\n"
+
+
+def test_check_config_says_that_rules_are_not_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('mode = "track"\n' + '[[nat]]\naction = "MASQUERADE"\nout_interface = "eth0"\n' * 2)
+    assert main(["check-config", str(file)]) == 0
+    assert "NAT rules: 2 MASQUERADE (not applied in mode track);" in capsys.readouterr().out
+
+
+def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('mode = "nt"\n[queue]\nfrist = 1\n')
+    assert main(["check-config", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f'{file}: mode = "nt": must be one of nat, track, observe, did you mean nat?',
+        f"{file}: queue.frist = 1: unknown key, did you mean first?",
+    ]
+
+
+def test_rules_print_needs_no_root_and_knows_both_families(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "print", "-c", str(SAMPLE)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# iptables-restore --noflush\n*mangle\n")
+    assert "\n# ip6tables-restore --noflush\n*mangle\n" in out
+
+
+def test_rules_of_a_wrong_configuration_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "print", "-c", str(tmp_path / "missing.toml")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'missing.toml'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("arguments", ["['--help']", f"['check-config', {str(SAMPLE)!r}]"])
+def test_it_starts_without_what_it_does_not_need(arguments: str) -> None:
+    """A command typed at a prompt must not wait for pyroute2 (0.2 s) or scapy (0.5 s)."""
+    code = f"""
+import sys
+from conntrackd_py.cli.conntrackd.main import main
+try:
+    main({arguments})
+except SystemExit:
+    pass
+heavy = {{"asyncio", "netfilterqueue", "prometheus_client", "pyroute2", "rich", "scapy", "structlog"}}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"

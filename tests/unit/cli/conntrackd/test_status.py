@@ -1,0 +1,142 @@
+"""`conntrackd-py status` as a process against a real control socket."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conntrackd_py import __version__
+from conntrackd_py.cli.conntrackd.status import lines
+from conntrackd_py.control.status import About
+from tests.support.router import Router
+from tests.support.stage import Stage, play
+
+POOL = {"address": "203.0.113.1", "connections": 9, "protocols": {"tcp": {"connections": 9}}}
+PORTS = {"tcp": {"connections": 9, "ports": 9, "available": 10}, "gre": {"connections": 2}}
+
+
+def whole(tmp_path: Path) -> dict[str, Any]:
+    """A status as the daemon gives it, for changing."""
+    found: list[dict[str, Any]] = []
+
+    async def scene(stage: Stage) -> None:
+        found.append(json.loads((await stage.run("status", "--json")).out))
+
+    play(tmp_path / "control.sock", scene)
+    return found[0]
+
+
+def test_one_screen_for_a_person(tmp_path: Path) -> None:
+    router = Router()
+    proc = tmp_path / "queues"
+    proc.write_text("4 1 7 2 65531 3 0 900 1\n")
+    about = About("nat", router.now - 125_000, (4,), 8192, proc=proc)
+
+    async def scene(stage: Stage) -> None:
+        router.established()
+        router.udp()
+        status, out, err = await stage.run("status")
+        assert (status, err) == (0, "")
+        said = dict(line.split(None, 1) for line in out.splitlines() if not line.startswith("queue"))
+        assert said["daemon"].startswith(f"{__version__}, ")
+        assert re.fullmatch(r"2 min 5 s, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; last reload: never", said["up"])
+        assert said["table"] == "2 of 262,144 (< 0.1 %)"
+        assert said["tcp"] == "1: ESTABLISHED 1"
+        assert said["udp"] == "1"
+        assert "queue 4       7 of 8,192 waiting; dropped 3 when full, 0 by a full socket\n" in out
+        assert said["helpers"] == "none"
+        assert said["control"] == "clients 1 (0 refused), listeners 0, events lost 0"
+        assert len(out.splitlines()) <= 24
+        assert max(len(line) for line in out.splitlines()) <= 80
+        assert "\x1b" not in out
+
+    play(tmp_path / "control.sock", scene, router=router, about=about)
+
+
+def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:
+    status = whole(tmp_path)
+    assert status["nat"] == {"allocations": 0, "failures": 0, "pools": [], "unpooled": 0}
+    assert status["entries"] == 0
+    assert status["reloaded"] is None
+
+
+FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"limit": 0, "entries": 7}, "table         7 without a limit"),
+        ({"reloaded": 0}, "last reload: 19"),
+        ({"reload": FAILED}, "  failed      the former configuration is in force: nat[0].action"),
+        ({"reload": {**FAILED, "successful": True, "restart": ["mode"]}}, "  waiting     for a restart: mode"),
+        ({"reload": {**FAILED, "successful": True, "stale": 3}}, "  stale       3 connections that today's rules"),
+        ({"nat": {"pools": [POOL], "unpooled": 3}}, "  203.0.113.1  9 connections"),
+        ({"nat": {"pools": [POOL], "unpooled": 3}}, "  elsewhere   3 connections"),
+        (
+            {"nat": {"pools": [{**POOL, "protocols": PORTS, "share": 0.9}], "unpooled": 0}},
+            "  203.0.113.1  9 connections, 90.0 % of its ports tcp 9 of 10, gre 2",
+        ),
+        ({"dropped": {"filter_drop": 7, "table_full": 2}}, "dropped       9: filter_drop 7, table_full 2"),
+        (
+            {"filter": [{"rule": "filter.rule[2]", "comment": "no telnet", "action": "drop", "packets": 1200}]},
+            "  filter      filter.rule[2] (no telnet): drop 1,200",
+        ),
+        ({"helpers": ["ftp", "sip"]}, "helpers       ftp, sip"),
+        (
+            {"invalid": {f"reason_{number}": number for number in range(1, 8)}},
+            "INVALID       28: reason_7 7, reason_6 6, reason_5 5, reason_4 4, reason_3 3, others 3",
+        ),
+    ],
+)
+def test_what_else_there_may_be(tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    status = whole(tmp_path)
+    for key, value in change.items():
+        status[key] = {**status[key], **value} if isinstance(value, dict) else value
+    text = "\n".join(lines(status))
+    assert " ".join(line.split()) in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"entries": 90, "limit": 100}, "table"),
+        ({"nat": {"failures": 1, "allocations": 1, "pools": [], "unpooled": 0}}, "NAT"),
+        ({"queue": {"enobufs": 0, "verdict_errors": 1, "truncated": 0}}, "packets"),
+        ({"hints": {"expired_in_use": 1, "one_sided_flows": 0}}, "hints"),
+        ({"events_lost": 1}, "control"),
+    ],
+)
+def test_what_is_wrong_is_red(tmp_path: Path, change: dict[str, Any], label: str) -> None:
+    status = whole(tmp_path)
+    assert not any("\x1b[31m" in line for line in lines(status, coloured=True))
+    red = [line for line in lines({**status, **change}, coloured=True) if "\x1b[31m" in line]
+    assert [label in line for line in red] == [True]
+
+
+def test_without_a_daemon_it_is_one_line_and_status_1(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        missing = f"{tmp_path}/none.sock"
+        refused = await stage.run("status", "--socket", missing)
+        assert refused == (1, "", f"conntrackd-py status: no daemon listens on {missing}\n")
+        assert (await stage.run("status", "--colour")).status == 2
+
+    play(tmp_path / "control.sock", scene)
+
+
+@pytest.mark.parametrize("module", ["status", "top"])
+def test_it_starts_without_what_it_does_not_need(module: str) -> None:
+    code = f"""
+import sys
+import conntrackd_py.cli.conntrackd.{module}, conntrackd_py.cli.conntrackd.{module}_options
+heavy = {{"asyncio", "netfilterqueue", "prometheus_client", "pyroute2", "rich", "scapy", "structlog"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,64 @@
+"""The answer to `status`, over a real socket, from an engine that has seen real packets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from conntrackd_py import __version__, compiled
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.control.status import About
+from conntrackd_py.kernel.queue import QueueCounters
+from tests.support.router import Router
+from tests.support.stage import Stage, play
+
+
+def test_the_whole_of_it(tmp_path: Path) -> None:
+    proc = tmp_path / "queues"
+    proc.write_text("0 1 7 2 65531 3 4 900 1\n9 1 7 2 65531 3 4 900 1\n")
+    counters = QueueCounters()
+    counters.enobufs, counters.verdict_errors, counters.truncated = 1, 2, 3
+    router = Router()
+    about = About("nat", router.now - 90_500, (0, 1), 8192, counters, proc)
+
+    async def scene(stage: Stage) -> None:
+        router.udp_answered(1000)
+        router.established()
+        router.expect(router.established(40001, 21), 3000)
+        router.engine.handle(Skb(b"\x10" + bytes(40)), PRE_ROUTING, router.now)
+        status = (await stage.ask("status"))["status"]
+        started = status.pop("started")
+        assert abs(time.time() - 90.5 - started) < 5
+        assert status == {
+            "version": __version__,
+            "compiled": compiled,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "mode": "nat",
+            "uptime": 90.5,
+            "reloaded": None,
+            "reload": {"successful": True, "error": "", "restart": [], "stale": 0},
+            "entries": 3,
+            "limit": 262144,
+            "unconfirmed": 0,
+            "dying": 0,
+            "expectations": {"entries": 1, "limit": 4096},
+            "states": {"tcp": {"ESTABLISHED": 2}, "udp": {"": 1}},
+            "queues": [{"queue": 0, "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],
+            "queue": {"enobufs": 1, "verdict_errors": 2, "truncated": 3},
+            "nat": {"allocations": 0, "failures": 0},
+            "helpers": [],
+            "hints": {"expired_in_use": 0, "one_sided_flows": 0},
+            "invalid": {"ip_version": 1},
+            "dropped": {},
+            "filter": [],
+            "clients": 1,
+            "refused_clients": 0,
+            "listeners": 0,
+            "events_lost": 0,
+        }
+
+    play(tmp_path / "control.sock", scene, router=router, about=about)

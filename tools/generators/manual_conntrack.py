@@ -1,0 +1,185 @@
+"""The manual page conntrack-py(8): what the tables of the program say, and the prose of manual_conntrack_text."""
+
+from typing import Final
+
+from conntrackd_py import __version__
+from conntrackd_py.cli.conntrack.options import (
+    BY_KEY,
+    COMMANDS,
+    EVENTS,
+    FORMS,
+    NEEDS,
+    OPTIONS,
+    SORT_KEYS,
+    STATUSES,
+    Option,
+)
+from conntrackd_py.const import PROTO_NAMES
+from generators import completion, roff
+from generators import manual_conntrack_text as text
+from generators.completion import WRITTEN
+from generators.differences import DEPARTURES, Departure
+
+PROGRAM: Final = "conntrack-py"
+SOURCE: Final = f"conntrackd-py {__version__}"
+
+
+def page() -> str:
+    return roff.page(
+        (
+            [f'.\\" {WRITTEN}'],
+            roff.title(PROGRAM, 8, SOURCE),
+            roff.section("NAME"),
+            [f"{roff.escaped(PROGRAM)} \\- {roff.escaped(text.NAME)}"],
+            roff.section("SYNOPSIS"),
+            *_synopsis(),
+            roff.section("DESCRIPTION"),
+            roff.paragraphs(text.DESCRIPTION),
+            roff.section("COMMANDS"),
+            roff.tagged((_term(option), _command(option)) for option in COMMANDS),
+            roff.subsection("What a command needs"),
+            roff.tagged(_needs()),
+            *_options(),
+            *_values(),
+            *_output(),
+            roff.section("EXIT STATUS"),
+            roff.tagged(text.EXIT_STATUS),
+            *_examples(),
+            *_differences(),
+            roff.section("FILES"),
+            roff.tagged(text.FILES),
+            roff.section("ENVIRONMENT"),
+            roff.tagged(text.ENVIRONMENT),
+            roff.section("SEE ALSO"),
+            [roff.inline(text.SEE_ALSO)],
+        )
+    )
+
+
+def _synopsis() -> list[list[str]]:
+    lines = []
+    for number, line in enumerate(text.SYNOPSIS):
+        lines += [".br"] * (number > 0) + [roff.inline(line)]
+    return [lines]
+
+
+def _term(option: Option) -> str:
+    """Its names in bold, its value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around what may be absent."""
+    names = ", ".join(f"`{name}`" for name in completion.names(option))
+    if completion.takes(option) == completion.MAYBE:
+        return f"{names} [<{option.argument[1:-1]}>]"
+    return f"{names} <{option.argument}>" if option.argument else names
+
+
+def _command(option: Option) -> str:
+    tables = completion.tables(option.key)
+    words = f" Tables: {', '.join(tables)}." if tables else ""
+    return f"{roff.sentence(option.help)}{words}{_more(option.key)}"
+
+
+def _needs() -> list[tuple[str, str]]:
+    entries = []
+    for need in NEEDS:
+        table = " expect" if need.table == "expect" else ""
+        commands = ", ".join(f"`-{letter}{table}`" for letter in need.commands)
+        only = f" with `-p` {_either([PROTO_NAMES[number] for number in need.protos])}" if need.protos else ""
+        choices = [_all([f"`--{BY_KEY[key].long[0]}`" for key in choice]) for choice in need.choices]
+        entries.append((f"{commands}{only}", f"{', or '.join(choices)}."))
+    return entries
+
+
+def _options() -> list[list[str]]:
+    groups = (
+        ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.ours]),
+        ("OPTIONS OF PROTOCOLS", text.PROTOCOL_OPTIONS, [option for option in OPTIONS if option.protos]),
+        ("OPTIONS THAT CONNTRACK(8) HAS NOT", text.OUR_OPTIONS, [option for option in OPTIONS if option.ours]),
+    )
+    return [
+        part
+        for title, prose, options in groups
+        for part in (
+            roff.section(title),
+            roff.paragraphs(prose),
+            roff.tagged((_term(option), _option(option)) for option in options),
+        )
+    ]
+
+
+def _option(option: Option) -> str:
+    only = f" Only with `-p` {_either(completion.protocols(option))}." if option.protos else ""
+    return f"{roff.sentence(option.help)}{only}{_more(option.key)}\n\n{_where(option)}"
+
+
+def _more(key: str) -> str:
+    return f" {text.MORE[key]}" if key in text.MORE else ""
+
+
+def _where(option: Option) -> str:
+    """With which commands, on connections and on expectations."""
+    connections = " ".join(f"`-{letter}`" for letter in option.commands)
+    expectations = " ".join(f"`-{letter} expect`" for letter in option.expect)
+    return f"With {'; '.join(words for words in (connections, expectations) if words)}."
+
+
+def _either(words: list[str], last: str = "or") -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _all(words: list[str]) -> str:
+    return _either(words, "and")
+
+
+def _values() -> list[list[str]]:
+    states = [(f"State with `-p {name}`", ", ".join(states)) for name, states in completion.states().items()]
+    return [
+        roff.section("VALUES"),
+        roff.tagged(
+            [
+                ("Protocol", f"{', '.join(PROTO_NAMES.values())}, any name that getprotobyname(3) knows, or a number."),
+                *((term, f"{words}.") for term, words in states),
+                ("Status", f"{', '.join(STATUSES)}, in any case of letters."),
+                ("Event", f"{', '.join(EVENTS)}, in any case of letters."),
+                ("Key of `--sort`", f"{', '.join(SORT_KEYS)}."),
+                *text.VALUES,
+            ]
+        ),
+    ]
+
+
+def _output() -> list[list[str]]:
+    return [
+        roff.section("FORMS OF OUTPUT"),
+        roff.paragraphs(text.FORMS),
+        roff.tagged((f"`{form}`", roff.sentence(help_text)) for form, help_text in FORMS.items()),
+        roff.subsection("Keys of json"),
+        roff.paragraphs(text.JSON),
+        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_KEYS.items()),
+        roff.paragraphs(text.JSON_EVENTS),
+        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EVENT_KEYS.items()),
+        roff.paragraphs(text.JSON_EXPECTATIONS),
+        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EXPECTATION_KEYS.items()),
+        roff.paragraphs(text.JSON_OTHERS),
+    ]
+
+
+def _examples() -> list[list[str]]:
+    parts = [roff.section("EXAMPLES")]
+    for line, what in text.EXAMPLES:
+        parts += [roff.paragraphs(what), roff.example(line)]
+    return parts
+
+
+def _differences() -> list[list[str]]:
+    return [
+        roff.section("DIFFERENCES FROM CONNTRACK(8)"),
+        roff.paragraphs(text.DIFFERENCES),
+        roff.tagged(
+            (f"`{departure.line}`", roff.sentence(f"{departure.why}: {_statuses(departure)}"))
+            for departure in DEPARTURES
+        ),
+        roff.paragraphs(text.MORE_DIFFERENCES),
+    ]
+
+
+def _statuses(departure: Departure) -> str:
+    return f"exit status {departure.ours}, conntrack(8)'s is {departure.theirs}"

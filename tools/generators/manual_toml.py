@@ -1,0 +1,110 @@
+"""The manual page conntrackd.toml(5): the sample configuration, which shows every key, as a page.
+
+Read of the sample: `# text` explains what follows, `#key = value` is a key with its default (without a text, a
+sysctl), `[table]` a heading, `#[[rule]]` begins an example. A line of text that is indented stands as it is.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import conntrackd_py
+from conntrackd_py.settings.load import DEFAULT_PATH
+from generators import roff
+from generators.completion import WRITTEN
+
+NAME: Final = DEFAULT_PATH.name
+KEY: Final = re.compile(r"#(\w+) = (.*)")
+HEADING: Final = re.compile(r"\[(\w+)\]")
+RULE: Final = re.compile(r"#\[\[([\w.]+)\]\]")
+TOP: Final = "TOP LEVEL"
+RULES: Final = "RULES"
+SYSCTL: Final = "The sysctl of the kernel with this name."
+TABLE: Final = "  "  # begins a line of a table
+
+ENTRY: Final = "the configuration of conntrackd-py"
+DESCRIPTION: Final = f"""
+`{DEFAULT_PATH}` is written in TOML. `conntrackd-py check-config` names every mistake in it, an unknown key included.
+A key that is absent has the default that stands here. Afterwards `systemctl reload conntrackd-py` takes it over.
+"""
+FILES: Final = (
+    (f"`{DEFAULT_PATH}`", "The configuration."),
+    (
+        f"`{DEFAULT_PATH.parent}/conf.d/*.toml`",
+        "Read after it in the order of their names: a key given again replaces the earlier one, rules are appended.",
+    ),
+)
+
+
+def sample() -> str:
+    """The text of config/conntrackd.toml."""
+    return (Path(__file__).parents[2] / "config" / NAME).read_text(encoding="utf-8")
+
+
+def page() -> str:
+    return roff.page(
+        (
+            [f'.\\" {WRITTEN}'],
+            roff.title(NAME, 5, f"conntrackd-py {conntrackd_py.__version__}"),
+            roff.section("NAME"),
+            [f"{roff.escaped(NAME)} \\- {roff.escaped(ENTRY)}"],
+            roff.section("DESCRIPTION"),
+            roff.paragraphs(DESCRIPTION),
+            *_body(sample().splitlines()),
+            roff.section("FILES"),
+            roff.tagged(FILES),
+            roff.section("SEE ALSO"),
+            [roff.inline("`conntrackd-py`(8), `conntrack-py`(8), `iptables-extensions`(8)")],
+        )
+    )
+
+
+def _body(lines: list[str]) -> Iterator[list[str]]:
+    """The first block of the sample is about the file itself: DESCRIPTION says it."""
+    yield roff.section(TOP)
+    for block in _blocks(lines[lines.index("") + 1 :]):
+        if block[0].startswith("# NAT rules"):
+            yield roff.section(RULES)
+        yield from _block(block)
+
+
+def _block(block: list[str]) -> Iterator[list[str]]:
+    said: list[str] = []
+    for number, line in enumerate(block):
+        if RULE.match(line):
+            yield from _prose(said)
+            yield roff.example("\n".join(line.removeprefix("#") for line in block[number:]))
+            return
+        if found := HEADING.fullmatch(line):
+            yield from _prose(said)
+            yield roff.section(f"[{found[1]}]")
+            said = []
+        elif key := KEY.fullmatch(line):
+            yield roff.tagged([(f"`{key[1]}` = {key[2]}", "\n".join(said) or SYSCTL)])
+            said = []
+        else:
+            said.append(line.removeprefix("# ").removeprefix("#"))
+    yield from _prose(said)
+
+
+def _blocks(lines: list[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in [*lines, ""]:
+        if line:
+            block.append(line)
+        elif block:
+            yield block
+            block = []
+
+
+def _prose(lines: list[str]) -> Iterator[list[str]]:
+    """Paragraphs, and tables as they stand."""
+    group: list[str] = []
+    for line in [*lines, ""]:
+        table = line.startswith(TABLE)
+        if group and (not line or table != group[0].startswith(TABLE)):
+            yield roff.example("\n".join(group)) if group[0].startswith(TABLE) else roff.paragraphs("\n".join(group))
+            group = []
+        if line:
+            group.append(line)
