@@ -110,7 +110,7 @@ class Top:
     def _give_up(self) -> None:
         if self._tally is not None:
             self.control.engine.core.extensions.remove(self._tally)
-            self._leaving = asyncio.get_running_loop().create_task(self._work(self._tally.forget))
+            self._leaving = asyncio.get_running_loop().create_task(self._work(self._tally.free))
             self._tally = None
 
     def _counters(self) -> Json:

@@ -1,12 +1,11 @@
 """The engine: one object, one call a packet visit, no input or output of its own.
 
-The kernel queues a packet at up to two of its hooks. A *visit* runs the operations of the hooks it
-stands for, in priority order: POSTROUTING of a forwarded packet runs FORWARD first, and a packet that
-was never seen before (no mark) runs PREROUTING's or OUTPUT's as well. Between visits the connection
-travels in the packet mark (see carry).
+The kernel queues a packet at one or two of its hooks. Each time is a visit. A visit runs the operations of
+its hook in priority order. The POSTROUTING visit of a forwarded packet runs FORWARD first. A packet without an
+earlier visit runs PREROUTING (or OUTPUT) first. Between two visits the connection is carried in the
+packet mark (mark_codec).
 
-Everything is an argument: packets, time in milliseconds, randomness. Verdicts, bytes, marks, counters
-and events are all that comes out.
+Packets, time (ms) and randomness are arguments. Verdicts, bytes, marks, counters and events are results.
 """
 
 from typing import Final, final
@@ -40,7 +39,7 @@ from conntrackd_py.const import (
 from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
-from conntrackd_py.engine.rejects import OWN, Answer, Rejects
+from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
@@ -57,17 +56,17 @@ from conntrackd_py.proto.udp import Udp, UdpLite
 from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED
 from conntrackd_py.wire import ip
 
-NETFILTER: Final = "netfilter"  # the TCP trackers there are
+NETFILTER: Final = "netfilter"  # the TCP trackers
 RFC7857: Final = "rfc7857"
 
-NOT_TRANSLATING: Final = 16  # outcomes of create, beside those of conntrack.change
+NOT_TRANSLATING: Final = 16  # outcomes of create, in addition to those of conntrack.change
 EXHAUSTED: Final = 17
 
 DEFAULT_MASK: Final = 0xFFFFFF00
 
 
 def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4Proto]:
-    """The tracker of every protocol number."""
+    """256 trackers, by protocol number."""
     protos: list[L4Proto] = [Generic(tunables)] * 256
     protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
     protos[IPPROTO_UDP] = Udp(tunables)
@@ -80,7 +79,7 @@ def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4
 
 
 def distinct(protos: list[L4Proto]) -> list[L4Proto]:
-    """Each tracker once, in their order; many protocol numbers share the generic one."""
+    """Each tracker once; most protocol numbers share the generic one."""
     return list({id(l4proto): l4proto for l4proto in protos}.values())
 
 
@@ -88,7 +87,7 @@ def distinct(protos: list[L4Proto]) -> list[L4Proto]:
 class Engine:
     """mode: "nat" translates by nat_rules; "track" and "observe" change no packet, and "observe" drops none.
 
-    policy: the filter, if there is one. tcp_tracker: NETFILTER or RFC7857; protos replaces all trackers.
+    policy: the filter, or None. tcp_tracker: NETFILTER or RFC7857. protos: used instead of all trackers.
     """
 
     def __init__(
@@ -109,7 +108,7 @@ class Engine:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.mode = mode
         self.observing = mode == "observe"
-        self.tracking_only = mode == "track"  # an observer may note what the kernel translates
+        self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.diagnostics = Diagnostics(self.core)
@@ -117,12 +116,12 @@ class Engine:
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
         self.answer_mark = (
-            (MARK_VALID | OWN) << self.mark_codec.shift if mark_mask else 0
-        )  # what answers of our own carry
-        self.own_mark = 0  # the same, 0 without a policy that could give any
+            (MARK_VALID | IP_CT_ANSWER) << self.mark_codec.shift if mark_mask else 0
+        )  # the mark of REJECT answers
+        self.own_mark = 0  # the same; 0 without a policy, so without REJECT
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
-        self._enforce(policy, raw_rules or [], mark_rules or [])
+        self._build_pipeline(policy, raw_rules or [], mark_rules or [])
 
     def configure(
         self,
@@ -135,9 +134,9 @@ class Engine:
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
     ) -> None:
-        """Take over other rules and tunables, for packets from now on.
+        """Replace rules and tunables, for later packets.
 
-        Connections keep their translation and their tracker. Trackers that raw rules brought keep their timeouts.
+        Connections keep their translation and their tracker. Trackers of former raw rules keep their timeouts.
         """
         self.core.tune(tunables)
         rfc7857 = isinstance(self.core.protos[IPPROTO_TCP], Rfc7857)
@@ -147,12 +146,12 @@ class Engine:
             self.core.protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
         self.nat.replace_rules(nat_rules or [])
         self.nat.leak_guard = leak_guard
-        self._enforce(policy, raw_rules or [], mark_rules or [])
+        self._build_pipeline(policy, raw_rules or [], mark_rules or [])
         for index, name in self.names.items():
-            self._tell_outside(index, name)
+            self._mark_outside(index, name)
 
-    def _enforce(self, policy: Policy | None, raw_rules: list[RawRule], mark_rules: list[MarkRule]) -> None:
-        """Build the pipeline of these rules."""
+    def _build_pipeline(self, policy: Policy | None, raw_rules: list[RawRule], mark_rules: list[MarkRule]) -> None:
+        """The pipeline of these rules, and all trackers in use."""
         used = [tracker for tracker in self.trackers if any(tracker.entries)]
         for rule in raw_rules:
             used += rule.protos or []
@@ -168,17 +167,17 @@ class Engine:
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
-        """One visit of a packet at a kernel hook, at `now` ms: the verdict; skb.data and skb.mark go with it."""
+        """One visit of a packet at a kernel hook, at `now` ms: the verdict. skb.data and skb.mark may change."""
         verdict = self._observe(skb, hook, now) if self.observing else self._visit(skb, hook, now)
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
         stats.bytes[hook] += len(skb.data)
         if skb.reason or skb.ctinfo == IP_CT_NEW:
-            self.diagnostics.look(skb, hook, verdict, now)
+            self.diagnostics.record(skb, hook, verdict, now)
         return verdict
 
     def _observe(self, skb: Skb, hook: int, now: int) -> int:
-        """Beside the kernel: tracked and confirmed in its one visit, then accepted as it came, whatever we think."""
+        """Mode observe: track and confirm in one visit, accept the packet unchanged."""
         skb.hook = hook
         reason = ip.parse(skb)
         if reason:
@@ -213,15 +212,15 @@ class Engine:
         return self._run(skb, hook, now)
 
     def _enter(self, skb: Skb, hook: int, reason: int, now: int) -> int:
-        """The first hook of a packet's way. What cannot be parsed is INVALID and belongs to nothing."""
+        """Run the first hook of a packet. A packet that cannot be parsed (reason) is INVALID."""
         skb.hook = hook
         if reason:
             self.core.refuse(skb, reason)
-            return self._filter(skb, hook, now)
+            return self._filter_unparsed(skb, hook, now)
         return self._run(skb, hook, now)
 
-    def _filter(self, skb: Skb, hook: int, now: int) -> int:
-        """What is left of the operations of a first hook for a packet nobody can track or translate."""
+    def _filter_unparsed(self, skb: Skb, hook: int, now: int) -> int:
+        """Of a first hook only the filter, for a packet that cannot be tracked or translated."""
         for op in self.pipeline[hook]:
             if op.priority == PRI_FILTER:
                 return op.run(skb, now)
@@ -233,14 +232,14 @@ class Engine:
                 return NF_DROP
         return NF_ACCEPT
 
-    # --- time, events, and orders from outside ------------------------------------------------------
+    # --- time, events, requests of the operator ------------------------------------------------------
 
     def expire(self, now: int, budget: int) -> int:
-        """End what has expired, in at most budget steps; returns how many connections ended."""
+        """End expired connections, in at most budget steps; returns how many ended."""
         return self.core.expire(now, budget) + self.nat.expire(now, budget)
 
     def next_expiry(self) -> int:
-        """When expire is worth calling again, in ms; 0: at once."""
+        """When expire has work again, in ms; 0: now."""
         return 0 if self.nat.withdrawn else self.core.next_expiry()
 
     def drain_events(self) -> list[Event]:
@@ -250,11 +249,11 @@ class Engine:
         return self.core.expectations.events.drain()
 
     def drain_rejects(self) -> list[Answer]:
-        """Answers to packets the filter rejected, to be sent with `own_mark`, oldest first."""
+        """The REJECT answers that wait, oldest first; to be sent with `own_mark`."""
         return self.rejects.drain()
 
     def stale(self) -> Stale:
-        """The judge of connections by the rules as they are now."""
+        """Finds connections that the present rules would not make."""
         return Stale(self.nat if self.mode == "nat" else None, self.policy)
 
     def delete(self, slot: int, now: int) -> bool:
@@ -263,9 +262,9 @@ class Engine:
         return ct is not None and self.core.kill(ct, END_DELETED, now)
 
     def create(self, ct: NfConn, change: Change, source: Range | None, destination: Range | None, now: int) -> int:
-        """Let in a connection made by hand, translated to these ranges (conntrack -I).
+        """Create a connection, translated into these ranges (conntrack -I).
 
-        The outcome: of conntrack.change, or NOT_TRANSLATING, EXHAUSTED.
+        Returns an outcome of conntrack.change, or NOT_TRANSLATING, EXHAUSTED.
         """
         if source is None and destination is None:
             return create(self.core, ct, change, now)
@@ -282,7 +281,7 @@ class Engine:
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
-        """Alter a connection (conntrack -U); the outcome is of conntrack.change."""
+        """Change a connection (conntrack -U); returns an outcome of conntrack.change."""
         return update(self.core, ct, change, now)
 
     def flush(self, now: int) -> int:
@@ -290,13 +289,13 @@ class Engine:
         return sum(self.core.kill(ct, END_FLUSHED, now) for ct in list(self.core.table.hash.values()))
 
     def set_interface(self, index: int, name: str, addresses: list[bytes], now: int) -> None:
-        """Name and addresses (packed, preferred first) of an interface, as they are from now on."""
+        """Set name and addresses (packed, preferred first) of an interface."""
         self.names[index] = name
         self.nat.set_interface(index, name, addresses, now)
-        self._tell_outside(index, name)
+        self._mark_outside(index, name)
 
-    def _tell_outside(self, index: int, name: str) -> None:
-        """An interface by which a source rule sends packets out leads to the outside of the RFC's trackers."""
+    def _mark_outside(self, index: int, name: str) -> None:
+        """For the RFC 7857 trackers an interface is outside if a source NAT rule has it as out_interface."""
         rules = self.nat.rules.source_rules
         outside = any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules)
         for tracker in self.trackers:

@@ -1,6 +1,6 @@
 """Hook operations: what sits at a hook, in the order of its priority (nf_hook_ops).
 
-Each is a thin name for work that lives in another room, so that the pipeline can be read as a list.
+Each calls one function of another room; the pipeline is the list of them.
 """
 
 from abc import ABC, abstractmethod
@@ -60,7 +60,7 @@ class NatDestination(HookOp):
 
 @final
 class Filter(HookOp):
-    """One for each hook. A connection whose first packet it drops ends with it, as the kernel's does."""
+    """One for each hook. A connection whose first packet is dropped ends, as in the kernel."""
 
     name = "filter"
     priority = PRI_FILTER

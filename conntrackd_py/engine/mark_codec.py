@@ -1,21 +1,24 @@
-"""Carry: the connection of a packet between its two visits, in the packet mark (the twin of skb->_nfct).
+"""The packet-mark codec: a packet carries its connection and ctinfo in its mark between two visits, as skb->_nfct does.
 
 Within the configured mask, from its lowest bit:
 
     bit 0..2   ctinfo: 0 ESTABLISHED, 1 RELATED, 2 NEW, 3 ESTABLISHED_REPLY, 4 RELATED_REPLY, 5 INVALID, 7 UNTRACKED
-    bit 3      1: these bits are ours
-    bit 4..    slot of the connection in the table plus one; 0 when it has none or does not fit
+    bit 3      1: the daemon wrote this field
+    bit 4..    slot of the connection in the table plus one; 0: no connection, or the slot does not fit
 
-A mark is a hint, never a proof: the connection in the slot is believed only if the packet looks as this
-connection's packets look between the two visits (`between`). Otherwise the tuple is looked up again.
+A mark is never believed alone. The connection in the slot is used only if the packet has the tuple that packets of
+this connection have between the two visits (`between`). Otherwise the tuple is looked up again.
 
-What the mark cannot hold is kept here instead: `under_way` finds a connection by the tuple its packets have
-between the visits, which with both NATs is neither of its own. Without any mask, and for the router's own packets
-that OUTPUT did not translate (the kernel routes them anew when their mark changes), `refused` counts the INVALID
-packets between their visits by header: an INVALID packet must not be readmitted because its tuple matches a connection.
-Limits of that: connections whose packets look the same between the visits (two destinations translated into one,
-from one source port) need a mark to be told apart, and so do equal ones of two zones, a packet first seen at
-POSTROUTING from one seen before, and INVALID packets from a good one that has the same header and comes after them.
+Two tables hold what the mark cannot:
+- `by_tuple` finds a connection by the tuple of its packets between the visits. With SNAT and DNAT together this is
+  neither of the connection's own tuples.
+- `invalid` counts the INVALID packets between their visits, by header. It is used without a mask, and for the
+  router's own packets that OUTPUT did not translate (the kernel routes a packet again when OUTPUT changes its mark).
+  An INVALID packet must not be readmitted because its tuple matches a connection.
+
+Without a mark these cannot be told apart: two connections whose packets are equal between the visits (one source
+port, two destinations translated to the same one; or equal tuples in two zones); a packet first seen at POSTROUTING
+and one seen before; an INVALID packet and a later valid one with the same header.
 """
 
 from collections import OrderedDict
@@ -46,59 +49,59 @@ from conntrackd_py.const import (
 from conntrackd_py.reasons import IP_FRAGMENT, OK
 from conntrackd_py.wire.ip import addresses
 
-MARK_VALID: Final = 8
+MARK_VALID: Final = 8  # the daemon wrote the field
 MARK_CTINFO: Final = 7
-LEAST_BITS: Final = 8  # a mask narrower than this cannot hold a slot worth having
-UNDER_WAY_LIMIT: Final = 65536  # tuples remembered beside the mark; the least recently used goes first
-HEADER_SHOWN: Final = 16  # bytes of layer 4 by which an INVALID packet is known again
+LEAST_BITS: Final = 8  # of a mask: four for ctinfo and MARK_VALID, at least four for a slot
+BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
+INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
 
-NOT_SEEN: Final = 0  # the mark says nothing: the packet was not seen before
+NOT_SEEN: Final = 0  # no earlier visit: the mark holds no field
 RESUMED: Final = 1
-CONNECTION_GONE: Final = 2  # it had a connection, which cannot be found any more
+CONNECTION_GONE: Final = 2  # the packet had a connection at its first visit, which does not exist any more
 
 
 @final
 class MarkCodec(Extension):
-    """mask: contiguous bits of the packet mark that are ours; 0: nothing is carried."""
+    """mask: contiguous bits of the packet mark that the daemon may write; 0: the mark is not used."""
 
-    def __init__(self, core: Conntrack, mask: int, limit: int = UNDER_WAY_LIMIT) -> None:
+    def __init__(self, core: Conntrack, mask: int, limit: int = BY_TUPLE_LIMIT) -> None:
         self.core = core
         self.mask = mask
         self.shift = (mask & -mask).bit_length() - 1 if mask else 0
         self.slots = (mask >> self.shift >> 4) + 1 if mask else 0
         self.limit = limit
-        self.under_way: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
-        self.refused: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
-        self.tuples_of: dict[int, list[bytes]] = {}  # keys of under_way, by slot
+        self.by_tuple: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
+        self.invalid: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
+        self.tuples_of: dict[int, list[bytes]] = {}  # keys of by_tuple, by slot
         core.extensions.append(self)
 
     def save(self, skb: Skb, own: bool = False) -> None:
-        """Write what skb is attached to into its mark, and remember what does not fit.
+        """Write connection and ctinfo of skb into its mark; what does not fit goes into the tables.
 
-        own: one of the router's own that OUTPUT did not change. Its mark stays: the kernel would route it anew.
+        own: a packet of the router that OUTPUT did not translate. Its mark stays as it is.
         """
         ct = skb.ct
         if own or not self.mask:
-            self._remember_all(skb, ct)
+            self._save_unmarked(skb, ct)
             return
         field = MARK_VALID | skb.ctinfo
         if ct is not None:
             if ct.slot + 1 < self.slots:
                 field |= ct.slot + 1 << 4
             else:
-                self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
+                self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
 
     def resume(self, skb: Skb, now: int, own: bool = False) -> int:
-        """Attach skb, parsed, to what its mark and its tuple say; UNKNOWN, RESUMED or LOST.
+        """Attach a parsed skb to the connection its mark and tuple give: NOT_SEEN, RESUMED or CONNECTION_GONE.
 
-        own: one of the router's own.
+        own: a packet of the router itself.
         """
         field = (skb.mark & self.mask) >> self.shift
         if own:
-            return RESUMED if self._marked(skb, field) else self._recall(skb)
+            return RESUMED if self._marked(skb, field) else self._resume_unmarked(skb)
         if not field & MARK_VALID:
-            return NOT_SEEN if self.mask else self._recall(skb)
+            return NOT_SEEN if self.mask else self._resume_unmarked(skb)
         ctinfo = field & MARK_CTINFO
         if ctinfo in (IP_CT_UNTRACKED, IP_CT_INVALID):
             skb.ctinfo = ctinfo
@@ -115,7 +118,7 @@ class MarkCodec(Extension):
         return RESUMED
 
     def _marked(self, skb: Skb, field: int) -> bool:
-        """Attach one of the router's own by its mark, which is ours if OUTPUT translated the packet."""
+        """Attach a packet of the router by its mark, which OUTPUT has set if it translated the packet."""
         ctinfo = field & MARK_CTINFO
         ct = self.core.table.at((field >> 4) - 1) if field & MARK_VALID else None
         if ct is None or ctinfo > IP_CT_RELATED_REPLY:
@@ -123,12 +126,12 @@ class MarkCodec(Extension):
         t = self._seen_tuple(skb, ctinfo)
         direction = direction_of(ctinfo)
         if not t or t == ct.tuple(direction) or not between(ct, direction, t):
-            return False  # the mark is its socket's
+            return False  # the socket set the mark (SO_MARK)
         skb.attach(ct, ctinfo)
         return True
 
     def _seen_tuple(self, skb: Skb, ctinfo: int) -> bytes:
-        """The packet's tuple as it is now; for an ICMP error the one its quoted packet answers to."""
+        """The packet's tuple between the visits; for an ICMP error the inverted tuple of the packet it quotes."""
         l4proto = self.core.protos[skb.protonum]
         if ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY):
             if l4proto.check(skb, False):
@@ -140,8 +143,8 @@ class MarkCodec(Extension):
         return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""
 
     def _find(self, t: bytes, direction: int, now: int) -> NfConn | None:
-        """By tuple, when the slot did not help: under way, as it came, or as the answer to the other direction."""
-        ct = self.under_way.get(t)
+        """Look up by tuple, when the slot gave no connection: in by_tuple, in the table, in the table inverted."""
+        ct = self.by_tuple.get(t)
         if ct is not None and between(ct, direction, t):
             return ct
         ct = self.core.lookup(t, now)
@@ -155,28 +158,28 @@ class MarkCodec(Extension):
 
     # --- without a mark ------------------------------------------------------------------------------
 
-    def _remember_all(self, skb: Skb, ct: NfConn | None) -> None:
-        """The mark stays as it is: remember who has a connection, and who was refused one."""
+    def _save_unmarked(self, skb: Skb, ct: NfConn | None) -> None:
+        """Leave the mark alone: keep the connection by tuple, or count the INVALID packet."""
         if skb.ctinfo == IP_CT_UNTRACKED or OK < skb.reason <= IP_FRAGMENT:
-            return  # told by its looks alone: the next visit will see the same
+            return  # the next visit will come to the same result from the packet alone
         header = self._header(skb)
         if ct is not None:
-            self.refused.pop(header, None)  # INVALID ones that look the same were lost on the way
-            self._remember(self._seen_tuple(skb, skb.ctinfo), ct)
+            self.invalid.pop(header, None)  # the counted packets were dropped on the way
+            self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
             return
-        self.refused[header] = self.refused.get(header, 0) + 1
-        self.refused.move_to_end(header)
-        if len(self.refused) > self.limit:
-            self.refused.popitem(last=False)
+        self.invalid[header] = self.invalid.get(header, 0) + 1
+        self.invalid.move_to_end(header)
+        if len(self.invalid) > self.limit:
+            self.invalid.popitem(last=False)
 
-    def _recall(self, skb: Skb) -> int:
-        """Attach skb by its looks alone."""
-        if self.refused and self._was_refused(self._header(skb)):
+    def _resume_unmarked(self, skb: Skb) -> int:
+        """Attach skb by its tuple, without a mark."""
+        if self.invalid and self._was_invalid(self._header(skb)):
             return RESUMED
         l4proto = self.core.protos[skb.protonum]
         error = l4proto.check(skb, False) == OK and l4proto.quotes(skb) > INNER_TRACKED
         t = self._seen_tuple(skb, IP_CT_RELATED if error else IP_CT_NEW)
-        ct = self.under_way.get(t)
+        ct = self.by_tuple.get(t)
         if ct is None:
             return NOT_SEEN
         direction = ORIGINAL if between(ct, ORIGINAL, t) else REPLY
@@ -185,47 +188,47 @@ class MarkCodec(Extension):
         skb.attach(ct, _ctinfo(ct, direction, error))
         return RESUMED
 
-    def _was_refused(self, header: bytes) -> bool:
-        """Whether an INVALID packet with this header is between its visits. It is not from now on."""
-        count = self.refused.pop(header, 0)
+    def _was_invalid(self, header: bytes) -> bool:
+        """Whether an INVALID packet with this header is between its visits; counts it out."""
+        count = self.invalid.pop(header, 0)
         if count > 1:
-            self.refused[header] = count - 1
+            self.invalid[header] = count - 1
         return count > 0
 
     def _header(self, skb: Skb) -> bytes:
-        """By what an INVALID packet is known again: nothing translates it, and its tuple is not its alone."""
+        """The key of an INVALID packet: addresses, protocol and the first bytes of layer 4. Nothing translates it."""
         at = skb.dataoff
-        return tuples.make(addresses(skb), skb.data[at : min(at + HEADER_SHOWN, skb.end)], skb.protonum)
+        return tuples.make(addresses(skb), skb.data[at : min(at + INVALID_HEADER, skb.end)], skb.protonum)
 
-    def _remember(self, t: bytes, ct: NfConn) -> None:
-        """Packets that look like t are ct's; of the tuples remembered t is now the most recent."""
+    def _save_tuple(self, t: bytes, ct: NfConn) -> None:
+        """Packets with tuple t belong to ct; t becomes the most recently used."""
         if not t:
             return
-        known = self.under_way.get(t)
-        self.under_way[t] = ct
-        self.under_way.move_to_end(t)
+        known = self.by_tuple.get(t)
+        self.by_tuple[t] = ct
+        self.by_tuple.move_to_end(t)
         if known is ct:
             return
         if known is not None:
             self.tuples_of[known.slot].remove(t)
         self.tuples_of.setdefault(ct.slot, []).append(t)
-        if len(self.under_way) > self.limit:
-            oldest, owner = self.under_way.popitem(last=False)
+        if len(self.by_tuple) > self.limit:
+            oldest, owner = self.by_tuple.popitem(last=False)
             self.tuples_of[owner.slot].remove(oldest)
 
     def destroyed(self, ct: NfConn) -> None:
-        """Its last packets may still be under way."""
+        """Keep the tuples: packets of ct may still be between their visits."""
 
     def released(self, ct: NfConn) -> None:
         for t in self.tuples_of.pop(ct.slot, ()):
-            del self.under_way[t]
+            del self.by_tuple[t]
 
 
 def _ctinfo(ct: NfConn, direction: int, error: bool) -> int:
-    """What conntrack_in says of such a packet."""
+    """The ctinfo that conntrack_in gave the packet."""
     if error:
         return IP_CT_RELATED if direction == ORIGINAL else IP_CT_RELATED_REPLY
-    if direction == REPLY:  # only a reset by a REJECT rule answers before the first packet has left
+    if direction == REPLY:  # before confirmation a reply can only be the RST of a REJECT rule
         return IP_CT_ESTABLISHED_REPLY if ct.status & (IPS_CONFIRMED | IPS_DYING) else IP_CT_RELATED_REPLY
     if ct.status & IPS_SEEN_REPLY:
         return IP_CT_ESTABLISHED
@@ -233,10 +236,10 @@ def _ctinfo(ct: NfConn, direction: int, error: bool) -> int:
 
 
 def between(ct: NfConn, direction: int, t: bytes) -> bool:
-    """Whether t is what ct's packets look like after PREROUTING and before POSTROUTING.
+    """Whether t is the tuple of ct's packets after PREROUTING and before POSTROUTING.
 
-    The destination is translated already, the source not yet: source of this direction's tuple,
-    destination the source of the other's. An ICMP id may already be translated, and so may an early source.
+    The destination is translated, the source not yet: the source of this direction's tuple and the source of the
+    other's. An ICMP id may be translated already, and so may an early source.
     """
     mine = ct.tuple(direction)
     if t == mine:

@@ -1,4 +1,4 @@
-"""The pipeline: the only list of who sits where.
+"""The pipeline: which operation runs at which hook and priority. This is the only list.
 
     hook           -300   -200           -150     -100   0        100    300      INT_MAX
     PRE_ROUTING    raw    conntrack_in   mangle   DNAT
@@ -7,8 +7,8 @@
     LOCAL_OUT      raw    conntrack_in   mangle   DNAT   filter
     POST_ROUTING                         mangle                   SNAT            confirm
 
-Untranslated modes (track, observe) leave the NAT columns empty; without rules there is no raw and no mangle;
-without a policy, and at a hook it has no chain for, no filter.
+The NAT columns are empty in modes track and observe, raw and mangle without rules, filter without a policy or
+without a chain at the hook.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
@@ -30,7 +30,7 @@ def build(
     raw: Raw | None = None,
     mangles: list[Mangle | None] | None = None,
 ) -> Pipeline:
-    """Operations by hook, in order of priority; nat None: nothing is translated; no policy: nothing is filtered."""
+    """Operations by hook, in order of priority. None: without NAT, filter or raw rules."""
     pipeline: Pipeline = [[], [], [], [], []]
     if raw is not None:
         pipeline[PRE_ROUTING].append(raw)

@@ -1,8 +1,8 @@
-"""Answers to rejected packets, waiting to be sent from outside.
+"""Answers to packets that the filter rejected: built here, drained and sent by the daemon.
 
-The sender of a packet must recognise what the answer is about, so a translated destination is undone first: the
-answer quotes the packet, and comes from the address, that its sender knows (nf_reject leaves that to NAT on the
-way out; ours is drained behind it). Two bounds: so many answers a second, and so many waiting.
+A translated destination is undone before the answer is built: the answer comes from the address, and quotes the
+packet, that the sender knows. (In the kernel, NAT translates the answer of nf_reject on its way out.)
+Bounds: ANSWERS_A_SECOND, ANSWERS_WAITING.
 """
 
 from typing import Final, final
@@ -31,13 +31,13 @@ ANSWERS_A_SECOND: Final = 1000  # as net.ipv4.icmp_msgs_per_sec
 ANSWERS_WAITING: Final = 1024
 SECOND: Final = 1000  # ms
 
-# In the mark, the ctinfo that no packet has: an answer of our own, which passes every visit as it is.
-OWN: Final = 6
+# The ctinfo in the mark of an answer. No other packet has it; answers are accepted unchanged at every visit.
+IP_CT_ANSWER: Final = 6
 
 
 @final
 class Answer:
-    """data: the packet, its source perhaps still unspecified (filter.reject). outdev: a hint; 0: none."""
+    """data: the packet; its source may be unspecified (filter.reject). outdev: interface index, 0: by routing."""
 
     def __init__(self, data: bytes, family: int, outdev: int) -> None:
         self.data = data
@@ -51,13 +51,13 @@ class Rejects:
         self.core = core
         self.interfaces = interfaces
         self.waiting: list[Answer] = []
-        self.second = 0  # the one `answered` counts in
+        self.second = 0  # of `answered`
         self.answered = 0
-        self.limited = 0  # rejected without an answer: too many this second, or too many waiting
-        self.unanswerable = 0  # rejected without an answer: the packet is one that must have none
+        self.limited = 0  # rejected without an answer, because of the bounds
+        self.unanswerable = 0  # rejected without an answer, because RFC 1122 or 4443 allows none
 
     def answer(self, skb: Skb, hook: int, now: int) -> None:
-        """Answer a packet rejected at hook, as skb.reject says."""
+        """Build the answer to a packet rejected at hook; skb.reject is its kind."""
         if now // SECOND != self.second:
             self.second = now // SECOND
             self.answered = 0
@@ -75,14 +75,14 @@ class Rejects:
         if not skb.version:
             return b""
         arrived = _destination(skb)
-        if hook == LOCAL_IN and not self._is_ours(arrived):
-            return b""  # a broadcast of the link
+        if hook == LOCAL_IN and not self._is_local(arrived):
+            return b""  # a broadcast
         sent = self._as_sent(skb)
         known = _destination(sent)
         decided = hook == LOCAL_IN or known != arrived
         return reject.answer(sent, skb.reject, known if decided else b"")
 
-    def _is_ours(self, address: bytes) -> bool:
+    def _is_local(self, address: bytes) -> bool:
         return self.interfaces.is_local(address)
 
     def _as_sent(self, skb: Skb) -> Packet:

@@ -1,7 +1,7 @@
-"""Remarks: what the engine has to say about packets that went wrong, and about connections that did.
+"""Diagnostics: records why packets were refused, which connections expired in use, and which flows are one-sided.
 
-Looks at a packet after its visit, and only at one with a reason or that is NEW; a packet of an established
-connection never comes here. Decides nothing, changes no packet and no connection.
+The engine calls `record` after a visit, for packets with a reason and for NEW ones. Nothing here decides: no packet
+and no connection is changed.
 """
 
 from typing import final
@@ -28,14 +28,14 @@ class Diagnostics:
         core.extensions.append(self.expired_connections)
         core.extensions.append(self.one_sided)
 
-    def look(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
-        """At a packet with a reason, or a NEW one, after its visit."""
+    def record(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
+        """Record a packet after its visit: one with a reason, or a NEW one."""
         if skb.reason:
             self._refused(skb, hook, verdict, now)
         elif skb.ctinfo == IP_CT_NEW and self.expired_connections.count and skb.ct is not None:
-            expired = self.expired_connections.disturbed(skb.ct.original, skb, now)
+            expired = self.expired_connections.hit(skb.ct.original, skb, now)
             if expired is not None:
-                self.recent.note(Refusal(skb, hook, verdict, skb.ct, expired, now))
+                self.recent.add(Refusal(skb, hook, verdict, skb.ct, expired, now))
 
     def _refused(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
         reason = skb.cause or skb.reason
@@ -43,13 +43,13 @@ class Diagnostics:
         ct = skb.ct or self._connection(skb, t)
         expired = None
         if reason in (TCP_STATE, TCP_NOT_SYN, SCTP_NOT_NEW):
-            expired = self.expired_connections.disturbed(tuples.with_zone(t, skb.zone_original), skb, now)
+            expired = self.expired_connections.hit(tuples.with_zone(t, skb.zone_original), skb, now)
         if reason == TCP_STATE and expired is None:
             self.one_sided.refused(t, skb.numbers, ct, now)
-        self.recent.note(Refusal(skb, hook, verdict, ct, expired, now))
+        self.recent.add(Refusal(skb, hook, verdict, ct, expired, now))
 
     def _tuple(self, skb: Skb) -> bytes:
-        """The tuple skb would be looked up by; empty when it cannot be read."""
+        """The tuple of skb; empty when its headers cannot be read."""
         reason = skb.cause or skb.reason
         if reason <= IP_FRAGMENT or reason in (L4_TRUNCATED, L4_CHECKSUM):
             return b""

@@ -1,8 +1,8 @@
-"""Ghosts: connections that timed out while both ends may still believe in them.
+"""Connections that expired while their ends may still use them.
 
-A packet that turns up in mid-stream for such a tuple shows that the timeout was too short for it, or that nobody
-sent keepalives: the connection expired in use. At most `limit` ghosts are remembered, the oldest goes first, and none
-longer than LIFETIME after its end. Nothing here decides about a packet.
+A mid-stream packet with the tuple of such a connection shows that it expired in use: the timeout was too short, or
+no end sent keepalives. At most `limit` expired connections are kept, the oldest is evicted first, and none is used
+later than KEPT after its end. Nothing here decides about a packet.
 """
 
 from collections import OrderedDict
@@ -16,13 +16,13 @@ from conntrackd_py.reasons import END_TIMEOUT
 from conntrackd_py.wire import sctp, tcp
 
 EXPIRED_LIMIT: Final = 4096
-LIFETIME: Final = 3_600_000  # ms
+KEPT: Final = 3_600_000  # ms
 ESTABLISHED: Final = "ESTABLISHED"  # by this name every tracker with states calls the one in the middle
 
 
 @final
 class ExpiredConnection:
-    """lifetime: the ms without a packet after which it died; ended: when that was, in ms."""
+    """lifetime: its timeout in ms; ended: when it expired, in ms."""
 
     def __init__(self, ct: NfConn) -> None:
         self.original = ct.original
@@ -35,7 +35,7 @@ class ExpiredConnection:
         self.ended = ct.timeout
 
     def keepalive(self) -> int:
-        """The longest interval in ms at which one lost keepalive would not have killed it."""
+        """A keepalive interval in ms that survives the loss of one keepalive."""
         return self.lifetime // 2
 
 
@@ -48,34 +48,34 @@ class ExpiredConnections(Extension):
         self.by_tuple: OrderedDict[bytes, ExpiredConnection] = OrderedDict()  # both tuples of each, oldest first
 
     def destroyed(self, ct: NfConn) -> None:
-        """Remember ct if it timed out, and not because its work was done."""
+        """Keep ct if it expired while it may have been in use."""
         if ct.end_reason != END_TIMEOUT or not _may_be_in_use(ct):
             return
         for t in (ct.original, ct.reply):
             older = self.by_tuple.get(t)
             if older is not None:
-                self._forget(older)
+                self._remove(older)
         expired = ExpiredConnection(ct)
         self.by_tuple[ct.original] = expired
         self.by_tuple[ct.reply] = expired
         self.count += 1
         if self.count > self.limit:
-            self._forget(self.by_tuple[next(iter(self.by_tuple))])
+            self._remove(self.by_tuple[next(iter(self.by_tuple))])
 
-    def disturbed(self, t: bytes, skb: Skb, now: int) -> ExpiredConnection | None:
-        """The ghost this packet with tuple t is meant for, if that expired in use. It is told only once."""
+    def hit(self, t: bytes, skb: Skb, now: int) -> ExpiredConnection | None:
+        """The connection that expired in use and that skb, with tuple t, was sent for; each is returned once."""
         expired = self.by_tuple.get(t)
         if expired is None:
             return None
-        self._forget(expired)
-        if now - expired.ended > LIFETIME or _starts_afresh(skb):
+        self._remove(expired)
+        if now - expired.ended > KEPT or _starts_afresh(skb):
             return None
         if not expired.has_states and not expired.assured and t == expired.original:
-            return None  # another query, as good as the first
+            return None  # a new query; for this protocol it does not matter
         self.expired_in_use += 1
         return expired
 
-    def _forget(self, expired: ExpiredConnection) -> None:
+    def _remove(self, expired: ExpiredConnection) -> None:
         del self.by_tuple[expired.original]
         if expired.reply != expired.original:
             del self.by_tuple[expired.reply]

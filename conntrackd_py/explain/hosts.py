@@ -1,13 +1,12 @@
-"""Tally: whose the connections in the table are, counted a few slots at a time.
+"""Host statistics: connections, packets and bytes by host and by NAT pool, counted a few slots at a time.
 
-A walk counts every confirmed connection once: under its host, the source of its original direction, and, where
-its source is translated, under its pool, an outer address and a protocol. As an extension of the core it also hears
-of connections that end between two walks, so what a host moved in between is exact: what its living connections
-have carried, and those that ended since, less what the living had carried at the walk before. Then the hosts are
-ranked, and what the walk before the last knew is forgotten, both in steps as small as those of the walk.
+A walk counts every confirmed connection once: for its host (the source of its original direction) and, with source
+NAT, for its pool (outer address and protocol). Connections that end between two walks are counted as they end. So the
+bytes a host moved between two walks are exact: live + ended - live at the previous walk. After a walk the hosts are
+ranked and the figures of the walk before the previous one are freed, both in bounded steps.
 
-Bounds: `limit` hosts and `pool_limit` pools, the rest counted as others. The last quarter of the hosts' places is for
-those of whom many connections are met: a flood of addresses seen once must not hide who fills the table.
+Bounds: `limit` hosts and `pool_limit` pools; the rest is counted as others. The last quarter of the host entries is
+for hosts with many connections: a flood of addresses seen once must not hide the host that fills the table.
 """
 
 from heapq import heappush, heapreplace
@@ -23,8 +22,8 @@ HOSTS_LIMIT: Final = 65_536
 POOLS_LIMIT: Final = 1_024
 RANKED: Final = 100  # hosts kept of each family in each order
 
-# The figures of a host: four of its living connections, the same of those that ended since the walk before.
-# Ranking turns the latter into what all of them added since then.
+# The figures of a host: four for its live connections, the same four for those that ended since the previous walk.
+# Ranking replaces the latter by what all of them moved since the previous walk.
 CONNECTIONS: Final = 0
 PACKETS: Final = 1
 SENT: Final = 2  # bytes of the original direction
@@ -33,27 +32,27 @@ ENDED: Final = 4
 MOVED: Final = ENDED
 FIELDS: Final = 8
 NOTHING: Final = (0,) * FIELDS
-UNKNOWN: Final = -1  # moved, when there is nothing to compare with
+UNKNOWN: Final = -1  # moved, without a previous walk
 
 BY_CONNECTIONS: Final = 0
 BY_BYTES: Final = 1
 BY_NEW: Final = 2
 ORDERS: Final = 3
 
-OTHERS: Final = 0  # where the figures of hosts without a place of their own stand
+OTHERS: Final = 0  # index of the figures of hosts without an entry
 SHARDS: Final = 8
 CELLS: Final = 2_048
-ADMITTED_AT: Final = 64  # connections on one cell that open a late host a place
+ADMITTED_AT: Final = 64  # connections counted in one cell before a host gets one of the last entries
 
 IDLE: Final = 0
 WALKING: Final = 1
 RANKING: Final = 2
-FORGETTING: Final = 3
+FREEING: Final = 3
 
 
 @final
 class Hosts:
-    """Figures by address, of `limit` hosts; all others share the first FIELDS of `figures`."""
+    """Figures by address, of `limit` hosts; the others share the first FIELDS of `figures`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -64,11 +63,11 @@ class Hosts:
         self.cells: list[int] = []
 
     def find(self, address: bytes) -> int:
-        """Where the figures of a host begin; OTHERS when it has none of its own."""
+        """Index of a host's figures; OTHERS when it has no entry."""
         return self.places.get(address, OTHERS)
 
     def place(self, address: bytes) -> int:
-        """Where to count for a host."""
+        """Index of a host's figures; makes an entry if there is room."""
         at = self.places.get(address, OTHERS)
         if at != OTHERS or (len(self.addresses) >= self.open and not self._admits(address)):
             return at
@@ -78,8 +77,8 @@ class Hosts:
         self.figures.extend(NOTHING)
         return at
 
-    def forget(self, budget: int) -> bool:
-        """Give back the memory of at most `budget` hosts; False when nothing is left but the others."""
+    def free(self, budget: int) -> bool:
+        """Free the entries of at most `budget` hosts; False when none is left."""
         for address in self.addresses[-budget:]:
             del self.places[address]
         del self.addresses[-budget:]
@@ -101,7 +100,7 @@ class Hosts:
 
 @final
 class Shards:
-    """Hosts in SHARDS parts, because a dict or a list that grows copies itself: small ones pause shorter."""
+    """Hosts in SHARDS parts: a dict or list copies itself when it grows, and small ones pause the daemon less."""
 
     def __init__(self, limit: int) -> None:
         self.parts = [Hosts(limit // SHARDS) for _ in range(SHARDS)]
@@ -110,7 +109,7 @@ class Shards:
         return self.parts[hash(address) % SHARDS]
 
     def count(self, ct: NfConn, column: int) -> None:
-        """Add a connection and what it carried to its host's figures, from this column on."""
+        """Add a connection, its packets and bytes to its host's figures, from this column on."""
         address = tuples.src(ct.original)
         hosts = self.of(address)
         at = hosts.place(address) + column
@@ -124,18 +123,18 @@ class Shards:
 
     @property
     def known(self) -> int:
-        """Hosts with figures of their own."""
+        """Hosts with an entry."""
         return sum(len(hosts.addresses) for hosts in self.parts)
 
     @property
     def others(self) -> int:
-        """Living connections of hosts without."""
+        """Live connections of hosts without an entry."""
         return sum(hosts.figures[CONNECTIONS] for hosts in self.parts)
 
 
 @final
 class Pool:
-    """The connections of one protocol that are translated to one address; ports: a bit for each in use."""
+    """The connections of one protocol translated to one address; ports: a bit for each in use."""
 
     def __init__(self, with_ports: bool) -> None:
         self.connections = 0
@@ -144,7 +143,7 @@ class Pool:
 
 @final
 class HostStatistics(Extension):
-    """Of one table. `step` until it says that all is done; then finished, pools and ranked are those of that walk."""
+    """Call `begin`, then `step` until it returns False; then finished, pools and ranked are those of this walk."""
 
     def __init__(self, core: Conntrack, limit: int = HOSTS_LIMIT, pool_limit: int = POOLS_LIMIT) -> None:
         self.core = core
@@ -153,12 +152,12 @@ class HostStatistics(Extension):
         self.phase = IDLE
         self.at = 0
         self.end = 0
-        self.shard = 0  # that is ranked or forgotten
+        self.shard = 0  # being ranked or freed
         self.walks = 0
         self.finished = Shards(0)
-        self.previous = Shards(0)  # only until all are ranked
-        self.current = Shards(limit)  # of the walk that goes on, or comes next
-        self.following = Shards(limit)  # what ended after this walk had counted it
+        self.previous = Shards(0)  # until all are ranked
+        self.current = Shards(limit)  # of the running walk, or of the next
+        self.following = Shards(limit)  # ended after the running walk had counted it
         self.pools: dict[bytes, Pool] = {}  # outer address and protocol number
         self.unpooled = 0  # connections of pools beyond the limit
         self.counting: dict[bytes, Pool] = {}
@@ -168,31 +167,31 @@ class HostStatistics(Extension):
 
     @property
     def compared(self) -> bool:
-        """Whether the last walk had one before it, so that hosts have moved something since."""
+        """Whether there was a walk before the last one, so that `moved` is known."""
         return self.walks > 1
 
     def begin(self) -> None:
-        """Start a walk over as many slots as there are now."""
+        """Start a walk over the present slots."""
         self.phase = WALKING
         self.at = 0
         self.end = len(self.core.table.slots)
 
     def step(self, budget: int) -> bool:
-        """Do a piece of work, `budget` slots or hosts long; False when all is done."""
+        """Work on `budget` slots or hosts; False when all is done."""
         if self.phase == WALKING:
             self._walk(budget)
         elif self.phase == RANKING:
             self._rank(budget)
-        elif self.phase == FORGETTING:
-            self._forget_previous(budget)
+        elif self.phase == FREEING:
+            self._free_previous(budget)
         return self.phase != IDLE
 
-    def forget(self, budget: int) -> bool:
-        """Give everything back, a piece at a time; False when nothing is left. For a tally nobody needs any more."""
+    def free(self, budget: int) -> bool:
+        """Free everything, in steps; False when nothing is left."""
         for hosts in (self.finished, self.previous, self.current, self.following):
             for part in hosts.parts:
                 if part.addresses:
-                    part.forget(budget)
+                    part.free(budget)
                     return True
         return False
 
@@ -202,7 +201,7 @@ class HostStatistics(Extension):
             (self.following if counted else self.current).count(ct, ENDED)
 
     def best(self, order: int, v4: bool, v6: bool) -> list[bytes]:
-        """The addresses of the first hosts of these families in this order, at most RANKED."""
+        """The addresses of the first hosts in this order, at most RANKED, of one or both families."""
         found: list[tuple[int, int, bytes]] = []
         if v4:
             found += self.ranked[order * 2]
@@ -268,17 +267,17 @@ class HostStatistics(Extension):
         if self.shard == SHARDS:
             self.ranked = self.ranking
             self.shard = 0
-            self.phase = FORGETTING
+            self.phase = FREEING
 
-    def _forget_previous(self, budget: int) -> None:
-        if not self.previous.parts[self.shard].forget(budget):
+    def _free_previous(self, budget: int) -> None:
+        if not self.previous.parts[self.shard].free(budget):
             self.shard += 1
         if self.shard == SHARDS:
             self.shard = 0
             self.phase = IDLE
 
     def _enter(self, hosts: Hosts, previous: Hosts, i: int) -> None:
-        """Find what a host moved, and where it ranks."""
+        """Compute what a host moved, and rank it."""
         address = hosts.addresses[i]
         figures = hosts.figures
         at = (i + 1) * FIELDS
@@ -291,7 +290,7 @@ class HostStatistics(Extension):
             moved = figures[at + field] + figures[at + ENDED + field]
             if before != OTHERS:
                 moved -= previous.figures[before + field]
-            figures[at + MOVED + field] = max(moved, 0)  # a connection that was reopened counts from zero again
+            figures[at + MOVED + field] = max(moved, 0)  # the counters of a reopened connection start from zero
         connections = figures[at + CONNECTIONS]
         from_field = MOVED if figures[at + MOVED] != UNKNOWN else CONNECTIONS
         carried = figures[at + from_field + SENT] + figures[at + from_field + RECEIVED]
@@ -302,7 +301,7 @@ class HostStatistics(Extension):
 
 
 def figures_of(hosts: Shards, address: bytes) -> list[int]:
-    """The FIELDS of a host that has figures of its own."""
+    """The FIELDS of a host with an entry."""
     part = hosts.of(address)
     at = part.find(address)
     return part.figures[at : at + FIELDS]
@@ -313,7 +312,7 @@ def _empty() -> list[list[tuple[int, int, bytes]]]:
 
 
 def _keep(heap: list[tuple[int, int, bytes]], value: int, second: int, address: bytes) -> None:
-    """The RANKED largest, by value and then by the second one."""
+    """Keep the RANKED largest, by value, then by second."""
     entry = (value, second, address)
     if len(heap) < RANKED:
         heappush(heap, entry)

@@ -1,13 +1,13 @@
-"""One-sided flows: TCP connections of which only one end's packets come this way (asymmetric routing).
+"""One-sided flows: TCP connections of which the router sees only one direction (asymmetric routing).
 
-The signs, each of which TCP itself rules out when both ends are seen:
+The signs; TCP excludes each of them when both directions are seen:
 
-    ACK or FIN of the caller, and nothing was answered yet     the answers take another way
-    SYN+ACK for no connection                                  the SYN took another way
-    picked up in mid-stream, timed out, never answered         so do the answers
+    ACK or FIN of the client while no reply was seen           the replies take another path
+    SYN+ACK without a connection                               the SYN took another path
+    picked up in mid-stream, expired, no reply seen            the replies take another path
 
-A flow is counted once, as long as it is remembered: `limit` of them, the oldest is forgotten first.
-Silence after a SYN, or UDP that nobody answers, is no sign: that is what an absent host looks like.
+A flow is counted once while it is kept: `limit` flows, the oldest is evicted first. A SYN or a UDP packet without an
+answer is no sign: the host may be absent.
 """
 
 from collections import OrderedDict
@@ -26,25 +26,25 @@ ONE_SIDED_LIMIT: Final = 4096
 class OneSided(Extension):
     def __init__(self, limit: int = ONE_SIDED_LIMIT) -> None:
         self.limit = limit
-        self.flows = 0  # how many there were
-        self.known: OrderedDict[bytes, int] = OrderedDict()  # tuple of the side that was seen -> ms when first noticed
+        self.flows = 0  # counted ever
+        self.known: OrderedDict[bytes, int] = OrderedDict()  # tuple of the direction that was seen -> ms
 
     def refused(self, t: bytes, numbers: tuple[int, ...], ct: NfConn | None, now: int) -> None:
-        """A TCP packet with tuple t is INVALID for TCP_STATE; numbers: its direction, kind, and the state it met."""
+        """A TCP packet with tuple t is INVALID (TCP_STATE); numbers: direction, kind, state."""
         direction, kind, state = numbers[0], numbers[1], numbers[2]
         if kind == KIND_SYNACK and state == TCP_CONNTRACK_NONE:
-            self._notice(t, now)
+            self._count(t, now)
         elif kind in (KIND_ACK, KIND_FIN) and state == TCP_CONNTRACK_SYN_SENT and direction == ORIGINAL:
             if ct is not None and not ct.status & IPS_SEEN_REPLY:
-                self._notice(t, now)
+                self._count(t, now)
 
     def destroyed(self, ct: NfConn) -> None:
         if ct.end_reason != END_TIMEOUT or ct.status & IPS_SEEN_REPLY or not ct.status & IPS_CONFIRMED:
             return
         if ct.l4proto.protonum == IPPROTO_TCP and ct.state != TCP_CONNTRACK_SYN_SENT:
-            self._notice(ct.original, ct.ended)
+            self._count(ct.original, ct.ended)
 
-    def _notice(self, t: bytes, now: int) -> None:
+    def _count(self, t: bytes, now: int) -> None:
         if t in self.known:
             return
         self.flows += 1

@@ -1,9 +1,9 @@
-"""One packet in one line, for people: what its headers say, as far as there are bytes to say it.
+"""The headers of a packet as one line, as far as its bytes reach.
 
     tcp 192.168.1.2:40000 > 198.51.100.2:80 [S.] seq 200 ack 101 win 65535 len 0
     icmp 198.51.100.2 > 192.168.1.2 type 3 code 3, about: udp 192.168.1.2:40000 > 198.51.100.2:53 len 12
 
-The same as a dict is `fields`. A header is enough: nothing of what the packet carries is shown.
+`fields` gives the same as a dict. The payload is never shown.
 """
 
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -26,9 +26,9 @@ ECHOES: Final = {
 
 
 def fields(header: bytes, length: int, quoted: bool = False) -> Fields:
-    """proto, src, dst, then sport dport, flags seq ack window, or type code [id seq] [about]; and len, the payload's.
+    """proto, src, dst; sport, dport, flags, seq, ack, window, or type, code [id, seq] [about]; len: of the payload.
 
-    header: the packet, or only its first bytes; length: of all of it.
+    header: the packet or its first bytes; length: of the whole packet.
     """
     packet = Skb(header)
     reason = ip.parse(packet, quoted=True)

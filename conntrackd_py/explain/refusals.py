@@ -1,8 +1,7 @@
-"""The last packets that were refused, ignored or dropped, each with its reason and numbers.
+"""The most recent packets that were INVALID, ignored or dropped, each with its reason and numbers.
 
-A note is a snapshot, because the connection goes on changing and the packet is gone; it is integers and bytes,
-because words are only made when somebody asks. The ring is bounded: the oldest note goes when a new one comes, and
-the sequence numbers tell how many went unread.
+A refusal is a copy of the state at that moment, in integers and bytes; sentences are made on request (sentences.py).
+The ring holds `limit` refusals and overwrites the oldest. Gaps in the sequence numbers count what was overwritten.
 """
 
 from typing import Final, final
@@ -11,17 +10,17 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.explain.expired import ExpiredConnection
 
-REFUSALS_LIMIT: Final = 1024  # notes kept
+REFUSALS_LIMIT: Final = 1024  # refusals kept
 HEADER_KEPT: Final = 128  # bytes of the packet: both headers, and those of a packet quoted in an ICMP error
 
 
 @final
 class Refusal:
-    """What happened to one packet on one visit.
+    """What happened to one packet at one visit.
 
-    at: ms. cause: why it had been refused before it was dropped; `numbers` are then of the cause. original: the
-    tuple of the connection it belonged to, or would have; empty without one, and then `id`, `state`, `status` and
-    `timeout` (ms left) mean nothing. ghost: the dead connection it was sent for, if that expired in use.
+    at: ms. cause: why the packet was INVALID before it was dropped; `numbers` then belong to the cause. original: the
+    original tuple of the connection with this tuple; empty if there is none, and then `id`, `state`, `status` and
+    `timeout` (ms left) have no meaning. expired: the connection that expired in use and that the packet was for.
     """
 
     def __init__(
@@ -55,22 +54,22 @@ class Refusal:
 class RecentRefusals:
     def __init__(self, limit: int = REFUSALS_LIMIT) -> None:
         self.limit = limit
-        self.total = 0  # notes ever made; the sequence number of the newest
+        self.total = 0  # refusals ever; the sequence number of the newest
         self.ring: list[Refusal] = []
 
-    def note(self, note: Refusal) -> None:
+    def add(self, refusal: Refusal) -> None:
         if len(self.ring) < self.limit:
-            self.ring.append(note)
+            self.ring.append(refusal)
         else:
-            self.ring[self.total % self.limit] = note
+            self.ring[self.total % self.limit] = refusal
         self.total += 1
-        note.sequence = self.total
+        refusal.sequence = self.total
 
     def since(self, sequence: int) -> list[Refusal]:
-        """The notes kept whose sequence number is greater, oldest first."""
+        """The refusals kept with a greater sequence number, oldest first."""
         first = max(sequence, self.total - len(self.ring))
         return [self.ring[at % self.limit] for at in range(first, self.total)]
 
     def last(self, count: int) -> list[Refusal]:
-        """The newest `count` notes, oldest first."""
+        """The newest `count` refusals, oldest first."""
         return self.since(max(self.total - count, 0))

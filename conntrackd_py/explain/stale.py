@@ -1,7 +1,7 @@
-"""Connections that outlived the rules that made them: what would happen to their first packet under today's rules.
+"""Stale connections: the present rules would translate their first packet otherwise, or the filter would drop it.
 
-A stale connection would be translated to something else, or the filter would not let it begin. It goes on as it is
-until someone ends it. Connections made by hand follow no rule and are never stale.
+A stale connection continues unchanged until it ends or is deleted. A connection created by the operator is never
+stale.
 """
 
 from typing import Final, final
@@ -25,14 +25,14 @@ L4_LENGTH: Final = 20
 
 @final
 class Stale:
-    """nat, policy: None where nothing is translated or filtered. Asked for any confirmed connection."""
+    """nat, policy: None without NAT or filter."""
 
     def __init__(self, nat: Nat | None, policy: Policy | None) -> None:
         self.nat = nat
         self.policy = policy
 
     def why(self, ct: NfConn, now: int) -> int:
-        """CURRENT, TRANSLATED_OTHERWISE or NOT_ALLOWED."""
+        """CURRENT, TRANSLATED_OTHERWISE or NOT_ALLOWED, for a confirmed connection."""
         if ct.oif == NO_INTERFACE:
             return CURRENT
         if self.nat is not None and outdated(self.nat.rules, self.nat.interfaces, ct):
@@ -45,7 +45,7 @@ class Stale:
 
 
 def first_packet(ct: NfConn) -> Skb:
-    """The headers that the filter saw of ct's first packet: its destination translated, its source not yet."""
+    """The headers of ct's first packet at the filter: destination translated, source not yet."""
     t = tuples.routed(ct.original, ct.reply)
     pair = tuples.src(t) + tuples.dst(t)
     protonum = tuples.protonum(t)

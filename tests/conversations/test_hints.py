@@ -131,7 +131,7 @@ def test_refused_as_well_where_nothing_is_picked_up(family: int) -> None:
         << invalid(TCP_NOT_SYN, keepalive=FIVE_DAYS / 2)
     )
     assert str(play.seen["why"]).startswith(
-        "INVALID: ACK of no known connection, and nf_conntrack_tcp_loose is off; its tcp"
+        "INVALID: ACK without a connection, and nf_conntrack_tcp_loose is off; its tcp"
     )
 
 
@@ -240,7 +240,7 @@ def test_answers_that_take_another_way(play: Play) -> None:
         >> tcp(CLIENT, SERVER, "S", seq=100)
         << accept(IP_CT_NEW)
         >> tcp(CLIENT, SERVER, "A", seq=101, ack=301)
-        << invalid(TCP_STATE, why="INVALID: ACK in the original direction has no place in SYN_SENT")
+        << invalid(TCP_STATE, why="INVALID: ACK in the original direction is not possible in SYN_SENT")
         >> tcp(CLIENT, SERVER, "PA", seq=101, ack=301, data=b"GET /")
         << invalid(TCP_STATE)
         >> tcp(CLIENT, SERVER, "FA", seq=106, ack=301)
@@ -254,7 +254,7 @@ def test_calls_that_take_another_way(play: Play) -> None:
     assert (
         play
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101)
-        << invalid(TCP_STATE, why="INVALID: SYN+ACK cannot start a connection, and belongs to none")
+        << invalid(TCP_STATE, why="INVALID: SYN+ACK cannot start a connection and belongs to none")
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101)
         << invalid(TCP_STATE)
         >> tcp(OTHER, CLIENT, "SA", seq=300, ack=101)

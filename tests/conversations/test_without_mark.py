@@ -84,7 +84,7 @@ def nothing_is_lost_or_left(router: Play) -> Iterator[None]:
     check(router.engine)
     router.engine.expire(router.now + 500_000_000, 1 << 20)
     router.engine.expire(router.now + 500_010_000, 1 << 20)
-    assert not router.engine.mark_codec.under_way
+    assert not router.engine.mark_codec.by_tuple
 
 
 def entries(router: Play) -> int:

@@ -28,7 +28,7 @@ def test_a_refused_packet_is_named_everywhere(net: Net) -> None:
     notes = [json.loads(line) for line in net.inside_router.run(*asked, "--json").splitlines()]
     said = {note["reason"]: note["why"] for note in notes}
     assert said["tcp_flags"] == "INVALID: no TCP sends the flags [FS] together"
-    assert said["tcp_state"] == "INVALID: SYN+ACK cannot start a connection, and belongs to none"
+    assert said["tcp_state"] == "INVALID: SYN+ACK cannot start a connection and belongs to none"
     assert f"tcp {CLIENT}:4444 > {SERVER}:80 [S.] seq 1 ack 1" in net.inside_router.run(*asked)
     metrics = net.router.metrics()
     assert re.search(r'^conntrackd_py_invalid_total\{reason="tcp_flags"\} 1', metrics, re.MULTILINE)

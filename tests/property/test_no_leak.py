@@ -151,6 +151,6 @@ def test_nothing_leaks_and_every_book_balances(seed: int, mask: int) -> None:
         engine.expire(traffic.now + late, 10**7)
     check(engine)
     table = engine.core.table
-    assert [len(left) for left in (table, table.pending, table.routed, table.dying, engine.mark_codec.under_way)] == [
+    assert [len(left) for left in (table, table.pending, table.routed, table.dying, engine.mark_codec.by_tuple)] == [
         0
     ] * 5

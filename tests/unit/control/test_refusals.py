@@ -35,7 +35,7 @@ def test_a_note_as_a_dict() -> None:
         "outcome": "INVALID",
         "reason": "tcp_ack_over_window",
         "numbers": [102, 2, 65535],
-        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data nobody sent",
+        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
         "ctinfo": "INVALID",
         "packet": {
             "proto": "tcp",
@@ -101,7 +101,7 @@ def test_a_line_says_tuple_numbers_and_bounds() -> None:
         "log_level": "info",
         "outcome": "INVALID",
         "reason": "tcp_ack_over_window",
-        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data nobody sent",
+        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
         "hook": "PRE_ROUTING",
         "packet": f"tcp {CLIENT}:40000 > {SERVER}:80 [.] seq 2 ack 102 win 65535 len 0",
         "numbers": [102, 2, 65535],

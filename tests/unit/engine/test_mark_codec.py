@@ -175,16 +175,16 @@ def test_a_mark_that_holds_the_slot_costs_no_memory() -> None:
     engine = router()
     for sport in range(1000, 1100):
         come_in(engine, query(sport))
-    assert not engine.mark_codec.under_way
+    assert not engine.mark_codec.by_tuple
     assert not engine.mark_codec.tuples_of
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.invalid
 
 
 def test_only_what_does_not_fit_is_remembered() -> None:
     engine = router(NARROW)
     for sport in range(1000, 1020):
         come_in(engine, query(sport))
-    assert len(engine.mark_codec.under_way) == 5
+    assert len(engine.mark_codec.by_tuple) == 5
 
 
 @pytest.mark.parametrize("mask", [NARROW, NONE])
@@ -193,11 +193,11 @@ def test_what_is_remembered_is_forgotten_with_its_connection(mask: int) -> None:
     for sport in range(1000, 1020):
         skb = come_in(engine, query(sport))
         go_out(engine, skb.data, skb.mark)
-    assert engine.mark_codec.under_way
+    assert engine.mark_codec.by_tuple
     engine.flush(0)
-    assert engine.mark_codec.under_way, "packets may still be under way"
+    assert engine.mark_codec.by_tuple, "packets may still be under way"
     engine.expire(DYING_GRACE, 100)
-    assert not engine.mark_codec.under_way
+    assert not engine.mark_codec.by_tuple
     assert not engine.mark_codec.tuples_of
 
 
@@ -211,7 +211,7 @@ def test_the_least_recently_used_goes_first() -> None:
     engine = limited(3)
     for sport in (1, 2, 3, 1, 4):
         come_in(engine, query(sport))
-    kept = [ct.original for ct in engine.mark_codec.under_way.values()]
+    kept = [ct.original for ct in engine.mark_codec.by_tuple.values()]
     assert [t[8:10] for t in kept] == [b"\0\3", b"\0\1", b"\0\4"]
 
 
@@ -229,9 +229,9 @@ def test_refused_headers_are_bounded() -> None:
     strays = [packets.tcp(CLIENT.v4, SERVER.v4, sport, 2, "R") for sport in range(1, 6)]
     for stray in strays:
         come_in(engine, stray)
-    assert len(engine.mark_codec.refused) == 3
+    assert len(engine.mark_codec.invalid) == 3
     assert [resume(engine, stray, 0)[0] for stray in strays] == [NOT_SEEN] * 2 + [RESUMED] * 3
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.invalid
 
 
 def test_refused_headers_count_their_packets() -> None:
@@ -239,9 +239,9 @@ def test_refused_headers_count_their_packets() -> None:
     stray = packets.tcp(CLIENT.v4, SERVER.v4, 1, 2, "R")
     for _ in range(3):
         come_in(engine, stray)
-    assert list(engine.mark_codec.refused.values()) == [3]
+    assert list(engine.mark_codec.invalid.values()) == [3]
     assert [resume(engine, stray, 0)[0] for _ in range(4)] == [RESUMED] * 3 + [NOT_SEEN]
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.invalid
 
 
 def test_a_packet_dropped_at_its_first_visit_is_not_remembered() -> None:
@@ -250,7 +250,7 @@ def test_a_packet_dropped_at_its_first_visit_is_not_remembered() -> None:
     assert ct is not None
     ct.status |= IPS_ASSURED  # so nothing can be evicted
     assert engine.handle(Skb(query(1001), 0, LAN, 0), PRE_ROUTING, 0) == NF_DROP
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.invalid
 
 
 def test_a_good_packet_clears_the_name_of_a_bad_one_alike() -> None:
@@ -259,9 +259,9 @@ def test_a_good_packet_clears_the_name_of_a_bad_one_alike() -> None:
     good = packets.udp(CLIENT.v4, SERVER.v4, 1000, 53, b"rather long data")
     bad = packets.broken(good)
     assert come_in(engine, bad).ctinfo == IP_CT_INVALID
-    assert engine.mark_codec.refused
+    assert engine.mark_codec.invalid
     assert come_in(engine, good).ctinfo == IP_CT_NEW
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.invalid
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,8 @@ def test_what_shows_by_itself_is_not_remembered(data: bytes) -> None:
     """Fragments, rubbish and neighbour discovery are the same at the next visit."""
     engine = router(NONE)
     come_in(engine, data)
-    assert not engine.mark_codec.under_way
-    assert not engine.mark_codec.refused
+    assert not engine.mark_codec.by_tuple
+    assert not engine.mark_codec.invalid
 
 
 def test_a_connection_seen_both_ways_is_remembered_both_ways() -> None:

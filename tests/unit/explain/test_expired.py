@@ -5,7 +5,7 @@ import pytest
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPS_CONFIRMED, IPS_SEEN_REPLY
-from conntrackd_py.explain.expired import LIFETIME, ExpiredConnections
+from conntrackd_py.explain.expired import KEPT, ExpiredConnections
 from conntrackd_py.reasons import END_DELETED, END_TIMEOUT
 from conntrackd_py.wire import ip
 from tests.support import packets
@@ -49,20 +49,20 @@ def test_found_by_either_tuple_and_once() -> None:
     ct = dead()
     for t in (ct.original, ct.reply):
         expired_connections.destroyed(ct)
-        expired = expired_connections.disturbed(t, midstream(), ct.timeout + 14_000)
+        expired = expired_connections.hit(t, midstream(), ct.timeout + 14_000)
         assert expired is not None
         assert (expired.id, expired.proto, expired.lifetime, expired.keepalive()) == (ct.id, "tcp", DAYS, DAYS // 2)
-        assert expired_connections.disturbed(t, midstream(), ct.timeout + 14_000) is None
+        assert expired_connections.hit(t, midstream(), ct.timeout + 14_000) is None
     assert expired_connections.expired_in_use == 2
     assert expired_connections.by_tuple == {}
 
 
-@pytest.mark.parametrize(("late", "found"), [(LIFETIME, True), (LIFETIME + 1, False)])
+@pytest.mark.parametrize(("late", "found"), [(KEPT, True), (KEPT + 1, False)])
 def test_until_its_time_is_over(late: int, found: bool) -> None:
     expired_connections = ExpiredConnections()
     ct = dead()
     expired_connections.destroyed(ct)
-    assert (expired_connections.disturbed(ct.original, midstream(), ct.timeout + late) is not None) == found
+    assert (expired_connections.hit(ct.original, midstream(), ct.timeout + late) is not None) == found
     assert expired_connections.count == 0
 
 
@@ -94,4 +94,4 @@ def test_a_udp_exchange_is_one_only_from_the_answering_side() -> None:
     expired_connections = ExpiredConnections()
     for t, found in ((ct.original, False), (ct.reply, True)):
         expired_connections.destroyed(ct)
-        assert (expired_connections.disturbed(t, Skb(b""), ct.timeout) is not None) == found
+        assert (expired_connections.hit(t, Skb(b""), ct.timeout) is not None) == found

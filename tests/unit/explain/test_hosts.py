@@ -214,7 +214,7 @@ def test_everything_is_given_back_a_piece_at_a_time(router: Router, host_statist
         router.udp(src=f"10.1.0.{number}")
     walk(host_statistics)
     steps = 0
-    while host_statistics.forget(10):
+    while host_statistics.free(10):
         steps += 1
     assert steps >= 20
     assert host_statistics.finished.known == 0

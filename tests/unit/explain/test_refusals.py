@@ -21,7 +21,7 @@ def note(reason: int = IP_VERSION, data: bytes = b"\x70") -> Refusal:
 def test_the_newest_are_kept_oldest_first(limit: int, made: int, asked: int) -> None:
     recent = RecentRefusals(limit)
     for _ in range(made):
-        recent.note(note())
+        recent.add(note())
     assert recent.total == made
     kept = list(range(max(made - limit, 0) + 1, made + 1))
     assert [n.sequence for n in recent.last(asked)] == (kept[-asked:] if asked else [])

@@ -56,7 +56,7 @@ SENTENCES = [
     ),
     (
         fragment(UDP, 185),
-        "INVALID: a fragment at offset 1480 of packet 1: a router puts them together before, here it came in pieces",
+        "INVALID: a fragment at offset 1480 of packet 1: it was not reassembled before tracking",
     ),
     (packets.ip(CLIENT, SERVER, 6, bytes(8)), "INVALID: layer 4 has 8 bytes, its header or length field needs 20"),
     (
@@ -64,12 +64,12 @@ SENTENCES = [
         "INVALID: layer 4 has 12 bytes, its header or length field needs 99",
     ),
     (segment("SF"), "INVALID: no TCP sends the flags [FS] together"),
-    (segment("SA", sport=9), "INVALID: SYN+ACK cannot start a connection, and belongs to none"),
-    (segment("SA"), "INVALID: SYN+ACK in the original direction has no place in ESTABLISHED"),
-    (segment("S"), "IGNORED: SYN in the original direction while ESTABLISHED: let pass, the ends may know better"),
+    (segment("SA", sport=9), "INVALID: SYN+ACK cannot start a connection and belongs to none"),
+    (segment("SA"), "INVALID: SYN+ACK in the original direction is not possible in ESTABLISHED"),
+    (segment("S"), "IGNORED: SYN in the original direction while ESTABLISHED: accepted, the ends may know more"),
     (
         segment("A", seq=70002),
-        "IGNORED: it ends at 70002, 4465 bytes more than the window allowed, whose end is 65537: let pass",
+        "IGNORED: it ends at 70002, 4465 bytes beyond the end of the window 65537: accepted",
     ),
     (
         segment("A", seq=200000),
@@ -78,7 +78,7 @@ SENTENCES = [
     ),
     (
         segment("A", ack=102),
-        "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data nobody sent",
+        "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
     ),
     (
         segment("A", ack=2 - 66001 & 0xFFFFFFFF),
@@ -87,36 +87,36 @@ SENTENCES = [
     (
         segment("A", seq=2 - 65536 & 0xFFFFFFFF),
         "IGNORED: it ends at 4294901762, under the lower bound 4294901763 by 1: "
-        "data acknowledged long ago, retransmitted",
+        "retransmitted data, acknowledged long ago",
     ),
-    (segment("R", seq=1), "INVALID: RST with SEQ 1, but its receiver has acknowledged up to 2: it is stale, or forged"),
+    (segment("R", seq=1), "INVALID: RST with SEQ 1, but its receiver has acknowledged up to 2: it is old, or forged"),
     (packets.icmp(CLIENT, SERVER, 42, 0), "INVALID: ICMP type 42 does not exist, the highest is 18"),
     (packets.ip(CLIENT, SERVER, 58, bytes(8)), "INVALID: ICMP type 0 of IPv6 in a packet of IPv4"),
-    (packets.icmp(CLIENT, SERVER, 0, 0, 7), "INVALID: ICMP type 0 cannot start a connection, and answers none"),
+    (packets.icmp(CLIENT, SERVER, 0, 0, 7), "INVALID: ICMP type 0 cannot start a connection and answers no query"),
     (
         packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, UDP[:10]),
-        "INVALID: the packet it quotes cannot be read: the packet is cut off: 10 bytes of 20",
+        "INVALID: the packet that it quotes cannot be read: the packet is cut off: 10 bytes of 20",
     ),
     (
         packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, UDP6),
-        "INVALID: the packet it quotes cannot be read: IP version 6 in a packet of IP version 4",
+        "INVALID: the packet that it quotes cannot be read: IP version 6 in a packet of IP version 4",
     ),
     (
         packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, UDP),
-        "INVALID: the packet it quotes belongs to no known connection",
+        "INVALID: the packet that it quotes belongs to no connection in the table",
     ),
     (
         packets.icmp(SERVER, "10.0.0.77", 3, 3, 0, 0, QUERY),
-        "INVALID: it is addressed to 10.0.0.77, but what it quotes came from 10.0.0.1",
+        "INVALID: it is addressed to 10.0.0.77, but the quoted packet came from 10.0.0.1",
     ),
     (
         packets.sctp(CLIENT, SERVER, 1, 2, 0, (6, b"")),
-        "INVALID: ABORT cannot start an association, and belongs to none",
+        "INVALID: ABORT cannot start an association and belongs to none",
     ),
     (packets.sctp(CLIENT, SERVER, 1, 2, 9, (1, bytes(16))), "INVALID: verification tag 0x9, 0x0 would be right"),
     (
         packets.sctp(CLIENT, SERVER, 1, 2, 0, (0, b"data"), (1, bytes(16))),
-        "INVALID: INIT as chunk 2: it may not stand behind others, nor others behind INIT",
+        "INVALID: INIT as chunk 2: it must be the only chunk",
     ),
     (
         packets.broken(packets.sctp(CLIENT, SERVER, 1, 2, 0, (1, bytes(16)))),
@@ -138,8 +138,8 @@ def test_a_wrong_checksum_and_the_right_one() -> None:
 
 def test_dropped_after_it_was_refused() -> None:
     assert reasons.sentence(FILTER_DROP, (5101, 5001, 9), TCP_ACK_OVER) == (
-        "DROPPED: the filter says so; "
-        "it was INVALID: ACK 5101 is over the upper bound 5001 by 100: it acknowledges data nobody sent"
+        "DROPPED: a filter rule or policy drops it; "
+        "it was INVALID: ACK 5101 is over the upper bound 5001 by 100: it acknowledges data that was not sent"
     )
 
 
@@ -154,7 +154,7 @@ def test_every_reason_reads_even_without_its_numbers() -> None:
     for reason, name in enumerate(REASON_NAMES):
         assert reasons.why(reason, ()) in (reasons.why(reason, ()), name)
         assert "{" not in reasons.why(reason, ())
-    assert reasons.why(TCP_NOT_SYN, (2,)) == "only a SYN starts a connection, and this has none"
+    assert reasons.why(TCP_NOT_SYN, (2,)) == "only a SYN starts a connection, and this packet has none"
 
 
 def test_the_three_outcomes() -> None:

@@ -146,10 +146,13 @@ def test_figures_12_13_and_14(explain: Explained) -> None:
     [
         (
             server("R", seq=5, ack=0),
-            "INVALID: RST with SEQ 5, but its receiver has acknowledged up to 301: it is stale",
+            "INVALID: RST with SEQ 5, but its receiver has acknowledged up to 301: it is old",
         ),
         (client("A", seq=900_000), "INVALID: SEQ 900000 is over the upper bound 65636 by 834364"),
-        (client("A", ack=5001), "INVALID: ACK 5001 is over the upper bound 301 by 4700: it acknowledges data nobody"),
+        (
+            client("A", ack=5001),
+            "INVALID: ACK 5001 is over the upper bound 301 by 4700: it acknowledges data that was not",
+        ),
         (packets.broken(client("PA", data=b"x")), r"INVALID: checksum 0x\w{4} is wrong, 0x\w{4} would be right"),
         (client("S", seq=100, ack=0), "IGNORED: SYN in the original direction while ESTABLISHED"),
         (client("A", port=40001), "^$"),
@@ -289,7 +292,7 @@ def test_of_a_daemon_what_it_refused_last(tmp_path: Path, capsys: pytest.Capture
     assert re.fullmatch(r"#2  \S+ \S+  PRE_ROUTING  tcp_ack_over_window", lines[0])
     assert lines[1:4] == [
         "    tcp 10.0.0.1:40000 > 10.0.0.2:80 [.] seq 2 ack 102 win 65535 len 0",
-        "    INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data nobody sent",
+        "    INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
         "    connection 1 ESTABLISHED SEEN_REPLY ASSURED CONFIRMED, 432000 s left",
     ]
     found = [json.loads(line) for line in asyncio.run(ask("--json")).splitlines()]
