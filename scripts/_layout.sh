@@ -1,4 +1,4 @@
-# Where scripts/install puts things and scripts/uninstall finds them; sourced, never run.
+# The paths that scripts/install and scripts/uninstall share; sourced, never run.
 
 UNIT=conntrackd-py.service
 COMMANDS="conntrackd-py conntrack-py"
@@ -7,15 +7,15 @@ ETC=/etc/conntrackd-py
 SAMPLE=conntrackd.toml
 STATE=/var/lib/conntrackd-py
 DEFAULT_PREFIX=/opt/conntrackd-py
-MANIFEST=installed-files # in the virtual environment: what was put outside it, files before folders
+MANIFEST=installed-files # in the virtual environment: the list of files outside it, then of directories
 
-# Where it is installed; nothing when it is not.
+# Prints the prefix of the installation; prints nothing if there is none.
 installed_prefix() {
     local command
     command=$(readlink "$LOCAL/sbin/conntrackd-py") || return 0
     printf '%s\n' "${command%/bin/conntrackd-py}"
 }
 
-unedited() { # prefix: whether the configuration is the sample as it was installed
+unedited() { # prefix: true if the configuration is the sample as it was installed
     [ -e "$1/$SAMPLE.sum" ] && [ -e "$ETC/$SAMPLE" ] && [ "$(sha256sum <"$ETC/$SAMPLE")" = "$(cat "$1/$SAMPLE.sum")" ]
 }

@@ -1,18 +1,18 @@
-# Shared by the commands beside it; sourced, never run. Needs bash.
+# Shared by the scripts of this directory; sourced, never run. Needs bash.
 #
-# .venv           editable and pure: runs the source as it stands, for development and `pytest`
+# .venv           editable and pure: runs the source as it is, for development and `pytest`
 # .venv-compiled  an ordinary installation, compiled by mypyc, for the lab and the compiled test run
 #
-# Both are made again when what they were made from has changed (.setup holds the hashes), so a
-# second run costs well under a second and compiled code is never older than its source.
+# Each is built again when its sources change; .setup holds their hashes. So compiled code is never
+# older than its source, and a second run takes well under a second.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STAMPS="$ROOT/.setup"
 PYTHON=/usr/bin/python3 # Debian's own: python3-dev below belongs to it
 
-# A Python started from the checkout must not import the checkout by way of its working directory.
+# Python must not import the checkout from its working directory.
 export PYTHONSAFEPATH=1
-# And it buffers its output as it does for everybody: what only works unbuffered does not work.
+# Output is buffered, as it is for users. Code that works only unbuffered must fail here.
 unset PYTHONUNBUFFERED
 
 INSTALL_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables)
@@ -26,12 +26,12 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "needs root${1:+ $1}: sudo ${0##*/}"
 }
 
-# Alone while building; then beside others who only run what was built, and in the way of the next build.
-# The lock stands as long as descriptor 9 is open, so also across exec.
+# An exclusive lock while building, a shared lock while running what was built.
+# The lock is held while descriptor 9 is open, also across exec.
 lock_setup() {
     mkdir -p "$STAMPS"
     exec 9>"$STAMPS/lock"
-    flock -n 9 || { say "waiting for others who build or use this checkout"; flock 9; }
+    flock -n 9 || { say "waiting: another command builds or uses this checkout"; flock 9; }
 }
 
 share_setup() { flock -s 9; }
@@ -46,7 +46,7 @@ need_packages() { # name...
     say "apt-get install ${missing[*]}"
     DEBIAN_FRONTEND=noninteractive apt-get -q update
     DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
-    # The tests want the programs prometheus and promtool, not a server beside them.
+    # The tests need the programs prometheus and promtool, not the service.
     if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" prometheus "* ]]; then
         systemctl disable --now prometheus.service
     fi
@@ -80,7 +80,7 @@ need_compiled() {
     hash=$(hash_of pyproject.toml setup.py conntrackd_py share config)
     [ -x "$ROOT/.venv-compiled/bin/python" ] && fresh compiled "$hash" && return
     need_venv .venv-compiled
-    rm -rf "$STAMPS/compiled" "$ROOT/build" # setuptools would pack what an older build left there
+    rm -rf "$STAMPS/compiled" "$ROOT/build" # setuptools would include the files of an older build
     CONNTRACKD_PY_REQUIRE_COMPILED=1 "$ROOT/.venv-compiled/bin/python" -m pip install -q "$ROOT[dev]"
     echo "$hash" >"$STAMPS/compiled"
 }

@@ -1,9 +1,69 @@
-"""docs/trackers.md is what the tables of the trackers say."""
+"""The documentation: every TOML example loads, every link leads somewhere, docs/trackers.md is up to date."""
+
+import re
+import textwrap
+from pathlib import Path
 
 import pytest
 
 from conntrackd_py.proto import rfc7857
+from conntrackd_py.settings.load import load
 from tests.support import diagrams
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+TOML = re.compile(r"^( *)```toml\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^ {4,}\[\[?(nat|filter|raw|connmark|steering|queue|tunables)\b", re.MULTILINE)
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def toml_blocks() -> list[tuple[str, str]]:
+    """(page and number, text) of every TOML example."""
+    return [
+        (f"{name_of(page)}-{number}", textwrap.dedent(text))
+        for page in PAGES
+        for number, (_, text) in enumerate(TOML.findall(page.read_text(encoding="utf-8")))
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings, as forges make them."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in toml_blocks()])
+def test_a_toml_example_is_a_right_configuration(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "conntrackd.toml"
+    config.write_text(text, encoding="utf-8")
+    load(config)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_configuration_is_fenced_as_toml(page: Path) -> None:
+    """So that the test above finds it."""
+    assert not INDENTED.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_table_of_contents_has_every_page() -> None:
+    contents = ROOT / "docs" / "README.md"
+    listed = set(LINK.findall(contents.read_text(encoding="utf-8")))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {contents.name} <= listed
 
 
 def test_the_diagrams_are_those_of_the_tables() -> None:
