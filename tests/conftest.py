@@ -1,12 +1,14 @@
 """What every test run says and checks about itself before it starts."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import conntrackd_py
+from tests.support.transcript import all_asserted
 
 # A loaded machine is no reason to fail: speed is the benchmark's business.
 settings.register_profile("conntrackd-py", deadline=None)
@@ -42,3 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("root")
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """A test passes only if it has asserted the conversations it began."""
+    with all_asserted():
+        return (yield)

@@ -55,18 +55,21 @@ def test_a_unit_test_stands_where_its_module_stands(test: Path) -> None:
     assert (PACKAGE / module).is_file(), f"tests/unit/{name_of(test)}: there is no conntrackd_py/{module}"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def mirror_of(module: Path) -> Path:
+    return TESTS / module.relative_to(PACKAGE).with_name(f"test_{module.name}")
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if name_of(module) not in TESTED_ELSEWHERE], ids=name_of
+)
 def test_a_module_with_logic_has_its_unit_test(module: Path) -> None:
-    name = name_of(module)
-    mirror = TESTS / module.relative_to(PACKAGE).with_name(f"test_{module.name}")
-    if name in TESTED_ELSEWHERE:
-        assert not mirror.exists(), f"{name}: has tests/unit/{name_of(mirror)}; take it out of TESTED_ELSEWHERE"
-        return
     logic = logic_in(module)
-    if logic >= LEAST_LOGIC and not mirror.is_file():
-        pytest.fail(f"conntrackd_py/{name}: {logic} statements and no tests/unit/{name_of(mirror)}", pytrace=False)
+    mirror = mirror_of(module)
+    assert logic < LEAST_LOGIC or mirror.is_file(), f"{logic} statements and no tests/unit/{name_of(mirror)}"
 
 
-def test_the_exceptions_exist() -> None:
-    for name in TESTED_ELSEWHERE:
-        assert (PACKAGE / name).is_file(), f"TESTED_ELSEWHERE names {name}, which does not exist"
+@pytest.mark.parametrize("name", TESTED_ELSEWHERE)
+def test_an_exception_exists_and_has_no_unit_test(name: str) -> None:
+    assert (PACKAGE / name).is_file(), f"TESTED_ELSEWHERE names {name}, which does not exist"
+    mirror = mirror_of(PACKAGE / name)
+    assert not mirror.exists(), f"{name}: has tests/unit/{name_of(mirror)}; take it out of TESTED_ELSEWHERE"

@@ -2,39 +2,34 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from conntrackd_py.control.acceptor import Acceptor
 from conntrackd_py.control.refusals import RefusalLog
 from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
 from conntrackd_py.service.pauses import Pauses
 from tests.support.prometheus import CONFIG, DASHBOARD, RULES, panels
 from tests.support.router import Router
+from tests.support.tools import needs
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\|", re.MULTILINE)
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
-class Control:
-    clients = 0
-    events_lost = 0
-    acceptor = Acceptor("control", None, most=1, limit=1)  # type: ignore[arg-type]  # it never serves
-
-
 def families() -> list[Metric]:
     router = Router()
     log = RefusalLog(router.engine.diagnostics.recent, router.clock)
+    control = ControlServer(router.engine, router.clock, path="unused")
     collector = EngineCollector(
-        router.engine, QueueCounters(), Control(), refusals=log, reloads=Reloads(0), pauses=Pauses()
+        router.engine, QueueCounters(), control, refusals=log, reloads=Reloads(0), pauses=Pauses()
     )
     return list(collector.collect())
 
@@ -86,7 +81,7 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
             assert not re.search(r"rate\([^)]*\[(?!\$__rate_interval)", target["expr"])
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus")
+@needs("promtool")
 @pytest.mark.parametrize(
     "words",
     [

@@ -23,6 +23,7 @@ from pathlib import Path
 from conntrackd_py import compiled
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, Router
+from tests.support.processes import start as begin
 
 HERE = Path(__file__).parent
 PAYLOAD = 22  # bytes: a 64-byte frame
@@ -79,9 +80,7 @@ class Bench:
         def start(net: Topology) -> None:
             for rule in QUEUE_RULES:
                 net.router.run("iptables", *rule.split())
-            process = net.router.start(*command, stdout=subprocess.PIPE)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n", command
+            begin(net.router, *command)
 
         return start
 

@@ -19,6 +19,7 @@ from conntrackd_py import compiled
 from conntrackd_py.lab.namespaces import INSIDE, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, DAEMON, Router
 from conntrackd_py.lab.steps import TRAFFIC
+from tests.support.processes import start
 
 TIMEOUT = 3600
 ECHO_PORT = 7
@@ -135,9 +136,7 @@ class Listing:
             say(f"  -L           again and again {self.probe(net, 'conntrack', '-L')}")
 
     def echo(self, net: Topology) -> None:
-        process = net.server.start(*TRAFFIC, "udp-echo", SERVER, str(ECHO_PORT), stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        start(net.server, *TRAFFIC, "udp-echo", SERVER, str(ECHO_PORT))
 
 
 def memory(pid: int) -> int:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
-from tests.support.packets import address
-from tests.support.play import CLIENT, Play
+from tests.support.play import Play
+from tests.support.rules import masquerade, web_server_inside
 
 
 @pytest.fixture(params=[4, 6], ids=["v4", "v6"])
@@ -16,25 +15,6 @@ def family(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def play(family: int) -> Play:
     return Play(family)
-
-
-def masquerade() -> NatRule:
-    return NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), label="nat[0]")
-
-
-def web_server_inside(family: int) -> NatRule:
-    to = address(CLIENT.v4 if family == 4 else CLIENT.v6)
-    return NatRule(
-        NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=6,
-        dport=Ports(8080, 8080),
-        to_low=to,
-        to_high=to,
-        port_low=80,
-        port_high=80,
-        label="nat[1]",
-    )
 
 
 @pytest.fixture

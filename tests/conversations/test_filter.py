@@ -24,7 +24,6 @@ from conntrackd_py.filter.policy import Policy
 from conntrackd_py.filter.reject import lacks_source, with_source
 from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
 from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT, IP_VERSION
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support import packets
 from tests.support.play import (
     CLIENT,
@@ -47,6 +46,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import masquerade, web_server_inside
 
 # As it stands in the article, but for the names of the interfaces and the family.
 EXAMPLE = """

@@ -28,9 +28,9 @@ from conntrackd_py.engine.engine import DEFAULT_MASK
 from conntrackd_py.engine.mark_codec import MarkCodec
 from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
 from conntrackd_py.reasons import NAT_EXHAUSTED
-from tests.conversations.conftest import masquerade
 from tests.support.invariants import check
-from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, ROUTER, WAN, Play, Said, accept, error, tcp, udp
+from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, ROUTER, WAN, Host, Play, Said, accept, error, tcp, udp
+from tests.support.rules import masquerade
 
 REDIRECT = NatRule(NAT_REDIRECT, in_interface=Interface("lan"), dport=Ports(8001, 8999), port_low=9000, port_high=9000)
 BOUND = IPS_DST_NAT | IPS_DST_NAT_DONE
@@ -196,18 +196,20 @@ def test_without_a_clash_prerouting_leaves_the_source_alone(router: Play) -> Non
     assert router >> udp(NEIGHBOUR, ROUTER, dport=8002) << accept(IP_CT_NEW, sport=40000, entered=BOUND)
 
 
-@pytest.mark.parametrize("rules", [[REDIRECT, masquerade()], [REDIRECT]], ids=["a source rule", "no source rule"])
-def test_a_packet_that_is_sent_on_after_all(family: int, rules: list[NatRule]) -> None:
-    """The router lost the address: a source rule applies as ever; without one, the port is the client's."""
+@pytest.mark.parametrize(
+    ("rules", "source", "keeps"),
+    [([REDIRECT, masquerade()], ROUTER, True), ([REDIRECT], CLIENT, False)],
+    ids=["a source rule", "no source rule"],
+)
+def test_a_packet_that_is_sent_on_after_all(family: int, rules: list[NatRule], source: Host, keeps: bool) -> None:
+    """The router lost the address: a source rule applies as ever; without one, the client's own port is taken."""
     router = Play(family, rules)
     called_twice(router)
     first = visit(router, PRE_ROUTING, udp(CLIENT, ROUTER, dport=8003))
     last = visit(router, POST_ROUTING, first.data, first.mark, WAN)
-    source = ROUTER if len(rules) == 2 else CLIENT
     port = int.from_bytes(last.data[20:22] if family == 4 else last.data[40:42], "big")
     assert last.data == udp(source, INSIDE, sport=port, dport=9000).bytes_for(family)
-    if source is ROUTER:
-        assert port == 40000
+    assert (port == 40000) == keeps
     answer = visit(router, PRE_ROUTING, udp(INSIDE, source, sport=9000, dport=port))
     answer = visit(router, POST_ROUTING, answer.data, answer.mark, LAN)
     assert answer.data == udp(ROUTER, CLIENT, sport=8003).bytes_for(family)

@@ -19,7 +19,6 @@ from conntrackd_py.const import (
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, Interface, NatRule, Net, Ports
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
 from conntrackd_py.wire import checksum
-from tests.conversations.conftest import masquerade
 from tests.support import packets
 from tests.support.play import (
     CLIENT,
@@ -44,6 +43,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import masquerade
 
 DONE = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
 

@@ -23,7 +23,6 @@ from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import LABEL_SET, MARK_RESTORE, MARK_SAVE, MARK_SET, MarkRule, RawRule
 from conntrackd_py.filter.match import Names, Numbers
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support import packets
 from tests.support.play import (
     CLIENT,
@@ -40,6 +39,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import masquerade, web_server_inside
 
 
 def rule(**match: object) -> FilterRule:

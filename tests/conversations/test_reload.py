@@ -12,31 +12,29 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.policy import DROP, Chain, FilterRule, Policy
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule, Ports
 from conntrackd_py.reasons import FILTER_DROP
-from tests.conversations.conftest import masquerade
-from tests.support.packets import address
-from tests.support.play import CLIENT, NEIGHBOUR, ROUTER, SERVER, Host, Play, accept, advance, dropped, tcp, udp
-
-
-def forward_to(host: Host, family: int) -> NatRule:
-    to = address(host.v4 if family == 4 else host.v6)
-    return NatRule(
-        NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=6,
-        dport=Ports(8080, 8080),
-        to_low=to,
-        to_high=to,
-        family=family,
-    )
+from tests.support.play import (
+    CLIENT,
+    NEIGHBOUR,
+    ROUTER,
+    SERVER,
+    Play,
+    accept,
+    advance,
+    destroyed,
+    dropped,
+    tcp,
+    udp,
+)
+from tests.support.rules import forward, masquerade
 
 
 def test_another_target_is_for_new_connections(family: int) -> None:
-    play = Play(family, [forward_to(CLIENT, family)])
+    play = Play(family, [forward(family, Ports(8080, 8080), protonum=6)])
     assert play >> tcp(SERVER, ROUTER, "S", seq=1, sport=5000, dport=8080) << accept(IP_CT_NEW, dst=CLIENT)
     assert play >> tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=8080, dport=5000) << accept(src=ROUTER)
-    play.engine.configure(Tunables(), nat_rules=[forward_to(NEIGHBOUR, family)])
+    play.engine.configure(Tunables(), nat_rules=[forward(family, Ports(8080, 8080), protonum=6, host=NEIGHBOUR)])
     assert (
         play
         >> tcp(SERVER, ROUTER, "A", seq=2, ack=10, sport=5000, dport=8080)
@@ -57,7 +55,7 @@ def test_without_rules_a_translated_connection_goes_on(snat: Play) -> None:
 def test_timeouts_hold_from_the_next_packet_on(play: Play) -> None:
     assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, timeout=30)
     play.engine.configure(Tunables(nf_conntrack_udp_timeout=7))
-    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, timeout=7) >> advance(8) << accept(ended=["timeout"])
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, timeout=7) >> advance(8) << destroyed("timeout")
 
 
 def test_a_smaller_table_makes_room_with_the_next_connection(play: Play) -> None:

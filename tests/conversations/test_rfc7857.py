@@ -7,8 +7,8 @@ import pytest
 
 from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IPS_ASSURED
 from conntrackd_py.reasons import TCP_NOT_SYN
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, Said, accept, advance, destroyed, invalid, nothing, tcp
+from tests.support.rules import masquerade, web_server_inside
 
 TRANSITORY, LONG = 240, 7440
 

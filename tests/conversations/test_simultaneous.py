@@ -17,10 +17,9 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Names
 from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule, Ports
 from conntrackd_py.reasons import INSERT_FAILED
 from conntrackd_py.wire import sctp as wire
-from tests.conversations.conftest import masquerade
 from tests.support import packets
 from tests.support.invariants import check
 from tests.support.play import (
@@ -43,6 +42,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import forward, masquerade
 
 PORT = 51820
 
@@ -227,11 +227,10 @@ def test_in_two_zones_they_are_two_connections(family: int, order: int) -> None:
 
 def port_forward(family: int, *, random: bool = False) -> Play:
     """WireGuard on the client: its port on the router is forwarded, and what leaves is masqueraded."""
-    to = packets.address(CLIENT.v4 if family == 4 else CLIENT.v6)
-    forward = NatRule(
-        NAT_DNAT, in_interface=Interface("wan"), protonum=17, dport=Ports(PORT, PORT), to_low=to, to_high=to
+    return Play(
+        family,
+        [NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), random=random), forward(family, Ports(PORT, PORT))],
     )
-    return Play(family, [NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), random=random), forward])
 
 
 @pytest.mark.parametrize("random", [False, True], ids=["port kept", "random"])
@@ -316,18 +315,7 @@ def test_an_unconfirmed_connection_holds_no_port(family: int) -> None:
 
 def test_two_forwarded_ports_to_one_service(family: int) -> None:
     """Between the visits both look the same. The first to leave keeps its port, the other gets one of its own."""
-    to = packets.address(CLIENT.v4 if family == 4 else CLIENT.v6)
-    forward = NatRule(
-        NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=17,
-        dport=Ports(8000, 8001),
-        to_low=to,
-        to_high=to,
-        port_low=80,
-        port_high=80,
-    )
-    play = Play(family, [forward])
+    play = Play(family, [forward(family, Ports(8000, 8001), 80)])
     assert (
         play
         >> arrives(udp(OTHER, ROUTER, sport=5000, dport=8000))
@@ -351,7 +339,6 @@ def test_a_connection_that_a_filter_dropped_is_in_nobodys_way(play: Play) -> Non
         >> wireguard(SERVER, CLIENT)
         << accept(IP_CT_NEW, sport=PORT, dport=PORT)
         >> advance(12)
-        << accept(sport=PORT)
         >> wireguard(CLIENT, SERVER)
         << accept(IP_CT_ESTABLISHED_REPLY, entries=1)
     )

@@ -6,8 +6,10 @@ and begins again with this packet.
 """
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
-from conntrackd_py.const import IP_CT_NEW
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import IP_CT_INVALID, IP_CT_NEW
 from tests.support.play import CLIENT, SERVER, Host, Play, Said, accept, tcp
 
 C0, S0 = 100, 900  # initial sequence numbers
@@ -76,11 +78,21 @@ LETTERS = {
     "CL": "CLOSE",
     "S2": "SYN_SENT2",
 }
-CELLS = [
-    pytest.param(state, direction, packet, cell, id=f"{state}-{direction}-{packet}")
-    for state, direction, *row in (line.split() for line in EXPECTED.split("\n") if line)
-    for packet, cell in zip(PACKETS, row, strict=True)
-]
+ROWS = [line.split() for line in EXPECTED.split("\n") if line]
+
+
+def cells(*wanted: str) -> list[ParameterSet]:
+    """(old state, direction, packet, cell) of all cells that read so."""
+    return [
+        pytest.param(state, direction, packet, cell, id=f"{state}-{direction}-{packet}")
+        for state, direction, *row in ROWS
+        for packet, cell in zip(PACKETS, row, strict=True)
+        if cell in wanted
+    ]
+
+
+def every(*wanted: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("state", "direction", "kind", "cell"), cells(*wanted))
 
 
 def packet_of(kind: str, sender: Host, receiver: Host, first: int, following: int, acknowledge: int) -> Said:
@@ -89,30 +101,58 @@ def packet_of(kind: str, sender: Host, receiver: Host, first: int, following: in
     return tcp(sender, receiver, flags, seq=seq, ack=0 if kind == "syn" else acknowledge)
 
 
-@pytest.mark.parametrize(("state", "direction", "kind", "cell"), CELLS)
-def test_cell(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+def state_of(ct: NfConn | None) -> str:
+    return "NONE" if ct is None else ct.l4proto.state_names[ct.state]
+
+
+def reached(play: Play, state: str, direction: str, kind: str) -> Said:
+    """Plays the recipe of the state; the packet that comes next."""
     recipe, client_next, server_next = RECIPES[state]
     for step in recipe:
         assert play >> step << accept()
-    if recipe:
-        assert play.seen["state"] == state
-    before = play.ct
+    assert state_of(play.ct) == state
     if direction == "original":
-        packet = packet_of(kind, CLIENT, SERVER, C0, client_next, server_next)
-    else:
-        packet = packet_of(kind, SERVER, CLIENT, S0, server_next, client_next)
-    if cell == "IV":
-        assert play >> packet << accept(ctinfo=None, verdict="accept", entries=1 if recipe else 0)
-        assert play.ct is None
-        assert before is None or before.l4proto.state_names[before.state] == state
-    elif cell == "IG":
-        assert play >> packet << accept(state=state, reason="tcp_ignored")
-        assert play.ct is before
-    elif cell == "kill":
-        assert play >> packet << accept(entries=0, ended=["rst"])
-    elif cell == "anew":
-        assert play >> packet << accept(IP_CT_NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
-        assert play.ct is not before
-    else:
-        assert play >> packet << accept(state=LETTERS[cell], reason="ok", ended=[])
-        assert before is None or play.ct is before
+        return packet_of(kind, CLIENT, SERVER, C0, client_next, server_next)
+    return packet_of(kind, SERVER, CLIENT, S0, server_next, client_next)
+
+
+@every("IV")
+def test_invalid(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+    packet = reached(play, state, direction, kind)
+    before = play.ct
+    assert play >> packet << accept(IP_CT_INVALID, entries=int(before is not None))
+    assert play.ct is None
+    assert state_of(before) == state
+
+
+@every("IG")
+def test_ignored(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+    packet = reached(play, state, direction, kind)
+    before = play.ct
+    assert play >> packet << accept(state=state, reason="tcp_ignored")
+    assert play.ct is before
+
+
+@every("kill")
+def test_ends_at_once(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+    assert play >> reached(play, state, direction, kind) << accept(entries=0, ended=["rst"])
+
+
+@every("anew")
+def test_ends_and_begins_again(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+    packet = reached(play, state, direction, kind)
+    before = play.ct
+    assert play >> packet << accept(IP_CT_NEW, state="SYN_SENT", timeout=120, ended=["reopened"], entries=1)
+    assert play.ct is not before
+
+
+@every(*LETTERS)
+def test_new_state(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
+    packet = reached(play, state, direction, kind)
+    before = play.ct
+    assert play >> packet << accept(state=LETTERS[cell], reason="ok", ended=[], entries=1)
+    assert (play.ct is before) == (state != "NONE")
+
+
+def test_every_cell_has_its_test() -> None:
+    assert len(cells("IV", "IG", "kill", "anew", *LETTERS)) == len(ROWS) * len(PACKETS) == 120

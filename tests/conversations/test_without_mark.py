@@ -27,7 +27,6 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.mark_codec import MarkCodec
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
 from conntrackd_py.reasons import LEAK_GUARD
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support import packets
 from tests.support.invariants import check
 from tests.support.play import (
@@ -53,6 +52,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import masquerade, web_server_inside
 
 NO_MARK, NARROW = 0, 0xFF  # 8 bits: four for the ctinfo, four for slots 0 to 14
 

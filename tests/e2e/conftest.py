@@ -1,18 +1,15 @@
 """A router with the daemon and its real rules between a client and a server, each in a namespace of its own."""
 
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conntrackd_py.lab.namespaces import ROUTER, Topology
+from conntrackd_py.lab.namespaces import INSIDE, ROUTER, Topology
 from conntrackd_py.lab.router import Router
 from conntrackd_py.lab.steps import start_servers
-
-CAPTURED_WITHIN = 5.0  # seconds: tcpdump is handed packets in blocks
-INSIDE_NETWORK = "192.168.77.0/24"
+from tests.support.processes import capture as start_capture
+from tests.support.waiting import wait_until
 
 
 class Net:
@@ -28,11 +25,8 @@ class Net:
     def leaked(self) -> list[str]:
         """Packets seen on the outer side since the beginning with an address of the inner network."""
         self.outside.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
-        until = time.monotonic() + CAPTURED_WITHIN
-        while not self.captured("arp"):
-            assert time.monotonic() < until, "the capture is not running"
-            time.sleep(0.1)
-        return self.captured(f"net {INSIDE_NETWORK}")
+        wait_until(lambda: self.captured("arp"), "the capture is not running")
+        return self.captured(f"net {INSIDE}")
 
     def captured(self, expression: str) -> list[str]:
         return self.outside.run("tcpdump", "-nr", str(self.capture), expression).splitlines()
@@ -44,18 +38,10 @@ def net() -> Iterator[Net]:
         router = Router(topology)
         capture = topology.folder / "outside.pcap"
         # The kernel picks out what must not be, and a little that must, so nothing is missed under load.
-        _capture(topology, capture, f"(ip net {INSIDE_NETWORK}) or arp")
+        start_capture(topology.server, capture, f"(ip net {INSIDE}) or arp")
         router.install_rules()
         router.start()
         start_servers(topology)
         running = Net(topology, router, capture)
         yield running
         assert running.leaked() == []
-
-
-def _capture(topology: Topology, file: Path, expression: str) -> None:
-    command = ("tcpdump", "-i", "eth0", "-n", "-U", "-s", "128", "-w", str(file), expression)
-    process = topology.server.start(*command, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.readline()
-    assert "listening" in said, said

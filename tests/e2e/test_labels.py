@@ -1,18 +1,14 @@
 """Labels that rules set on live traffic: the kernel and conntrack(8) on the client, the daemon on the router."""
 
-import shutil
 import signal
 import subprocess
 import time
 
-import pytest
-
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Namespace, Topology
 from conntrackd_py.lab.router import CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, start_servers
+from tests.support import listeners
 from tests.support.sidebyside import told
-
-pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
 
 CONFIG = f"""\
 mode = "track"
@@ -64,7 +60,8 @@ def test_a_label_that_a_rule_sets_is_an_event() -> None:
         forms = ("-E", "-o", "labels", "-p", "udp")
         real = listen(net.client, net, "stdbuf", "-oL", "conntrack", *forms)
         ours = listen(net.router, net, *CONNTRACK, "--socket", str(router.socket), *forms)
-        time.sleep(1)
+        listeners.wait_for_kernel(net.client.run)
+        listeners.wait_for_daemon(router.socket)
         net.client.run(*TRAFFIC, "udp-send", SERVER, str(UDP_PORT), "10", "20")
         time.sleep(0.5)
         seen = with_labels(ours)

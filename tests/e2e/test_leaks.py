@@ -5,32 +5,23 @@ The outer side is a bridge in the server's namespace, so the capture outlives th
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, INSIDE6, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import METRICS, Router
+from tests.support.processes import MASQUERADE, capture
+from tests.support.waiting import wait_until
 
 CONFIG = f"""\
 [metrics]
 listen = "{METRICS}"
 [control]
 socket = "%s"
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE}"
-action = "MASQUERADE"
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE6}"
-action = "MASQUERADE"
+{MASQUERADE}
 """
-WITHIN = 10.0  # seconds
 TIMES = 10
 
 FLOOD = """
@@ -81,10 +72,7 @@ class Outside:
 
     def await_seen(self, expression: str, more_than: int = 0) -> int:
         """Wait until that many and one more were captured; how many there are."""
-        until = time.monotonic() + WITHIN
-        while len(self.seen(expression)) <= more_than:
-            assert time.monotonic() < until, f"nothing like {expression}"
-            time.sleep(0.05)
+        wait_until(lambda: len(self.seen(expression)) > more_than, f"nothing like {expression}")
         return len(self.seen(expression))
 
 
@@ -102,15 +90,8 @@ def outside() -> Iterator[Outside]:
         side.connect()
         router.install_rules()
         router.start()
-        _capture(net, side.file)
+        capture(net.server, side.file, "--immediate-mode", interface="br0")
         yield side
-
-
-def _capture(net: Topology, file: Path) -> None:
-    command = ("tcpdump", "-i", "br0", "-n", "-U", "-s", "128", "--immediate-mode", "-w", str(file))
-    process = net.server.start(*command, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    assert "listening" in process.stderr.readline()
 
 
 def test_the_outer_interface_is_created_anew(outside: Outside) -> None:
@@ -131,10 +112,8 @@ def test_the_address_a_connection_went_to_moves_to_the_outside(outside: Outside)
     """The flow ended at the router. Now its destination is beyond wan0, and its packets are translated."""
     outside.net.router.run("ip", "address", "add", "203.0.113.5/24", "dev", "wan0")
     flood = outside.net.client.start("/usr/bin/python3", "-c", FLOOD, "203.0.113.5")
-    until = time.monotonic() + WITHIN
-    while "dport=9" not in outside.router.conntrack("-L", "-p", "udp", "-d", "203.0.113.5"):
-        assert time.monotonic() < until, "the flow does not reach the router"
-        time.sleep(0.05)
+    listing = ("-L", "-p", "udp", "-d", "203.0.113.5")
+    wait_until(lambda: "dport=9" in outside.router.conntrack(*listing), "the flow does not reach the router")
     outside.net.server.run("ip", "address", "add", "203.0.113.5/24", "dev", "br0")
     outside.net.router.run("ip", "address", "delete", "203.0.113.5/24", "dev", "wan0")
     outside.await_seen(f"udp and src {ROUTER} and dst 203.0.113.5", 10)

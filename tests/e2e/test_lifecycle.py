@@ -1,13 +1,14 @@
 """`conntrack-py -E` during one web page: the event log of seed 002, line for line, to its end two minutes later."""
 
 import re
-import subprocess
-import time
 
 import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONNTRACK, Router
+from tests.support import listeners
+from tests.support.processes import start_script
+from tests.support.waiting import wait_until
 
 PORT = 8000
 TIME_WAIT = 120  # s
@@ -56,14 +57,10 @@ def test_the_life_of_a_connection() -> None:
         with events.open("w") as output:
             watch = (*CONNTRACK, "--socket", str(router.socket), "-E", "-p", "tcp", "--dport", str(PORT))
             net.router.start(*watch, stdout=output)
-            server = net.server.start("/usr/bin/python3", "-c", SERVE, stdout=subprocess.PIPE)
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            time.sleep(0.5)  # until -E has subscribed
+            start_script(net.server, SERVE)
+            listeners.wait_for_daemon(router.socket)
             net.client.run("/usr/bin/python3", "-c", FETCH)
-            deadline = time.monotonic() + TIME_WAIT + 10
-            while "[DESTROY]" not in events.read_text() and time.monotonic() < deadline:
-                time.sleep(0.5)
+            wait_until(lambda: "[DESTROY]" in events.read_text(), events.read_text, TIME_WAIT + 10)
             seen = events.read_text()
     # The counters that a DESTROY brings with accounting on are no part of the seed's log.
     lines = re.sub(r" (packets|bytes)=\d+", "", seen).splitlines()

@@ -7,7 +7,6 @@ The same calls go through a router with the kernel's own NAT.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 
 from conntrackd_py.lab.namespaces import ROUTER, ROUTER6, ROUTER6_INSIDE, ROUTER_INSIDE, Topology
 from conntrackd_py.lab.router import Router
+from tests.support.processes import start_script
 
 SERVICE_PORT = 9000
 OUTER = (ROUTER, ROUTER6)  # what the client calls
@@ -199,10 +199,7 @@ def start_services(net: Topology) -> None:
         net.router.run("ip", "route", "add", "local", network, "dev", "lo")
     addresses = [address for place in PLACES for address in (place.v4, place.v6) if address]
     for kind, more in KINDS.items():
-        command = ("/usr/bin/python3", "-c", SERVICE, kind, str(SERVICE_PORT + more), *addresses)
-        process = net.router.start(*command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        start_script(net.router, SERVICE, kind, str(SERVICE_PORT + more), *addresses)
 
 
 @pytest.fixture(scope="module")

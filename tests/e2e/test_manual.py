@@ -60,9 +60,8 @@ def test_every_option_of_conntrack_py_has_its_paragraph() -> None:
 def test_every_option_of_conntrackd_py_has_its_paragraph() -> None:
     shown = rendered("conntrackd-py.8")
     for node in every():
-        for option in node.options:
-            if node.path == () or "--help" not in option.names:
-                assert re.search(rf"^ +{re.escape(', '.join(option.names))}( .*)?$", shown, re.MULTILINE), option
+        for option in [option for option in node.options if node.path == () or "--help" not in option.names]:
+            assert re.search(rf"^ +{re.escape(', '.join(option.names))}( .*)?$", shown, re.MULTILINE), option
 
 
 def test_examples_can_be_copied() -> None:

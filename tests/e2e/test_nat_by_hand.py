@@ -8,6 +8,7 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, ROUTER, SERVER, Namespace
 from conntrackd_py.lab.namespaces import ROUTER_INSIDE as INNER
 from tests.e2e.conftest import Net
+from tests.support.processes import start_script
 
 LISTEN = """
 import socket, sys
@@ -30,10 +31,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
 
 
 def listening(where: Namespace, address: str, port: int) -> subprocess.Popen[str]:
-    process = where.start(sys.executable, "-P", "-c", LISTEN, address, str(port), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+    return start_script(where, LISTEN, address, str(port))
 
 
 def heard(process: subprocess.Popen[str]) -> str:

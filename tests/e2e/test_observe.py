@@ -94,7 +94,7 @@ def test_mixed_traffic_and_no_difference(observed: tuple[Topology, Router]) -> N
     assert not any(f"dst={ROUTER}" in line and "ASSURED" in line for line in seen), "nothing is translated"
 
 
-FORMS = ("", "-o extended", "-o save", "-o xml", "-f ipv6", "-p tcp -o extended", "-u ASSURED", "-s 192.168.77.0/24")
+FORMS = ("", "-o extended", "-o save", "-o xml", "-f ipv6", "-p tcp -o extended", "-u ASSURED", f"-s {INSIDE}")
 
 
 def test_both_programs_list_and_tell_the_same_of_real_traffic(observed: tuple[Topology, Router]) -> None:

@@ -1,12 +1,11 @@
 """Super-packets, and without them: the same bytes arrive, also when the router itself is the other end."""
 
-import subprocess
-
 import pytest
 
 from conntrackd_py.lab.namespaces import ROUTER, ROUTER_INSIDE, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, start_servers
+from tests.support.processes import start
 
 BYTES = 20_000_000
 REDIRECTED = 8099
@@ -56,9 +55,5 @@ def test_a_stream_to_the_router_itself_by_a_translated_address() -> None:
         router = Router(net, CONFIG + REDIRECT)
         router.start()
         router.install_rules()
-        server = net.router.start(
-            *TRAFFIC, "exchange-server", ROUTER_INSIDE, str(EXCHANGE_PORT), stdout=subprocess.PIPE
-        )
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        start(net.router, *TRAFFIC, "exchange-server", ROUTER_INSIDE, str(EXCHANGE_PORT))
         exchange(net, ROUTER, REDIRECTED)

@@ -3,7 +3,6 @@
 The same traffic goes through the kernel's own tracking and NAT, with the same filter in iptables, and through ours.
 """
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +20,7 @@ from conntrackd_py.lab.namespaces import (
     Topology,
 )
 from conntrackd_py.lab.router import Router
+from tests.support.processes import MASQUERADE, start_script
 
 PORT = 8080
 CONFIG = f"""\
@@ -28,14 +28,7 @@ CONFIG = f"""\
 listen = ""
 [control]
 socket = "%s"
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE}"
-action = "MASQUERADE"
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE6}"
-action = "MASQUERADE"
+{MASQUERADE}
 [[nat]]
 in_interface = "wan0"
 proto = "udp"
@@ -93,9 +86,7 @@ def net(request: pytest.FixtureRequest) -> Iterator[Topology]:
             router = Router(topology, CONFIG)
             router.install_rules()
             router.start()
-        listener = topology.server.start("/usr/bin/python3", "-c", LISTEN, stdout=subprocess.PIPE)
-        assert listener.stdout is not None
-        assert listener.stdout.readline() == "ready\n"
+        start_script(topology.server, LISTEN)
         yield topology
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from conntrackd_py.lab.namespaces import Namespace
 from conntrackd_py.lab.router import DAEMON, READY
+from tests.support.processes import start_script
 
 LINKS = ("lan1", "lan2")
 ROUTER4, ROUTER6 = "10.5.0.1", "2001:db8:5::1"
@@ -167,10 +168,7 @@ def connect(router: Namespace, link: str, client: Namespace, number: int) -> Non
     router.run("ip", "-6", "rule", "add", "fwmark", mark, "lookup", table)
     router.run("ip", "route", "add", f"{FAR4}/32", "via", f"10.5.0.{number}1", "dev", link, "table", table)
     router.run("ip", "-6", "route", "add", f"{FAR6}/128", "via", "fe80::2", "dev", link, "table", table)
-    words = ("/usr/bin/python3", "-c", ECHO, link, str(PORT), GROUP4, GROUP6)
-    process = client.start(*words, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    start_script(client, ECHO, link, str(PORT), GROUP4, GROUP6)
 
 
 @pytest.fixture(scope="module", params=["kernel", "ours"])

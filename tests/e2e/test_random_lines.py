@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-
-import pytest
 
 from tests.support.sidebyside import Pair, pair
-
-pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
 
 LINES = int(os.environ.get("CONNTRACKD_PY_LINES", "120"))
 SEED = int(os.environ.get("CONNTRACKD_PY_LINES_SEED", "1"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +11,10 @@ import pytest
 
 from conntrackd_py.control.acceptor import RESERVE
 from conntrackd_py.lab.namespaces import SERVER, Topology
-from conntrackd_py.lab.router import METRICS, Router
+from conntrackd_py.lab.router import CONNTRACK, METRICS, Router
 from conntrackd_py.service.metrics.httpd import MOST
+from tests.support.processes import start_script
+from tests.support.waiting import wait_until
 
 HOST, PORT = METRICS.split(":")
 # Connects as often as told, sends the text, says how many are connected and keeps them.
@@ -48,10 +48,7 @@ def router() -> Iterator[Router]:
 def crowd(router: Router, kind: str, count: int, text: bytes = b"") -> None:
     """So many connections, which stay until the topology ends."""
     target = str(router.socket) if kind == "control" else PORT
-    words = (sys.executable, "-c", CROWD, kind, target, str(count), repr(text))
-    process = router.net.router.start(*words, stdout=-1)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "connected\n"
+    start_script(router.net.router, CROWD, kind, target, str(count), repr(text), says="connected")
 
 
 def passes(router: Router) -> None:
@@ -82,9 +79,7 @@ def test_a_crowd_at_the_metrics_keeps_no_scrape_out(router: Router, text: bytes)
 def test_a_crowd_at_the_control_socket_is_told(router: Router) -> None:
     crowd(router, "control", 300)
     passes(router)
-    done = router.net.router.complete(
-        *(sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main"), "-C", "--socket", str(router.socket)
-    )
+    done = router.net.router.complete(*CONNTRACK, "-C", "--socket", str(router.socket))
     assert (done.returncode, done.stderr.split(": ", 1)[1]) == (1, "too many clients (64 at most)\n")
     assert len([line for line in refused(router) if line["server"] == "control"]) <= 1
     assert 'connections_refused_total{cause="connections",server="control"} 2' in router.metrics()
@@ -114,7 +109,8 @@ def test_the_last_descriptors_are_kept_and_their_want_is_survived() -> None:
 def _until(router: Router, causes: set[str]) -> None:
     """Both servers have logged refusals for these causes, each once."""
     wanted = sorted((server, cause) for server in ("control", "metrics") for cause in causes)
-    until = time.monotonic() + 20
-    while (found := sorted((str(line["server"]), str(line["cause"])) for line in refused(router))) != wanted:
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
+
+    def found() -> list[tuple[str, str]]:
+        return sorted((str(line["server"]), str(line["cause"])) for line in refused(router))
+
+    wait_until(lambda: found() == wanted, lambda: f"{found()}")

@@ -7,15 +7,12 @@ differ on purpose stands in cli/departures.py, with the reason.
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from generators.differences import DEPARTURES, Departure
 
 from tests.support.sidebyside import Answer, Pair, pair
-
-pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
 
 V4 = "-s 10.1.1.1 -d 10.2.2.2"
 V6 = "-s fd00::1 -d fd00::2"

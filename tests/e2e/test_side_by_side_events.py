@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import listeners
 from tests.support.sidebyside import Pair, pair, told
-
-pytestmark = pytest.mark.skipif(not shutil.which("conntrack"), reason="conntrack(8) is not installed")
 
 V4 = "-s 10.1.1.1 -d 10.2.2.2"
 LIFE = f"""
@@ -67,13 +65,15 @@ def test_events(two: Pair, listener: str) -> None:
         ["stdbuf", "-oL", "timeout", "-s", "INT", "20", "conntrack", *listener.split()],
         [sys.executable, "-P", "-m", "conntrackd_py.cli.conntrack.main", *listener.split()],
     )
-    listeners = [two.events(words) for words in commands]
-    time.sleep(0.8)  # until the kernel knows its listener
+    before = listeners.of_kernel(two.inside)
+    programs = [two.events(words) for words in commands]
+    listeners.wait_for_kernel(two.inside, before + 1)
+    listeners.wait_for_daemon(two.socket)
     two.order(LIFE)
-    time.sleep(0.4)
-    for process in listeners:
+    time.sleep(0.4)  # conntrack(8) reads what waits before it takes the signal, if it was already woken
+    for process in programs:
         process.send_signal(signal.SIGINT)
-    real, ours = [said(process) for process in listeners]
+    real, ours = [said(process) for process in programs]
     assert real == ours
     assert len(ours) >= 2
 

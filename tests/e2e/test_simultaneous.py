@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pytest
 from pyroute2 import netns
 
-from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, ROUTER, SERVER, SERVER6, Namespace, Topology
+from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, ROUTER, SERVER, SERVER6, Namespace, Topology
 from conntrackd_py.lab.router import METRICS, Router
 
 TRIALS = 300
@@ -79,7 +79,7 @@ class Stage:
 def stage() -> Iterator[Stage]:
     """The server has a route to the client: both reach each other as they are."""
     with Topology() as topology:
-        topology.server.run("ip", "route", "add", "192.168.77.0/24", "via", ROUTER)
+        topology.server.run("ip", "route", "add", INSIDE, "via", ROUTER)
         router = Router(topology, CONFIG)
         router.install_rules()
         router.start()

@@ -20,10 +20,10 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.invariants import check
 from tests.support.packets import SACK_PERMITTED, address, sack, window_scale
 from tests.support.play import CLIENT, INSIDE, LAN, ROUTER, SERVER, WAN, Said, error, ping, pong, tcp, udp
+from tests.support.rules import masquerade, web_server_inside
 
 HOOKS = (PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING)
 RANDOM_STRINGS = 10_000

@@ -10,7 +10,6 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.invariants import check
 from tests.support.packets import address
 from tests.support.play import (
@@ -31,6 +30,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.rules import masquerade, web_server_inside
 
 MASKS = (DEFAULT_MASK, 0xF, 0)  # every slot fits, none fits, nothing at all
 SOCKETS_MARKS = (0, 0, 0x1A00, 0x2B00, 0xD00, 0xF00, 0xFFFFFFFF)  # of the router's own packets

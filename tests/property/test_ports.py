@@ -70,6 +70,24 @@ STEPS = st.lists(
 )
 
 
+def arrived(engine: Engine, step: tuple[object, ...], now: int) -> Skb:
+    own = step[0] == ROUTER.v4
+    skb = Skb(bytes_of(*step), 0, 0 if own else LAN, WAN if own else 0)  # type: ignore[arg-type]
+    assert engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, now) == NF_ACCEPT
+    return skb
+
+
+def leave(engine: Engine, skb: Skb, now: int) -> None:
+    last = Skb(skb.data, skb.mark, skb.indev, WAN)
+    if engine.handle(last, POST_ROUTING, now) != NF_ACCEPT:
+        assert last.reason in (NAT_EXHAUSTED, CONNECTION_LOST)  # none free; or deleted under way
+
+
+def lose(engine: Engine, skb: Skb, now: int) -> None:
+    assert skb.ct is not None
+    engine.delete(skb.ct.slot, now)
+
+
 @pytest.mark.parametrize("random", [False, True], ids=["keeps ports", "random ports"])
 @pytest.mark.parametrize("ports", [(0, 0), (1, 2)], ids=["any port", "two ports"])
 @settings(max_examples=100, deadline=None)
@@ -77,25 +95,12 @@ STEPS = st.lists(
 def test_answers_are_never_shared(ports: tuple[int, int], random: bool, steps: list[tuple[object, ...]]) -> None:
     engine = router(ports, random)
     under_way: list[Skb] = []
-    now = 0
-    for step in steps:
-        now += 1
-        if step[0] in (LEAVE, LOSE):
-            if not under_way:
-                continue
+    for now, step in enumerate(steps, 1):
+        if step[0] not in (LEAVE, LOSE):
+            under_way.append(arrived(engine, step, now))
+        elif under_way:
             skb = under_way.pop(step[1] % len(under_way))  # type: ignore[operator]
-            if step[0] == LOSE:
-                assert skb.ct is not None
-                engine.delete(skb.ct.slot, now)
-                continue
-            last = Skb(skb.data, skb.mark, skb.indev, WAN)
-            if engine.handle(last, POST_ROUTING, now) != NF_ACCEPT:
-                assert last.reason in (NAT_EXHAUSTED, CONNECTION_LOST)  # none free; or deleted under way
-        else:
-            own = step[0] == ROUTER.v4
-            skb = Skb(bytes_of(*step), 0, 0 if own else LAN, WAN if own else 0)  # type: ignore[arg-type]
-            assert engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, now) == NF_ACCEPT
-            under_way.append(skb)
+            (leave if step[0] == LEAVE else lose)(engine, skb, now)
         nobody_shares_an_answer(engine)
         check(engine)
     assert engine.core.stats.insert_failed == 0

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from conntrackd_py.lab.namespaces import Topology
+from tests.support.waiting import wait_until
 
 BOOTS_WITHIN: Final = 60.0  # seconds
 UNIT: Final = "conntrackd-py.service"
@@ -71,11 +72,13 @@ class Machine:
             *("sh", "-c", enter, "sh", *apart, "sh", "-c", BOOT, "sh", str(self.root)),
         )
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        deadline = time.monotonic() + BOOTS_WITHIN
-        while not self._booted(children):
-            assert self.process.poll() is None, "systemd ended"
-            assert time.monotonic() < deadline, f"not booted:\n{self.complete('systemctl', 'list-jobs').stdout}"
-            time.sleep(0.1)
+        process = self.process
+        wait_until(
+            lambda: process.poll() is not None or self._booted(children),
+            lambda: f"not booted:\n{self.complete('systemctl', 'list-jobs').stdout}",
+            BOOTS_WITHIN,
+        )
+        assert process.poll() is None, "systemd ended"
 
     def _booted(self, children: Path) -> bool:
         """`running`, or `degraded`: a unit has failed, which is the test's business."""

@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from conntrackd_py.cli.conntrack.output import NAME
+from conntrackd_py.lab.router import READY
+from tests.support.waiting import wait_until
 
 CONFIG = """
 mode = "{mode}"
@@ -78,6 +79,7 @@ class Pair:
         self.name = name
         self.folder = folder
         self.daemon = daemon
+        self.socket = folder / "control.sock"
         self.etc = folder / "etc"
         (self.etc / "xtables").mkdir(parents=True)
         (self.etc / "xtables" / "connlabel.conf").write_text(LABELS)
@@ -100,7 +102,7 @@ class Pair:
         return self.real(line, stdin, seconds), self.ours(line, stdin, seconds)
 
     def _run(self, words: list[str], program: str, stdin: str) -> Answer:
-        environment = {**os.environ, "CONNTRACKD_PY_SOCKET": str(self.folder / "control.sock")}
+        environment = {**os.environ, "CONNTRACKD_PY_SOCKET": str(self.socket)}
         done = subprocess.run(
             self.command(*words), check=False, input=stdin, capture_output=True, text=True, timeout=30, env=environment
         )
@@ -108,7 +110,7 @@ class Pair:
         return Answer(done.returncode, done.stdout, err.replace(f"{program}: ", ""))
 
     def events(self, words: list[str]) -> subprocess.Popen[str]:
-        environment = {**os.environ, "CONNTRACKD_PY_SOCKET": str(self.folder / "control.sock")}
+        environment = {**os.environ, "CONNTRACKD_PY_SOCKET": str(self.socket)}
         return subprocess.Popen(
             self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
@@ -118,6 +120,10 @@ class Pair:
         script = "\n".join(["set -e", *(f"conntrack {line}" for line in lines)])
         subprocess.run(self.command("sh", "-c", script), check=True, capture_output=True, timeout=30)
         assert self.ours("-R -", "\n".join(lines)) == Answer(0, "", "")
+
+    def inside(self, *words: str) -> str:
+        """A command in the namespace."""
+        return _inside(self.name, *words)
 
     def forget(self) -> None:
         """Both tables empty."""
@@ -159,12 +165,10 @@ def pair(mode: str = "nat") -> Iterator[Pair]:
 
 
 def _await(daemon: subprocess.Popen[str], log: Path) -> None:
-    until = time.monotonic() + 20
-    while '"event": "ready"' not in log.read_text():
-        assert daemon.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.02)
+    wait_until(lambda: daemon.poll() is not None or READY in log.read_text(), log.read_text)
+    assert daemon.poll() is None, log.read_text()
 
 
-def _inside(name: str, *words: str) -> None:
-    subprocess.run(["ip", "netns", "exec", name, *words], check=True, capture_output=True, timeout=20)
+def _inside(name: str, *words: str) -> str:
+    command = ["ip", "netns", "exec", name, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from conntrackd_py.lab.router import CONFIG
 from conntrackd_py.lab.steps import fetch, start_servers
 from tests.support import debian
 from tests.support.machine import UNIT, Machine
+from tests.support.waiting import wait_until
 
 SOCKET = "/run/conntrackd-py/control.sock"
 TOML = "/etc/conntrackd-py/conntrackd.toml"
@@ -52,10 +52,7 @@ class Router(Machine):
         assert fetch(self.net.client, f"http://{SERVER}/") == ANSWER
 
     def wait(self, what: str, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
-        while not true():
-            assert time.monotonic() < deadline, f"not {what}:\n{self.journal()[-3000:]}"
-            time.sleep(0.1)
+        wait_until(true, lambda: f"not {what}:\n{self.journal()[-3000:]}", SOON)
 
     def leaks(self, act: Callable[[], None]) -> str:
         """What reaches the server with the client's own address while `act` goes on and packets flow."""

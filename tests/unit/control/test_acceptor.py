@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from conntrackd_py.control import acceptor as module
 from conntrackd_py.control.acceptor import ACCEPT, CONNECTIONS, DESCRIPTORS, Acceptor
+from tests.support.waiting import until
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -45,11 +46,6 @@ class Stage:
     async def ask(self, client: Client, text: bytes) -> bytes:
         client[1].write(text)
         return await self.line(client)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.005)
 
 
 def play(path: Path, scene: Callable[[Stage], Awaitable[None]], **options: Any) -> list[Any]:
@@ -118,7 +114,7 @@ def test_or_the_oldest_makes_room(path: Path) -> None:
         assert [await stage.line(client) for client in idle[:38]] == [b""] * 38
         assert await stage.ask(idle[-1], b"b\n") == b"b\n"
         assert stage.acceptor.refused[CONNECTIONS] == 38
-        await stage.until(lambda: stage.acceptor.sessions == 3)
+        await until(lambda: stage.acceptor.sessions == 3)
 
     play(path, scene, most=3, evict=True)
 
@@ -158,7 +154,7 @@ def test_without_any_descriptor_clients_wait_and_little_is_logged(path: Path, mo
         with descriptors(next_descriptor() + 1):  # the client takes the last
             late = await stage.client()
             late[1].write(b"b\n")
-            await stage.until(lambda: stage.acceptor.refused[ACCEPT] > 10)
+            await until(lambda: stage.acceptor.refused[ACCEPT] > 10)
         assert await stage.line(late) == b"b\n"
 
     (told,) = play(path, scene, most=9)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conntrackd_py.const import IPS_ASSURED, IPS_FIXED_TIMEOUT
-from tests.unit.control.test_server import Stage, play
+from tests.support.stage import Stage, play
 
 UDP = {"proto": 17, "src": "10.0.0.1", "dst": "10.0.0.2", "sport": 1000, "dport": 53}
 FAILED = "Operation failed: "

@@ -191,23 +191,32 @@ def test_expiry_says_when_it_is_needed_next() -> None:
 TRANSLATED = {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "dport": 2, "src_nat": "203.0.113.9:99"}
 
 
-@pytest.mark.parametrize(("mode", "outcome"), [("nat", DONE), ("observe", DONE), ("track", NOT_TRANSLATING)])
-def test_a_translation_by_hand(mode: str, outcome: int) -> None:
-    """An observer notes what the kernel will do; who only tracks would promise what nobody does."""
-    engine = Engine(Tunables(), Repeatable(), mode=mode)
-    made = spec.wanted(
-        {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "sport": 1, "dport": 2, "src_nat": "203.0.113.9:99"}
-    )
+def by_hand(engine: Engine) -> tuple[NfConn, int]:
+    """A translated connection that an operator makes, and what became of the order."""
+    made = spec.wanted(TRANSLATED | {"sport": 1})
     ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
     change = Change()
     change.timeout = 1000
-    assert engine.create(ct, change, made.source, made.destination, 0) == outcome
-    if outcome == DONE:
-        assert tuples.dst(ct.reply) == bytes((203, 0, 113, 9))
-        assert tuples.l4dst(ct.reply) == 99
-        assert ct.status & IPS_SRC_NAT
-        again = NfConn(made.original, made.reply, engine.core.protos[17], 0)
-        assert engine.create(again, change, made.source, made.destination, 0) == EXISTS
+    return ct, engine.create(ct, change, made.source, made.destination, 0)
+
+
+@pytest.mark.parametrize("mode", ["nat", "observe"])
+def test_a_translation_by_hand(mode: str) -> None:
+    """An observer notes what the kernel will do."""
+    engine = Engine(Tunables(), Repeatable(), mode=mode)
+    ct, outcome = by_hand(engine)
+    assert outcome == DONE
+    assert tuples.dst(ct.reply) == bytes((203, 0, 113, 9))
+    assert tuples.l4dst(ct.reply) == 99
+    assert ct.status & IPS_SRC_NAT
+    assert by_hand(engine)[1] == EXISTS
+
+
+def test_a_translation_by_hand_where_nothing_is_translated() -> None:
+    """Mode track would promise what nobody does."""
+    engine = Engine(Tunables(), Repeatable(), mode="track")
+    assert by_hand(engine)[1] == NOT_TRANSLATING
+    assert engine.core.table.confirmed == 0
 
 
 def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:

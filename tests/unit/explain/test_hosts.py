@@ -218,4 +218,5 @@ def test_everything_is_given_back_a_piece_at_a_time(router: Router, host_statist
         steps += 1
     assert steps >= 20
     assert host_statistics.finished.known == 0
+    assert host_statistics.finished.parts
     assert all(len(part.figures) == module.FIELDS for part in host_statistics.finished.parts)

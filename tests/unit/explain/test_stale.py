@@ -11,8 +11,8 @@ from conntrackd_py.filter.match import Numbers
 from conntrackd_py.filter.policy import ACCEPT, DROP, Chain, FilterRule, Policy
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import Packet
-from tests.conversations.conftest import masquerade, web_server_inside
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, Said, accept, ping, tcp, udp
+from tests.support.rules import masquerade, web_server_inside
 
 ANSWERS = FilterRule(ACCEPT, ct=nft.parse("state established,related"))
 

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scapy.compat import raw
 from scapy.layers.inet import IP
@@ -130,14 +130,13 @@ def test_there_and_back(skb: Skb, way: int, data: st.DataObject) -> None:
     assert sum_of(back) % 0xFFFF == sum_of(skb) % 0xFFFF  # 0 and ffff are one number
 
 
-@given(sent(), WAYS, PORT)
+# scapy has no layer for UDP-Lite; test_there_and_back verifies its sum.
+@given(sent().filter(lambda skb: skb.protonum != IPPROTO_UDPLITE), WAYS, PORT)
 def test_checksums_are_those_computed_anew(skb: Skb, way: int, choice: int) -> None:
-    if skb.protonum == IPPROTO_UDPLITE:
-        return  # scapy has no layer for it; there_and_back verifies the sum
     address = packets.address("203.0.113.9" if skb.version == 4 else "2001:db8:1::9")
     out = translated(skb, moved_to(skb, address, choice, way), way)
-    if sum_of(out) % 0xFFFF:
-        assert scapy_agrees(out.data)
+    assume(sum_of(out) % 0xFFFF)  # the sum 0 has two spellings
+    assert scapy_agrees(out.data)
 
 
 @FAMILIES
@@ -206,12 +205,7 @@ def test_an_error_quotes_what_its_receiver_sent(family: int, kept: int) -> None:
     assert ip.addresses(out) == packets.address(DST[family]) + packets.address(SRC[family])
     assert sums_are_right(out)
     quoted = out.data[out.dataoff + 8 :]
-    assert len(quoted) == head + kept
-    if kept >= 8:
-        assert quoted == mine[: head + kept]
-    else:
-        assert quoted[:head] == mine[:head]
-        assert quoted[head:] == mine[head : head + kept]
+    assert quoted == mine[: head + kept]
 
 
 @FAMILIES

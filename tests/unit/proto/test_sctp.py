@@ -59,8 +59,8 @@ def test_a_packet_of_many_chunks_is_searched_as_often_as_one_of_few(kind: int, n
         info = sctp.SctpInfo()
         info.vtag = [7, 7]
         kinds = Kinds(sctp._chunk_kinds(skb))
-        if new:
-            assert tracker._begin(info, skb, kinds, 7) in (OK, SCTP_NOT_NEW)
+        begun = tracker._begin(info, skb, kinds, 7) if new else OK
+        assert begun in (OK, SCTP_NOT_NEW)
         assert tracker._walk(ct, info, skb, kinds, 7, 0, 0) == TRACKED
         assert len(kinds) == count
         searches.add(kinds.searches)

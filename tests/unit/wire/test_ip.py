@@ -1,7 +1,7 @@
 """Where layer 4 begins and the packet ends, in both families; packets by scapy, expectations by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
@@ -146,9 +146,28 @@ def test_the_pseudo_header_makes_the_checksum_right(built: Layer) -> None:
     assert checksum.valid(data[packet.dataoff :], ip.pseudo_header(packet))
 
 
-@given(st.binary(max_size=80), st.booleans())
-def test_any_bytes(data: bytes, quoted: bool) -> None:
+OUTCOMES = {OK, IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION}
+WHOLE = [raw(built) for built in (V4 / UDP(), V4 / TCP(), V6 / UDP(), ROUTED / TCP(), V6 / EXTENSIONS[60] / UDP())]
+CHANGES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=3)
+
+
+@st.composite
+def nearly(draw: st.DrawFn) -> bytes:
+    """A packet with a few bytes changed and a few more behind it."""
+    data = bytearray(draw(st.sampled_from(WHOLE)) + draw(st.binary(max_size=3)))
+    for at, value in draw(CHANGES):
+        data[at % len(data)] = value
+    return bytes(data)
+
+
+@given(st.binary(max_size=80) | nearly(), st.booleans())
+def test_any_bytes_are_parsed_or_refused(data: bytes, quoted: bool) -> None:
+    assert ip.parse(Packet(data), quoted) in OUTCOMES
+
+
+@given(nearly(), st.booleans())
+def test_what_is_parsed_is_within_the_bytes(data: bytes, quoted: bool) -> None:
     packet = Packet(data)
-    if ip.parse(packet, quoted) == OK:
-        assert packet.version in (4, 6)
-        assert 20 <= packet.dataoff <= packet.end <= len(data)
+    assume(ip.parse(packet, quoted) == OK)
+    assert packet.version in (4, 6)
+    assert 20 <= packet.dataoff <= packet.end <= len(data)

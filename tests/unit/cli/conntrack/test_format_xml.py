@@ -11,7 +11,8 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control import view
 from conntrackd_py.reasons import END_DELETED
 from tests.support.router import Router
-from tests.unit.cli.conntrack.test_main import Stage, play
+from tests.support.stage import Stage
+from tests.unit.cli.conntrack.test_main import play
 
 NOTHING = frozenset[str]()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conntrack.test_main import HINT, NAME, Result, Stage, play
+from tests.support.stage import Result, Stage
+from tests.unit.cli.conntrack.test_main import HINT, NAME, play
 
 UDP = "-s 10.0.0.1 -d 10.0.0.2 -p udp --dport 53 -t 100"
 EMPTIED = f"{NAME}: connection tracking table has been emptied.\n"

@@ -4,79 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from conntrackd_py import __version__
-from conntrackd_py.control.server import ControlServer
+from tests.support import stage
 from tests.support.named import flush
-from tests.support.router import Router
+from tests.support.stage import CONNTRACK_PY, Result, Stage, finished
 
 NAME = f"conntrack-py v{__version__} (conntrackd-py)"
 HINT = "Try `conntrack-py -h' or 'conntrack-py --help' for more information.\n"
 UNREPLIED = "src=10.0.0.1 dst=10.0.0.2 sport={0} dport=53 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=53 dport={0}"
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Stage:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.router = Router()
-        self.control = ControlServer(self.router.engine, self.router.clock, path=str(path))
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "conntrackd_py.cli.conntrack.main"),
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "CONNTRACKD_PY_SOCKET": str(self.path)},
-        )
-
-    async def run(self, line: str) -> Result:
-        process = await self.start(*line.split())
-        return await finished(process)
-
-    async def listening(self, *arguments: str) -> asyncio.subprocess.Process:
-        process = await self.start("-E", *arguments)
-        async with asyncio.timeout(10):
-            while not self.control.listeners:
-                await asyncio.sleep(0.01)
-        return process
-
-    def publish(self) -> None:
-        self.control.tell()
-
-
-async def finished(process: asyncio.subprocess.Process) -> Result:
-    async with asyncio.timeout(10):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Result(process.returncode, out.decode(), err.decode())
-
-
 def play(tmp_path: Path, scene: Callable[[Stage], Awaitable[None]]) -> None:
-    async def run() -> None:
-        stage = Stage(tmp_path / "control.sock")
-        await stage.control.start()
-        try:
-            await scene(stage)
-        finally:
-            await stage.control.stop()
-
-    asyncio.run(run())
+    """`run` and `start` of the stage are conntrack-py's."""
+    stage.play(tmp_path / "control.sock", scene, program=CONNTRACK_PY)
 
 
 def test_list_count_statistics_and_flush(tmp_path: Path) -> None:
@@ -324,17 +272,17 @@ async def finished_stderr(process: asyncio.subprocess.Process) -> tuple[int | No
 )
 def test_without_a_daemon(tmp_path: Path, line: str, status: int, out: str, err: str) -> None:
     async def scene() -> None:
-        assert await Stage(tmp_path / "none.sock").run(line) == (status, out, err)
+        assert await Stage(tmp_path / "none.sock", program=CONNTRACK_PY).run(line) == (status, out, err)
 
     asyncio.run(scene())
 
 
 def test_help_names_every_option(tmp_path: Path) -> None:
     async def scene() -> None:
-        shown = await Stage(tmp_path / "none.sock").run("-h")
+        shown = await Stage(tmp_path / "none.sock", program=CONNTRACK_PY).run("-h")
         assert shown.status == 0
         assert "Usage: conntrack-py" in shown.out
-        assert (await Stage(tmp_path / "none.sock").run("")).out == shown.out
+        assert (await Stage(tmp_path / "none.sock", program=CONNTRACK_PY).run("")).out == shown.out
 
     asyncio.run(scene())
 

@@ -20,11 +20,11 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine
 from tests.support import captures, packets
 from tests.support.captures import Timed
 from tests.support.router import Router
+from tests.support.stage import Stage, play
 
 C, S = "192.168.1.2", "10.0.0.2"
 
@@ -271,31 +271,29 @@ def test_what_a_step_changes_is_bold_on_a_terminal(monkeypatch: pytest.MonkeyPat
 
 
 def test_of_a_daemon_what_it_refused_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(tmp_path / "control.sock")
     router = Router()
     router.established()
 
-    async def ask(*options: str) -> str:
-        control = ControlServer(router.engine, router.clock, path=path)
-        await control.start()
-        try:
-            assert await asyncio.to_thread(main, ["explain", "--recent", "--socket", path, *options]) == 0
-        finally:
-            await control.stop()
+    def ask(*options: str) -> str:
+        async def scene(stage: Stage) -> None:
+            words = ["explain", "--recent", "--socket", str(stage.path), *options]
+            assert await asyncio.to_thread(main, words) == 0
+
+        play(tmp_path / "control.sock", scene, router=router)
         return capsys.readouterr().out
 
-    assert asyncio.run(ask()) == "nothing was refused, ignored or dropped yet\n"
+    assert ask() == "nothing was refused, ignored or dropped yet\n"
     for ack in (101, 102):
         refused = Skb(packets.tcp("10.0.0.1", "10.0.0.2", 40000, 80, "A", seq=2, ack=ack), indev=1)
         router.engine.handle(refused, PRE_ROUTING, router.now)
-    lines = asyncio.run(ask("--last", "1")).splitlines()
+    lines = ask("--last", "1").splitlines()
     assert re.fullmatch(r"#2  \S+ \S+  PRE_ROUTING  tcp_ack_over_window", lines[0])
     assert lines[1:4] == [
         "    tcp 10.0.0.1:40000 > 10.0.0.2:80 [.] seq 2 ack 102 win 65535 len 0",
         "    INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
         "    connection 1 ESTABLISHED SEEN_REPLY ASSURED CONFIRMED, 432000 s left",
     ]
-    found = [json.loads(line) for line in asyncio.run(ask("--json")).splitlines()]
+    found = [json.loads(line) for line in ask("--json").splitlines()]
     assert [note["numbers"] for note in found] == [[101, 2, 65535], [102, 2, 65535]]
 
 

@@ -1,6 +1,5 @@
 """The command conntrackd-py as an operator types it: output, exit status, and a quick start."""
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +30,19 @@ def test_wrong_usage_is_exit_status_2(arguments: tuple[str, ...], capsys: pytest
     assert "usage: conntrackd-py" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("status", "\x1b[31m"), ("status", "--socket", "\x1b[31m"), ("check-config", "\x1b[31m")]
-)
-def test_an_error_repeats_no_control_character(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with contextlib.suppress(SystemExit):
-        assert main(list(arguments)) == 1
-    assert "\\x1b[31m" in (said := capsys.readouterr().err)
+def test_a_usage_error_repeats_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    assert usage_error("status", "\x1b[31m") == 2
+    assert_escaped(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("arguments", [["status", "--socket", "\x1b[31m"], ["check-config", "\x1b[31m"]])
+def test_an_error_repeats_no_control_character(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert_escaped(capsys.readouterr().err)
+
+
+def assert_escaped(said: str) -> None:
+    assert "\\x1b[31m" in said
     assert "\x1b" not in said
 
 

@@ -21,6 +21,7 @@ import pytest
 from conntrackd_py.conntrack.tunables import Tunables
 from tests.support import packets
 from tests.support.stage import Stage, Ticking, play
+from tests.support.waiting import until
 
 ALTERNATE, ORDINARY = "\x1b[?1049h", "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
@@ -150,9 +151,7 @@ class Screen:
 
     async def until(self, condition: Callable[[str], object]) -> None:
         """Until what has been said since the last key satisfies this."""
-        async with asyncio.timeout(20):
-            while not condition(self.said):
-                await asyncio.sleep(0.01)
+        await until(lambda: condition(self.said))
 
     async def shows(self, text: str) -> None:
         await self.until(lambda said: text in ESCAPES.sub("", said))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,16 +12,16 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.acceptor import Acceptor
 from conntrackd_py.control.refusals import RefusalLog
 from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Numbers
@@ -39,6 +37,8 @@ from tests.support import packets
 from tests.support.certificates import Authority
 from tests.support.loop import running
 from tests.support.router import CLIENT, SERVER, Router
+from tests.support.stage import Stage, play
+from tests.support.tools import needs
 
 
 def counters() -> QueueCounters:
@@ -47,14 +47,9 @@ def counters() -> QueueCounters:
     return found
 
 
-async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-class Control:
-    clients = 4
-    events_lost = 5
-    acceptor = Acceptor("control", nothing, most=1, limit=1)
+def control(router: Router) -> ControlServer:
+    """It serves nobody."""
+    return ControlServer(router.engine, router.clock, path="unused")
 
 
 @pytest.fixture
@@ -64,7 +59,7 @@ def router() -> Router:
 
 @pytest.fixture
 def exporter(router: Router) -> Iterator[Exporter]:
-    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), Control())
+    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), control(router))
     with running(exporter):
         yield exporter
 
@@ -118,7 +113,7 @@ def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) 
     router.udp(6)
     router.udp(7)
     registry = CollectorRegistry()
-    registry.register(EngineCollector(router.engine, counters(), Control()))
+    registry.register(EngineCollector(router.engine, counters(), control(router)))
     assert registry.get_sample_value("conntrackd_py_entries", {"proto": "udp", "state": ""}) == 2
 
 
@@ -150,10 +145,28 @@ def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
     assert found["conntrackd_py_queue_enobufs_total"] == 3
     assert found["conntrackd_py_verdict_errors_total"] == 2
     assert found["conntrackd_py_truncated_packets_total"] == 1
-    assert found["conntrackd_py_control_clients"] == 4
-    assert found["conntrackd_py_events_lost_total queue=listener"] == 5
     (build,) = [name for name in found if name.startswith("conntrackd_py_build_info ")]
     assert f"version={__version__}" in build
+
+
+def test_the_control_socket(tmp_path: Path) -> None:
+    """One of its clients listens and is too slow."""
+
+    async def scene(stage: Stage) -> None:
+        listener = await stage.listener(buffer=1)
+        await stage.client()
+        await stage.until(lambda: stage.control.clients == 2)
+        listener.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for port in range(3000):
+            stage.router.udp(10000 + port)
+            stage.publish()
+        registry = CollectorRegistry()
+        registry.register(EngineCollector(stage.router.engine, counters(), stage.control))
+        found = values(generate_latest(registry).decode())
+        assert found["conntrackd_py_control_clients"] == 2
+        assert found["conntrackd_py_events_lost_total queue=listener"] == stage.control.events_lost > 0
+
+    play(tmp_path / "control.sock", scene)
 
 
 def test_the_kernels_queues_are_read_where_there_are_some(router: Router, tmp_path: Path) -> None:
@@ -192,7 +205,9 @@ def test_no_address_becomes_a_label(router: Router, exporter: Exporter) -> None:
 
 def test_registering_twice_is_noticed_and_describing_scrapes_nothing(router: Router) -> None:
     collector = EngineCollector(router.engine, counters())
-    assert all(not family.samples for family in collector.describe())
+    described = list(collector.describe())
+    assert len(described) > 10
+    assert not any(family.samples for family in described)
     registry = CollectorRegistry()
     registry.register(collector)
     with pytest.raises(ValueError, match="Duplicated"):
@@ -293,7 +308,7 @@ def test_who_was_refused_and_what_failed_is_counted(exporter: Exporter) -> None:
     assert found["conntrackd_py_session_errors_total server=control"] == 0
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool comes with Debian's package prometheus")
+@needs("promtool")
 def test_promtool_has_nothing_to_say(router: Router, exporter: Exporter) -> None:
     router.established()
     checked = subprocess.run(
@@ -302,7 +317,7 @@ def test_promtool_has_nothing_to_say(router: Router, exporter: Exporter) -> None
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl(1)")
+@needs("openssl")
 def test_tls(router: Router, tmp_path: Path) -> None:
     """A client checks our certificate, and we check its own if a client_ca is given."""
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
