@@ -16,7 +16,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from conntrackd_py.cli.conntrackd.top_screen import View, draw
+from conntrackd_py.cli.conntrackd.top.screen import View, draw
 from conntrackd_py.lab.namespaces import CLIENT, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, WEB_PORT, start_servers

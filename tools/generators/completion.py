@@ -6,8 +6,7 @@ language. A shell does not repeat all of the parser: what may not stand together
 
 from typing import Final, NamedTuple
 
-from conntrackd_py.cli.conntrack.filter import STATE_ALIASES
-from conntrackd_py.cli.conntrack.labels import PATHS
+from conntrackd_py.cli.conntrack.request import STATE_ALIASES
 from conntrackd_py.cli.conntrack.options import (
     ALL,
     COMMANDS,
@@ -23,6 +22,7 @@ from conntrackd_py.cli.conntrack.options import (
 )
 from conntrackd_py.cli.conntrack.output import ALONE
 from conntrackd_py.cli.conntrack.parse import LIST_ONLY, NEVER_ON_EXPECT
+from conntrackd_py.cli.conntrack.values import LABEL_FILES
 from conntrackd_py.const import IPPROTO_TCP, PROTO_NAMES
 from conntrackd_py.control.query import FAMILIES, STATES
 
@@ -57,7 +57,7 @@ FORM: Final = Value("form", tuple(FORMS), several=True, alone=ALONE)
 TABLE: Final = Value("table")  # its words are those of the command: tables()
 LABEL_COMMAND: Final = (
     r"""command sed -n 's/^[[:space:]]*[0-9][0-9a-fA-Fx]*[[:space:]]\{1,\}\([A-Za-z0-9-]\{1,\}\)[[:space:]]*$/\1/p' """
-    f"{PATHS[0]} 2>/dev/null"
+    f"{LABEL_FILES[0]} 2>/dev/null"
 )
 LABEL: Final = Value("label", command=LABEL_COMMAND, several=True)
 

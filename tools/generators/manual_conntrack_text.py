@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from conntrackd_py.cli.conntrack.labels import PATHS
+from conntrackd_py.cli.conntrack.values import LABEL_FILES
 from conntrackd_py.control.client import DEFAULT_PATH, VARIABLE
 
 NAME: Final = "list, watch and change the connections of conntrackd-py"
@@ -71,7 +71,7 @@ MORE: Final = {
 VALUES: Final = (
     ("Number", "Decimal, hexadecimal with 0x, or octal with 0 before it."),
     ("Time", "Seconds, or with a letter behind it: `s`, `m`, `h` or `d`."),
-    ("Label", f"A name in {PATHS[0]}, or a bit's number from 0 to 127."),
+    ("Label", f"A name in {LABEL_FILES[0]}, or a bit's number from 0 to 127."),
 )
 
 FORMS: Final = """
@@ -176,7 +176,7 @@ differ on purpose; the examples are of a table in which they would find somethin
 """
 
 MORE_DIFFERENCES: Final = f"""
-Labels that have no name in {PATHS[0]} are shown by their number, where conntrack(8) leaves them out. In `-o xml` the
+Labels that have no name in {LABEL_FILES[0]} are shown by their number, where conntrack(8) leaves them out. In `-o xml` the
 states of SCTP have their own names, and the document of `-G` ends. Lists of several connections that were updated are
 complete. `-F -f` empties one family only. `--label-del=name` takes away that label and no other. GRE's keys filter, and
 so does `-j` with an address beside other filters. `-R` remembers the ports of a connection that is translated both
@@ -189,7 +189,7 @@ and `--role` is asked of nobody.
 
 FILES: Final = (
     (DEFAULT_PATH, "The daemon's control socket."),
-    (str(PATHS[0]), f"The names of labels. When it cannot be read, {PATHS[1]}."),
+    (LABEL_FILES[0], f"The names of labels. When it cannot be read, {LABEL_FILES[1]}."),
 )
 
 ENVIRONMENT: Final = ((f"`{VARIABLE}`", "The control socket, when `--socket` does not say."),)

@@ -1,4 +1,4 @@
-"""`conntrack-py --help`, made of the table of options."""
+"""The text of `conntrack-py --help`, made from the table of options."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ WIDTH: Final = 44
 
 def usage(program: str, version: str) -> str:
     lines = [
-        f"Connection tracking in userspace, as conntrack(8) shows it. Version {version}",
+        f"conntrack(8) for the table of conntrackd-py. Version {version}",
         f"Usage: {program} command [table] [options]",
         "",
         "Commands:",
@@ -24,10 +24,10 @@ def usage(program: str, version: str) -> str:
         "Options of protocols:",
         *(_line(option) for option in OPTIONS if option.protos),
         "",
-        "Options that conntrack(8) has not:",
+        "Options that conntrack(8) does not have:",
         *(_line(option) for option in OPTIONS if option.ours),
         "",
-        "Forms of -o:",
+        "Output forms (-o):",
         *(f"  {form:<{WIDTH}} {text}" for form, text in FORMS.items()),
         "",
         f"Status: {', '.join(STATUSES)}",
@@ -37,13 +37,13 @@ def usage(program: str, version: str) -> str:
 
 
 def names(option: Option) -> str:
-    """As `-s, --src, --orig-src ip[/bits]`."""
+    """For example `-s, --src, --orig-src ip[/bits]`."""
     given = ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
     return f"{', '.join(given)} {option.argument}".rstrip()
 
 
 def protocols(option: Option) -> str:
-    """As `tcp, udp`; empty for an option of all."""
+    """For example `tcp, udp`; empty if the option needs none."""
     return ", ".join(PROTO_NAMES[number] for number in option.protos)
 
 

@@ -1,7 +1,7 @@
-"""Reading a command line of conntrack-py, as getopt_long reads it: short clusters (-Lp tcp, -ptcp), `--option=value`,
-unique prefixes of long names, options and the table's name in any order. Messages and exit statuses are conntrack(8)'s.
+"""Parses a command line of conntrack-py, as getopt_long does: short clusters (-Lp tcp, -ptcp), `--option=value`,
+unique prefixes of long names, options and the table in any order. Messages and exit statuses are those of conntrack(8).
 
-Not so strict: an option of a protocol may stand before its -p. Stricter: a word too many is an error.
+Two differences: an option that needs -p may come before it, and an extra word is an error.
 """
 
 from typing import Final, NamedTuple
@@ -25,7 +25,7 @@ NEVER_ON_EXPECT: Final = {"U": "update", "A": "add"}
 FILTERS: Final = frozenset(
     {"src", "dst", "reply_src", "reply_dst", "proto", "status", "mark", "secmark", "label", "zone", "orig_zone"}
     | {"reply_zone", "host", "interface", "older_than", "younger_than", "stale"}
-)  # what a translation selects may be set to zero, as by conntrack(8)
+)  # conntrack(8) refuses -z with these, but not with -n, -g and -j
 
 
 class Parsed(NamedTuple):
@@ -36,7 +36,7 @@ class Parsed(NamedTuple):
 
 
 def parse(arguments: list[str]) -> Parsed:
-    """Read a command line. Raises UsageError."""
+    """Parse a command line. Raises UsageError."""
     given: list[tuple[Option, str]] = []
     rest: list[str] = []
     waiting = list(arguments)
@@ -81,7 +81,7 @@ def _cluster(word: str, waiting: list[str]) -> list[tuple[Option, str]]:
 
 
 def _argument(option: Option, word: str, waiting: list[str]) -> str:
-    """The next word, when the option takes one."""
+    """The value in the next word; empty if the option takes none."""
     if not option.argument:
         return ""
     optional = option.argument.startswith("[")
@@ -121,7 +121,7 @@ def _assembled(given: list[tuple[Option, str]], rest: list[str]) -> Parsed:
 
 
 def _check(command: str, table: str, values: dict[str, str]) -> None:
-    """Raises UsageError for what may not stand together, or is missing."""
+    """Raises UsageError for illegal and missing options and illegal combinations."""
     if command == "R":
         for key in values:
             if "R" not in BY_KEY[key].commands:

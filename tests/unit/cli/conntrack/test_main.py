@@ -225,7 +225,7 @@ def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path
             stage.router.udp(4000 + port)
         stage.publish()
         assert process.stderr is not None
-        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: WARNING: 3 events were lost")
+        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: WARNING: 3 events were dropped")
         await stage.control.stop()
         result = await finished(process)
         assert result.status == 1

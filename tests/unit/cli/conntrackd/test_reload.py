@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conntrackd_py.cli.conntrackd.reload import configured_socket, told
+from conntrackd_py.cli.conntrackd.reload import configured_socket, report
 
 
 def answer(**more: object) -> dict[str, object]:
@@ -10,23 +10,27 @@ def answer(**more: object) -> dict[str, object]:
 
 
 def test_nothing_more_to_say() -> None:
-    assert told(answer()) == ["reloaded"]
+    assert report(answer()) == ["reloaded"]
 
 
 def test_what_waits_and_what_is_stale() -> None:
-    lines = told(answer(restart=["mode", "queue.gso"], stale={"nat": 2, "filter": 1}))
+    lines = report(answer(restart=["mode", "queue.gso"], stale={"nat": 2, "filter": 1}))
     assert lines == [
         "reloaded",
-        "waits for a restart: mode, queue.gso",
-        "stale connections, translated otherwise now: 2",
-        "stale connections, not allowed any more: 1",
-        "list them with conntrack-py -L --stale, end them with conntrack-py -D --stale",
+        "needs a restart: mode, queue.gso",
+        "stale connections that the NAT rules would translate differently: 2",
+        "stale connections that the filter would refuse: 1",
+        "conntrack-py -L --stale lists them, conntrack-py -D --stale ends them",
     ]
 
 
 def test_what_was_ended() -> None:
-    lines = told(answer(stale={"nat": 2, "filter": 0}, flushed=2))
-    assert lines == ["reloaded", "stale connections, translated otherwise now: 2", "stale connections ended: 2"]
+    lines = report(answer(stale={"nat": 2, "filter": 0}, flushed=2))
+    assert lines == [
+        "reloaded",
+        "stale connections that the NAT rules would translate differently: 2",
+        "stale connections ended: 2",
+    ]
 
 
 def test_the_socket_of_a_configuration_that_may_be_wrong(tmp_path: Path) -> None:

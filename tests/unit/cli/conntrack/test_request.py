@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.cli.conntrack.filter import event_mask, filter_of
 from conntrackd_py.cli.conntrack.parse import parse
+from conntrackd_py.cli.conntrack.request import event_mask, filter_of
 from conntrackd_py.cli.conntrack.values import UsageError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conntrackd_py.cli.conntrackd.top_rates import frame
+from conntrackd_py.cli.conntrackd.top.rates import frame
 
 BEFORE: dict[str, Any] = {
     "clock": 1000,

@@ -47,7 +47,7 @@ def test_one_frame_as_plain_text(tmp_path: Path) -> None:
         assert (status, err) == (0, "")
         assert "\x1b" not in out
         assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
-        assert re.search(r"^table      ·+ 6 of 262,144, < 0\.1 %  0/s  full in: -$", out, re.MULTILINE)
+        assert re.search(r"^table      ·+ 6 of 262,144, < 0\.1 %   unconfirmed 0, dying 0$", out, re.MULTILINE)
         hosts = re.findall(r"^(\S+) +(\d+) +0 +0 +0 +0 *$", out, re.MULTILINE)
         assert hosts == [("10.0.0.9", "3"), ("10.0.0.1", "2"), ("fd00::1", "1")]
         assert "udp 4" in out
@@ -60,7 +60,7 @@ def test_without_accounting_it_says_so(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         out = (await stage.run("top", "--once", "-i", "0.5", "-6")).out
         assert re.search(r"^fd00::1 +1 +0 +- +- +- *$", out, re.MULTILINE)
-        assert "1 of 3 hosts; bytes and packets of hosts: nf_conntrack_acct is off" in out
+        assert "1 of 3 hosts; no packets and bytes: nf_conntrack_acct is off" in out
 
     play(tmp_path / "control.sock", scene, router=router(accounting=False))
 
