@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from generators import completion
 
-from conntrackd_py.cli.conntrack.request import read
 from conntrackd_py.cli.conntrack.options import ALL, EVERYTHING, OPTIONS, TABLES, Option
 from conntrackd_py.cli.conntrack.parse import parse
+from conntrackd_py.cli.conntrack.request import read
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.const import PROTO_NAMES
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 from generators import manual_conntrackd, roff
 from generators import manual_conntrackd_text as text
 from generators.subcommands import every
 
-from conntrackd_py.cli.conntrackd import main as conntrackd_py
+from conntrackd_py.cli.conntrackd.main import command_line
 
 
 def test_every_subcommand_and_option_is_on_the_page() -> None:
@@ -31,6 +29,4 @@ def test_no_words_about_a_subcommand_that_is_gone() -> None:
 def test_an_example_is_understood(line: str) -> None:
     words = line.removesuffix(" &").split()
     assert words.pop(0) == "conntrackd-py"
-    parser, subparsers = conntrackd_py._parser()
-    importlib.import_module(conntrackd_py.COMMANDS[words[0]].arguments).add_arguments(subparsers[words[0]])
-    parser.parse_args(words)
+    command_line().parse_args(words)

@@ -1,1 +1,1 @@
-"""Generators of shell completion and manual pages: `scripts/generate` writes share/."""
+"""Generate shell completion and manual pages: `scripts/generate` writes share/."""

@@ -1,4 +1,4 @@
-"""Completion for fish, of both commands: a `complete` an option, with a condition that says where it is legal."""
+"""Completion for fish, of both commands: one `complete` an option, with the condition under which it is legal."""
 
 from string import Template
 from typing import Final
@@ -102,7 +102,7 @@ def _tables(option: Option) -> str:
 
 
 def _option(option: Option) -> list[str]:
-    """A line, or as many as there are choices of values."""
+    """One line, or one for each set of values."""
     value = completion.value(option)
     connections, expectations = completion.legal(option)
     if value == completion.STATE:
@@ -138,9 +138,9 @@ def _line(condition: str, option: Option, words: tuple[str, ...] = (), *, severa
 
 
 def _value(takes: str, value: Value, words: tuple[str, ...], several: bool) -> str:
-    """The end of a line: what the option is followed by."""
+    """The part of a line that describes the value."""
     if takes in (NOTHING, MAYBE):
-        return ""  # of what may be absent fish knows only what is written with `=`
+        return ""  # fish completes an optional value only after `=`
     if value.files:
         return " -r -F"
     if value.command:
@@ -156,7 +156,7 @@ def _value(takes: str, value: Value, words: tuple[str, ...], several: bool) -> s
 
 
 def quoted(text: str) -> str:
-    """In single quotes, as fish reads them."""
+    """In single quotes of fish."""
     text = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
@@ -193,7 +193,7 @@ def conntrackd() -> str:
 
 
 def _subcommand(node: Subcommand) -> list[str]:
-    """Its own options and arguments, and the words of the subcommands below it."""
+    """Its options, arguments and subcommands."""
     begins = quoted(" ".join(("__conntrackd_py_begins", *node.path)))
     at = begins if node.subcommands else quoted(" ".join(("__conntrackd_py_at", *node.path)))
     lines = [

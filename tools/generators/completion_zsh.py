@@ -1,4 +1,4 @@
-"""Completion for zsh, of both commands: specifications for _arguments, chosen by what stands on the line."""
+"""Completion for zsh, of both commands: specifications for _arguments, chosen by the words on the line."""
 
 from string import Template
 from typing import Final
@@ -51,7 +51,7 @@ $command_tables
     esac
     commands='($all)'
     if [[ -z $$command ]]; then
-        hidden='!' # options before the command are understood, but not offered
+        hidden='!' # options before the command are parsed but not offered
         specs=(
 $begin
         )
@@ -118,7 +118,7 @@ def _legal_spec(option: Option) -> str:
 
 
 def _spec(option: Option, *, alone: bool = False, hidden: bool = False) -> str:
-    """The option as _arguments has it, all its names in braces. alone: as a command whose table stands by itself."""
+    """The specification of an option for _arguments, names in braces. alone: for a command, without its table."""
     names = completion.names(option)
     takes = NOTHING if alone else completion.takes(option)
     marked = [_with_mark(name, takes) for name in names]
@@ -133,14 +133,14 @@ def _spec(option: Option, *, alone: bool = False, hidden: bool = False) -> str:
 
 
 def _with_mark(name: str, takes: str) -> str:
-    """How the value is joined to the name: -p+ and --protonum=."""
+    """The name with the mark for its value: -p+ and --protonum=."""
     if takes == NOTHING:
         return name
     return f"{name}=" if name.startswith("--") else f"{name}+"
 
 
 def _action(prefix: str, value: Value) -> str:
-    """What completes it, in _arguments' language."""
+    """The action of _arguments that completes the value."""
     plain = {
         completion.STATE: "($states)",
         completion.TABLE: "($tables)",
@@ -163,18 +163,18 @@ def _helper(prefix: str, value: Value) -> str:
 
 
 def _inside(text: str) -> str:
-    """Within the brackets of an explanation."""
+    """Escaped for the brackets of an explanation."""
     return text.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
 
 
 def _message(argument: str) -> str:
-    """What the value is called: without the brackets of what may be absent."""
+    """The name of the value, without the brackets of an optional one."""
     text = argument[1:-1] if argument.startswith("[") else argument
     return text.replace(":", "\\:")
 
 
 def quoted(text: str) -> str:
-    """In single quotes, or in double ones where a variable is to be seen."""
+    """In single quotes, or in double quotes if it has a variable."""
     if "$" in text:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`") + '"'
     return "'" + text.replace("'", "'\\''") + "'"
@@ -198,7 +198,7 @@ def _name(node: Subcommand) -> str:
 
 
 def _function(node: Subcommand) -> str:
-    """A function that completes what stands behind this subcommand."""
+    """A function that completes the words after this subcommand."""
     specs = [_argument(option) for option in node.options]
     if not node.subcommands:
         specs += [

@@ -1,4 +1,4 @@
-"""The manual page conntrack-py(8): what the tables of the program say, and the prose of manual_conntrack_text."""
+"""The manual page conntrack-py(8), from the tables of the program and the prose of manual_conntrack_text."""
 
 from typing import Final
 
@@ -37,7 +37,7 @@ def page() -> str:
             roff.paragraphs(text.DESCRIPTION),
             roff.section("COMMANDS"),
             roff.tagged((_term(option), _command(option)) for option in COMMANDS),
-            roff.subsection("What a command needs"),
+            roff.subsection("Required options"),
             roff.tagged(_needs()),
             *_options(),
             *_values(),
@@ -64,7 +64,7 @@ def _synopsis() -> list[list[str]]:
 
 
 def _term(option: Option) -> str:
-    """Its names in bold, its value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around what may be absent."""
+    """Names in bold, value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around an optional value."""
     names = ", ".join(f"`{name}`" for name in completion.names(option))
     if completion.takes(option) == completion.MAYBE:
         return f"{names} [<{option.argument[1:-1]}>]"
@@ -92,7 +92,7 @@ def _options() -> list[list[str]]:
     groups = (
         ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.ours]),
         ("OPTIONS OF PROTOCOLS", text.PROTOCOL_OPTIONS, [option for option in OPTIONS if option.protos]),
-        ("OPTIONS THAT CONNTRACK(8) HAS NOT", text.OUR_OPTIONS, [option for option in OPTIONS if option.ours]),
+        ("OPTIONS NOT IN CONNTRACK(8)", text.OUR_OPTIONS, [option for option in OPTIONS if option.ours]),
     )
     return [
         part
@@ -115,7 +115,7 @@ def _more(key: str) -> str:
 
 
 def _where(option: Option) -> str:
-    """With which commands, on connections and on expectations."""
+    """The commands that take it, on connections and on expectations."""
     connections = " ".join(f"`-{letter}`" for letter in option.commands)
     expectations = " ".join(f"`-{letter} expect`" for letter in option.expect)
     return f"With {'; '.join(words for words in (connections, expectations) if words)}."
@@ -135,10 +135,10 @@ def _values() -> list[list[str]]:
         roff.section("VALUES"),
         roff.tagged(
             [
-                ("Protocol", f"{', '.join(PROTO_NAMES.values())}, any name that getprotobyname(3) knows, or a number."),
+                ("Protocol", f"{', '.join(PROTO_NAMES.values())}, any name of getprotobyname(3), or a number."),
                 *((term, f"{words}.") for term, words in states),
-                ("Status", f"{', '.join(STATUSES)}, in any case of letters."),
-                ("Event", f"{', '.join(EVENTS)}, in any case of letters."),
+                ("Status", f"{', '.join(STATUSES)}, in upper or lower case."),
+                ("Event", f"{', '.join(EVENTS)}, in upper or lower case."),
                 ("Key of `--sort`", f"{', '.join(SORT_KEYS)}."),
                 *text.VALUES,
             ]
@@ -148,7 +148,7 @@ def _values() -> list[list[str]]:
 
 def _output() -> list[list[str]]:
     return [
-        roff.section("FORMS OF OUTPUT"),
+        roff.section("OUTPUT FORMS"),
         roff.paragraphs(text.FORMS),
         roff.tagged((f"`{form}`", roff.sentence(help_text)) for form, help_text in FORMS.items()),
         roff.subsection("Keys of json"),
@@ -182,4 +182,4 @@ def _differences() -> list[list[str]]:
 
 
 def _statuses(departure: Departure) -> str:
-    return f"exit status {departure.ours}, conntrack(8)'s is {departure.theirs}"
+    return f"exit status {departure.ours}, in conntrack(8) {departure.theirs}"

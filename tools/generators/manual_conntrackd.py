@@ -1,4 +1,4 @@
-"""The manual page conntrackd-py(8): what the subcommands' parsers say, and the prose of manual_conntrackd_text."""
+"""The manual page conntrackd-py(8), from the argparse parsers and the prose of manual_conntrackd_text."""
 
 from typing import Final
 
@@ -48,7 +48,7 @@ def page() -> str:
 
 
 def _synopsis(nodes: list[Subcommand]) -> list[str]:
-    """A line for each subcommand that can be run."""
+    """A line for each subcommand without subcommands."""
     lines: list[str] = []
     for node in nodes:
         if not node.subcommands:
@@ -62,7 +62,7 @@ def _own(node: Subcommand) -> list[Argument]:
 
 
 def _optional(argument: Argument) -> str:
-    """As [`-c` <FILE>]; what must be there has no brackets."""
+    """For example [`-c` <FILE>]; a required option has no brackets."""
     words = f"`{argument.names[0]}`" if argument.names else ""
     if argument.takes != NOTHING:
         words += f" [<{argument.metavar}>]" if argument.takes == MAYBE and words else f" <{argument.metavar}>"
