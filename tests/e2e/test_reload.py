@@ -129,7 +129,10 @@ def test_another_target_is_for_new_connections(stage: Stage) -> None:
     stage.write(OUT + FORWARD % 7002)
     done = stage.reload()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[:2] == ["reloaded", "stale connections that the NAT rules would translate differently: 1"]
+    assert done.stdout.splitlines()[:2] == [
+        "reloaded",
+        "stale connections that the NAT rules would translate differently: 1",
+    ]
     assert stage.ask(5000, ROUTER, 7000, outside=True) == "7001"
     assert stage.ask(5001, ROUTER, 7000, outside=True) == "7002"
 

@@ -82,28 +82,6 @@ def test_json_for_scripts(tmp_path: Path) -> None:
     play(tmp_path / "control.sock", scene, router=router())
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ("-i 0.1", "0.1 is not from 0.5 to 60"),
-        ("-i 61", "61 is not from 0.5 to 60"),
-        ("-i nan", "nan is not from 0.5 to 60"),
-        ("-i soon", "invalid seconds value: 'soon'"),
-        ("--count 0", "0 is not from 1 to 1000000"),
-        ("--hosts 101", "101 is not from 0 to 100"),
-        ("--sort age", "invalid choice: 'age'"),
-        ("-4 -6", "not allowed with argument -4"),
-    ],
-)
-def test_wrong_usage(tmp_path: Path, words: str, why: str) -> None:
-    async def scene(stage: Stage) -> None:
-        status, out, err = await stage.run("top", *words.split())
-        assert (status, out) == (2, "")
-        assert why in err
-
-    play(tmp_path / "control.sock", scene)
-
-
 def test_without_a_daemon(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         missing = f"{tmp_path}/none.sock"
