@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 from generators import manual_conntrack, roff
 from generators import manual_conntrack_text as text
-from generators.differences import DEPARTURES
+from generators.differences import DIFFERENCES
 
 from conntrackd_py.cli.conntrack.commands import run_command
 from conntrackd_py.cli.conntrack.options import BY_KEY, COMMANDS, EVERYTHING
@@ -56,9 +56,9 @@ def test_an_example_is_understood(line: str) -> None:
                 run_command(parsed, ask)
 
 
-@pytest.mark.parametrize("departure", DEPARTURES, ids=[departure.line for departure in DEPARTURES])
-def test_a_departure_is_wrong_usage_or_not(departure: tuple[str, int, int, str]) -> None:
-    line, _, ours, _ = departure
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=[difference.line for difference in DIFFERENCES])
+def test_a_difference_is_wrong_usage_or_not(difference: tuple[str, int, int, str]) -> None:
+    line, _, ours, _ = difference
 
     def run() -> None:
         run_command(parse(line.split()), ask)

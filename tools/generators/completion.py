@@ -10,9 +10,9 @@ from conntrackd_py.cli.conntrack.options import (
     ALL,
     COMMANDS,
     EVENTS,
+    FORM_OF_EVERY_COMMAND,
     FORMS,
     OPTIONS,
-    OURS_EVERYWHERE,
     ROLES,
     SORT_KEYS,
     STATUSES,
@@ -113,7 +113,9 @@ def legal(option: Option) -> tuple[str, str]:
 def forms(command: str, table: str) -> tuple[str, ...]:
     """The forms of -o that a command takes. command: its letter."""
     output = next(option for option in OPTIONS if option.key == "output")
-    return FORM.words if command in (output.expect if table == "expect" else output.commands) else (OURS_EVERYWHERE,)
+    return (
+        FORM.words if command in (output.expect if table == "expect" else output.commands) else (FORM_OF_EVERY_COMMAND,)
+    )
 
 
 def tables(command: str) -> tuple[str, ...]:

@@ -7,7 +7,15 @@ Each file has a table, one option a row, and functions that parse the line with 
 from string import Template
 from typing import Final
 
-from conntrackd_py.cli.conntrack.options import ALL, COMMANDS, EVERYTHING, OPTIONS, OURS_EVERYWHERE, TABLES, Option
+from conntrackd_py.cli.conntrack.options import (
+    ALL,
+    COMMANDS,
+    EVERYTHING,
+    FORM_OF_EVERY_COMMAND,
+    OPTIONS,
+    TABLES,
+    Option,
+)
 from generators import completion
 from generators.completion import WRITTEN, Value
 from generators.subcommands import Argument, Subcommand, every
@@ -124,7 +132,7 @@ $states
             several=yes alone='$alone'
             case $$table:$$command in
 $forms
-                *) words='$ours' ;;
+                *) words='$everywhere' ;;
             esac
             ;;
     esac
@@ -165,14 +173,14 @@ SHARED: Final = r"""_NAME_value() { # kind: completes cur with words, or with fi
         mapfile -t COMPREPLY < <(compgen -P "$before" -f -- "$cur")
         return
     fi
-    local behind='' piece=$cur word fitting=''
+    local kept='' piece=$cur word fitting=''
     if [[ -n $several && $cur == *,* ]]; then
-        behind=${cur%,*}, piece=${cur##*,}
+        kept=${cur%,*}, piece=${cur##*,}
     fi
     [[ -n $signed && $piece == -* ]] && words=" $words" words=${words// / -}
     for word in $words; do
-        [[ -n $behind ]] && [[ " $alone " == *" $word "* || " $alone " == *" ${behind%,} "* ]] && continue
-        [[ ,$behind == *",$word,"* ]] || fitting+=" $before$behind$word"
+        [[ -n $kept ]] && [[ " $alone " == *" $word "* || " $alone " == *" ${kept%,} "* ]] && continue
+        [[ ,$kept == *",$word,"* ]] || fitting+=" $before$kept$word"
     done
     mapfile -t COMPREPLY < <(compgen -W "$fitting" -- "$before$cur")
     word=${COMPREPLY[0]-}
@@ -195,7 +203,7 @@ def conntrack() -> str:
         states=_cases(16, {name: f"words='{' '.join(states)}'" for name, states in completion.states().items()}),
         alone=" ".join(completion.FORM.alone),
         forms=_forms(),
-        ours=OURS_EVERYWHERE,
+        everywhere=FORM_OF_EVERY_COMMAND,
         shared=SHARED.replace("NAME", "conntrack_py"),
     )
 
@@ -242,7 +250,7 @@ def _gathered(words: dict[str, tuple[str, ...]], name: str) -> dict[str, str]:
 def _forms() -> str:
     output = next(option for option in OPTIONS if option.key == "output")
     action = f"words='{' '.join(completion.FORM.words)}'"
-    patterns = {f"expect:[{output.expect}]": action, "expect:?": f"words='{OURS_EVERYWHERE}'"}
+    patterns = {f"expect:[{output.expect}]": action, "expect:?": f"words='{FORM_OF_EVERY_COMMAND}'"}
     return _cases(16, patterns | {f"*:[{output.commands}]": action, "*:": action})
 
 

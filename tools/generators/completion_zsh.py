@@ -3,7 +3,7 @@
 from string import Template
 from typing import Final
 
-from conntrackd_py.cli.conntrack.options import COMMANDS, OPTIONS, OURS_EVERYWHERE, TABLES, Option
+from conntrackd_py.cli.conntrack.options import COMMANDS, FORM_OF_EVERY_COMMAND, OPTIONS, TABLES, Option
 from generators import completion
 from generators.completion import MAYBE, NOTHING, VALUE, WRITTEN, Value
 from generators.subcommands import Argument, Subcommand, every
@@ -43,7 +43,7 @@ $protocols
     case $$protocol in
 $states
     esac
-    forms=($ours)
+    forms=($everywhere)
     _conntrack-py_takes '$form_commands' '$form_expect' && forms=($forms)
     [[ $$words[CURRENT] == *,* ]] && forms=($${forms:#($alone)})
     case $$command in
@@ -88,7 +88,7 @@ def conntrack() -> str:
         states="\n".join(f"        ({name}) states=({' '.join(states)}) ;;" for name, states in _states()),
         all=" ".join(name for option in COMMANDS for name in completion.names(option)),
         alone="|".join(completion.FORM.alone),
-        ours=OURS_EVERYWHERE,
+        everywhere=FORM_OF_EVERY_COMMAND,
         forms=" ".join(completion.FORM.words),
         form_commands=output.commands,
         form_expect=output.expect,

@@ -3,17 +3,17 @@
 from typing import Final, NamedTuple
 
 
-class Departure(NamedTuple):
-    """theirs, ours: the exit statuses of conntrack(8) and of conntrack-py."""
+class Difference(NamedTuple):
+    """The exit statuses of conntrack(8) and of conntrack-py."""
 
     line: str
-    theirs: int
-    ours: int
+    conntrack_status: int
+    status: int
     why: str
 
 
-DEPARTURES: Final = tuple(
-    Departure(*fields)
+DIFFERENCES: Final = tuple(
+    Difference(*fields)
     for fields in (
         ("-L -p udp --sport bogus", 0, 2, "reports an invalid number; conntrack(8) silently uses 0"),
         ("-L -w 70000", 0, 2, "reports a number that is too large; conntrack(8) truncates it"),

@@ -18,7 +18,7 @@ from conntrackd_py.const import PROTO_NAMES
 from generators import completion, roff
 from generators import manual_conntrack_text as text
 from generators.completion import WRITTEN
-from generators.differences import DEPARTURES, Departure
+from generators.differences import DIFFERENCES, Difference
 
 PROGRAM: Final = "conntrack-py"
 SOURCE: Final = f"conntrackd-py {__version__}"
@@ -90,9 +90,9 @@ def _needs() -> list[tuple[str, str]]:
 
 def _options() -> list[list[str]]:
     groups = (
-        ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.ours]),
+        ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.extension]),
         ("OPTIONS OF PROTOCOLS", text.PROTOCOL_OPTIONS, [option for option in OPTIONS if option.protos]),
-        ("OPTIONS NOT IN CONNTRACK(8)", text.OUR_OPTIONS, [option for option in OPTIONS if option.ours]),
+        ("OPTIONS NOT IN CONNTRACK(8)", text.EXTENSIONS, [option for option in OPTIONS if option.extension]),
     )
     return [
         part
@@ -174,12 +174,12 @@ def _differences() -> list[list[str]]:
         roff.section("DIFFERENCES FROM CONNTRACK(8)"),
         roff.paragraphs(text.DIFFERENCES),
         roff.tagged(
-            (f"`{departure.line}`", roff.sentence(f"{departure.why}: {_statuses(departure)}"))
-            for departure in DEPARTURES
+            (f"`{difference.line}`", roff.sentence(f"{difference.why}: {_statuses(difference)}"))
+            for difference in DIFFERENCES
         ),
         roff.paragraphs(text.MORE_DIFFERENCES),
     ]
 
 
-def _statuses(departure: Departure) -> str:
-    return f"exit status {departure.ours}, in conntrack(8) {departure.theirs}"
+def _statuses(difference: Difference) -> str:
+    return f"exit status {difference.status}, in conntrack(8) {difference.conntrack_status}"

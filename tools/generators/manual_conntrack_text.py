@@ -34,7 +34,7 @@ PROTOCOL_OPTIONS: Final = """
 These options need `-p`, anywhere on the line.
 """
 
-OUR_OPTIONS: Final = """
+EXTENSIONS: Final = """
 `-o json` is not in conntrack(8) either. Every command except `-R` takes it.
 """
 

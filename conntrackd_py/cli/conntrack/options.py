@@ -1,6 +1,6 @@
 """The table of the options of conntrack-py. The parser, --help, completion and the manual page are made from it.
 
-Names, and the commands that take an option, are those of conntrack(8). Options that it does not have are marked `ours`.
+Names, and the commands that take an option, are those of conntrack(8). Others are marked `extension`.
 """
 
 from typing import Final, NamedTuple
@@ -33,7 +33,7 @@ class Option(NamedTuple):
     commands: str = ""
     expect: str = ""
     protos: tuple[int, ...] = ()
-    ours: bool = False
+    extension: bool = False
 
 
 COMMANDS: Final = (
@@ -106,14 +106,14 @@ OPTIONS: Final = (
     Option("tuple_dport", "", ("tuple-port-dst",), "port", "Expected destination port", "", "I", WITH_PORTS),
     Option("sport_mask", "", ("mask-port-src",), "mask", "Mask of the source port", "", "I", WITH_PORTS),
     Option("dport_mask", "", ("mask-port-dst",), "mask", "Ignored: the whole port is compared", "", "I", WITH_PORTS),
-    Option("host", "", ("host",), "ip[/bits]", "Address of either end, either direction", "LDE", ours=True),
-    Option("interface", "", ("interface",), "name", "Input or output interface", "LDE", ours=True),
-    Option("older_than", "", ("older-than",), "time", "Minimum age: seconds, or 15m, 2h, 3d", "LD", ours=True),
-    Option("younger_than", "", ("younger-than",), "time", "Maximum age: seconds, or 15m, 2h, 3d", "LD", ours=True),
-    Option("stale", "", ("stale",), "", "Connections that the current rules would not create", "LD", ours=True),
-    Option("sort", "", ("sort",), "key[,...]", "Sort keys; -key sorts descending", "L", ours=True),
-    Option("limit", "", ("limit",), "number", "Maximum number of entries to list", "L", "L", ours=True),
-    Option("socket", "", ("socket",), "path", "The daemon's control socket", "LGDIAUEFCSR", "LGDIEFCS", ours=True),
+    Option("host", "", ("host",), "ip[/bits]", "Address of either end, either direction", "LDE", extension=True),
+    Option("interface", "", ("interface",), "name", "Input or output interface", "LDE", extension=True),
+    Option("older_than", "", ("older-than",), "time", "Minimum age: seconds, or 15m, 2h, 3d", "LD", extension=True),
+    Option("younger_than", "", ("younger-than",), "time", "Maximum age: seconds, or 15m, 2h, 3d", "LD", extension=True),
+    Option("stale", "", ("stale",), "", "Connections that the current rules would not create", "LD", extension=True),
+    Option("sort", "", ("sort",), "key[,...]", "Sort keys; -key sorts descending", "L", extension=True),
+    Option("limit", "", ("limit",), "number", "Maximum number of entries to list", "L", "L", extension=True),
+    Option("socket", "", ("socket",), "path", "The daemon's control socket", "LGDIAUEFCSR", "LGDIEFCS", extension=True),
 )
 EVERYTHING: Final = COMMANDS + OPTIONS
 SHORT: Final = {option.short: option for option in EVERYTHING if option.short}
@@ -131,7 +131,7 @@ FORMS: Final = {
     "save": "commands that -R reads; excludes other forms",
     "json": "one object a line; excludes other forms",
 }
-OURS_EVERYWHERE: Final = "json"  # the form that every command has
+FORM_OF_EVERY_COMMAND: Final = "json"  # the form that every command has
 STATUSES: Final = ("ASSURED", "SEEN_REPLY", "UNSET", "FIXED_TIMEOUT", "EXPECTED", "OFFLOAD", "HW_OFFLOAD")
 EVENTS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
 ROLES: Final = ("client", "server", "none")

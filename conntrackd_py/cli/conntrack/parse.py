@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from conntrackd_py.cli.conntrack.options import (
     BY_KEY,
     COMMANDS,
+    FORM_OF_EVERY_COMMAND,
     LONG,
     NEEDS,
-    OURS_EVERYWHERE,
     SHORT,
     TABLES,
     Need,
@@ -133,7 +133,9 @@ def _check(command: str, table: str, values: dict[str, str]) -> None:
         if option.protos and proto not in option.protos:
             raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(PROTO_NAMES[one] for one in option.protos)}")
         legal = option.expect if table == "expect" else option.commands
-        if (not command or command not in legal) and not (key == "output" and command and value == OURS_EVERYWHERE):
+        if (not command or command not in legal) and not (
+            key == "output" and command and value == FORM_OF_EVERY_COMMAND
+        ):
             raise UsageError(f"Illegal option `{_name(key)}' with this command")
     if not command:
         return

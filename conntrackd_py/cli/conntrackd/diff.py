@@ -68,10 +68,10 @@ def differences(kernel: Table, daemon: Table) -> dict[str, str]:
             found[f"{key} daemon"] = f"only the daemon has  {_line(daemon[key])}"
         else:
             for name in ("state", "status", "reply"):
-                theirs, ours = _comparable(kernel[key], name), _comparable(daemon[key], name)
-                if theirs != ours:
-                    found[f"{key} {name} {theirs} {ours}"] = (
-                        f"{name} differs: kernel {theirs}, daemon {ours}  {_line(daemon[key])}"
+                in_kernel, in_daemon = _comparable(kernel[key], name), _comparable(daemon[key], name)
+                if in_kernel != in_daemon:
+                    found[f"{key} {name} {in_kernel} {in_daemon}"] = (
+                        f"{name} differs: kernel {in_kernel}, daemon {in_daemon}  {_line(daemon[key])}"
                     )
     return found
 

@@ -27,7 +27,9 @@ COMMANDS: Final = {
         "check the configuration and report every error", options.check_config, f"{HERE}.check_config"
     ),
     "rules": Command(
-        "install, remove or show the iptables rules that queue packets to the daemon", options.rules, f"{HERE}.rules"
+        "print, install, remove or check the iptables rules that queue packets to the daemon",
+        options.rules,
+        f"{HERE}.rules",
     ),
     "status": Command("show the state of the daemon", options.status, f"{HERE}.status"),
     "reload": Command("make the daemon apply a changed configuration", options.reload, f"{HERE}.reload"),

@@ -144,10 +144,12 @@ def _ports(protocols: Fields) -> str:
 
 def _queues(found: Lines, status: Fields) -> None:
     for queue in status["queues"]:
-        full, ours = queue["dropped"], queue["user_dropped"]
-        dropped = f"dropped {full:,} (queue full), {ours:,} (socket full)"
+        full, socket_full = queue["dropped"], queue["user_dropped"]
+        dropped = f"dropped {full:,} (queue full), {socket_full:,} (socket full)"
         found.add(
-            f"queue {queue['queue']}", f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}", full + ours > 0
+            f"queue {queue['queue']}",
+            f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}",
+            full + socket_full > 0,
         )
     counters = status["queue"]
     texts = (

@@ -88,10 +88,10 @@ end
 
 function __conntrack_py_several --description 'The words that are not yet among those separated by commas'
     set -l token (string replace -r -- '^--[^=]*=' '' (commandline -ct))
-    set -l behind (string match -r -- '.*,' $token)
-    test -n "$behind"; or set behind ''
+    set -l kept (string match -r -- '.*,' $token)
+    test -n "$kept"; or set kept ''
     for word in $argv
-        string match -q -- "*,$word,*" ",$behind"; or printf '%s\n' $behind$word
+        string match -q -- "*,$word,*" ",$kept"; or printf '%s\n' $kept$word
     end
 end
 
