@@ -39,7 +39,7 @@ def test_the_options_offered_are_those_the_parser_takes(command: str, table: str
     for option in OPTIONS:
         offered = command in completion.legal(option)[table == "expect"]
         for proto in PROTO_NAMES.values() if option.protos else [""]:
-            wanted = offered and (not option.protos or proto in completion.protocols(option))
+            wanted = offered and (not option.protos or proto in option.protocols)
             assert legal(command, table, option, proto) == wanted, (command, table, option.key, proto)
 
 

@@ -92,16 +92,6 @@ def takes(option: Option) -> str:
     return MAYBE if option.argument.startswith("[") else VALUE
 
 
-def names(option: Option) -> list[str]:
-    """The names with dashes, the short one first."""
-    return ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
-
-
-def protocols(option: Option) -> list[str]:
-    """The protocols that the option needs; empty if it needs none."""
-    return [PROTO_NAMES[number] for number in option.protos]
-
-
 def legal(option: Option) -> tuple[str, str]:
     """The letters of the commands that take it, on connections and on expectations."""
     if option.key != "output":
@@ -137,7 +127,7 @@ def states() -> dict[str, tuple[str, ...]]:
 
 def letters(option: Option) -> str:
     """A shell pattern for a command: its letter and its long names."""
-    return "|".join(names(option))
+    return "|".join(option.names)
 
 
 def proto_patterns() -> dict[str, str]:

@@ -213,11 +213,11 @@ def _row(option: Option) -> str:
     connections, expectations = ("command", "command") if command else completion.legal(option)
     return " ".join(
         (
-            ",".join(completion.names(option)),
+            ",".join(option.names),
             completion.takes(option) or ABSENT,
             connections or ABSENT,
             expectations or ABSENT,
-            ",".join(completion.protocols(option)) or ABSENT,
+            ",".join(option.protocols) or ABSENT,
             completion.value(option).name,
         )
     )

@@ -116,7 +116,7 @@ def _option(option: Option) -> list[str]:
             _line(_takes(option.commands, option.expect), option, value.words, several=True),
             _line(_takes(others, others_expect), option, completion.forms(ALL[-1], "conntrack")),
         ]
-    condition = _takes(connections, expectations, *completion.protocols(option))
+    condition = _takes(connections, expectations, *option.protocols)
     return [_line(condition, option, _signed(value), several=value.several)]
 
 

@@ -86,7 +86,7 @@ def conntrack() -> str:
             f"        ({pattern}) protocol={name} ;;" for name, pattern in completion.proto_patterns().items()
         ),
         states="\n".join(f"        ({name}) states=({' '.join(states)}) ;;" for name, states in _states()),
-        all=" ".join(name for option in COMMANDS for name in completion.names(option)),
+        all=" ".join(name for option in COMMANDS for name in option.names),
         alone="|".join(completion.FORM.alone),
         everywhere=FORM_OF_EVERY_COMMAND,
         forms=" ".join(completion.FORM.words),
@@ -113,13 +113,13 @@ def _command_pattern(option: Option) -> str:
 
 def _legal_spec(option: Option) -> str:
     connections, expectations = completion.legal(option)
-    words = " ".join((f"'{connections}'", f"'{expectations}'", *completion.protocols(option)))
+    words = " ".join((f"'{connections}'", f"'{expectations}'", *option.protocols))
     return f"    _conntrack-py_takes {words} && specs+=({_spec(option, hidden=True)})"
 
 
 def _spec(option: Option, *, alone: bool = False, hidden: bool = False) -> str:
     """The specification of an option for _arguments, names in braces. alone: for a command, without its table."""
-    names = completion.names(option)
+    names = option.names
     takes = NOTHING if alone else completion.takes(option)
     marked = [_with_mark(name, takes) for name in names]
     braces = f"{{{','.join(marked)}}}" if len(marked) > 1 else marked[0]

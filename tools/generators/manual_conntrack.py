@@ -65,7 +65,7 @@ def _synopsis() -> list[list[str]]:
 
 def _term(option: Option) -> str:
     """Names in bold, value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around an optional value."""
-    names = ", ".join(f"`{name}`" for name in completion.names(option))
+    names = ", ".join(f"`{name}`" for name in option.names)
     if completion.takes(option) == completion.MAYBE:
         return f"{names} [<{option.argument[1:-1]}>]"
     return f"{names} <{option.argument}>" if option.argument else names
@@ -106,7 +106,7 @@ def _options() -> list[list[str]]:
 
 
 def _option(option: Option) -> str:
-    only = f" Only with `-p` {_either(completion.protocols(option))}." if option.protos else ""
+    only = f" Only with `-p` {_either(option.protocols)}." if option.protos else ""
     return f"{roff.sentence(option.help)}{only}{_more(option.key)}\n\n{_where(option)}"
 
 

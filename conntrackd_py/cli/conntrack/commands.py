@@ -23,7 +23,7 @@ EVENT_BYTES: Final = 256  # of one event in conntrack(8)'s buffer; -b is convert
 
 
 def run_command(parsed: Parsed, connect: Connect) -> int:
-    commands = EXPECT if parsed.table == "expect" else RUN
+    commands = RUN | EXPECT if parsed.table == "expect" else RUN
     return commands[parsed.command](parsed, connect)
 
 
@@ -46,15 +46,16 @@ def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
     raise ClientError("the daemon closed the connection before the end of the answer")
 
 
-def entries(connect: Connect, request: Fields, what: str, done: list[int]) -> Iterator[Fields]:
+def entries(connect: Connect, request: Fields, key: str = "ct", done: list[int] | None = None) -> Iterator[Fields]:
     """The entries of the answer. At the end their number, by the daemon's count, is appended to `done`."""
     for line in answers(connect, request):
         if "failed" in line:
             report(f"Operation failed: {line['failed']}")
         if "done" in line:
-            done.append(line["done"])
+            if done is not None:
+                done.append(line["done"])
         else:
-            yield line[what]
+            yield line[key]
 
 
 def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Output, root: str) -> int:
@@ -76,22 +77,24 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
 
 def show(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
+    expect = parsed.table == "expect"
     request: Fields = {"command": "list", "table": parsed.table, "filter": requests.filter_of(parsed.values)}
     limit = number(parsed.values["limit"]) if "limit" in parsed.values else None
     if "zero" in parsed.values:
         request["zero"] = True
-    done: list[int] = []
     if "sort" in parsed.values:
         from conntrackd_py.cli.conntrack.sort import key_of, ordered
 
         key = key_of(parsed.values["sort"])
-        found = ordered(entries(connect, request, "ct", done), key, limit)
+        found = ordered(entries(connect, request), key, limit)
     else:
         if limit is not None:
             request["limit"] = limit
-        found = entries(connect, request, "ct", done)
-    count = shown(found, output.connection, output, "conntrack")
-    report(f"{count} flow entries have been shown.")
+        found = entries(connect, request, "expect" if expect else "ct")
+    if expect:
+        report(f"{shown(found, output.expectation, output, 'expect')} expectations have been shown.")
+    else:
+        report(f"{shown(found, output.connection, output, 'conntrack')} flow entries have been shown.")
     return 0
 
 
@@ -101,7 +104,7 @@ def get(parsed: Parsed, connect: Connect) -> int:
         {key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values}
     )
     request = {"command": "get", "tuple": requests.tuple_of(parsed.values)}
-    matching = (ct for ct in entries(connect, request, "ct", []) if matches(ct, wanted))
+    matching = (ct for ct in entries(connect, request) if matches(ct, wanted))
     count = shown(matching, lambda ct: output.connection(ct, use=2), output, "conntrack")
     report(f"{count} flow entries have been shown.")
     return 0 if count else 1
@@ -116,9 +119,7 @@ def matches(ct: Fields, wanted: Fields) -> bool:
 
 def delete(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    count = shown(
-        entries(connect, requests.change(parsed), "ct", []), lambda ct: output.connection(ct, command="-D"), output, ""
-    )
+    count = shown(entries(connect, requests.change(parsed)), lambda ct: output.connection(ct, command="-D"), output, "")
     report(f"{count} flow entries have been deleted.")
     return 0 if count else 1
 
@@ -145,14 +146,11 @@ def create(parsed: Parsed, connect: Connect) -> int:
 
 def flush(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, requests.change(parsed))
-    return emptied(output, answer, "connection tracking table has been emptied.")
-
-
-def emptied(output: Output, answer: Fields, text: str) -> int:
+    expect = parsed.table == "expect"
+    answer = one(connect, {"command": "flush", "table": "expect"} if expect else requests.change(parsed))
     if output.json:
         print(json_line({"flushed": answer["done"]}))
-    report(text)
+    report(f"{'expectation' if expect else 'connection tracking'} table has been emptied.")
     return 0
 
 
@@ -223,28 +221,12 @@ def stop_signal() -> Iterator[int]:
 # --- expectations -------------------------------------------------------------------------------------
 
 
-def show_expectations(parsed: Parsed, connect: Connect) -> int:
+def expectation(parsed: Parsed, connect: Connect) -> int:
+    """-G or -D of one expectation."""
     output = Output(parsed.values)
-    request: Fields = {"command": "list", "table": "expect", "filter": requests.filter_of(parsed.values)}
-    if "limit" in parsed.values:
-        request["limit"] = number(parsed.values["limit"])
-    count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
-    report(f"{count} expectations have been shown.")
-    return 0
-
-
-def get_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "get", "shown")
-
-
-def delete_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "delete", "deleted")
-
-
-def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) -> int:
-    output = Output(parsed.values)
+    command, done = ("get", "shown") if parsed.command == "G" else ("delete", "deleted")
     request = {"command": command, "table": "expect", "tuple": requests.tuple_of(parsed.values)}
-    count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
+    count = shown(entries(connect, request, "expect"), output.expectation, output, "expect")
     report(f"{count} expectations have been {done}.")
     return 0
 
@@ -252,16 +234,10 @@ def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) 
 def create_expectation(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     request = {"command": "create", "table": "expect", "expect": requests.expectation(parsed.values)}
-    for known in entries(connect, request, "expect", []):
+    for known in entries(connect, request, "expect"):
         if output.json:
             print(json_line(known))
     return 0
-
-
-def flush_expectations(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values)
-    answer = one(connect, {"command": "flush", "table": "expect"})
-    return emptied(output, answer, "expectation table has been emptied.")
 
 
 Command = Callable[[Parsed, Connect], int]
@@ -278,13 +254,4 @@ RUN: Final[dict[str, Command]] = {
     "C": count,
     "S": stats,
 }
-EXPECT: Final[dict[str, Command]] = {
-    "L": show_expectations,
-    "G": get_expectation,
-    "D": delete_expectation,
-    "I": create_expectation,
-    "E": events,
-    "F": flush_expectations,
-    "C": count,
-    "S": stats,
-}
+EXPECT: Final[dict[str, Command]] = {"G": expectation, "D": expectation, "I": create_expectation}

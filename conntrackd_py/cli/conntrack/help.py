@@ -3,7 +3,6 @@
 from typing import Final
 
 from conntrackd_py.cli.conntrack.options import COMMANDS, FORMS, OPTIONS, SORT_KEYS, STATUSES, TABLES, Option
-from conntrackd_py.const import PROTO_NAMES
 
 WIDTH: Final = 44
 
@@ -36,17 +35,7 @@ def usage(program: str, version: str) -> str:
     return "\n".join(lines)
 
 
-def names(option: Option) -> str:
-    """For example `-s, --src, --orig-src ip[/bits]`."""
-    given = ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
-    return f"{', '.join(given)} {option.argument}".rstrip()
-
-
-def protocols(option: Option) -> str:
-    """For example `tcp, udp`; empty if the option needs none."""
-    return ", ".join(PROTO_NAMES[number] for number in option.protos)
-
-
 def _line(option: Option) -> str:
-    only = f" ({protocols(option)})" if option.protos else ""
-    return f"  {names(option):<{WIDTH}} {option.help}{only}"
+    names = f"{', '.join(option.names)} {option.argument}"
+    only = f" ({', '.join(option.protocols)})" if option.protos else ""
+    return f"  {names:<{WIDTH}} {option.help}{only}"

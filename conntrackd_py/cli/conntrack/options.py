@@ -12,6 +12,7 @@ from conntrackd_py.const import (
     IPPROTO_ICMPV6,
     IPPROTO_SCTP,
     IPPROTO_TCP,
+    PROTO_NAMES,
     WITH_PORTS,
 )
 
@@ -34,6 +35,16 @@ class Option(NamedTuple):
     expect: str = ""
     protos: tuple[int, ...] = ()
     extension: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """As typed, with dashes; the short one first."""
+        return ([f"-{self.short}"] if self.short else []) + [f"--{name}" for name in self.long]
+
+    @property
+    def protocols(self) -> list[str]:
+        """The names of `protos`."""
+        return [PROTO_NAMES[number] for number in self.protos]
 
 
 COMMANDS: Final = (

@@ -18,7 +18,6 @@ from conntrackd_py.cli.conntrack.options import (
     Option,
 )
 from conntrackd_py.cli.conntrack.values import UsageError, protocol
-from conntrackd_py.const import PROTO_NAMES
 
 LIST_ONLY: Final = ("dying", "unconfirmed")
 NEVER_ON_EXPECT: Final = {"U": "update", "A": "add"}
@@ -131,7 +130,7 @@ def _check(command: str, table: str, values: dict[str, str]) -> None:
     for key, value in values.items():
         option = BY_KEY[key]
         if option.protos and proto not in option.protos:
-            raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(PROTO_NAMES[one] for one in option.protos)}")
+            raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(option.protocols)}")
         legal = option.expect if table == "expect" else option.commands
         if (not command or command not in legal) and not (
             key == "output" and command and value == FORM_OF_EVERY_COMMAND
