@@ -26,8 +26,6 @@ from conntrackd_py.cli.conntrack.values import LABEL_FILES
 from conntrackd_py.const import IPPROTO_TCP, PROTO_NAMES
 from conntrackd_py.control.query import FAMILIES, STATES
 
-WRITTEN: Final = "Written by scripts/generate from the tables of the program; do not edit."
-
 NOTHING: Final = ""
 VALUE: Final = "value"
 MAYBE: Final = "maybe"  # an optional value
@@ -125,18 +123,14 @@ def states() -> dict[str, tuple[str, ...]]:
     return found | {PROTO_NAMES[IPPROTO_TCP]: (*STATES[IPPROTO_TCP], *STATE_ALIASES)}
 
 
-def letters(option: Option) -> str:
-    """A shell pattern for a command: its letter and its long names."""
-    return "|".join(option.names)
-
-
 def proto_patterns() -> dict[str, str]:
     """A pattern for each protocol: its name in lower case, or its number."""
     return {name: f"{name}|{number}" for number, name in PROTO_NAMES.items()}
 
 
 def command_patterns() -> dict[str, str]:
-    return {option.key: letters(option) for option in COMMANDS}
+    """A shell pattern for each command: its letter and its long names."""
+    return {option.key: "|".join(option.names) for option in COMMANDS}
 
 
 def sentence(text: str) -> str:

@@ -16,8 +16,8 @@ from conntrackd_py.cli.conntrack.options import (
     TABLES,
     Option,
 )
-from generators import completion
-from generators.completion import WRITTEN, Value
+from generators import WRITTEN, completion
+from generators.completion import Value
 from generators.subcommands import Argument, Subcommand, every
 
 ABSENT: Final = "-"  # in a column of a table

@@ -4,8 +4,8 @@ from string import Template
 from typing import Final
 
 from conntrackd_py.cli.conntrack.options import ALL, COMMANDS, OPTIONS, TABLES, Option
-from generators import completion
-from generators.completion import MAYBE, NOTHING, WRITTEN, Value
+from generators import WRITTEN, completion
+from generators.completion import MAYBE, NOTHING, Value
 from generators.subcommands import Argument, Subcommand, every
 
 CONNTRACK: Final = r"""# fish completion for conntrack-py

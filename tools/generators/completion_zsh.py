@@ -4,8 +4,8 @@ from string import Template
 from typing import Final
 
 from conntrackd_py.cli.conntrack.options import COMMANDS, FORM_OF_EVERY_COMMAND, OPTIONS, TABLES, Option
-from generators import completion
-from generators.completion import MAYBE, NOTHING, VALUE, WRITTEN, Value
+from generators import WRITTEN, completion
+from generators.completion import MAYBE, NOTHING, VALUE, Value
 from generators.subcommands import Argument, Subcommand, every
 
 CONNTRACK: Final = r"""#compdef conntrack-py
@@ -85,7 +85,9 @@ def conntrack() -> str:
         protocols="\n".join(
             f"        ({pattern}) protocol={name} ;;" for name, pattern in completion.proto_patterns().items()
         ),
-        states="\n".join(f"        ({name}) states=({' '.join(states)}) ;;" for name, states in _states()),
+        states="\n".join(
+            f"        ({name}) states=({' '.join(states)}) ;;" for name, states in completion.states().items()
+        ),
         all=" ".join(name for option in COMMANDS for name in option.names),
         alone="|".join(completion.FORM.alone),
         everywhere=FORM_OF_EVERY_COMMAND,
@@ -101,10 +103,6 @@ def conntrack() -> str:
         ),
         options="\n".join(_legal_spec(option) for option in OPTIONS),
     )
-
-
-def _states() -> list[tuple[str, tuple[str, ...]]]:
-    return list(completion.states().items())
 
 
 def _command_pattern(option: Option) -> str:

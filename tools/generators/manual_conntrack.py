@@ -1,8 +1,5 @@
 """The manual page conntrack-py(8), from the tables of the program and the prose of manual_conntrack_text."""
 
-from typing import Final
-
-from conntrackd_py import __version__
 from conntrackd_py.cli.conntrack.options import (
     BY_KEY,
     COMMANDS,
@@ -17,22 +14,15 @@ from conntrackd_py.cli.conntrack.options import (
 from conntrackd_py.const import PROTO_NAMES
 from generators import completion, roff
 from generators import manual_conntrack_text as text
-from generators.completion import WRITTEN
 from generators.differences import DIFFERENCES, Difference
-
-PROGRAM: Final = "conntrack-py"
-SOURCE: Final = f"conntrackd-py {__version__}"
 
 
 def page() -> str:
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(PROGRAM, 8, SOURCE),
-            roff.section("NAME"),
-            [f"{roff.escaped(PROGRAM)} \\- {roff.escaped(text.NAME)}"],
+            roff.head("conntrack-py", 8, text.NAME),
             roff.section("SYNOPSIS"),
-            *_synopsis(),
+            roff.broken(text.SYNOPSIS),
             roff.section("DESCRIPTION"),
             roff.paragraphs(text.DESCRIPTION),
             roff.section("COMMANDS"),
@@ -56,13 +46,6 @@ def page() -> str:
     )
 
 
-def _synopsis() -> list[list[str]]:
-    lines = []
-    for number, line in enumerate(text.SYNOPSIS):
-        lines += [".br"] * (number > 0) + [roff.inline(line)]
-    return [lines]
-
-
 def _term(option: Option) -> str:
     """Names in bold, value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around an optional value."""
     names = ", ".join(f"`{name}`" for name in option.names)
@@ -83,7 +66,7 @@ def _needs() -> list[tuple[str, str]]:
         table = " expect" if need.table == "expect" else ""
         commands = ", ".join(f"`-{letter}{table}`" for letter in need.commands)
         only = f" with `-p` {_either([PROTO_NAMES[number] for number in need.protos])}" if need.protos else ""
-        choices = [_all([f"`--{BY_KEY[key].long[0]}`" for key in choice]) for choice in need.choices]
+        choices = [_either([f"`--{BY_KEY[key].long[0]}`" for key in choice], "and") for choice in need.choices]
         entries.append((f"{commands}{only}", f"{', or '.join(choices)}."))
     return entries
 
@@ -125,10 +108,6 @@ def _either(words: list[str], last: str = "or") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
-def _all(words: list[str]) -> str:
-    return _either(words, "and")
-
-
 def _values() -> list[list[str]]:
     states = [(f"State with `-p {name}`", ", ".join(states)) for name, states in completion.states().items()]
     return [
@@ -150,16 +129,20 @@ def _output() -> list[list[str]]:
     return [
         roff.section("OUTPUT FORMS"),
         roff.paragraphs(text.FORMS),
-        roff.tagged((f"`{form}`", roff.sentence(help_text)) for form, help_text in FORMS.items()),
+        _keys({form: roff.sentence(help_text) for form, help_text in FORMS.items()}),
         roff.subsection("Keys of json"),
         roff.paragraphs(text.JSON),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_KEYS.items()),
+        _keys(text.JSON_KEYS),
         roff.paragraphs(text.JSON_EVENTS),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EVENT_KEYS.items()),
+        _keys(text.JSON_EVENT_KEYS),
         roff.paragraphs(text.JSON_EXPECTATIONS),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EXPECTATION_KEYS.items()),
+        _keys(text.JSON_EXPECTATION_KEYS),
         roff.paragraphs(text.JSON_OTHERS),
     ]
+
+
+def _keys(meanings: dict[str, str]) -> list[str]:
+    return roff.tagged((f"`{key}`", meaning) for key, meaning in meanings.items())
 
 
 def _examples() -> list[list[str]]:
@@ -173,13 +156,11 @@ def _differences() -> list[list[str]]:
     return [
         roff.section("DIFFERENCES FROM CONNTRACK(8)"),
         roff.paragraphs(text.DIFFERENCES),
-        roff.tagged(
-            (f"`{difference.line}`", roff.sentence(f"{difference.why}: {_statuses(difference)}"))
-            for difference in DIFFERENCES
-        ),
+        roff.tagged((f"`{difference.line}`", _difference(difference)) for difference in DIFFERENCES),
         roff.paragraphs(text.MORE_DIFFERENCES),
     ]
 
 
-def _statuses(difference: Difference) -> str:
-    return f"exit status {difference.status}, in conntrack(8) {difference.conntrack_status}"
+def _difference(difference: Difference) -> str:
+    statuses = f"exit status {difference.status}, in conntrack(8) {difference.conntrack_status}"
+    return roff.sentence(f"{difference.why}: {statuses}")

@@ -1,24 +1,16 @@
 """The manual page conntrackd-py(8), from the argparse parsers and the prose of manual_conntrackd_text."""
 
-from typing import Final
-
-from conntrackd_py import __version__
 from generators import manual_conntrackd_text as text
 from generators import roff
-from generators.completion import MAYBE, NOTHING, WRITTEN
+from generators.completion import MAYBE, NOTHING
 from generators.subcommands import HELP, PROGRAM, Argument, Subcommand, every
-
-SOURCE: Final = f"{PROGRAM} {__version__}"
 
 
 def page() -> str:
     nodes = list(every())
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(PROGRAM, 8, SOURCE),
-            roff.section("NAME"),
-            [f"{roff.escaped(PROGRAM)} \\- {roff.escaped(text.NAME)}"],
+            roff.head(PROGRAM, 8, text.NAME),
             roff.section("SYNOPSIS"),
             _synopsis(nodes),
             roff.section("DESCRIPTION"),
@@ -49,12 +41,11 @@ def page() -> str:
 
 def _synopsis(nodes: list[Subcommand]) -> list[str]:
     """A line for each subcommand without subcommands."""
-    lines: list[str] = []
-    for node in nodes:
-        if not node.subcommands:
-            words = [f"`{' '.join((PROGRAM, *node.path))}`", *(_optional(option) for option in _own(node))]
-            lines += [".br"] * bool(lines) + [roff.inline(" ".join(words))]
-    return lines
+    return roff.broken(
+        " ".join((f"`{' '.join((PROGRAM, *node.path))}`", *(_optional(option) for option in _own(node))))
+        for node in nodes
+        if not node.subcommands
+    )
 
 
 def _own(node: Subcommand) -> list[Argument]:

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import conntrackd_py
 from conntrackd_py.settings.load import DEFAULT_PATH
 from generators import roff
-from generators.completion import WRITTEN
 
 NAME: Final = DEFAULT_PATH.name
 KEY: Final = re.compile(r"#(\w+) = (.*)")
@@ -23,7 +21,6 @@ RULES: Final = "RULES"
 SYSCTL: Final = "As the kernel's sysctl of this name."
 TABLE: Final = "  "  # begins a line of a table
 
-ENTRY: Final = "the configuration of conntrackd-py"
 DESCRIPTION: Final = f"""
 `{DEFAULT_PATH}` is written in TOML. This page lists every key with its default. `conntrackd-py check-config` reports
 every error in the file, also unknown keys. `systemctl reload conntrackd-py` applies a changed file.
@@ -45,10 +42,7 @@ def sample() -> str:
 def page() -> str:
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(NAME, 5, f"conntrackd-py {conntrackd_py.__version__}"),
-            roff.section("NAME"),
-            [f"{roff.escaped(NAME)} \\- {roff.escaped(ENTRY)}"],
+            roff.head(NAME, 5, "the configuration of conntrackd-py"),
             roff.section("DESCRIPTION"),
             roff.paragraphs(DESCRIPTION),
             *_body(sample().splitlines()),

@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from conntrackd_py import __version__
+from generators import WRITTEN
+
 REVISED: Final = "2026-11-21"  # date of the prose
 MARKUP: Final = re.compile(r"`([^`]+)`|<([^<>]+)>")
 # roff would print typographic characters instead of these, and examples could not be copied.
@@ -29,11 +32,13 @@ def inline(text: str) -> str:
     return f"\\&{line}" if line.startswith(".") else line
 
 
-def title(name: str, section: int, source: str) -> list[str]:
-    """The title line. Hyphenation and justification are off, so that names can be copied."""
-    manual = "System Manager\\(aqs Manual" if section == 8 else "File Formats Manual"
-    heading = f'.TH {escaped(name.upper())} {section} {REVISED} "{escaped(source)}" "{manual}"'
-    return [heading, ".nr HY 0", ".nh", ".ad l"]
+def head(name: str, number: int, text: str) -> list[str]:
+    """The beginning of a page of this section. Hyphenation and justification are off, so that names can be copied."""
+    manual = "System Manager\\(aqs Manual" if number == 8 else "File Formats Manual"
+    source = escaped(f"conntrackd-py {__version__}")
+    heading = f'.TH {escaped(name.upper())} {number} {REVISED} "{source}" "{manual}"'
+    lines = [f'.\\" {WRITTEN}', heading, ".nr HY 0", ".nh", ".ad l", *section("NAME")]
+    return [*lines, f"{escaped(name)} \\- {escaped(text)}"]
 
 
 def section(name: str) -> list[str]:
@@ -50,6 +55,11 @@ def paragraphs(text: str) -> list[str]:
     for paragraph in text.strip().split("\n\n"):
         lines += [".PP", *(inline(line) for line in paragraph.split("\n"))]
     return lines
+
+
+def broken(lines: Iterable[str]) -> list[str]:
+    """Lines that are not filled."""
+    return "\n.br\n".join(inline(line) for line in lines).split("\n")
 
 
 def tagged(entries: Iterable[tuple[str, str]]) -> list[str]:
