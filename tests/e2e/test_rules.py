@@ -135,7 +135,7 @@ def test_installing_twice_is_installing_once(run: Run, rules: Run) -> None:
 def test_installing_moves_the_jumps_behind_rules_added_since(run: Run, rules: Run) -> None:
     rules("install")
     run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "MARK", "--set-mark", "0x1")
-    assert "stands behind ours: mangle: -A POSTROUTING -j MARK" in rules("status").stdout
+    assert "does not see queued packets: mangle: -A POSTROUTING -j MARK" in rules("status").stdout
     rules("install")
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
 

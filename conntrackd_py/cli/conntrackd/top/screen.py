@@ -94,9 +94,7 @@ def _growth(frame: Fields) -> Text:
         full = f", table full in about {about} at this rate"
     return _line(
         ("new/s      ", LABEL),
-        f"{rate(frame['created_per_second'])}  ",
-        ("ended/s ", LABEL),
-        f"{rate(sum(frame['ended_per_second'].values()))}  ",
+        f"{rate(frame['created_per_second'])}   ",
         ("growth/s ", LABEL),
         f"{'+' if growing > 0 else ''}{_rate(growing)}{full}",
     )
