@@ -11,7 +11,7 @@ from conntrackd_py.cli.conntrack.request import read
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.const import PROTO_NAMES
 
-# What the help calls a value of which nobody but the operator knows what it can be.
+# Names of values in the help that cannot be completed.
 FREE = {
     *("", "ip", "ip[/bits]", "[ip[:port]]", "port", "seconds", "mark[/mask]", "mask", "secmark", "zone", "bytes"),
     *("number", "tag", "key", "time"),
@@ -19,7 +19,7 @@ FREE = {
 
 
 def legal(command: str, table: str, option: Option, proto: str) -> bool:
-    """What the parser says of the option; others may be missing."""
+    """Whether the parser accepts the option; other options may be missing."""
     value = [] if not option.argument else ["json"] if option.key == "output" else ["tcp"]
     words = [f"-{command}", "file" if command == "R" else table, f"--{option.long[0]}", *value]
     words += ["-p", proto] if option.protos else []

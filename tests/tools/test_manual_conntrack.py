@@ -1,4 +1,4 @@
-"""conntrack-py(8): its examples are understood, and its list of JSON keys is complete."""
+"""conntrack-py(8): its examples are valid, and its list of JSON keys is complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.router import Router
 
 
 class AskedError(Exception):
-    """The line was understood: the daemon would be asked now."""
+    """The line is valid: the command would now connect to the daemon."""
 
 
 def ask() -> NoReturn:
@@ -46,7 +46,7 @@ def commands_of(line: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("line", [line for line, _ in text.EXAMPLES])
-def test_an_example_is_understood(line: str) -> None:
+def test_an_example_is_valid(line: str) -> None:
     commands = commands_of(line)
     assert commands
     for words in commands:

@@ -1,4 +1,4 @@
-"""conntrackd-py(8): its examples are understood, and what it says of subcommands is about some that exist."""
+"""conntrackd-py(8): its examples are valid, and its prose is about existing subcommands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_words_about_a_subcommand_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("line", [line for example, _ in text.EXAMPLES for line in example.split("\n")])
-def test_an_example_is_understood(line: str) -> None:
+def test_an_example_is_valid(line: str) -> None:
     words = line.removesuffix(" &").split()
     assert words.pop(0) == "conntrackd-py"
     command_line().parse_args(words)

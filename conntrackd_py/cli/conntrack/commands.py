@@ -27,9 +27,6 @@ def run_command(parsed: Parsed, connect: Connect) -> int:
     return commands[parsed.command](parsed, connect)
 
 
-# --- answers ------------------------------------------------------------------------------------------
-
-
 def one(connect: Connect, request: Fields) -> Fields:
     """The first line of the answer."""
     with connect() as client:
@@ -70,9 +67,6 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
         output.foot(root)
     sys.stdout.flush()
     return count
-
-
-# --- connections --------------------------------------------------------------------------------------
 
 
 def show(parsed: Parsed, connect: Connect) -> int:
@@ -168,9 +162,6 @@ def stats(parsed: Parsed, connect: Connect) -> int:
     return 0
 
 
-# --- events -------------------------------------------------------------------------------------------
-
-
 def events(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expectations = parsed.table == "expect"
@@ -216,9 +207,6 @@ def stop_signal() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
-
-
-# --- expectations -------------------------------------------------------------------------------------
 
 
 def expectation(parsed: Parsed, connect: Connect) -> int:

@@ -50,9 +50,6 @@ def main(args: argparse.Namespace) -> int:
         return 130
 
 
-# --- of the daemon --------------------------------------------------------------------------------------
-
-
 def recent(args: argparse.Namespace) -> int:
     with Client(socket_path(args.socket)) as client:
         for line in client.ask({"command": "recent", "count": args.last}):
@@ -73,9 +70,6 @@ def recent_text(note: Line) -> str:
         words = [f"connection {connection['id']}", connection.get("state", ""), *connection["status"]]
         lines.append(" ".join(word for word in words if word) + f", {connection['timeout']} s left")
     return "\n    ".join(lines) + "\n"
-
-
-# --- of a capture ---------------------------------------------------------------------------------------
 
 
 def capture(args: argparse.Namespace) -> int:

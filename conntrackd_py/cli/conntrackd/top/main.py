@@ -115,9 +115,6 @@ def _print(made: Frame, args: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-# --- live ---------------------------------------------------------------------------------------------------
-
-
 def live(args: argparse.Namespace) -> int:
     from rich.console import Console
 

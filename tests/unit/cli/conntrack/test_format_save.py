@@ -15,7 +15,7 @@ from conntrackd_py.engine.engine import Engine
 ENDS = "-s 10.0.0.1 -d 10.0.0.2"
 ENDS6 = "-s fd00::1 -d fd00::2"
 
-# Behind -A.
+# After -A.
 LINES = (
     (f"-t 9 -u UNSET {ENDS} -r 10.0.0.2 -q 10.0.0.1 -p udp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1"),
     (

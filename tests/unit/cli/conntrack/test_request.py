@@ -1,4 +1,4 @@
-"""Options as filters, and mistakes told in conntrack(8)'s words."""
+"""Options become filters; errors have the messages of conntrack(8)."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_options_become_a_filter(line: str, spec: dict[str, object]) -> None:
         ),
     ],
 )
-def test_mistakes(line: str, why: str) -> None:
+def test_usage_errors(line: str, why: str) -> None:
     with pytest.raises(UsageError) as raised:
         filter_of(parse(line.split()).values)
     assert str(raised.value) == why

@@ -76,7 +76,7 @@ def test_lines_of_connlabel_conf(text: str, names: dict[int, str]) -> None:
     assert parsed_labels(text) == names
 
 
-def test_the_first_file_there_is_counts_and_none_is_no_mistake(tmp_path: Path) -> None:
+def test_the_first_readable_file_counts_and_none_is_no_error(tmp_path: Path) -> None:
     first, second = tmp_path / "first.conf", tmp_path / "second.conf"
     assert label_names((str(first), str(second))) == {}
     second.write_text("2 second\n")

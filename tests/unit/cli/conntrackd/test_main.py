@@ -19,7 +19,7 @@ def usage_error(*arguments: str) -> int | str | None:
     return left.value.code
 
 
-def test_version_says_which_build_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_shows_the_build(capsys: pytest.CaptureFixture[str]) -> None:
     assert usage_error("--version") == 0
     build = "compiled" if conntrackd_py.compiled else "pure"
     assert capsys.readouterr().out.startswith(f"conntrackd-py {conntrackd_py.__version__} ({build}, Python 3.")

@@ -1,4 +1,4 @@
-"""What `conntrackd-py reload` says."""
+"""The output of `conntrackd-py reload`, and how it finds the socket."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def answer(**more: object) -> dict[str, object]:
     return {"restart": [], "stale": {"nat": 0, "filter": 0}, "flushed": 0, **more}
 
 
-def test_nothing_more_to_say() -> None:
+def test_nothing_waits_and_nothing_is_stale() -> None:
     assert report(answer()) == ["reloaded"]
 
 
@@ -34,7 +34,7 @@ def test_what_was_ended() -> None:
 
 
 def test_the_socket_of_a_configuration_that_may_be_wrong(tmp_path: Path) -> None:
-    """A drop-in wins; what cannot be read says nothing."""
+    """A file in conf.d wins; files with errors are ignored."""
     config = tmp_path / "conntrackd.toml"
     assert configured_socket(config) == ""
     config.write_text('nonsense = 1\n[control]\nsocket = "/a"\n')

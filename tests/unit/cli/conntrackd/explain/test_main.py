@@ -60,7 +60,7 @@ class Explained:
         return lines[:-1], lines[-1]["summary"]
 
     def reasons(self, timed: list[Timed], *options: str, **how: Any) -> list[str]:
-        """Why the last packet was refused, in words; then what else there is to say of it."""
+        """The reasons and then the remarks of the last packet."""
         packet = self.json(timed, *options, **how)[0][-1]
         return [*(reason["why"] for reason in packet["reasons"]), *packet["remarks"]]
 

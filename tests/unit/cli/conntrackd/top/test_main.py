@@ -56,7 +56,7 @@ def test_one_frame_as_plain_text(tmp_path: Path) -> None:
     play(tmp_path / "control.sock", scene, router=router())
 
 
-def test_without_accounting_it_says_so(tmp_path: Path) -> None:
+def test_without_accounting_a_line_reports_it(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         out = (await stage.run("top", "--once", "-i", "0.5", "-6")).out
         assert re.search(r"^fd00::1 +1 +0 +- +- +- *$", out, re.MULTILINE)
@@ -127,7 +127,7 @@ class Screen:
         os.write(self.master, keys.encode())
 
     async def until(self, condition: Callable[[str], object]) -> None:
-        """Until what has been said since the last key satisfies this."""
+        """Wait until the output since the last key satisfies the condition."""
         async with asyncio.timeout(20):
             while not condition(self.said):
                 await asyncio.sleep(0.01)
@@ -265,7 +265,7 @@ def test_a_count_of_frames_ends_it(tmp_path: Path) -> None:
     on_screen(tmp_path, scene, "--count", "2")
 
 
-def test_the_end_of_the_daemon_is_told_on_the_ordinary_screen(tmp_path: Path) -> None:
+def test_the_end_of_the_daemon_is_reported_on_the_normal_screen(tmp_path: Path) -> None:
     async def scene(screen: Screen) -> None:
         await screen.stage.control.stop()
         assert await screen.ended() == 1
