@@ -61,9 +61,6 @@ class Router:
     def install_rules(self) -> None:
         self.net.router.run(*DAEMON, "rules", "install", "-c", str(self.config))
 
-    def remove_rules(self) -> None:
-        self.net.router.run(*DAEMON, "rules", "remove")
-
     def start(self, timeout: float = 20.0) -> None:
         """Start the daemon and wait until it logs that it is ready. LabError if it does not."""
         before = len(self.said())
