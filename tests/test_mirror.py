@@ -13,9 +13,22 @@ LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
 TESTED_ELSEWHERE = {
+    "cli/conntrack/commands.py": "each command as a process with a daemon: tests/unit/cli/conntrack/test_main.py",
+    "cli/conntrack/output.py": "chooses the form of -o, each seen in tests/unit/cli/conntrack/test_main.py",
+    "cli/conntrackd/explain/hints.py": "hints about captures: tests/unit/cli/conntrackd/explain/test_main.py",
+    "cli/conntrackd/explain/replay.py": "captures step by step: tests/unit/cli/conntrackd/explain/test_main.py",
+    "cli/conntrackd/explain/show.py": "the output of captures: tests/unit/cli/conntrackd/explain/test_main.py",
+    "cli/conntrackd/top/screen.py": "drawn in a real terminal: tests/unit/cli/conntrackd/top/test_main.py",
+    "cli/conntrackd/top/terminal.py": "keys and signals of a real one: tests/unit/cli/conntrackd/top/test_main.py",
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
+    "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",
+    "lab/router.py": "the real daemon in a namespace: every test of tests/e2e uses it",
+    "lab/run.py": "run as a process with real traffic: tests/e2e/test_lab.py",
+    "lab/screen.py": "the output of the real lab: tests/e2e/test_lab.py",
+    "lab/steps.py": "each step sends real traffic: tests/e2e/test_lab.py",
+    "lab/traffic.py": "servers and clients in namespaces: tests/e2e/test_integrity.py",
     "settings/errors.py": "what the operator reads is the subject of tests/unit/settings/test_load.py",
     "settings/table.py": "every getter with its mistakes: tests/unit/settings/test_load.py",
     "settings/spelling.py": "every spelling as part of a rule: tests/unit/settings/test_natrule.py",

@@ -1,1 +1,1 @@
-"""The commands conntrackd-py and conntrack-py."""
+"""The commands: conntrackd/ is conntrackd-py, conntrack/ is conntrack-py."""

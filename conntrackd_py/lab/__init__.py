@@ -1,1 +1,1 @@
-"""Client, router and server in network namespaces, with real traffic between them."""
+"""A client, a router and a server in network namespaces, with real traffic between them."""

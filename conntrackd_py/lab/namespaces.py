@@ -1,9 +1,9 @@
-"""A client, a router and a server in network namespaces of their own, and the processes that run in them.
+"""A client, a router and a server in a network namespace each, and the processes in them.
 
     client  eth0 ──── lan0  router  wan0 ──── eth0  server
 
-The server has no route back to the client's IPv4 network: what reaches it untranslated stays unanswered. IPv6 is
-routed. The names are unique to each topology, and leaving it takes away everything it made, whatever happened inside.
+The server has no route to the client's IPv4 network, so it cannot answer an untranslated packet. IPv6 is routed. Each
+topology has unique names; on exit it deletes everything it created, also after an error.
 """
 
 import contextlib
@@ -36,21 +36,21 @@ ADDRESSES: Final = {
     },
     "server": {"eth0": (f"{SERVER}/24", f"{SERVER6}/64")},
 }
-# No time lost on looking for duplicate addresses, and no limit on the errors the tests provoke.
+# No duplicate address detection, which takes seconds, and no rate limit on the ICMP errors that the tests cause.
 SYSCTLS: Final = ("net.ipv6.conf.default.accept_dad=0", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 FORWARDING: Final = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
-AT_MOST: Final = 60.0  # seconds a command may take unless told otherwise
-TO_DIE: Final = 3.0  # seconds between asking a process to end and ending it
+COMMAND_TIMEOUT: Final = 60.0  # seconds
+KILL_AFTER: Final = 3.0  # seconds between SIGTERM and SIGKILL
 
 
 class LabError(Exception):
-    """Something of the set-up does not work; the text is for people."""
+    """The lab failed; the text says how."""
 
 
 @final
 class Namespace:
-    """One network namespace. Commands run in it are ours to end."""
+    """A network namespace and the processes started in it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -59,15 +59,15 @@ class Namespace:
     def command(self, *words: str) -> list[str]:
         return ["ip", "netns", "exec", self.name, *words]
 
-    def run(self, *words: str, timeout: float = AT_MOST, check: bool = True) -> str:
-        """What the command writes to standard output. LabError when it fails, unless `check` is false, or hangs."""
+    def run(self, *words: str, timeout: float = COMMAND_TIMEOUT, check: bool = True) -> str:
+        """The standard output of the command. LabError on a timeout, and on failure unless `check` is false."""
         done = self.complete(*words, timeout=timeout)
         if check and done.returncode:
             raise LabError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip() or done.returncode}")
         return done.stdout
 
-    def complete(self, *words: str, timeout: float = AT_MOST) -> subprocess.CompletedProcess[str]:
-        """Run to the end, whatever that is. LabError when it takes too long."""
+    def complete(self, *words: str, timeout: float = COMMAND_TIMEOUT) -> subprocess.CompletedProcess[str]:
+        """Run the command; any exit status is accepted. LabError on a timeout."""
         try:
             return subprocess.run(
                 self.command(*words),
@@ -78,7 +78,7 @@ class Namespace:
                 timeout=timeout,
             )
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"{' '.join(words)}: not done after {timeout:g} seconds") from error
+            raise LabError(f"{' '.join(words)}: still running after {timeout:g} seconds") from error
 
     def start(
         self,
@@ -87,7 +87,7 @@ class Namespace:
         stderr: int | IO[Any] = subprocess.DEVNULL,
         env: dict[str, str] | None = None,
     ) -> subprocess.Popen[str]:
-        """A process in the background, in a group of its own: a Ctrl-C is the lab's, not its processes'."""
+        """Start a background process in a new session: Ctrl-C reaches the lab only."""
         process = subprocess.Popen(
             self.command(*words),
             stdin=subprocess.DEVNULL,
@@ -101,13 +101,13 @@ class Namespace:
         return process
 
     def end(self) -> None:
-        """End what was started here, politely first, and whatever those started and left behind."""
+        """End the processes started here, then kill all that are left in the namespace."""
         for process in self.started:
             if process.poll() is None:
                 process.terminate()
         for process in self.started:
             try:
-                process.wait(TO_DIE)
+                process.wait(KILL_AFTER)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -121,7 +121,7 @@ class Namespace:
                 os.kill(int(pid), signal.SIGKILL)
 
     def delete(self) -> None:
-        """The namespace with its interfaces, if it was made."""
+        """Delete the namespace with its interfaces, if it exists."""
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
 
 
@@ -156,15 +156,15 @@ class Topology:
         self.folder = Path(self.cleanup.enter_context(folder))
         self.folder.chmod(0o755)
         for namespace in self.namespaces.values():
-            self.cleanup.callback(namespace.delete)  # first, lest an interruption come in between
+            self.cleanup.callback(namespace.delete)  # before it exists: an interruption may come right after
             _ip("netns", "add", namespace.name)
-        # The processes of all go before the first namespace does.
+        # All processes end before the first namespace is deleted.
         for namespace in self.namespaces.values():
             self.cleanup.callback(namespace.end)
         self._build()
 
     def _clean(self) -> None:
-        """A Ctrl-C meanwhile has to wait: it must not leave half of it behind."""
+        """Delete everything. Signals are blocked meanwhile, so that nothing is left behind."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             self.cleanup.close()

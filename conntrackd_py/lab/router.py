@@ -1,4 +1,4 @@
-"""The daemon in the router's namespace, as an administrator would run it: configuration, rules, process."""
+"""The daemon in the router's namespace, as an administrator runs it: configuration, rules, process."""
 
 import signal
 import subprocess
@@ -9,8 +9,8 @@ from typing import Final, final
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, LabError, Topology
 
 METRICS: Final = "127.0.0.1:9466"
-WEB_OUTSIDE: Final = 8080  # the router's port that leads to
-WEB_INSIDE: Final = 80  # the client's web server
+WEB_OUTSIDE: Final = 8080  # port of the router, translated to
+WEB_INSIDE: Final = 80  # the port of the client's web server
 
 READY: Final = '"event": "ready"'
 DAEMON: Final = (sys.executable, "-P", "-m", "conntrackd_py.cli.conntrackd.main")
@@ -29,7 +29,7 @@ listen = "{METRICS}"
 socket = "%s"
 
 [[nat]]
-comment = "the inner network goes out as the router"
+comment = "the inner network behind the router's address"
 out_interface = "wan0"
 source = "{INSIDE}"
 action = "SNAT"
@@ -48,7 +48,7 @@ to = "{CLIENT}:{WEB_INSIDE}"
 
 @final
 class Router:
-    """Rules and daemon in net.router. Processes end with the topology; so do the rules."""
+    """Rules and daemon in net.router. Both end with the topology."""
 
     def __init__(self, net: Topology, config: str = CONFIG) -> None:
         self.net = net
@@ -61,11 +61,8 @@ class Router:
     def install_rules(self) -> None:
         self.net.router.run(*DAEMON, "rules", "install", "-c", str(self.config))
 
-    def remove_rules(self) -> None:
-        self.net.router.run(*DAEMON, "rules", "remove")
-
     def start(self, timeout: float = 20.0) -> None:
-        """Returns when the daemon says that it is ready. LabError when it does not."""
+        """Start the daemon and wait until it logs that it is ready. LabError if it does not."""
         before = len(self.said())
         with self.log.open("a") as log:
             command = (*DAEMON, "run", "-c", str(self.config))
@@ -81,13 +78,13 @@ class Router:
         return self.log.read_text() if self.log.exists() else ""
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 10.0) -> int:
-        """End the daemon with a signal; its exit status."""
+        """End the daemon with a signal and return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"the daemon still runs {timeout:g} seconds after signal {number}") from error
+            raise LabError(f"the daemon is still running {timeout:g} seconds after signal {number}") from error
 
     @property
     def pid(self) -> int:
@@ -99,7 +96,7 @@ class Router:
         return self.process is not None and self.process.poll() is None
 
     def conntrack(self, *words: str) -> str:
-        """What conntrack-py prints."""
+        """The output of conntrack-py."""
         return self.net.router.run(*CONNTRACK, "--socket", str(self.socket), *words)
 
     def metrics(self) -> str:

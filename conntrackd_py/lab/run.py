@@ -1,7 +1,4 @@
-"""`conntrackd-py lab`: real traffic through a real daemon, in namespaces that are gone afterwards.
-
-0 when every step worked, 1 otherwise, 130 after a Ctrl-C that came before the end.
-"""
+"""`conntrackd-py lab`: sends real traffic through a real daemon in network namespaces and deletes them afterwards."""
 
 import argparse
 import contextlib
@@ -19,30 +16,31 @@ from conntrackd_py.lab.router import CONNTRACK, METRICS, WEB_OUTSIDE, Router
 from conntrackd_py.lab.screen import Events, Screen
 from conntrackd_py.lab.steps import STEPS, start_servers
 
-LISTENING_WITHIN: Final = 10.0  # seconds
+EVENTS_TIMEOUT: Final = 10.0  # seconds until conntrack-py -E shows the first event
 INTERRUPTED: Final = 130
-ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(args: argparse.Namespace) -> int:
+    """0 if every step passed, 1 otherwise, 130 if interrupted before the end."""
     if os.geteuid() != 0:
-        sys.stderr.write("conntrackd-py lab: needs root for network namespaces: sudo conntrackd-py lab\n")
+        sys.stderr.write("conntrackd-py lab: needs root to create network namespaces: sudo conntrackd-py lab\n")
         return 1
-    for number in ENDINGS:
+    for number in END_SIGNALS:
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
         return _lab(screen, args.keep)
     except LabError as error:
-        screen.bad("the lab", "could not be set up", str(error), 0)
+        screen.step("the lab", "failed", str(error), 0, passed=False)
         return 1
     except KeyboardInterrupt:
-        screen.say("interrupted, all cleaned up")
+        screen.say("interrupted; everything is deleted")
         return INTERRUPTED
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    for number in ENDINGS:  # once is enough: the second must not interrupt the cleaning up
+    for number in END_SIGNALS:  # a second signal must not interrupt the clean-up
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -57,12 +55,12 @@ def _lab(screen: Screen, keep: bool) -> int:
             status = _steps(screen, net, router, events)
             _summary(screen, router)
             if keep:
-                with contextlib.suppress(KeyboardInterrupt):  # here it is the ordinary end
+                with contextlib.suppress(KeyboardInterrupt):  # the normal end
                     _keep(screen, net, router, events)
     finally:
-        for number in ENDINGS:
+        for number in END_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-    screen.say(f"all cleaned up; {time.monotonic() - began:.1f} seconds")
+    screen.say(f"everything is deleted; {time.monotonic() - began:.1f} seconds")
     return status
 
 
@@ -74,12 +72,12 @@ def _set_up(screen: Screen, net: Topology, router: Router) -> Events:
     words = (*CONNTRACK, "--socket", str(router.socket), "-E")
     events = Events(net.router.start(*words, stdout=subprocess.PIPE, env={"PYTHONUNBUFFERED": "1"}))
     _wait_until_listening(net, events)
-    screen.good("daemon", "rules installed, queue bound, events flowing", f"pid {router.pid}", time.monotonic() - began)
+    screen.step("daemon", "rules installed, queues bound, events arrive", f"pid {router.pid}", time.monotonic() - began)
     return events
 
 
 def _wait_until_listening(net: Topology, events: Events) -> None:
-    until = time.monotonic() + LISTENING_WITHIN
+    until = time.monotonic() + EVENTS_TIMEOUT
     while time.monotonic() < until:
         net.router.complete("ping", "-n", "-c", "1", "-W", "1", CLIENT)
         if events.wait(0.1):
@@ -89,20 +87,18 @@ def _wait_until_listening(net: Topology, events: Events) -> None:
 
 
 def _steps(screen: Screen, net: Topology, router: Router, events: Events) -> int:
-    """0, or 1 when one failed. Those after it run all the same: what works narrows down what does not."""
+    """0, or 1 if a step failed. The others run in any case: they help to find the cause."""
     status = 0
     for step in STEPS:
         began = time.monotonic()
         try:
-            saw = step.run(net)
+            result, passed = step.run(net), True
         except LabError as error:
-            status = 1
-            screen.bad(step.title, step.proves, str(error), time.monotonic() - began)
-        else:
-            screen.good(step.title, step.proves, saw, time.monotonic() - began)
+            result, passed, status = str(error), False, 1
+        screen.step(step.title, step.checks, result, time.monotonic() - began, passed=passed)
         screen.events(events.so_far())
     if status:
-        screen.section("what the daemon said")
+        screen.section("log of the daemon")
         screen.say(router.said())
     return status
 
@@ -110,7 +106,7 @@ def _steps(screen: Screen, net: Topology, router: Router, events: Events) -> int
 def _summary(screen: Screen, router: Router) -> None:
     screen.section("conntrack-py -L")
     screen.say(router.conntrack("-L").rstrip())
-    screen.section(f"the numbers, from http://{METRICS}/metrics in the router")
+    screen.section(f"metrics, from http://{METRICS}/metrics in the router")
     screen.numbers(router.metrics())
 
 
@@ -118,7 +114,7 @@ def _keep(screen: Screen, net: Topology, router: Router, events: Events) -> None
     script = Path(sys.argv[0]).with_name("conntrack-py")
     conntrack = str(script.resolve()) if script.exists() else " ".join(CONNTRACK)
     client, server = net.client.name, net.server.name
-    screen.section("yours to play with, until Ctrl-C; events go on below")
+    screen.section("commands to try; Ctrl-C ends the lab; events follow")
     screen.say(
         f"ip netns exec {client} ping {SERVER}\n"
         f"ip netns exec {client} ping {SERVER6}\n"

@@ -1,4 +1,4 @@
-"""What the lab looks like: the picture, the steps, the events beneath them, the table, the numbers."""
+"""The output of the lab: the network, each step with its events, the table, the metrics."""
 
 import queue
 import re
@@ -24,8 +24,8 @@ from conntrackd_py.lab.namespaces import (
     Topology,
 )
 
-MOST_EVENTS: Final = 14  # shown under one step
-QUIET: Final = 0.25  # seconds without an event that end a step's events
+EVENTS_SHOWN: Final = 14  # of one step
+QUIET: Final = 0.25  # seconds without an event, after which a step has no more
 KINDS: Final = {"NEW": "bold green", "UPDATE": "yellow", "DESTROY": "red"}
 SAMPLE: Final = re.compile(r"^conntrackd_py_(\w+)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
 
@@ -52,15 +52,12 @@ class Screen:
     def say(self, text: str) -> None:
         self.console.print(Text(text))
 
-    def good(self, title: str, proves: str, saw: str, seconds: float) -> None:
-        line = Text.assemble(("✓ ", "bold green"), (title, "bold"), f"  {proves}  ", (f"{seconds:.2f} s", "dim"))
+    def step(self, title: str, checks: str, result: str, seconds: float, *, passed: bool = True) -> None:
+        mark, style, result_style = ("✓ ", "bold green", "cyan") if passed else ("✗ ", "bold red", "red")
+        title_style = "bold" if passed else style
+        line = Text.assemble((mark, style), (title, title_style), f"  {checks}  ", (f"{seconds:.2f} s", "dim"))
         self.console.print(line)
-        self.console.print(Text(f"    {saw}", style="cyan"))
-
-    def bad(self, title: str, proves: str, why: str, seconds: float) -> None:
-        line = Text.assemble(("✗ ", "bold red"), (title, "bold red"), f"  {proves}  ", (f"{seconds:.2f} s", "dim"))
-        self.console.print(line)
-        self.console.print(Text(f"    {why}", style="red"))
+        self.console.print(Text(f"    {result}", style=result_style))
 
     def event(self, line: str) -> None:
         text = Text(f"      {line.strip()}", style="dim")
@@ -70,17 +67,17 @@ class Screen:
         self.console.print(text)
 
     def events(self, lines: list[str]) -> None:
-        for line in lines[:MOST_EVENTS]:
+        for line in lines[:EVENTS_SHOWN]:
             self.event(line)
-        if len(lines) > MOST_EVENTS:
-            self.console.print(Text(f"      and {len(lines) - MOST_EVENTS} more", style="dim"))
+        if len(lines) > EVENTS_SHOWN:
+            self.console.print(Text(f"      ... and {len(lines) - EVENTS_SHOWN} more events", style="dim"))
 
     def section(self, title: str) -> None:
         self.console.rule(title, align="left", style="cyan")
 
     def numbers(self, metrics: str) -> None:
-        """Packets by hook and verdict, reasons, as the metrics page has them."""
-        table = Table("counted", "what", "how many", box=None, pad_edge=False, header_style="dim")
+        """Packets by hook and verdict, and reasons, from the metrics page."""
+        table = Table("metric", "labels", "value", box=None, pad_edge=False, header_style="dim")
         for name, labels, value in SAMPLE.findall(metrics):
             if name in ("packets_total", "invalid_total", "destroyed_total", "entries") and float(value):
                 words = " ".join(re.findall(r'"([^"]*)"', labels))
@@ -89,7 +86,7 @@ class Screen:
 
 
 class Events:
-    """The lines of `conntrack-py -E`, as they come."""
+    """The lines of `conntrack-py -E`, read by a thread."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -102,14 +99,14 @@ class Events:
             self.lines.put(line)
 
     def wait(self, seconds: float) -> str:
-        """The next line, or nothing when none comes in time."""
+        """The next line, empty after a timeout."""
         try:
             return self.lines.get(timeout=seconds)
         except queue.Empty:
             return ""
 
     def so_far(self, at_most: float = 2.0) -> list[str]:
-        """All until it has been quiet for a moment, but not for ever."""
+        """The lines until none comes for QUIET seconds, or for at_most seconds."""
         found = []
         until = time.monotonic() + at_most
         while time.monotonic() < until and (line := self.wait(QUIET)):

@@ -1,4 +1,4 @@
-"""What the lab does, step by step: each sends real traffic and says in a line what it saw, or raises LabError."""
+"""The steps of the lab. Each sends real traffic and returns a line with the result, or raises LabError."""
 
 import re
 import shutil
@@ -31,12 +31,12 @@ BYTES: Final = 5_000_000
 @dataclass(frozen=True)
 class Step:
     title: str
-    proves: str
+    checks: str
     run: Callable[[Topology], str]
 
 
 def start_servers(net: Topology) -> None:
-    """Returns when all of them listen."""
+    """Start all servers and wait until they listen."""
     for where, *words in (
         (net.server, "udp-echo", SERVER, str(UDP_PORT)),
         (net.server, "udp-echo", SERVER6, str(UDP_PORT)),
@@ -49,7 +49,7 @@ def start_servers(net: Topology) -> None:
         assert process.stdout is not None
         said = process.stdout.readline().strip()
         if said != "ready":
-            raise LabError(f"{' '.join(words)}: {said or 'ended at once'}")
+            raise LabError(f"{' '.join(words)}: {said or 'ended without output'}")
 
 
 def ping(where: Namespace, address: str, *options: str) -> str:
@@ -109,18 +109,18 @@ def closed_port(net: Topology) -> str:
 
 def expect(got: str, wanted: str) -> str:
     if got != wanted:
-        raise LabError(f"wanted “{wanted}”, got “{got}”")
+        raise LabError(f"expected “{wanted}”, got “{got}”")
     return got
 
 
 STEPS: Final = (
-    Step("ping, IPv4", "source NAT and its way back, for ICMP", ping4),
-    Step("ping, IPv6", "tracked and routed, no translation", ping6),
-    Step("UDP, 1 to 60,000 bytes", "datagrams larger than a packet arrive whole", udp),
-    Step("UDP over IPv6", "the same without translation", udp6),
-    Step("web page, inside to outside", "TCP through source NAT: the server sees only the router", web_out),
-    Step("web page, outside to inside", "TCP through destination NAT: a service of the inner network", web_in),
-    Step("bulk TCP, both directions at once", "every byte arrives, in windows we checked", exchange),
-    Step("traceroute", "the router's own ICMP errors find their way", traceroute),
-    Step("a closed port", "an ICMP error about a translated packet is translated back", closed_port),
+    Step("ping, IPv4", "source NAT of ICMP, both directions", ping4),
+    Step("ping, IPv6", "tracked and routed, not translated", ping6),
+    Step("UDP, 1 to 60,000 bytes", "fragmented datagrams arrive complete", udp),
+    Step("UDP over IPv6", "the same, not translated", udp6),
+    Step("web page, inside to outside", "TCP through source NAT: the server sees the router's address", web_out),
+    Step("web page, outside to inside", "TCP through destination NAT to a server in the inner network", web_in),
+    Step("bulk TCP, both directions at once", "every byte arrives, window tracking included", exchange),
+    Step("traceroute", "ICMP errors of the router reach the client", traceroute),
+    Step("a closed port", "an ICMP error that quotes a translated packet is translated back", closed_port),
 )

@@ -1,13 +1,13 @@
 """Small servers and clients for the lab and the tests: `python -m conntrackd_py.lab.traffic COMMAND ...`.
 
     udp-echo HOST PORT            sends every datagram back
-    udp-send HOST PORT SIZE...    sends datagrams, wants each back byte for byte
-    http HOST PORT NAME           answers a GET with who it is and whom it sees
-    exchange-server HOST PORT     the other end of `exchange` and `many`
-    exchange HOST PORT BYTES      that many random bytes in both directions at once, SHA-256 compared
-    many HOST PORT COUNT          that many connections open at once, each used, all closed
+    udp-send HOST PORT SIZE...    sends datagrams and compares each answer byte for byte
+    http HOST PORT NAME           answers a GET with NAME and the address of the client
+    exchange-server HOST PORT     the server of `exchange` and `many`
+    exchange HOST PORT BYTES      sends random bytes in both directions at once and compares SHA-256 sums
+    many HOST PORT COUNT          opens connections at once, uses each, closes all
 
-Servers say `ready` and run until ended; clients exit 0 when all went well and say in a line what they saw.
+Servers print `ready` and run until they are killed. Clients print the result as one line and exit 0 on success.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 PIECE: Final = 65536
-PATIENCE: Final = 5.0  # seconds without an answer
+ANSWER_TIMEOUT: Final = 5.0  # seconds
 LARGEST_DATAGRAM: Final = 65535
 
 
@@ -42,13 +42,13 @@ def udp_echo(host: str, port: str) -> int:
 
 def udp_send(host: str, port: str, *sizes: str) -> int:
     with udp_socket(host) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(ANSWER_TIMEOUT)
         sock.connect((host, int(port)))
         for size in map(int, sizes):
             data = os.urandom(size)
             sock.send(data)
             if (answer := sock.recv(LARGEST_DATAGRAM)) != data:
-                print(f"{size} bytes came back as {len(answer)}, or changed")
+                print(f"sent {size} bytes, received {len(answer)} bytes or other content")
                 return 1
     print(f"{len(sizes)} datagrams echoed byte for byte")
     return 0
@@ -88,7 +88,7 @@ async def exchange_server(host: str, port: str) -> int:
 
 
 async def swap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, amount: int) -> bool:
-    """Send `amount` random bytes and their digest while receiving as much; whether what came fits its digest."""
+    """Send `amount` random bytes and their digest while receiving as many; whether the received digest is right."""
     good, _ = await asyncio.gather(receive(reader, amount), send(writer, amount))
     return good
 

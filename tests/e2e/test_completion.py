@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from generators import completion
 
 from conntrackd_py.cli.conntrack.options import COMMANDS
 
@@ -132,7 +131,7 @@ def test_zsh_completes(line: str, words: str, collect: Path) -> None:
 
 
 def test_zsh_offers_commands_until_there_is_one(collect: Path) -> None:
-    assert zsh("conntrack-py -", collect) == {name for option in COMMANDS for name in completion.names(option)}
+    assert zsh("conntrack-py -", collect) == {name for option in COMMANDS for name in option.names}
     offered = zsh("conntrack-py -L -", collect)
     assert "--src" in offered
     assert "--dump" not in offered

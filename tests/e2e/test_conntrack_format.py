@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from conntrackd_py.cli.conntrack.format import connection_line, event_line, expectation_line
-from conntrackd_py.cli.conntrack.labels import label_names
+from conntrackd_py.cli.conntrack.values import label_names
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.control import view
 from conntrackd_py.control.query import Query
@@ -259,6 +259,6 @@ def test_labels(namespace: str, tmp_path: Path) -> None:
     router = Router()
     ct = router.udp()
     ct.labels = 1 << 1 | 1 << 3 | 1 << 127
-    mine = connection_line(view.connection(ct, 0, False), frozenset({"labels", "id"}), label_names((names,)))
+    mine = connection_line(view.connection(ct, 0, False), frozenset({"labels", "id"}), label_names((str(names),)))
     (line,) = real.splitlines()
     assert re.findall(r" use=1 id=\d+( labels=.*)", line) == re.findall(r" use=1 id=\d+( labels=.*)", mine) != []

@@ -8,7 +8,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
-from generators import completion
 from generators import manual_conntrack_text as text
 from generators.subcommands import every
 
@@ -53,7 +52,7 @@ def test_the_page_of_the_configuration_has_every_key() -> None:
 def test_every_option_of_conntrack_py_has_its_paragraph() -> None:
     shown = rendered("conntrack-py.8")
     for option in EVERYTHING:
-        term = f"{', '.join(completion.names(option))} {option.argument}".strip()
+        term = f"{', '.join(option.names)} {option.argument}".strip()
         assert re.search(rf"^ +{re.escape(term)}(  .*)?$", shown, re.MULTILINE), term
 
 

@@ -1,8 +1,8 @@
 """Random lines, mostly right, to conntrack(8) and conntrack-py: same exit status, same output, same table afterwards.
 
 CONNTRACKD_PY_LINES and CONNTRACKD_PY_LINES_SEED make it longer and another one. Left out is what differs on purpose
-(cli/departures.py) and what the real program cannot do: a line on which it dies, or which it cannot carry out because
-something is translated, ends the round.
+(tools/generators/differences.py) and what the real program cannot do: a line on which it dies, or which it cannot carry
+out because something is translated, ends the round.
 """
 
 from __future__ import annotations

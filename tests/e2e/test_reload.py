@@ -127,7 +127,10 @@ def test_another_target_is_for_new_connections(stage: Stage) -> None:
     stage.write(OUT + FORWARD % 7002)
     done = stage.reload()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[:2] == ["reloaded", "stale connections, translated otherwise now: 1"]
+    assert done.stdout.splitlines()[:2] == [
+        "reloaded",
+        "stale connections that the NAT rules would translate differently: 1",
+    ]
     assert stage.ask(5000, ROUTER, 7000, outside=True) == "7001"
     assert stage.ask(5001, ROUTER, 7000, outside=True) == "7002"
 
@@ -166,7 +169,7 @@ def test_what_waits_for_a_restart_is_named(stage: Stage) -> None:
         'mode = "track"\n[queue]\nmax_length = 4000\n' + HEAD.format(socket=stage.router.socket) + OUT
     )
     done = stage.reload()
-    assert "waits for a restart: mode, queue.max_length" in done.stdout.splitlines()
+    assert "needs a restart: mode, queue.max_length" in done.stdout.splitlines()
     assert stage.status()["mode"] == "nat"
 
 

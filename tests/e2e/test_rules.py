@@ -135,7 +135,7 @@ def test_installing_twice_is_installing_once(run: Run, rules: Run) -> None:
 def test_installing_moves_the_jumps_behind_rules_added_since(run: Run, rules: Run) -> None:
     rules("install")
     run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "MARK", "--set-mark", "0x1")
-    assert "stands behind ours: mangle: -A POSTROUTING -j MARK" in rules("status").stdout
+    assert "does not see queued packets: mangle: -A POSTROUTING -j MARK" in rules("status").stdout
     rules("install")
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
 
@@ -260,7 +260,7 @@ def test_packets_come_whole_and_once_to_every_visit(run: Run, rules: Run, peer: 
 @pytest.mark.parametrize(
     ("result", "config", "why"),
     [
-        ("watchdog", "", "the service ended with the result watchdog"),
+        ("watchdog", "", "the service failed with result watchdog"),
         ("success", '[steering]\non_stop = "keep"', "steering.on_stop is keep"),
         ("success", 'mode = "net"', "the configuration is wrong"),
     ],
@@ -270,7 +270,7 @@ def test_in_doubt_they_stay_when_the_service_has_stopped(result: str, config: st
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SERVICE_RESULT", result)
         said = rules("remove", config, "--on-stop", "conntrackd-py.service").stderr
-    assert said.endswith(f"conntrackd-py rules: the rules stay: {why}\n")
+    assert said.endswith(f"conntrackd-py rules: rules kept: {why}\n")
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
 
 
@@ -286,5 +286,5 @@ def test_before_a_start_with_a_wrong_configuration_forwarding_ends(run: Run, rul
 
 def test_before_a_start_with_a_wrong_configuration_installed_rules_stay(rules: Run) -> None:
     rules("install")
-    assert "the rules of before stay" in rules("install", 'mode = "net"', "--on-start", status=1).stderr
+    assert "the installed rules are kept" in rules("install", 'mode = "net"', "--on-start", status=1).stderr
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"

@@ -1,7 +1,7 @@
 """Every command and option of conntrack(8), given to it and to conntrack-py: same exit status, same lines.
 
 Both begin with an empty table and get the same lines in the same order, so both tables stay the same. Where the two
-differ on purpose stands in cli/departures.py, with the reason.
+differ on purpose stands in tools/generators/differences.py, with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterator
 
 import pytest
-from generators.differences import DEPARTURES, Departure
+from generators.differences import DIFFERENCES, Difference
 
 from tests.support.sidebyside import Answer, Pair, pair
 
@@ -476,10 +476,10 @@ def test_changes_in_a_row(filled: Pair) -> None:
     assert differences(filled, CHANGES) == ""
 
 
-@pytest.mark.parametrize("departure", DEPARTURES, ids=[departure.line for departure in DEPARTURES])
-def test_departures(filled: Pair, departure: Departure) -> None:
-    real, ours = filled.both(departure.line)
-    assert (real.status, ours.status) == (departure.theirs, departure.ours), departure.why
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=[difference.line for difference in DIFFERENCES])
+def test_differences_on_purpose(filled: Pair, difference: Difference) -> None:
+    real, ours = filled.both(difference.line)
+    assert (real.status, ours.status) == (difference.conntrack_status, difference.status), difference.why
 
 
 # Same exit status, another effect: an order, a question, and how many lines answer it there and here.

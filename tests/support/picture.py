@@ -16,7 +16,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from conntrackd_py.cli.conntrackd.top_screen import View, draw
+from conntrackd_py.cli.conntrackd.top.screen import View, draw, rows_for
 from conntrackd_py.lab.namespaces import CLIENT, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, WEB_PORT, start_servers
@@ -67,7 +67,7 @@ def sampled(net: Topology, router: Router) -> str:
         net.client.start("ping", "-i", "0.5", address)
     net.client.start(*TRAFFIC, "exchange", SERVER, str(EXCHANGE_PORT), "2000000000")
     net.client.start(*strays())
-    top = (*DAEMON, "top", "--json", "--socket", str(router.socket), "--count", "5", "--hosts", str(HEIGHT - 16))
+    top = (*DAEMON, "top", "--json", "--socket", str(router.socket), "--count", "5", "--hosts", str(rows_for(HEIGHT)))
     return net.router.run(*top).splitlines()[-1]
 
 

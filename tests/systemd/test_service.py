@@ -119,7 +119,7 @@ def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
     before = router.pid()
     assert router.leaks(partial(restart, router)) == ""
     assert router.pid() != before
-    assert "the rules stay: the service is restarted" in router.journal()
+    assert "rules kept: the service is being restarted" in router.journal()
     router.fetch()
 
 
@@ -131,7 +131,7 @@ def test_killed_it_is_back_and_nothing_got_out_meanwhile(router: Router) -> None
         router.wait("started again", lambda: router.pid() not in (0, before) and router.show("SubState") == "running")
 
     assert router.leaks(crash) == ""
-    assert "the rules stay: the service ended with the result signal" in router.journal()
+    assert "rules kept: the service failed with result signal" in router.journal()
     assert router.show("NRestarts") == "1"
     router.fetch()
     runs_as_its_own_user(router)
@@ -202,7 +202,7 @@ def test_started_with_a_wrong_configuration_it_forwards_nothing_and_can_be_reach
     router.wait("given up", lambda: router.show("ActiveState") == "failed")
     assert not router.forwards()
     assert router.net.client.complete("ping", "-c", "1", "-W", "1", ROUTER_INSIDE).returncode == 0
-    assert "nothing is forwarded until the configuration is right" in router.journal()
+    assert "nothing is forwarded until the configuration is corrected" in router.journal()
     router.configure()
     router.run("systemctl", "reset-failed", UNIT)
     router.run("systemctl", "start", UNIT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from generators import completion
 
-from conntrackd_py.cli.conntrack.filter import read
 from conntrackd_py.cli.conntrack.options import ALL, EVERYTHING, OPTIONS, TABLES, Option
 from conntrackd_py.cli.conntrack.parse import parse
+from conntrackd_py.cli.conntrack.request import read
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.const import PROTO_NAMES
 
-# What the help calls a value of which nobody but the operator knows what it can be.
+# Names of values in the help that cannot be completed.
 FREE = {
     *("", "ip", "ip[/bits]", "[ip[:port]]", "port", "seconds", "mark[/mask]", "mask", "secmark", "zone", "bytes"),
     *("number", "tag", "key", "time"),
@@ -19,7 +19,7 @@ FREE = {
 
 
 def legal(command: str, table: str, option: Option, proto: str) -> bool:
-    """What the parser says of the option; others may be missing."""
+    """Whether the parser accepts the option; other options may be missing."""
     value = [] if not option.argument else ["json"] if option.key == "output" else ["tcp"]
     words = [f"-{command}", "file" if command == "R" else table, f"--{option.long[0]}", *value]
     words += ["-p", proto] if option.protos else []
@@ -43,7 +43,7 @@ def test_the_options_offered_are_those_the_parser_takes(command: str, table: str
     for option in OPTIONS:
         offered = command in completion.legal(option)[table == "expect"]
         for proto in PROTO_NAMES.values() if option.protos else [""]:
-            wanted = offered and (not option.protos or proto in completion.protocols(option))
+            wanted = offered and (not option.protos or proto in option.protocols)
             assert legal(command, table, option, proto) == wanted, (command, table, option.key, proto)
 
 

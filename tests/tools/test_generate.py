@@ -1,4 +1,4 @@
-"""The files of completion and manual are what the program's tables say, and an installation has them."""
+"""The committed completion and manual pages are up to date, and an installation has them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_neither_command_imports_any_of_it() -> None:
     script = (
         "import sys, conntrackd_py.cli.conntrack.commands, conntrackd_py.cli.conntrackd.main\n"
-        "print(*sorted(name for name in sys.modules if name.startswith('conntrackd_py.cli.')))"
+        "print(*(name for name in sys.modules if name.startswith('generators')))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    ours = ("completion", "manual", "departures", "generate", "roff", "subcommands")
-    assert not [name for name in done.stdout.split() if name.split(".")[2].startswith(ours)]
+    assert done.stdout == "\n"

@@ -1,4 +1,4 @@
-"""conntrack-py(8): its examples are understood, and its list of JSON keys is complete."""
+"""conntrack-py(8): its examples are valid, and its list of JSON keys is complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 from generators import manual_conntrack, roff
 from generators import manual_conntrack_text as text
-from generators.differences import DEPARTURES
+from generators.differences import DIFFERENCES
 
 from conntrackd_py.cli.conntrack.commands import run_command
 from conntrackd_py.cli.conntrack.options import BY_KEY, COMMANDS, EVERYTHING
@@ -21,7 +21,7 @@ from tests.support.router import Router
 
 
 class AskedError(Exception):
-    """The line was understood: the daemon would be asked now."""
+    """The line is valid: the command would now connect to the daemon."""
 
 
 def ask() -> NoReturn:
@@ -46,7 +46,7 @@ def commands_of(line: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("line", [line for line, _ in text.EXAMPLES])
-def test_an_example_is_understood(line: str) -> None:
+def test_an_example_is_valid(line: str) -> None:
     commands = commands_of(line)
     assert commands
     for words in commands:
@@ -56,9 +56,9 @@ def test_an_example_is_understood(line: str) -> None:
                 run_command(parsed, ask)
 
 
-@pytest.mark.parametrize("departure", DEPARTURES, ids=[departure.line for departure in DEPARTURES])
-def test_a_departure_is_wrong_usage_or_not(departure: tuple[str, int, int, str]) -> None:
-    line, _, ours, _ = departure
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=[difference.line for difference in DIFFERENCES])
+def test_a_difference_is_wrong_usage_or_not(difference: tuple[str, int, int, str]) -> None:
+    line, _, ours, _ = difference
 
     def run() -> None:
         run_command(parse(line.split()), ask)

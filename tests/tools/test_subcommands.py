@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import types
 from pathlib import Path
 
 import pytest
 from generators import completion_bash, completion_fish, completion_zsh, manual_conntrackd
 from generators.completion import FILE, MAYBE, NOTHING, VALUE
-from generators.subcommands import every, tree
+from generators.subcommands import every
 
-from conntrackd_py.cli.conntrackd import main as conntrackd_py
-from conntrackd_py.cli.conntrackd.main import COMMANDS, Command
+from conntrackd_py.cli.conntrackd.main import COMMANDS, Command, command_line
 
 
 def test_the_program_itself_is_as_its_parser_has_it() -> None:
-    parser, _ = conntrackd_py._parser()
-    theirs = {tuple(action.option_strings) for action in parser._actions if action.option_strings}
-    assert {option.names for option in tree().options} == theirs
-    assert [child.name for child in tree().subcommands] == list(COMMANDS)
+    theirs = {tuple(action.option_strings) for action in command_line()._actions if action.option_strings}
+    program = next(every())
+    assert {option.names for option in program.options} == theirs
+    assert [child.name for child in program.subcommands] == list(COMMANDS)
 
 
 def test_subcommands_of_subcommands() -> None:
@@ -31,7 +28,7 @@ def test_subcommands_of_subcommands() -> None:
 
 @pytest.fixture
 def another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A subcommand that nobody here has heard of."""
+    """A subcommand unknown to the generators."""
 
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("what", nargs="*", metavar="WHAT", choices=["flies", "bees"], help="what to count")
@@ -41,10 +38,7 @@ def another(monkeypatch: pytest.MonkeyPatch) -> None:
         parser.add_argument("--colour", nargs="?", choices=["always", "never"])
         parser.add_argument("--log", type=Path, required=True)
 
-    module = types.ModuleType("tests.another_subcommand")
-    module.__dict__["add_arguments"] = add_arguments
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(COMMANDS, "another", Command("count: [things]", module.__name__, module.__name__))
+    monkeypatch.setitem(COMMANDS, "another", Command("count: [things]", add_arguments, "none"))
 
 
 @pytest.mark.usefixtures("another")

@@ -1,6 +1,4 @@
-"""Completion and manual pages of both commands, as the files of an installation: `scripts/generate
-DIRECTORY` writes DIRECTORY/share/. The checkout holds them, and a test compares.
-"""
+"""Writes DIRECTORY/share/: completion and manual pages of both commands, as an installation has them."""
 
 import sys
 from pathlib import Path
@@ -15,11 +13,11 @@ from generators import (
     manual_toml,
 )
 
-USAGE: Final = "usage: scripts/generate DIRECTORY"
+USAGE: Final = "usage: python -m generators DIRECTORY"
 
 
 def files() -> dict[str, str]:
-    """Path below the directory to text."""
+    """The text of each file, by its path below the directory."""
     return {
         "share/bash-completion/completions/conntrack-py": completion_bash.conntrack(),
         "share/bash-completion/completions/conntrackd-py": completion_bash.conntrackd(),

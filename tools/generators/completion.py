@@ -1,20 +1,18 @@
-"""What completes a command line of conntrack-py: which options are legal, and what their values can be.
+"""What completion knows about conntrack-py: the options each command takes, and the values of each option.
 
-Made of the tables of conntrack_options, as the parser is; completion_bash, _zsh and _fish write it in their shell's
-language. A shell does not repeat all of the parser: what may not stand together, and what must, it leaves to it.
+It comes from the tables in cli/conntrack/options.py; completion_bash, _zsh and _fish write it for their shell.
+Completion does not check which options exclude or require each other; the parser does.
 """
 
 from typing import Final, NamedTuple
 
-from conntrackd_py.cli.conntrack.filter import STATE_ALIASES
-from conntrackd_py.cli.conntrack.labels import PATHS
 from conntrackd_py.cli.conntrack.options import (
     ALL,
     COMMANDS,
     EVENTS,
+    FORM_OF_EVERY_COMMAND,
     FORMS,
     OPTIONS,
-    OURS_EVERYWHERE,
     ROLES,
     SORT_KEYS,
     STATUSES,
@@ -23,21 +21,21 @@ from conntrackd_py.cli.conntrack.options import (
 )
 from conntrackd_py.cli.conntrack.output import ALONE
 from conntrackd_py.cli.conntrack.parse import LIST_ONLY, NEVER_ON_EXPECT
+from conntrackd_py.cli.conntrack.request import STATE_ALIASES
+from conntrackd_py.cli.conntrack.values import LABEL_FILES
 from conntrackd_py.const import IPPROTO_TCP, PROTO_NAMES
 from conntrackd_py.control.query import FAMILIES, STATES
 
-WRITTEN: Final = "Written by scripts/generate from the tables of the program; do not edit."
-
 NOTHING: Final = ""
 VALUE: Final = "value"
-MAYBE: Final = "maybe"  # a value that may be absent
+MAYBE: Final = "maybe"  # an optional value
 
 
 class Value(NamedTuple):
-    """What completes a value. name: of the kind, unique.
+    """A kind of value. name: unique.
 
-    words: to choose from; command: for a POSIX shell, prints more of them, one a line; files: names of files.
-    several: separated by commas, but those of `alone` by themselves; signed: a minus may stand before each.
+    words: the choices; command: a POSIX shell command that prints choices, one a line; files: complete file names.
+    several: comma-separated, except the words in `alone`; signed: each word may have a minus before it.
     """
 
     name: str
@@ -49,19 +47,19 @@ class Value(NamedTuple):
     signed: bool = False
 
 
-FREE: Final = Value("free")  # whatever the operator knows
+FREE: Final = Value("free")  # not completed
 FILE: Final = Value("file", files=True)
 PROTOCOL: Final = Value("protocol", tuple(PROTO_NAMES.values()))
-STATE: Final = Value("state")  # its words are those of the protocol: states()
+STATE: Final = Value("state")  # the words depend on the protocol: states()
 FORM: Final = Value("form", tuple(FORMS), several=True, alone=ALONE)
-TABLE: Final = Value("table")  # its words are those of the command: tables()
+TABLE: Final = Value("table")  # the words depend on the command: tables()
 LABEL_COMMAND: Final = (
     r"""command sed -n 's/^[[:space:]]*[0-9][0-9a-fA-Fx]*[[:space:]]\{1,\}\([A-Za-z0-9-]\{1,\}\)[[:space:]]*$/\1/p' """
-    f"{PATHS[0]} 2>/dev/null"
+    f"{LABEL_FILES[0]} 2>/dev/null"
 )
 LABEL: Final = Value("label", command=LABEL_COMMAND, several=True)
 
-# By what the help calls the value; [brackets] around all of it are the option's affair.
+# By the name of the value in the help, without [brackets].
 VALUES: Final = {
     "table": TABLE,
     "file": FILE,
@@ -80,7 +78,7 @@ VALUES: Final = {
 
 
 def value(option: Option) -> Value:
-    """What completes the option's value; FREE for an address, a number, or no value at all."""
+    """The kind of the option's value; FREE for an address, a number, or no value."""
     text = option.argument
     return VALUES.get(text[1:-1] if text.startswith("[") else text, FREE)
 
@@ -92,16 +90,6 @@ def takes(option: Option) -> str:
     return MAYBE if option.argument.startswith("[") else VALUE
 
 
-def names(option: Option) -> list[str]:
-    """As they are typed, the short one first."""
-    return ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
-
-
-def protocols(option: Option) -> list[str]:
-    """Those with which it is legal; none: it is with or without any."""
-    return [PROTO_NAMES[number] for number in option.protos]
-
-
 def legal(option: Option) -> tuple[str, str]:
     """The letters of the commands that take it, on connections and on expectations."""
     if option.key != "output":
@@ -111,13 +99,15 @@ def legal(option: Option) -> tuple[str, str]:
 
 
 def forms(command: str, table: str) -> tuple[str, ...]:
-    """Of -o with this command, by its letter."""
+    """The forms of -o that a command takes. command: its letter."""
     output = next(option for option in OPTIONS if option.key == "output")
-    return FORM.words if command in (output.expect if table == "expect" else output.commands) else (OURS_EVERYWHERE,)
+    return (
+        FORM.words if command in (output.expect if table == "expect" else output.commands) else (FORM_OF_EVERY_COMMAND,)
+    )
 
 
 def tables(command: str) -> tuple[str, ...]:
-    """That may stand after a command, by its letter."""
+    """The tables that a command takes. command: its letter."""
     if command in ("R", "V", "h"):
         return ()
     return tuple(
@@ -128,14 +118,9 @@ def tables(command: str) -> tuple[str, ...]:
 
 
 def states() -> dict[str, tuple[str, ...]]:
-    """By the protocol's name."""
+    """The states by the name of the protocol."""
     found = {PROTO_NAMES[number]: names for number, names in STATES.items()}
     return found | {PROTO_NAMES[IPPROTO_TCP]: (*STATES[IPPROTO_TCP], *STATE_ALIASES)}
-
-
-def letters(option: Option) -> str:
-    """Of a command: the letter and every long name, as a shell's pattern has them."""
-    return "|".join(names(option))
 
 
 def proto_patterns() -> dict[str, str]:
@@ -144,9 +129,10 @@ def proto_patterns() -> dict[str, str]:
 
 
 def command_patterns() -> dict[str, str]:
-    return {option.key: letters(option) for option in COMMANDS}
+    """A shell pattern for each command: its letter and its long names."""
+    return {option.key: "|".join(option.names) for option in COMMANDS}
 
 
 def sentence(text: str) -> str:
-    """With a capital letter: argparse's helps begin with a small one."""
+    """The text with a capital letter, for the help texts of argparse."""
     return text[:1].upper() + text[1:]

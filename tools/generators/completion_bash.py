@@ -1,15 +1,23 @@
-"""Completion for bash 4.2, of both commands. The package bash-completion loads it, but nothing of it is used.
+"""Completion for bash 4.2, of both commands. The package bash-completion loads it; no function of it is used.
 
-Each file is a table, a row an option, and functions that read the line with it; the functions are written here, the
-table is made of the options. As bash splits words at `=` and `:`, `--sort=src` arrives as three words.
+Each file has a table, one option a row, and functions that parse the line with it. bash splits words at `=` and `:`, so
+`--sort=src` arrives as three words.
 """
 
 from string import Template
 from typing import Final
 
-from conntrackd_py.cli.conntrack.options import ALL, COMMANDS, EVERYTHING, OPTIONS, OURS_EVERYWHERE, TABLES, Option
-from generators import completion
-from generators.completion import WRITTEN, Value
+from conntrackd_py.cli.conntrack.options import (
+    ALL,
+    COMMANDS,
+    EVERYTHING,
+    FORM_OF_EVERY_COMMAND,
+    OPTIONS,
+    TABLES,
+    Option,
+)
+from generators import WRITTEN, completion
+from generators.completion import Value
 from generators.subcommands import Argument, Subcommand, every
 
 ABSENT: Final = "-"  # in a column of a table
@@ -17,8 +25,8 @@ ABSENT: Final = "-"  # in a column of a table
 CONNTRACK: Final = r"""# bash completion for conntrack-py
 # $written
 
-# An option a row: its names; whether it takes a value; the commands that take it on connections, and on expectations;
-# the protocols it needs; what its value is.
+# One option a row: names; whether it takes a value; the commands that take it on connections, and on expectations;
+# the protocols it needs; the kind of its value.
 _conntrack_py_rows='
 $rows
 '
@@ -30,7 +38,7 @@ _conntrack_py_row() { # name: the row of that option, in names takes connections
     return 1
 }
 
-# What stands before the cursor: command (its letter), table, protocol, given (names of options), and waiting: the
+# Parses the words before the cursor: command (its letter), table, protocol, given (names of options), and waiting: the
 # option whose value comes next, with the columns of its row.
 _conntrack_py_read() { # word...
     local word letters
@@ -61,7 +69,7 @@ _conntrack_py_read() { # word...
     done
 }
 
-_conntrack_py_name() { # name: of an option that was given
+_conntrack_py_name() { # name: an option on the line
     waiting=''
     _conntrack_py_row "$$1" || return
     given+="$$names,"
@@ -72,7 +80,7 @@ $commands
     return 0
 }
 
-_conntrack_py_take() { # value: of the option that waits for it
+_conntrack_py_take() { # value: of the waiting option
     case $$kind in
         table) table=$$1 ;;
         protocol)
@@ -85,7 +93,7 @@ $protocols
     waiting=''
 }
 
-_conntrack_py_options() { # sets words: the options that may come now
+_conntrack_py_options() { # sets words: the options that are legal now
     local names takes connections expectations protocols kind column
     words=''
     while read -r names takes connections expectations protocols kind; do
@@ -102,14 +110,14 @@ _conntrack_py_options() { # sets words: the options that may come now
     done <<<"$$_conntrack_py_rows"
 }
 
-_conntrack_py_tables() { # sets words: the tables the command knows
+_conntrack_py_tables() { # sets words: the tables of the command
     case $$command in
 $command_tables
         *) words='' ;;
     esac
 }
 
-# Sets words; several (separated by commas), signed, and alone (those that stand by themselves).
+# Sets words; several (comma-separated), signed, and alone (words that exclude others).
 _conntrack_py_words() { # kind
     several='' signed='' alone='' words=''
     case $$1 in
@@ -124,7 +132,7 @@ $states
             several=yes alone='$alone'
             case $$table:$$command in
 $forms
-                *) words='$ours' ;;
+                *) words='$everywhere' ;;
             esac
             ;;
     esac
@@ -165,14 +173,14 @@ SHARED: Final = r"""_NAME_value() { # kind: completes cur with words, or with fi
         mapfile -t COMPREPLY < <(compgen -P "$before" -f -- "$cur")
         return
     fi
-    local behind='' piece=$cur word fitting=''
+    local kept='' piece=$cur word fitting=''
     if [[ -n $several && $cur == *,* ]]; then
-        behind=${cur%,*}, piece=${cur##*,}
+        kept=${cur%,*}, piece=${cur##*,}
     fi
     [[ -n $signed && $piece == -* ]] && words=" $words" words=${words// / -}
     for word in $words; do
-        [[ -n $behind ]] && [[ " $alone " == *" $word "* || " $alone " == *" ${behind%,} "* ]] && continue
-        [[ ,$behind == *",$word,"* ]] || fitting+=" $before$behind$word"
+        [[ -n $kept ]] && [[ " $alone " == *" $word "* || " $alone " == *" ${kept%,} "* ]] && continue
+        [[ ,$kept == *",$word,"* ]] || fitting+=" $before$kept$word"
     done
     mapfile -t COMPREPLY < <(compgen -W "$fitting" -- "$before$cur")
     word=${COMPREPLY[0]-}
@@ -195,7 +203,7 @@ def conntrack() -> str:
         states=_cases(16, {name: f"words='{' '.join(states)}'" for name, states in completion.states().items()}),
         alone=" ".join(completion.FORM.alone),
         forms=_forms(),
-        ours=OURS_EVERYWHERE,
+        everywhere=FORM_OF_EVERY_COMMAND,
         shared=SHARED.replace("NAME", "conntrack_py"),
     )
 
@@ -205,11 +213,11 @@ def _row(option: Option) -> str:
     connections, expectations = ("command", "command") if command else completion.legal(option)
     return " ".join(
         (
-            ",".join(completion.names(option)),
+            ",".join(option.names),
             completion.takes(option) or ABSENT,
             connections or ABSENT,
             expectations or ABSENT,
-            ",".join(completion.protocols(option)) or ABSENT,
+            ",".join(option.protocols) or ABSENT,
             completion.value(option).name,
         )
     )
@@ -231,7 +239,7 @@ def _cases(indent: int, cases: dict[str, str]) -> str:
 
 
 def _gathered(words: dict[str, tuple[str, ...]], name: str) -> dict[str, str]:
-    """Cases that come to the same words as one."""
+    """Cases; patterns with the same words are joined."""
     patterns: dict[tuple[str, ...], list[str]] = {}
     for pattern, found in words.items():
         if found:
@@ -242,14 +250,14 @@ def _gathered(words: dict[str, tuple[str, ...]], name: str) -> dict[str, str]:
 def _forms() -> str:
     output = next(option for option in OPTIONS if option.key == "output")
     action = f"words='{' '.join(completion.FORM.words)}'"
-    patterns = {f"expect:[{output.expect}]": action, "expect:?": f"words='{OURS_EVERYWHERE}'"}
+    patterns = {f"expect:[{output.expect}]": action, "expect:?": f"words='{FORM_OF_EVERY_COMMAND}'"}
     return _cases(16, patterns | {f"*:[{output.commands}]": action, "*:": action})
 
 
 CONNTRACKD: Final = r"""# bash completion for conntrackd-py
 # $written
 
-# An option a row: where it may stand; its names; whether it takes a value; what that is.
+# One option a row: the subcommand; names; whether it takes a value; the kind of its value.
 _conntrackd_py_rows='
 $rows
 '
@@ -263,21 +271,21 @@ $values
     esac
 }
 
-_conntrackd_py_enter() { # word: steps into that subcommand, or takes one argument
+_conntrackd_py_enter() { # word: enters that subcommand, or counts an argument
     case $$place:$$1 in
 $steps
         *) arguments=$$((arguments + 1)) ;;
     esac
 }
 
-_conntrackd_py_row() { # name: the row of that option where we are, in at names takes kind
+_conntrackd_py_row() { # name: sets at names takes kind to the row of that option
     while read -r at names takes kind; do
         [[ $$at == "$$place" && ,$$names, == *",$$1,"* ]] && return
     done <<<"$$_conntrackd_py_rows"
     return 1
 }
 
-_conntrackd_py_options() { # sets words: the options that may come now
+_conntrackd_py_options() { # sets words: the options that are legal now
     words=''
     local at names takes kind
     while read -r at names takes kind; do
@@ -347,7 +355,7 @@ def conntrackd() -> str:
 
 
 def place(node: Subcommand) -> str:
-    """As /rules/print."""
+    """For example /rules/print."""
     return "/" + "/".join(node.path)
 
 
@@ -356,7 +364,7 @@ def _argument_row(at: str, option: Argument) -> str:
 
 
 def _arguments(at: str, node: Subcommand) -> str:
-    """The cases of what may stand there that is no option."""
+    """The cases for subcommands and positional arguments."""
     if node.subcommands:
         words = " ".join(child.name for child in node.subcommands)
         return _cases(12, {f"{at}:0": f"mapfile -t COMPREPLY < <(compgen -W '{words}' -- \"$cur\")"})

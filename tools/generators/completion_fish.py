@@ -1,11 +1,11 @@
-"""Completion for fish, of both commands: a `complete` an option, with a condition that says where it is legal."""
+"""Completion for fish, of both commands: one `complete` an option, with the condition under which it is legal."""
 
 from string import Template
 from typing import Final
 
 from conntrackd_py.cli.conntrack.options import ALL, COMMANDS, OPTIONS, TABLES, Option
-from generators import completion
-from generators.completion import MAYBE, NOTHING, WRITTEN, Value
+from generators import WRITTEN, completion
+from generators.completion import MAYBE, NOTHING, Value
 from generators.subcommands import Argument, Subcommand, every
 
 CONNTRACK: Final = r"""# fish completion for conntrack-py
@@ -58,10 +58,10 @@ end
 
 function __conntrack_py_several --description 'The words that are not yet among those separated by commas'
     set -l token (string replace -r -- '^--[^=]*=' '' (commandline -ct))
-    set -l behind (string match -r -- '.*,' $$token)
-    test -n "$$behind"; or set behind ''
+    set -l kept (string match -r -- '.*,' $$token)
+    test -n "$$kept"; or set kept ''
     for word in $$argv
-        string match -q -- "*,$$word,*" ",$$behind"; or printf '%s\n' $$behind$$word
+        string match -q -- "*,$$word,*" ",$$kept"; or printf '%s\n' $$kept$$word
     end
 end
 
@@ -102,7 +102,7 @@ def _tables(option: Option) -> str:
 
 
 def _option(option: Option) -> list[str]:
-    """A line, or as many as there are choices of values."""
+    """One line, or one for each set of values."""
     value = completion.value(option)
     connections, expectations = completion.legal(option)
     if value == completion.STATE:
@@ -116,7 +116,7 @@ def _option(option: Option) -> list[str]:
             _line(_takes(option.commands, option.expect), option, value.words, several=True),
             _line(_takes(others, others_expect), option, completion.forms(ALL[-1], "conntrack")),
         ]
-    condition = _takes(connections, expectations, *completion.protocols(option))
+    condition = _takes(connections, expectations, *option.protocols)
     return [_line(condition, option, _signed(value), several=value.several)]
 
 
@@ -138,9 +138,9 @@ def _line(condition: str, option: Option, words: tuple[str, ...] = (), *, severa
 
 
 def _value(takes: str, value: Value, words: tuple[str, ...], several: bool) -> str:
-    """The end of a line: what the option is followed by."""
+    """The part of a line that describes the value."""
     if takes in (NOTHING, MAYBE):
-        return ""  # of what may be absent fish knows only what is written with `=`
+        return ""  # fish completes an optional value only after `=`
     if value.files:
         return " -r -F"
     if value.command:
@@ -156,7 +156,7 @@ def _value(takes: str, value: Value, words: tuple[str, ...], several: bool) -> s
 
 
 def quoted(text: str) -> str:
-    """In single quotes, as fish reads them."""
+    """In single quotes of fish."""
     text = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
@@ -193,7 +193,7 @@ def conntrackd() -> str:
 
 
 def _subcommand(node: Subcommand) -> list[str]:
-    """Its own options and arguments, and the words of the subcommands below it."""
+    """Its options, arguments and subcommands."""
     begins = quoted(" ".join(("__conntrackd_py_begins", *node.path)))
     at = begins if node.subcommands else quoted(" ".join(("__conntrackd_py_at", *node.path)))
     lines = [

@@ -1,11 +1,11 @@
-"""Completion for zsh, of both commands: specifications for _arguments, chosen by what stands on the line."""
+"""Completion for zsh, of both commands: specifications for _arguments, chosen by the words on the line."""
 
 from string import Template
 from typing import Final
 
-from conntrackd_py.cli.conntrack.options import COMMANDS, OPTIONS, OURS_EVERYWHERE, TABLES, Option
-from generators import completion
-from generators.completion import MAYBE, NOTHING, VALUE, WRITTEN, Value
+from conntrackd_py.cli.conntrack.options import COMMANDS, FORM_OF_EVERY_COMMAND, OPTIONS, TABLES, Option
+from generators import WRITTEN, completion
+from generators.completion import MAYBE, NOTHING, VALUE, Value
 from generators.subcommands import Argument, Subcommand, every
 
 CONNTRACK: Final = r"""#compdef conntrack-py
@@ -43,7 +43,7 @@ $protocols
     case $$protocol in
 $states
     esac
-    forms=($ours)
+    forms=($everywhere)
     _conntrack-py_takes '$form_commands' '$form_expect' && forms=($forms)
     [[ $$words[CURRENT] == *,* ]] && forms=($${forms:#($alone)})
     case $$command in
@@ -51,7 +51,7 @@ $command_tables
     esac
     commands='($all)'
     if [[ -z $$command ]]; then
-        hidden='!' # options before the command are understood, but not offered
+        hidden='!' # options before the command are parsed but not offered
         specs=(
 $begin
         )
@@ -85,10 +85,12 @@ def conntrack() -> str:
         protocols="\n".join(
             f"        ({pattern}) protocol={name} ;;" for name, pattern in completion.proto_patterns().items()
         ),
-        states="\n".join(f"        ({name}) states=({' '.join(states)}) ;;" for name, states in _states()),
-        all=" ".join(name for option in COMMANDS for name in completion.names(option)),
+        states="\n".join(
+            f"        ({name}) states=({' '.join(states)}) ;;" for name, states in completion.states().items()
+        ),
+        all=" ".join(name for option in COMMANDS for name in option.names),
         alone="|".join(completion.FORM.alone),
-        ours=OURS_EVERYWHERE,
+        everywhere=FORM_OF_EVERY_COMMAND,
         forms=" ".join(completion.FORM.words),
         form_commands=output.commands,
         form_expect=output.expect,
@@ -103,23 +105,19 @@ def conntrack() -> str:
     )
 
 
-def _states() -> list[tuple[str, tuple[str, ...]]]:
-    return list(completion.states().items())
-
-
 def _command_pattern(option: Option) -> str:
     return "|".join([f"-{option.short}*", *(f"--{name}|--{name}=*" for name in option.long)])
 
 
 def _legal_spec(option: Option) -> str:
     connections, expectations = completion.legal(option)
-    words = " ".join((f"'{connections}'", f"'{expectations}'", *completion.protocols(option)))
+    words = " ".join((f"'{connections}'", f"'{expectations}'", *option.protocols))
     return f"    _conntrack-py_takes {words} && specs+=({_spec(option, hidden=True)})"
 
 
 def _spec(option: Option, *, alone: bool = False, hidden: bool = False) -> str:
-    """The option as _arguments has it, all its names in braces. alone: as a command whose table stands by itself."""
-    names = completion.names(option)
+    """The specification of an option for _arguments, names in braces. alone: for a command, without its table."""
+    names = option.names
     takes = NOTHING if alone else completion.takes(option)
     marked = [_with_mark(name, takes) for name in names]
     braces = f"{{{','.join(marked)}}}" if len(marked) > 1 else marked[0]
@@ -133,14 +131,14 @@ def _spec(option: Option, *, alone: bool = False, hidden: bool = False) -> str:
 
 
 def _with_mark(name: str, takes: str) -> str:
-    """How the value is joined to the name: -p+ and --protonum=."""
+    """The name with the mark for its value: -p+ and --protonum=."""
     if takes == NOTHING:
         return name
     return f"{name}=" if name.startswith("--") else f"{name}+"
 
 
 def _action(prefix: str, value: Value) -> str:
-    """What completes it, in _arguments' language."""
+    """The action of _arguments that completes the value."""
     plain = {
         completion.STATE: "($states)",
         completion.TABLE: "($tables)",
@@ -163,18 +161,18 @@ def _helper(prefix: str, value: Value) -> str:
 
 
 def _inside(text: str) -> str:
-    """Within the brackets of an explanation."""
+    """Escaped for the brackets of an explanation."""
     return text.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
 
 
 def _message(argument: str) -> str:
-    """What the value is called: without the brackets of what may be absent."""
+    """The name of the value, without the brackets of an optional one."""
     text = argument[1:-1] if argument.startswith("[") else argument
     return text.replace(":", "\\:")
 
 
 def quoted(text: str) -> str:
-    """In single quotes, or in double ones where a variable is to be seen."""
+    """In single quotes, or in double quotes if it has a variable."""
     if "$" in text:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`") + '"'
     return "'" + text.replace("'", "'\\''") + "'"
@@ -198,7 +196,7 @@ def _name(node: Subcommand) -> str:
 
 
 def _function(node: Subcommand) -> str:
-    """A function that completes what stands behind this subcommand."""
+    """A function that completes the words after this subcommand."""
     specs = [_argument(option) for option in node.options]
     if not node.subcommands:
         specs += [

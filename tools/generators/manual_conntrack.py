@@ -1,8 +1,5 @@
-"""The manual page conntrack-py(8): what the tables of the program say, and the prose of manual_conntrack_text."""
+"""The manual page conntrack-py(8), from the tables of the program and the prose of manual_conntrack_text."""
 
-from typing import Final
-
-from conntrackd_py import __version__
 from conntrackd_py.cli.conntrack.options import (
     BY_KEY,
     COMMANDS,
@@ -17,27 +14,20 @@ from conntrackd_py.cli.conntrack.options import (
 from conntrackd_py.const import PROTO_NAMES
 from generators import completion, roff
 from generators import manual_conntrack_text as text
-from generators.completion import WRITTEN
-from generators.differences import DEPARTURES, Departure
-
-PROGRAM: Final = "conntrack-py"
-SOURCE: Final = f"conntrackd-py {__version__}"
+from generators.differences import DIFFERENCES, Difference
 
 
 def page() -> str:
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(PROGRAM, 8, SOURCE),
-            roff.section("NAME"),
-            [f"{roff.escaped(PROGRAM)} \\- {roff.escaped(text.NAME)}"],
+            roff.head("conntrack-py", 8, text.NAME),
             roff.section("SYNOPSIS"),
-            *_synopsis(),
+            roff.broken(text.SYNOPSIS),
             roff.section("DESCRIPTION"),
             roff.paragraphs(text.DESCRIPTION),
             roff.section("COMMANDS"),
             roff.tagged((_term(option), _command(option)) for option in COMMANDS),
-            roff.subsection("What a command needs"),
+            roff.subsection("Required options"),
             roff.tagged(_needs()),
             *_options(),
             *_values(),
@@ -56,16 +46,9 @@ def page() -> str:
     )
 
 
-def _synopsis() -> list[list[str]]:
-    lines = []
-    for number, line in enumerate(text.SYNOPSIS):
-        lines += [".br"] * (number > 0) + [roff.inline(line)]
-    return [lines]
-
-
 def _term(option: Option) -> str:
-    """Its names in bold, its value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around what may be absent."""
-    names = ", ".join(f"`{name}`" for name in completion.names(option))
+    """Names in bold, value in italics: `-s`, `--src` <ip[/bits]>; [brackets] around an optional value."""
+    names = ", ".join(f"`{name}`" for name in option.names)
     if completion.takes(option) == completion.MAYBE:
         return f"{names} [<{option.argument[1:-1]}>]"
     return f"{names} <{option.argument}>" if option.argument else names
@@ -83,16 +66,16 @@ def _needs() -> list[tuple[str, str]]:
         table = " expect" if need.table == "expect" else ""
         commands = ", ".join(f"`-{letter}{table}`" for letter in need.commands)
         only = f" with `-p` {_either([PROTO_NAMES[number] for number in need.protos])}" if need.protos else ""
-        choices = [_all([f"`--{BY_KEY[key].long[0]}`" for key in choice]) for choice in need.choices]
+        choices = [_either([f"`--{BY_KEY[key].long[0]}`" for key in choice], "and") for choice in need.choices]
         entries.append((f"{commands}{only}", f"{', or '.join(choices)}."))
     return entries
 
 
 def _options() -> list[list[str]]:
     groups = (
-        ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.ours]),
+        ("OPTIONS", text.OPTIONS, [option for option in OPTIONS if not option.protos and not option.extension]),
         ("OPTIONS OF PROTOCOLS", text.PROTOCOL_OPTIONS, [option for option in OPTIONS if option.protos]),
-        ("OPTIONS THAT CONNTRACK(8) HAS NOT", text.OUR_OPTIONS, [option for option in OPTIONS if option.ours]),
+        ("OPTIONS NOT IN CONNTRACK(8)", text.EXTENSIONS, [option for option in OPTIONS if option.extension]),
     )
     return [
         part
@@ -106,7 +89,7 @@ def _options() -> list[list[str]]:
 
 
 def _option(option: Option) -> str:
-    only = f" Only with `-p` {_either(completion.protocols(option))}." if option.protos else ""
+    only = f" Only with `-p` {_either(option.protocols)}." if option.protos else ""
     return f"{roff.sentence(option.help)}{only}{_more(option.key)}\n\n{_where(option)}"
 
 
@@ -115,7 +98,7 @@ def _more(key: str) -> str:
 
 
 def _where(option: Option) -> str:
-    """With which commands, on connections and on expectations."""
+    """The commands that take it, on connections and on expectations."""
     connections = " ".join(f"`-{letter}`" for letter in option.commands)
     expectations = " ".join(f"`-{letter} expect`" for letter in option.expect)
     return f"With {'; '.join(words for words in (connections, expectations) if words)}."
@@ -125,20 +108,16 @@ def _either(words: list[str], last: str = "or") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
-def _all(words: list[str]) -> str:
-    return _either(words, "and")
-
-
 def _values() -> list[list[str]]:
     states = [(f"State with `-p {name}`", ", ".join(states)) for name, states in completion.states().items()]
     return [
         roff.section("VALUES"),
         roff.tagged(
             [
-                ("Protocol", f"{', '.join(PROTO_NAMES.values())}, any name that getprotobyname(3) knows, or a number."),
+                ("Protocol", f"{', '.join(PROTO_NAMES.values())}, any name of getprotobyname(3), or a number."),
                 *((term, f"{words}.") for term, words in states),
-                ("Status", f"{', '.join(STATUSES)}, in any case of letters."),
-                ("Event", f"{', '.join(EVENTS)}, in any case of letters."),
+                ("Status", f"{', '.join(STATUSES)}, in upper or lower case."),
+                ("Event", f"{', '.join(EVENTS)}, in upper or lower case."),
                 ("Key of `--sort`", f"{', '.join(SORT_KEYS)}."),
                 *text.VALUES,
             ]
@@ -148,18 +127,22 @@ def _values() -> list[list[str]]:
 
 def _output() -> list[list[str]]:
     return [
-        roff.section("FORMS OF OUTPUT"),
+        roff.section("OUTPUT FORMS"),
         roff.paragraphs(text.FORMS),
-        roff.tagged((f"`{form}`", roff.sentence(help_text)) for form, help_text in FORMS.items()),
+        _keys({form: roff.sentence(help_text) for form, help_text in FORMS.items()}),
         roff.subsection("Keys of json"),
         roff.paragraphs(text.JSON),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_KEYS.items()),
+        _keys(text.JSON_KEYS),
         roff.paragraphs(text.JSON_EVENTS),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EVENT_KEYS.items()),
+        _keys(text.JSON_EVENT_KEYS),
         roff.paragraphs(text.JSON_EXPECTATIONS),
-        roff.tagged((f"`{key}`", meaning) for key, meaning in text.JSON_EXPECTATION_KEYS.items()),
+        _keys(text.JSON_EXPECTATION_KEYS),
         roff.paragraphs(text.JSON_OTHERS),
     ]
+
+
+def _keys(meanings: dict[str, str]) -> list[str]:
+    return roff.tagged((f"`{key}`", meaning) for key, meaning in meanings.items())
 
 
 def _examples() -> list[list[str]]:
@@ -173,13 +156,11 @@ def _differences() -> list[list[str]]:
     return [
         roff.section("DIFFERENCES FROM CONNTRACK(8)"),
         roff.paragraphs(text.DIFFERENCES),
-        roff.tagged(
-            (f"`{departure.line}`", roff.sentence(f"{departure.why}: {_statuses(departure)}"))
-            for departure in DEPARTURES
-        ),
+        roff.tagged((f"`{difference.line}`", _difference(difference)) for difference in DIFFERENCES),
         roff.paragraphs(text.MORE_DIFFERENCES),
     ]
 
 
-def _statuses(departure: Departure) -> str:
-    return f"exit status {departure.ours}, conntrack(8)'s is {departure.theirs}"
+def _difference(difference: Difference) -> str:
+    statuses = f"exit status {difference.status}, in conntrack(8) {difference.conntrack_status}"
+    return roff.sentence(f"{difference.why}: {statuses}")

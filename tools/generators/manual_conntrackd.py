@@ -1,24 +1,16 @@
-"""The manual page conntrackd-py(8): what the subcommands' parsers say, and the prose of manual_conntrackd_text."""
+"""The manual page conntrackd-py(8), from the argparse parsers and the prose of manual_conntrackd_text."""
 
-from typing import Final
-
-from conntrackd_py import __version__
 from generators import manual_conntrackd_text as text
 from generators import roff
-from generators.completion import MAYBE, NOTHING, WRITTEN
+from generators.completion import MAYBE, NOTHING
 from generators.subcommands import HELP, PROGRAM, Argument, Subcommand, every
-
-SOURCE: Final = f"{PROGRAM} {__version__}"
 
 
 def page() -> str:
     nodes = list(every())
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(PROGRAM, 8, SOURCE),
-            roff.section("NAME"),
-            [f"{roff.escaped(PROGRAM)} \\- {roff.escaped(text.NAME)}"],
+            roff.head(PROGRAM, 8, text.NAME),
             roff.section("SYNOPSIS"),
             _synopsis(nodes),
             roff.section("DESCRIPTION"),
@@ -48,13 +40,12 @@ def page() -> str:
 
 
 def _synopsis(nodes: list[Subcommand]) -> list[str]:
-    """A line for each subcommand that can be run."""
-    lines: list[str] = []
-    for node in nodes:
-        if not node.subcommands:
-            words = [f"`{' '.join((PROGRAM, *node.path))}`", *(_optional(option) for option in _own(node))]
-            lines += [".br"] * bool(lines) + [roff.inline(" ".join(words))]
-    return lines
+    """A line for each subcommand without subcommands."""
+    return roff.broken(
+        " ".join((f"`{' '.join((PROGRAM, *node.path))}`", *(_optional(option) for option in _own(node))))
+        for node in nodes
+        if not node.subcommands
+    )
 
 
 def _own(node: Subcommand) -> list[Argument]:
@@ -62,7 +53,7 @@ def _own(node: Subcommand) -> list[Argument]:
 
 
 def _optional(argument: Argument) -> str:
-    """As [`-c` <FILE>]; what must be there has no brackets."""
+    """For example [`-c` <FILE>]; a required option has no brackets."""
     words = f"`{argument.names[0]}`" if argument.names else ""
     if argument.takes != NOTHING:
         words += f" [<{argument.metavar}>]" if argument.takes == MAYBE and words else f" <{argument.metavar}>"

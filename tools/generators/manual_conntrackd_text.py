@@ -1,140 +1,139 @@
-"""The prose of conntrackd-py(8). `bold`, <italic>. A subcommand without a word here is still on the page."""
+"""The prose of conntrackd-py(8). `bold`, <italic>. A subcommand without prose here is still on the page."""
 
 from typing import Final
 
 from conntrackd_py.control.client import DEFAULT_PATH, VARIABLE
 from conntrackd_py.settings import load
 
-NAME: Final = "connection tracking and address translation in userspace"
+NAME: Final = "connection tracking and NAT in userspace"
 
 DESCRIPTION: Final = """
-`conntrackd-py run` is a daemon for a router. iptables(8) hands it every packet through NFQUEUE; it tracks the
-connections they belong to as nf_conntrack of the kernel does, translates their addresses as the configuration says,
-and hands them back. The other subcommands check its configuration, put the iptables rules in place, and explain what
-it did. `conntrack-py`(8) shows and changes the connections.
+`conntrackd-py run` is a daemon for a router. iptables(8) queues every packet to it through NFQUEUE. The daemon tracks
+the connection of the packet as nf_conntrack of the kernel does, translates its addresses by the configured rules, and
+accepts or drops it. The other subcommands check the configuration, install the iptables rules, and show and explain
+what the daemon does. `conntrack-py`(8) lists and changes the connections.
 
-In mode `nat` nothing passes while the daemon does not run: after `rules install` the machine can be reached from
-outside only while it does, and that includes the session the command was typed in.
+In mode `nat` the rules drop all packets while the daemon does not run. After `rules install` the machine cannot be
+reached from outside until the daemon runs; an SSH session stops too.
 """
 
-# By the words of the subcommand, behind its help.
+# By the words of the subcommand, after its help.
 MORE: Final = {
     "run": """
-It stays in the foreground and writes its log to standard error. It needs root, or CAP_NET_ADMIN and CAP_NET_RAW, and
-sends nothing through the queue by itself: see `rules install`.
+The daemon stays in the foreground and logs to standard error. It needs root, or CAP_NET_ADMIN and CAP_NET_RAW. It
+receives packets only after `rules install`.
 """,
     "check-config": """
-It reads the file and those of conf.d beside it as the daemon would, and names every mistake.
+Reads the file and the files of conf.d next to it, as the daemon does.
 """,
     "reload": """
-The daemon reads its configuration file again. It takes over all of it in one step, between two packets, or none of
-it. NAT, filter, raw and connmark rules hold for connections that begin from then on; tunables, metrics, control and log
-settings hold at once; steering rules that are installed are brought in line. `mode`, the table `queue` and
-`steering.mark_mask` wait for a restart and are named. Connections that the new rules would not let begin, or would
-translate otherwise, are counted and go on; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
+The daemon reads its configuration again and applies all of it between two packets, or none of it. NAT, filter, raw and
+connmark rules apply to connections that begin afterwards. Tunables, metrics, control and log settings apply at once.
+Installed steering rules are updated. `mode`, the table `queue` and `steering.mark_mask` need a restart; the answer
+names those that changed. Connections that the new rules would not create, or would translate differently, are counted
+and kept; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
 """,
     "rules install": """
-Rules that others have put there stay where they are.
+Rules of others are not changed.
 """,
     "rules remove": """
-The ruleset is then as it was found.
+The ruleset is then as it was before `rules install`.
 
-With `--on-stop`, the result is taken from SERVICE_RESULT, as systemd.exec(5) sets it. In doubt the rules stay: packets
-are then dropped, not sent untranslated.
+With `--on-stop` the result of the service is read from SERVICE_RESULT, as systemd.exec(5) sets it. If the result or the
+configuration cannot be read, the rules stay: packets are then dropped, and none leaves untranslated.
 """,
     "explain": """
-With a capture, each packet goes through an engine of its own, without a daemon and without root, and what the
-tracking makes of it is printed: hooks, ctinfo, status bits, state, timeout, and the reason when it is refused. With
-`--recent`, the daemon tells the last packets it refused, ignored or dropped, and why.
+With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
+output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
+the daemon lists the last packets that it refused, ignored or dropped, and why.
 
-A capture made on the machine that sent the packets has checksums that its network card had still to fill in: add
+If the capture was made on the sending machine, its network card had not yet filled in the checksums: use
 `--no-checksum`.
 """,
     "diff": """
-It needs root, to read the kernel's table. A difference is told when it is still there after a moment.
+Needs root, to read the kernel's table. A difference is reported only if it lasts for a second.
 """,
     "lab": """
-It needs root. Nothing is left of it afterwards.
+Needs root. Everything is deleted at the end.
 """,
 }
 
 EXITS: Final = {
-    "reload": "0 when the configuration was taken over, 1 when it was not: then the former one stays in force.",
-    "status": "0, or 1 when no daemon answers.",
-    "top": "0 when it was left or all frames were shown, 1 when no daemon answers, or answers no more.",
-    "run": "0 after a signal, 1 when it could not start or had to give up.",
-    "check-config": "0 when it is right, 1 when it is not.",
-    "rules print": "0, or 1 when the configuration is wrong.",
-    "rules install": "0, or 1 when the configuration is wrong or iptables(8) refused.",
-    "rules remove": "0, or 1 when iptables(8) refused.",
-    "rules status": "0 when they are in place, 3 when they are not or only in part, 1 when it cannot be told.",
-    "explain": "0, 1 when there is nothing to explain from, 2 when neither or both of a file and `--recent` are given, "
-    "130 when interrupted.",
-    "diff": "0 when both tables are the same, 1 when they differ, 2 when one cannot be read.",
-    "lab": "0 when all that was shown worked, 1 when it did not, 130 when interrupted.",
+    "reload": "0 if the daemon applied the configuration; 1 if not, and the previous configuration stays in force.",
+    "status": "0, or 1 if no daemon answers.",
+    "top": "0 after the last frame, `q` or Ctrl-C; 1 if no daemon answers.",
+    "run": "0 after a signal, 1 if the daemon could not start or gave up.",
+    "check-config": "0 if the configuration is right, 1 if not.",
+    "rules print": "0, or 1 if the configuration is wrong.",
+    "rules install": "0, or 1 if the configuration is wrong or iptables(8) failed.",
+    "rules remove": "0, or 1 if iptables(8) failed.",
+    "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
+    "explain": "0, 1 if the capture or the daemon cannot be read, 2 if not exactly one of FILE and `--recent` is "
+    "given, 130 if interrupted.",
+    "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
+    "lab": "0 if every step passed, 1 if not, 130 if interrupted.",
 }
 
 EXIT_STATUS: Final = """
-Unless a subcommand says otherwise:
+If the subcommand lists no others:
 """
 
-EXIT_STATUSES: Final = (("0", "Done."), ("1", "Failed."), ("2", "The line makes no sense."))
+EXIT_STATUSES: Final = (("0", "Done."), ("1", "Failed."), ("2", "Wrong usage."))
 
 SIGNALS: Final = (
     (
         "SIGTERM, SIGINT",
-        "`run` ends: packets that wait get their verdict, for a second at most, and the control socket is removed.",
+        "`run` handles the packets in the queue, for at most one second, removes the control socket and exits.",
     ),
-    ("SIGHUP", "`run` logs that it cannot take over a changed configuration without being restarted."),
+    ("SIGHUP", "`run` applies a changed configuration, as `reload` does, and logs the result."),
 )
 
 CONTROL: Final = f"""
-The daemon listens on a unix socket, {DEFAULT_PATH} unless the configuration or `--socket` says otherwise. Who may
-open it is a matter of its mode and group, in `[control]` of the configuration.
+The daemon listens on a unix socket, by default {DEFAULT_PATH}. `[control]` of the configuration sets its mode and
+group, and so who may open it.
 
-A request is a JSON object on one line, the answer one or several. `command` is one of `list`, `get`, `create`,
-`update`, `delete`, `flush`, `count`, `stats`, `events`, `recent`, `status` and `ping`; `table` and `filter` say of
-what. A list ends with a line that holds `done`, and how many there were; a line with `error` says in words what was
-wrong. The keys of a connection are those of `conntrack-py -o json`.
+A request is a JSON object on one line. `command` is one of `list`, `get`, `create`, `update`, `delete`, `flush`,
+`count`, `stats`, `events`, `recent`, `status`, `top`, `reload` and `ping`; `table` and `filter` select the entries. The
+answer is one line or several. The last line of a list has `done`, the number of entries; a line with `error` holds an
+error message. The keys of a connection are those of `conntrack-py -o json`.
 """
 
 CONTROL_EXAMPLE: Final = f"""echo '{{"command": "list", "filter": {{"proto": 6}}}}' | socat - {DEFAULT_PATH}"""
 
 EXAMPLES: Final = (
-    ("conntrackd-py check-config", "Is the configuration right?"),
-    ("conntrackd-py rules print", "Which rules would be put in place?"),
-    ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start, and let packets come:"),
-    ("conntrackd-py explain --recent --last 5", "Why were packets refused?"),
+    ("conntrackd-py check-config", "Check the configuration:"),
+    ("conntrackd-py rules print", "Show the rules that would be installed:"),
+    ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start without systemd:"),
+    ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     (
         "conntrackd-py explain --only-problems --host 192.0.2.1 wan.pcap",
-        "What was wrong with the packets of one host in a capture?",
+        "Find the refused packets of one host in a capture:",
     ),
     (
         f"conntrackd-py explain -c {load.DEFAULT_PATH} --inside 192.168.1.0/24 --address 203.0.113.1 lan.pcap",
-        "How would the packets of a capture have been translated?",
+        "Show how the NAT rules would translate the packets of a capture:",
     ),
 )
 
 FILES: Final = (
-    (f"{load.DEFAULT_PATH}", "The configuration: see `conntrackd.toml`(5)."),
+    (f"{load.DEFAULT_PATH}", "The configuration, see `conntrackd.toml`(5)."),
     (
         f"{load.DEFAULT_PATH.parent}/conf.d/*.toml",
-        "Read after it in the order of their names: a key given again counts, rules are appended.",
+        "Read after it in the order of their names. A key replaces an earlier one; rules are appended.",
     ),
     (DEFAULT_PATH, "The control socket."),
 )
 
 ENVIRONMENT: Final = (
-    (f"`{VARIABLE}`", "The control socket of every command that asks the daemon, when `--socket` does not say."),
+    (f"`{VARIABLE}`", "The control socket, if `--socket` is not given."),
     (
         "`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`",
-        "As systemd(1) sets them: `run` tells when it is ready and how many connections there are, and feeds the "
-        "watchdog.",
+        "Set by systemd(1): `run` reports that it is ready, the number of connections, and resets the watchdog.",
     ),
-    ("`JOURNAL_STREAM`", "When it is set, lines of the log carry no time: the journal has its own."),
+    ("`JOURNAL_STREAM`", "If set, log lines carry no time: the journal adds its own."),
     (
         "`CONNTRACKD_PY_REQUIRE_COMPILED`",
-        "When it is 1, the program does not start unless its packet path was compiled.",
+        "If it is 1, the program refuses to start without a compiled packet path.",
     ),
 )
 

@@ -1,7 +1,7 @@
-"""The manual page conntrackd.toml(5): the sample configuration, which shows every key, as a page.
+"""The manual page conntrackd.toml(5), made from the sample configuration, which has every key.
 
-Read of the sample: `# text` explains what follows, `#key = value` is a key with its default (without a text, a
-sysctl), `[table]` a heading, `#[[rule]]` begins an example. A line of text that is indented stands as it is.
+In the sample, `# text` explains the next key, `#key = value` is a key with its default (without a text: a sysctl),
+`[table]` is a heading, `#[[rule]]` begins an example. Indented lines of text are copied as they are.
 """
 
 import re
@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import conntrackd_py
 from conntrackd_py.settings.load import DEFAULT_PATH
 from generators import roff
-from generators.completion import WRITTEN
 
 NAME: Final = DEFAULT_PATH.name
 KEY: Final = re.compile(r"#(\w+) = (.*)")
@@ -20,19 +18,18 @@ HEADING: Final = re.compile(r"\[(\w+)\]")
 RULE: Final = re.compile(r"#\[\[([\w.]+)\]\]")
 TOP: Final = "TOP LEVEL"
 RULES: Final = "RULES"
-SYSCTL: Final = "The sysctl of the kernel with this name."
+SYSCTL: Final = "As the kernel's sysctl of this name."
 TABLE: Final = "  "  # begins a line of a table
 
-ENTRY: Final = "the configuration of conntrackd-py"
 DESCRIPTION: Final = f"""
-`{DEFAULT_PATH}` is written in TOML. `conntrackd-py check-config` names every mistake in it, an unknown key included.
-A key that is absent has the default that stands here. Afterwards `systemctl reload conntrackd-py` takes it over.
+`{DEFAULT_PATH}` is written in TOML. This page lists every key with its default. `conntrackd-py check-config` reports
+every error in the file, also unknown keys. `systemctl reload conntrackd-py` applies a changed file.
 """
 FILES: Final = (
     (f"`{DEFAULT_PATH}`", "The configuration."),
     (
         f"`{DEFAULT_PATH.parent}/conf.d/*.toml`",
-        "Read after it in the order of their names: a key given again replaces the earlier one, rules are appended.",
+        "Read after it in the order of their names. A key replaces an earlier one; rules are appended.",
     ),
 )
 
@@ -45,10 +42,7 @@ def sample() -> str:
 def page() -> str:
     return roff.page(
         (
-            [f'.\\" {WRITTEN}'],
-            roff.title(NAME, 5, f"conntrackd-py {conntrackd_py.__version__}"),
-            roff.section("NAME"),
-            [f"{roff.escaped(NAME)} \\- {roff.escaped(ENTRY)}"],
+            roff.head(NAME, 5, "the configuration of conntrackd-py"),
             roff.section("DESCRIPTION"),
             roff.paragraphs(DESCRIPTION),
             *_body(sample().splitlines()),
@@ -61,7 +55,7 @@ def page() -> str:
 
 
 def _body(lines: list[str]) -> Iterator[list[str]]:
-    """The first block of the sample is about the file itself: DESCRIPTION says it."""
+    """Without the first block of the sample: DESCRIPTION replaces it."""
     yield roff.section(TOP)
     for block in _blocks(lines[lines.index("") + 1 :]):
         if block[0].startswith("# NAT rules"):
@@ -99,7 +93,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _prose(lines: list[str]) -> Iterator[list[str]]:
-    """Paragraphs, and tables as they stand."""
+    """Paragraphs; tables are copied."""
     group: list[str] = []
     for line in [*lines, ""]:
         table = line.startswith(TABLE)

@@ -1,17 +1,20 @@
-"""Manual pages in roff's man macros. Text may hold `bold` and <italic>; everything else in it stands as it is."""
+"""Writes manual pages with roff's man macros. Text may have `bold` and <italic>; all else is literal."""
 
 import re
 from collections.abc import Iterable
 from typing import Final
 
-REVISED: Final = "2026-11-21"  # the prose; the tables are those of the version
+from conntrackd_py import __version__
+from generators import WRITTEN
+
+REVISED: Final = "2026-11-21"  # date of the prose
 MARKUP: Final = re.compile(r"`([^`]+)`|<([^<>]+)>")
-# As themselves: a typewriter's minus, quotation marks that can be copied, no tildes and circumflexes in the air.
+# roff would print typographic characters instead of these, and examples could not be copied.
 LITERAL: Final = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti", '"': r"\(dq"}
 
 
 def escaped(text: str) -> str:
-    """As it is, also at the beginning of a line."""
+    """Literal text, also at the beginning of a line."""
     text = "".join(LITERAL.get(letter, letter) for letter in text)
     return f"\\&{text}" if text.startswith(".") else text
 
@@ -29,11 +32,13 @@ def inline(text: str) -> str:
     return f"\\&{line}" if line.startswith(".") else line
 
 
-def title(name: str, section: int, source: str) -> list[str]:
-    """And nothing hyphenated or spread: what a page of names says is copied from it."""
-    manual = "System Manager\\(aqs Manual" if section == 8 else "File Formats Manual"
-    heading = f'.TH {escaped(name.upper())} {section} {REVISED} "{escaped(source)}" "{manual}"'
-    return [heading, ".nr HY 0", ".nh", ".ad l"]
+def head(name: str, number: int, text: str) -> list[str]:
+    """The beginning of a page of this section. Hyphenation and justification are off, so that names can be copied."""
+    manual = "System Manager\\(aqs Manual" if number == 8 else "File Formats Manual"
+    source = escaped(f"conntrackd-py {__version__}")
+    heading = f'.TH {escaped(name.upper())} {number} {REVISED} "{source}" "{manual}"'
+    lines = [f'.\\" {WRITTEN}', heading, ".nr HY 0", ".nh", ".ad l", *section("NAME")]
+    return [*lines, f"{escaped(name)} \\- {escaped(text)}"]
 
 
 def section(name: str) -> list[str]:
@@ -45,15 +50,20 @@ def subsection(name: str) -> list[str]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Separated by empty lines."""
+    """Paragraphs, separated by empty lines in the text."""
     lines = []
     for paragraph in text.strip().split("\n\n"):
         lines += [".PP", *(inline(line) for line in paragraph.split("\n"))]
     return lines
 
 
+def broken(lines: Iterable[str]) -> list[str]:
+    """Lines that are not filled."""
+    return "\n.br\n".join(inline(line) for line in lines).split("\n")
+
+
 def tagged(entries: Iterable[tuple[str, str]]) -> list[str]:
-    """A term and, indented, what it is; an empty line in that begins another paragraph."""
+    """Terms, each with an indented text; an empty line in it begins a new paragraph."""
     lines = []
     for term, text in entries:
         lines += [".TP", inline(term)]
@@ -63,12 +73,12 @@ def tagged(entries: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def example(text: str) -> list[str]:
-    """As it stands, indented."""
+    """Literal text, indented."""
     return [".PP", ".RS 4", ".EX", *(escaped(line) for line in text.split("\n")), ".EE", ".RE"]
 
 
 def sentence(text: str) -> str:
-    """With a capital letter and one full stop."""
+    """The text with a capital letter and a full stop."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 

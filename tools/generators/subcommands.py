@@ -1,16 +1,14 @@
-"""conntrackd-py's subcommands as its parsers know them: for the completion and the manual page.
+"""conntrackd-py's subcommands, read from its argparse parsers: for completion and the manual page.
 
-Each add_arguments fills a parser, and what it has added is read from there; so a new subcommand in COMMANDS is found
-without a word here. Texts that argparse would lay out or translate are not taken from it.
+A new subcommand in COMMANDS appears without a change here.
 """
 
 import argparse
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from conntrackd_py.cli.conntrackd.main import COMMANDS
+from conntrackd_py.cli.conntrackd.main import command_line
 from generators.completion import FILE, FREE, MAYBE, NOTHING, PROTOCOL, VALUE, Value
 
 PROGRAM: Final = "conntrackd-py"
@@ -18,9 +16,9 @@ BY_DESTINATION: Final = {"proto": PROTOCOL}
 
 
 class Argument(NamedTuple):
-    """An option, or an argument by its place, which has no names. metavar: its value's name; takes: as in completion.
+    """An option, or a positional argument, which has no names. metavar: name of the value; takes: as in completion.
 
-    required: it must be there; repeated: it may be there more than once.
+    repeated: it may be given more than once.
     """
 
     names: tuple[str, ...]
@@ -33,7 +31,7 @@ class Argument(NamedTuple):
 
 
 class Subcommand(NamedTuple):
-    """path: its words on the line, none for the program itself; module: what runs."""
+    """path: the words of the subcommand; empty for the program itself."""
 
     path: tuple[str, ...]
     help: str
@@ -46,23 +44,13 @@ class Subcommand(NamedTuple):
         return self.path[-1]
 
 
-HELP: Final = Argument(("-h", "--help"), "", "Show a short help", NOTHING, FREE, False, False)
-VERSION: Final = Argument(("--version",), "", "Show the version, and how it was built", NOTHING, FREE, False, False)
-
-
-def tree() -> Subcommand:
-    """The program with all its subcommands."""
-    children = []
-    for name, command in COMMANDS.items():
-        parser = argparse.ArgumentParser(add_help=False)
-        importlib.import_module(command.arguments).add_arguments(parser)
-        children.append(_subcommand((name,), command.help, parser))
-    return Subcommand((), "", (HELP, VERSION), (), tuple(children))
+# argparse's own help text would be translated.
+HELP: Final = Argument(("-h", "--help"), "", "show a short help", NOTHING, FREE, False, False)
 
 
 def every() -> Iterator[Subcommand]:
-    """The program, its subcommands, and theirs."""
-    waiting = [tree()]
+    """The program, its subcommands, and the subcommands of these."""
+    waiting = [_subcommand((), "", command_line())]
     while waiting:
         node = waiting.pop(0)
         yield node
@@ -72,8 +60,8 @@ def every() -> Iterator[Subcommand]:
 def _subcommand(path: tuple[str, ...], text: str, parser: argparse.ArgumentParser) -> Subcommand:
     options, arguments = [HELP], []
     children: list[Subcommand] = []
-    for action in parser._actions:  # noqa: SLF001  argparse has no public way to ask for them
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  nor for those of a subcommand
+    for action in parser._actions:  # noqa: SLF001  argparse has no public accessor
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
             children = [_subcommand((*path, name), helps[name], child) for name, child in action.choices.items()]
         elif action.option_strings and "--help" not in action.option_strings:

@@ -1,6 +1,6 @@
-"""The commands of conntrack-py: each checks what it was told, asks the daemon, prints what comes, and says how much.
+"""The commands of conntrack-py: each checks its options, asks the daemon, prints the answer and a count.
 
-A command gets the parsed line and a way to connect, so that a mistake in the line is told before a daemon is needed.
+A command connects only after the checks: a usage error needs no daemon.
 """
 
 import signal
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from conntrackd_py.cli.conntrack import filter as options
+from conntrackd_py.cli.conntrack import request as requests
 from conntrackd_py.cli.conntrack.format import json_line, stats_line
-from conntrackd_py.cli.conntrack.output import Output, tell
+from conntrackd_py.cli.conntrack.output import Output, report
 from conntrackd_py.cli.conntrack.parse import Parsed
 from conntrackd_py.cli.conntrack.values import number
 from conntrackd_py.control.client import Client, ClientError
@@ -19,15 +19,12 @@ from conntrackd_py.control.client import Client, ClientError
 Connect = Callable[[], Client]
 Fields = dict[str, Any]
 
-EVENT_BYTES: Final = 256  # what conntrack(8) would need for one: -b in bytes becomes room for so many events
+EVENT_BYTES: Final = 256  # of one event in conntrack(8)'s buffer; -b is converted to a number of events
 
 
 def run_command(parsed: Parsed, connect: Connect) -> int:
-    commands = EXPECT if parsed.table == "expect" else RUN
+    commands = RUN | EXPECT if parsed.table == "expect" else RUN
     return commands[parsed.command](parsed, connect)
-
-
-# --- answers ------------------------------------------------------------------------------------------
 
 
 def one(connect: Connect, request: Fields) -> Fields:
@@ -37,28 +34,29 @@ def one(connect: Connect, request: Fields) -> Fields:
 
 
 def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
-    """The lines of the answer, the last of them with `done`."""
+    """The lines of the answer; the last one has `done`."""
     with connect() as client:
         for line in client.ask(request):
             yield line
             if "done" in line:
                 return
-    raise ClientError("the answer has no end")
+    raise ClientError("the daemon closed the connection before the end of the answer")
 
 
-def entries(connect: Connect, request: Fields, what: str, done: list[int]) -> Iterator[Fields]:
-    """The entries of the answer; afterwards `done` holds how many the daemon says there were."""
+def entries(connect: Connect, request: Fields, key: str = "ct", done: list[int] | None = None) -> Iterator[Fields]:
+    """The entries of the answer. At the end their number, by the daemon's count, is appended to `done`."""
     for line in answers(connect, request):
         if "failed" in line:
-            tell(f"Operation failed: {line['failed']}")
+            report(f"Operation failed: {line['failed']}")
         if "done" in line:
-            done.append(line["done"])
+            if done is not None:
+                done.append(line["done"])
         else:
-            yield line[what]
+            yield line[key]
 
 
 def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Output, root: str) -> int:
-    """Print each as it comes; root: of the XML document they stand in, if in one. How many."""
+    """Print each entry at once; returns their number. root: the root element with -o xml; empty: none."""
     count = 0
     for entry in found:
         if not count and root:
@@ -71,42 +69,43 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
     return count
 
 
-# --- connections --------------------------------------------------------------------------------------
-
-
 def show(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request: Fields = {"command": "list", "table": parsed.table, "filter": options.filter_of(parsed.values)}
+    expect = parsed.table == "expect"
+    request: Fields = {"command": "list", "table": parsed.table, "filter": requests.filter_of(parsed.values)}
     limit = number(parsed.values["limit"]) if "limit" in parsed.values else None
     if "zero" in parsed.values:
         request["zero"] = True
-    done: list[int] = []
     if "sort" in parsed.values:
         from conntrackd_py.cli.conntrack.sort import key_of, ordered
 
         key = key_of(parsed.values["sort"])
-        found = ordered(entries(connect, request, "ct", done), key, limit)
+        found = ordered(entries(connect, request), key, limit)
     else:
         if limit is not None:
             request["limit"] = limit
-        found = entries(connect, request, "ct", done)
-    count = shown(found, output.connection, output, "conntrack")
-    tell(f"{count} flow entries have been shown.")
+        found = entries(connect, request, "expect" if expect else "ct")
+    if expect:
+        report(f"{shown(found, output.expectation, output, 'expect')} expectations have been shown.")
+    else:
+        report(f"{shown(found, output.connection, output, 'conntrack')} flow entries have been shown.")
     return 0
 
 
 def get(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    wanted = options.filter_of({key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values})
-    request = {"command": "get", "tuple": options.tuple_of(parsed.values)}
-    fitting = (ct for ct in entries(connect, request, "ct", []) if fits(ct, wanted))
-    count = shown(fitting, lambda ct: output.connection(ct, use=2), output, "conntrack")
-    tell(f"{count} flow entries have been shown.")
+    wanted = requests.filter_of(
+        {key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values}
+    )
+    request = {"command": "get", "tuple": requests.tuple_of(parsed.values)}
+    matching = (ct for ct in entries(connect, request) if matches(ct, wanted))
+    count = shown(matching, lambda ct: output.connection(ct, use=2), output, "conntrack")
+    report(f"{count} flow entries have been shown.")
     return 0 if count else 1
 
 
-def fits(ct: Fields, wanted: Fields) -> bool:
-    """What -G may ask beyond the tuple."""
+def matches(ct: Fields, wanted: Fields) -> bool:
+    """Whether a connection matches the options of -G that are not part of the tuple."""
     if "state" in wanted and ct.get("state") != wanted["state"]:
         return False
     return set(wanted.get("labels", ())) <= set(ct.get("labels", ()))
@@ -114,45 +113,38 @@ def fits(ct: Fields, wanted: Fields) -> bool:
 
 def delete(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = {"command": "delete", "filter": options.filter_of(parsed.values)}
-    count = shown(entries(connect, request, "ct", []), lambda ct: output.connection(ct, command="-D"), output, "")
-    tell(f"{count} flow entries have been deleted.")
+    count = shown(entries(connect, requests.change(parsed)), lambda ct: output.connection(ct, command="-D"), output, "")
+    report(f"{count} flow entries have been deleted.")
     return 0 if count else 1
 
 
 def update(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    matching, changes = options.update(parsed.values)
+    request = requests.change(parsed)
     done = [0]
-    if changes:
-        request = {"command": "update", "filter": matching, "set": changes}
+    if request["set"]:
         shown(entries(connect, request, "ct", done), lambda ct: output.connection(ct, use=2), output, "")
-    tell(f"{done[-1]} flow entries have been updated.")
+    report(f"{done[-1]} flow entries have been updated.")
     return 0 if done[-1] else 1
 
 
 def create(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    exclusive = parsed.command == "I"
-    request = {"command": "create", "ct": options.creation(parsed.values), "exclusive": exclusive}
     done: list[int] = []
-    for ct in entries(connect, request, "ct", done):
+    for ct in entries(connect, requests.change(parsed), "ct", done):
         if output.json:
             print(json_line(ct))
-    tell(f"{done[-1]} flow entries have been {'created' if exclusive else 'added'}.")
+    report(f"{done[-1]} flow entries have been {'created' if parsed.command == 'I' else 'added'}.")
     return 0
 
 
 def flush(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, {"command": "flush", "filter": options.filter_of(parsed.values)})
-    return emptied(output, answer, "connection tracking table has been emptied.")
-
-
-def emptied(output: Output, answer: Fields, text: str) -> int:
+    expect = parsed.table == "expect"
+    answer = one(connect, {"command": "flush", "table": "expect"} if expect else requests.change(parsed))
     if output.json:
         print(json_line({"flushed": answer["done"]}))
-    tell(text)
+    report(f"{'expectation' if expect else 'connection tracking'} table has been emptied.")
     return 0
 
 
@@ -170,14 +162,11 @@ def stats(parsed: Parsed, connect: Connect) -> int:
     return 0
 
 
-# --- events -------------------------------------------------------------------------------------------
-
-
 def events(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expectations = parsed.table == "expect"
-    request: Fields = {"command": "events", "table": parsed.table, "mask": options.event_mask(parsed.values)}
-    request["filter"] = options.filter_of(parsed.values)
+    request: Fields = {"command": "events", "table": parsed.table, "mask": requests.event_mask(parsed.values)}
+    request["filter"] = requests.filter_of(parsed.values)
     if "buffer" in parsed.values:
         request["buffer"] = number(parsed.values["buffer"]) // EVENT_BYTES
     render = output.expectation if expectations else output.event
@@ -194,17 +183,17 @@ def events(parsed: Parsed, connect: Connect) -> int:
                 elif "lost" in line:
                     output.lost(line["lost"])
                 elif "buffer" in request:
-                    print(f"NOTICE: {line['listening']} events may wait to be shown.", file=sys.stderr)
+                    print(f"NOTICE: up to {line['listening']} events are buffered.", file=sys.stderr)
         finally:
             if count:
                 output.foot(root)
-            tell(f"{count} {'expectation' if expectations else 'flow'} events have been shown.")
+            report(f"{count} {'expectation' if expectations else 'flow'} events have been shown.")
     return 0
 
 
 @contextmanager
 def stop_signal() -> Iterator[int]:
-    """A file descriptor that becomes readable at SIGINT or SIGTERM, so that no line is cut in half."""
+    """A file descriptor that becomes readable at SIGINT or SIGTERM: the current line is printed completely."""
     import os
 
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -220,48 +209,23 @@ def stop_signal() -> Iterator[int]:
         os.close(writing)
 
 
-# --- expectations -------------------------------------------------------------------------------------
-
-
-def show_expectations(parsed: Parsed, connect: Connect) -> int:
+def expectation(parsed: Parsed, connect: Connect) -> int:
+    """-G or -D of one expectation."""
     output = Output(parsed.values)
-    request: Fields = {"command": "list", "table": "expect", "filter": options.filter_of(parsed.values)}
-    if "limit" in parsed.values:
-        request["limit"] = number(parsed.values["limit"])
-    count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
-    tell(f"{count} expectations have been shown.")
-    return 0
-
-
-def get_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "get", "shown")
-
-
-def delete_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "delete", "deleted")
-
-
-def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) -> int:
-    output = Output(parsed.values)
-    request = {"command": command, "table": "expect", "tuple": options.tuple_of(parsed.values)}
-    count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
-    tell(f"{count} expectations have been {done}.")
+    command, done = ("get", "shown") if parsed.command == "G" else ("delete", "deleted")
+    request = {"command": command, "table": "expect", "tuple": requests.tuple_of(parsed.values)}
+    count = shown(entries(connect, request, "expect"), output.expectation, output, "expect")
+    report(f"{count} expectations have been {done}.")
     return 0
 
 
 def create_expectation(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = {"command": "create", "table": "expect", "expect": options.expectation(parsed.values)}
-    for known in entries(connect, request, "expect", []):
+    request = {"command": "create", "table": "expect", "expect": requests.expectation(parsed.values)}
+    for known in entries(connect, request, "expect"):
         if output.json:
             print(json_line(known))
     return 0
-
-
-def flush_expectations(parsed: Parsed, connect: Connect) -> int:
-    output = Output(parsed.values)
-    answer = one(connect, {"command": "flush", "table": "expect"})
-    return emptied(output, answer, "expectation table has been emptied.")
 
 
 Command = Callable[[Parsed, Connect], int]
@@ -278,13 +242,4 @@ RUN: Final[dict[str, Command]] = {
     "C": count,
     "S": stats,
 }
-EXPECT: Final[dict[str, Command]] = {
-    "L": show_expectations,
-    "G": get_expectation,
-    "D": delete_expectation,
-    "I": create_expectation,
-    "E": events,
-    "F": flush_expectations,
-    "C": count,
-    "S": stats,
-}
+EXPECT: Final[dict[str, Command]] = {"G": expectation, "D": expectation, "I": create_expectation}

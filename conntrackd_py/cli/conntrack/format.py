@@ -1,11 +1,10 @@
-"""Lines as conntrack(8) 1.4.7 prints them, from the dicts of service.view.
+"""Lines as conntrack(8) 1.4.7 prints them, from the dicts of control/view.py.
 
-Source: __snprintf_conntrack_default of libnetfilter_conntrack, and for what an event leaves out,
-ctnetlink_conntrack_event: counters only at the end, the state only when it changed or at the end,
-the mark only when there is one or it changed, a timeout of zero not at the end, the times only at the end,
-labels at the beginning and when they changed. Expectations: __snprintf_expect_default.
+Source: __snprintf_conntrack_default and __snprintf_expect_default of libnetfilter_conntrack; for events
+ctnetlink_conntrack_event: DESTROY has counters, state and times, but no timeout of 0; other events have the state and
+labels only if they changed, labels also if NEW; the mark if it is set or changed.
 
-One difference: a label without a name in connlabel.conf is shown by its number, where conntrack(8) omits it.
+One difference: a label without a name in connlabel.conf is shown by its number; conntrack(8) omits it.
 """
 
 import json
@@ -24,9 +23,9 @@ NO_NAMES: Final[Mapping[int, str]] = {}
 
 
 def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES, use: int = 1) -> str:
-    """One connection of a listing. output: of extended, id, ktimestamp, labels; labels: their names.
+    """One connection of a listing. output: any of extended, id, ktimestamp, labels; labels: their names by bit.
 
-    use: the references to it that conntrack(8) shows: 2 while it is being looked at alone.
+    use: the reference count that conntrack(8) shows: 1 in a listing, 2 for -G and -U.
     """
     words = _head(ct, output, timeout=True, state=True)
     words += _tuples(ct, counters=True)
@@ -41,7 +40,7 @@ def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str
 
 
 def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES) -> str:
-    """One event. output: as of connection_line, and timestamp."""
+    """One event. output: as for connection_line, and timestamp."""
     kind = event["event"]
     over = kind == "DESTROY"
     changed = event["changed"]
@@ -60,9 +59,9 @@ def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] 
 
 
 def origin(event: Fields) -> str:
-    """Who ordered it, as conntrack(8) says it of a netlink port; empty when packets or time caused it.
+    """The process that requested the change, as conntrack(8) shows a netlink port; empty for packets and timeouts.
 
-    A process chooses its name: it is escaped, which conntrack(8) does not do.
+    The name is escaped, unlike in conntrack(8): a process can choose it.
     """
     if "userspace" not in event:
         return ""
@@ -77,7 +76,7 @@ def expectation_event_line(event: Fields, output: frozenset[str]) -> str:
 
 
 def expectation_line(known: Fields, output: frozenset[str]) -> str:
-    """One expectation. output: of timestamp; the other forms say nothing of it."""
+    """One expectation. output: only timestamp has an effect."""
     return _stamp(time.time(), output) + _expectation(known)
 
 
@@ -100,7 +99,7 @@ def json_line(described: Fields) -> str:
 
 
 def stats_line(row: Fields) -> str:
-    """One worker's counters; the blank at the end is conntrack(8)'s."""
+    """The counters of one worker. The trailing blank is that of conntrack(8)."""
     counters = "".join(f"{name}={value} " for name, value in row.items() if name != "cpu")
     return f"cpu={row['cpu']:<4}\t{counters}"
 
@@ -149,7 +148,7 @@ def _layer4(side: Fields) -> list[str]:
 
 
 def _times(ct: Fields, output: frozenset[str]) -> list[str]:
-    """How long it has been there, until now or its end: from one of the clock's whole seconds to another."""
+    """Age or duration, from whole seconds of the clock as in the library; with ktimestamp start and stop."""
     if "start" not in ct:
         return []
     lasted = int(ct.get("stop", time.time())) - int(ct["start"])

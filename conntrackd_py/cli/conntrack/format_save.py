@@ -1,7 +1,7 @@
-"""A connection as the command that makes it: `-o save`, which -R of this program and of conntrack(8) reads back.
+"""`-o save`: a connection as the command that creates it. -R of this program and of conntrack(8) reads it.
 
-Source: what conntrack(8) 1.4.7 prints, and leaves out: mark and labels. EXPECTED is left out too: nobody could make it.
-Like there, SCTP's tags stand in the machine's byte order.
+Source: the output of conntrack(8) 1.4.7. As there, mark and labels are left out, and SCTP tags are in host byte order.
+EXPECTED is left out: no command can set it.
 """
 
 from collections.abc import Mapping

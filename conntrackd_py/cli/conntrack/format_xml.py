@@ -1,7 +1,7 @@
-"""Connections, events and expectations as conntrack(8) 1.4.7 writes them with `-o xml`, an element a line.
+"""`-o xml`: connections, events and expectations as conntrack(8) 1.4.7 prints them, one element a line.
 
 Source: __snprintf_conntrack_xml and __snprintf_expect_xml of libnetfilter_conntrack. One difference: an SCTP state has
-its own name, where the library takes it for one of TCP.
+its SCTP name; the library prints the TCP state of the same number.
 """
 
 import time
@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from conntrackd_py.cli.conntrack.format import FAMILY_NUMBERS, KEYS, NO_NAMES
+
 Fields = Mapping[str, Any]
 
 HEADER: Final = '<?xml version="1.0" encoding="utf-8"?>'
-FAMILY_NUMBERS: Final = {"ipv4": 2, "ipv6": 10}
 PORTS: Final = ("sport", "dport")
-KEYS: Final = ("srckey", "dstkey")
-NO_NAMES: Final[Mapping[int, str]] = {}
 
 
 def connection_xml(ct: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES, use: int = 1) -> str:
@@ -24,7 +23,7 @@ def connection_xml(ct: Fields, output: frozenset[str], labels: Mapping[int, str]
 
 
 def event_xml(event: Fields, output: frozenset[str], labels: Mapping[int, str] = NO_NAMES) -> str:
-    """One event; what is left out of it: cli.format."""
+    """One event. It has the same parts as a line: see format.py."""
     over = event["event"] == "DESTROY"
     changed = event["changed"]
     body = _flow(

@@ -1,16 +1,15 @@
-"""`conntrack-py --help`, made of the table of options."""
+"""The text of `conntrack-py --help`, made from the table of options."""
 
 from typing import Final
 
 from conntrackd_py.cli.conntrack.options import COMMANDS, FORMS, OPTIONS, SORT_KEYS, STATUSES, TABLES, Option
-from conntrackd_py.const import PROTO_NAMES
 
 WIDTH: Final = 44
 
 
 def usage(program: str, version: str) -> str:
     lines = [
-        f"Connection tracking in userspace, as conntrack(8) shows it. Version {version}",
+        f"conntrack(8) for the table of conntrackd-py. Version {version}",
         f"Usage: {program} command [table] [options]",
         "",
         "Commands:",
@@ -19,15 +18,15 @@ def usage(program: str, version: str) -> str:
         f"Tables: {', '.join(TABLES)}",
         "",
         "Options:",
-        *(_line(option) for option in OPTIONS if not option.protos and not option.ours),
+        *(_line(option) for option in OPTIONS if not option.protos and not option.extension),
         "",
         "Options of protocols:",
         *(_line(option) for option in OPTIONS if option.protos),
         "",
-        "Options that conntrack(8) has not:",
-        *(_line(option) for option in OPTIONS if option.ours),
+        "Options that conntrack(8) does not have:",
+        *(_line(option) for option in OPTIONS if option.extension),
         "",
-        "Forms of -o:",
+        "Output forms (-o):",
         *(f"  {form:<{WIDTH}} {text}" for form, text in FORMS.items()),
         "",
         f"Status: {', '.join(STATUSES)}",
@@ -36,17 +35,7 @@ def usage(program: str, version: str) -> str:
     return "\n".join(lines)
 
 
-def names(option: Option) -> str:
-    """As `-s, --src, --orig-src ip[/bits]`."""
-    given = ([f"-{option.short}"] if option.short else []) + [f"--{name}" for name in option.long]
-    return f"{', '.join(given)} {option.argument}".rstrip()
-
-
-def protocols(option: Option) -> str:
-    """As `tcp, udp`; empty for an option of all."""
-    return ", ".join(PROTO_NAMES[number] for number in option.protos)
-
-
 def _line(option: Option) -> str:
-    only = f" ({protocols(option)})" if option.protos else ""
-    return f"  {names(option):<{WIDTH}} {option.help}{only}"
+    names = f"{', '.join(option.names)} {option.argument}"
+    only = f" ({', '.join(option.protocols)})" if option.protos else ""
+    return f"  {names:<{WIDTH}} {option.help}{only}"

@@ -1,7 +1,7 @@
-"""-R: carry out the commands in a file, a line each, as `-o save` writes them. # begins a comment line.
+"""-R: executes the commands in a file, one a line, as `-o save` writes them. # begins a comment line.
 
-As in conntrack(8): the whole file is read and checked before anything is done; -A of what is there is no mistake; the
-first command that fails ends it; only -F says what it did. A line is split at blanks, nothing is quoted.
+As in conntrack(8): the whole file is checked first; -A of an existing connection is no error; the first command that
+fails ends it; only -F prints a message. A line is split at blanks, without quoting.
 """
 
 import sys
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TextIO
 
-from conntrackd_py.cli.conntrack import filter as options
-from conntrackd_py.cli.conntrack.output import tell
+from conntrackd_py.cli.conntrack.output import report
 from conntrackd_py.cli.conntrack.parse import Parsed, parse
+from conntrackd_py.cli.conntrack.request import change
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.control.client import Client, ClientError
 
@@ -22,7 +22,7 @@ Connect = Callable[[], Client]
 
 
 def load(path: str, connect: Connect) -> int:
-    """Raises UsageError for a line that makes no sense and ClientError for one that failed, both with its number."""
+    """Raises UsageError for a wrong line and ClientError for a command that failed, both with the line number."""
     with opened(path) as file:
         requests = [(at, request) for at, line in enumerate(file, 1) for request in requests_of(at, line)]
     if not requests:
@@ -30,18 +30,18 @@ def load(path: str, connect: Connect) -> int:
     with connect() as client:
         for at, request in requests:
             try:
-                carry_out(client, request)
+                execute(client, request)
             except ClientError as error:
                 raise ClientError(f"line {at}: {error}") from error
     return 0
 
 
-def carry_out(client: Client, request: Fields) -> None:
+def execute(client: Client, request: Fields) -> None:
     for line in client.ask(request):
         if "done" in line:
             break
     if request["command"] == "flush":
-        tell("connection tracking table has been emptied.")
+        report("connection tracking table has been emptied.")
 
 
 @contextmanager
@@ -64,14 +64,7 @@ def requests_of(at: int, line: str) -> list[Fields]:
 
 
 def request_of(parsed: Parsed) -> Fields:
-    """Raises UsageError for a command that has no place in a file."""
+    """Raises UsageError for a command that is not allowed in a file."""
     if not parsed.command or parsed.command not in ALLOWED or parsed.table != "conntrack":
         raise UsageError(f"Cannot use command `-{parsed.command}' with --load-file")
-    if parsed.command in "AI":
-        exclusive = parsed.command == "I"
-        return {"command": "create", "ct": options.creation(parsed.values), "exclusive": exclusive}
-    if parsed.command == "U":
-        matching, changes = options.update(parsed.values)
-        return {"command": "update", "filter": matching, "set": changes}
-    command = "delete" if parsed.command == "D" else "flush"
-    return {"command": command, "filter": options.filter_of(parsed.values)}
+    return change(parsed)

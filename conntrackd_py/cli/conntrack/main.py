@@ -1,18 +1,18 @@
-"""conntrack-py: conntrack(8) for this daemon's table. Same options, same lines, same exit statuses.
+"""conntrack-py: conntrack(8) for the daemon's table. Same options, same lines, same exit statuses.
 
-Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 130 interrupted, 141 the reader of stdout left.
+Exit status: 0 done, 1 failed or nothing deleted, 2 wrong usage, 130 interrupted, 141 stdout was closed by its reader.
 """
 
-import os
 import signal
 import sys
 from io import TextIOWrapper
 from typing import Final
 
 from conntrackd_py.cli.conntrack.commands import run_command
-from conntrackd_py.cli.conntrack.output import NAME, PROGRAM, CombinationError, Output, tell
+from conntrackd_py.cli.conntrack.output import NAME, PROGRAM, CombinationError, Output, report
 from conntrackd_py.cli.conntrack.parse import Parsed, parse
 from conntrackd_py.cli.conntrack.values import UsageError
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.client import Client, ClientError, socket_path
 
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -22,35 +22,28 @@ STDOUT_GONE: Final = 128 + signal.SIGPIPE
 def main(argv: list[str] | None = None) -> int:
     """The exit status."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a process may have a name that the locale has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a process may not fit the locale
     try:
         status = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
     except UsageError as error:
-        tell(str(error))
+        report(str(error))
         print(f"Try `{PROGRAM} -h' or '{PROGRAM} --help' for more information.", file=sys.stderr)
         return 2
     except (ClientError, CombinationError) as error:
-        tell(str(error))
+        report(str(error))
         return 1
     except BrokenPipeError:
-        forget_stdout()
+        discard_stdout()
         return STDOUT_GONE
     except KeyboardInterrupt:
-        forget_stdout()
+        discard_stdout()
         return INTERRUPTED
     except OSError as error:
-        forget_stdout()
-        tell(f"cannot write: {error.strerror or error}")
+        discard_stdout()
+        report(f"cannot write: {error.strerror or error}")
         return 1
-
-
-def forget_stdout() -> None:
-    """What is still buffered cannot be written; when Python tried again at its end, that would be another status."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""The options of conntrack-py, one table: parsing, legality, --help, completion and manual page are all made of it.
+"""The table of the options of conntrack-py. The parser, --help, completion and the manual page are made from it.
 
-What conntrack(8) has is here as it is there, names, legality and all; what it has not is marked `ours`.
+Names, and the commands that take an option, are those of conntrack(8). Others are marked `extension`.
 """
 
 from typing import Final, NamedTuple
@@ -12,6 +12,7 @@ from conntrackd_py.const import (
     IPPROTO_ICMPV6,
     IPPROTO_SCTP,
     IPPROTO_TCP,
+    PROTO_NAMES,
     WITH_PORTS,
 )
 
@@ -19,10 +20,10 @@ TABLES: Final = ("conntrack", "expect", "dying", "unconfirmed")
 
 
 class Option(NamedTuple):
-    """key: where the value goes; argument: its name in the help, [in brackets] when it may be absent.
+    """key: of the value in Parsed.values; argument: its name in the help, [in brackets] if optional.
 
-    commands, expect: the short letters of the commands that take it, on connections and on expectations.
-    protos: only with one of these protocols.
+    commands, expect: letters of the commands that take it, on connections and on expectations.
+    protos: it needs one of these protocols; empty: none.
     """
 
     key: str
@@ -33,7 +34,17 @@ class Option(NamedTuple):
     commands: str = ""
     expect: str = ""
     protos: tuple[int, ...] = ()
-    ours: bool = False
+    extension: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """As typed, with dashes; the short one first."""
+        return ([f"-{self.short}"] if self.short else []) + [f"--{name}" for name in self.long]
+
+    @property
+    def protocols(self) -> list[str]:
+        """The names of `protos`."""
+        return [PROTO_NAMES[number] for number in self.protos]
 
 
 COMMANDS: Final = (
@@ -41,13 +52,13 @@ COMMANDS: Final = (
     Option("G", "G", ("get",), "[table]", "Show one entry"),
     Option("D", "D", ("delete",), "[table]", "Delete the entries that match"),
     Option("I", "I", ("create",), "[table]", "Create an entry"),
-    Option("A", "A", ("add",), "[table]", "Create an entry, unless it is there"),
+    Option("A", "A", ("add",), "[table]", "Create an entry unless it exists"),
     Option("U", "U", ("update",), "[table]", "Update the entries that match"),
     Option("E", "E", ("event",), "[table]", "Show events as they happen"),
     Option("F", "F", ("flush",), "[table]", "Empty the table"),
-    Option("C", "C", ("count",), "[table]", "Show how many entries there are"),
+    Option("C", "C", ("count",), "[table]", "Show the number of entries"),
     Option("S", "S", ("stats",), "[table]", "Show statistics"),
-    Option("R", "R", ("load-file",), "file", "Carry out the commands in a file, as -o save writes them; - is stdin"),
+    Option("R", "R", ("load-file",), "file", "Execute the commands in a file, as -o save writes them; - is stdin"),
     Option("V", "V", ("version",), "", "Show the version"),
     Option("h", "h", ("help",), "", "Show this help"),
 )
@@ -68,56 +79,52 @@ OPTIONS: Final = (
     Option("timeout", "t", ("timeout",), "seconds", "Timeout to set", "DIAU", "I"),
     Option("status", "u", ("status",), "flag[,...]", "Status to match or set: ASSURED, SEEN_REPLY, ...", "LDIAU", "I"),
     Option("mark", "m", ("mark",), "mark[/mask]", "Connection mark to match or set", "LDIAUE"),
-    Option("secmark", "c", ("secmark",), "secmark", "SELinux mark; no connection has one here", "LE"),
+    Option("secmark", "c", ("secmark",), "secmark", "SELinux mark; no connection of the daemon has one", "LE"),
     Option("label", "l", ("label",), "label[,...]", "Labels to match", "LGDUE"),
     Option("label_add", "", ("label-add",), "label[,...]", "Labels to set", "IAU"),
-    Option("label_del", "", ("label-del",), "[label[,...]]", "Labels to take away, all when none is named", "U"),
-    Option("zone", "w", ("zone",), "zone", "Zone, of both directions", "LDIAE"),
+    Option("label_del", "", ("label-del",), "[label[,...]]", "Labels to clear; all if none is given", "U"),
+    Option("zone", "w", ("zone",), "zone", "Zone of both directions", "LDIAE"),
     Option("orig_zone", "", ("orig-zone",), "zone", "Zone of the original direction only", "LDIAE"),
     Option("reply_zone", "", ("reply-zone",), "zone", "Zone of the reply direction only", "LDIAE"),
-    Option("src_nat", "n", ("src-nat",), "[ip[:port]]", "Source translation to match or make", "LDIAUE"),
-    Option("dst_nat", "g", ("dst-nat",), "[ip[:port]]", "Destination translation to match or make", "LDIAUE"),
-    Option("any_nat", "j", ("any-nat",), "[ip[:port]]", "Either translation", "LE"),
-    Option("nat_range", "a", ("nat-range",), "ip", "Ignored, as it is by conntrack(8)", "LGDIAUEFCSVh", "LGDIEFCS"),
-    Option("zero", "z", ("zero",), "", "Set the counters to zero while listing", "L"),
+    Option("src_nat", "n", ("src-nat",), "[ip[:port]]", "Source NAT to match or set", "LDIAUE"),
+    Option("dst_nat", "g", ("dst-nat",), "[ip[:port]]", "Destination NAT to match or set", "LDIAUE"),
+    Option("any_nat", "j", ("any-nat",), "[ip[:port]]", "Source or destination NAT to match", "LE"),
+    Option("nat_range", "a", ("nat-range",), "ip", "Ignored, as in conntrack(8)", "LGDIAUEFCSVh", "LGDIEFCS"),
+    Option("zero", "z", ("zero",), "", "Reset the counters after listing", "L"),
     Option("mask", "e", ("event-mask",), "event[,...]", "Events to show: NEW, UPDATES, DESTROY, ALL", "E"),
-    Option("buffer", "b", ("buffer-size",), "bytes", "Room for events that wait to be shown", "E"),
-    Option("output", "o", ("output",), "form[,...]", "Form of what is shown; see below", "LGDUE", "LE"),
-    Option("src_mask", "", ("mask-src",), "mask", "Bits of the source address that count", "LDUE", "I"),
-    Option("dst_mask", "", ("mask-dst",), "mask", "Bits of the destination address that count", "LDUE", "I"),
-    Option("tuple_src", "", ("tuple-src",), "ip", "Source address that is expected", "", "I"),
-    Option("tuple_dst", "", ("tuple-dst",), "ip", "Destination address that is expected", "", "I"),
-    # of certain protocols
+    Option("buffer", "b", ("buffer-size",), "bytes", "Buffer size for events", "E"),
+    Option("output", "o", ("output",), "form[,...]", "Output form; see below", "LGDUE", "LE"),
+    Option("src_mask", "", ("mask-src",), "mask", "Mask of the source address", "LDUE", "I"),
+    Option("dst_mask", "", ("mask-dst",), "mask", "Mask of the destination address", "LDUE", "I"),
+    Option("tuple_src", "", ("tuple-src",), "ip", "Expected source address", "", "I"),
+    Option("tuple_dst", "", ("tuple-dst",), "ip", "Expected destination address", "", "I"),
     Option("sport", "", ("sport", "orig-port-src"), "port", "Source port", "LGDIAUE", "GDI", WITH_PORTS),
     Option("dport", "", ("dport", "orig-port-dst"), "port", "Destination port", "LGDIAUE", "GDI", WITH_PORTS),
     Option("reply_sport", "", ("reply-port-src",), "port", "Source port of replies", "LGDIAUE", "GDI", WITH_PORTS),
     Option("reply_dport", "", ("reply-port-dst",), "port", "Destination port of replies", "LGDIAUE", "GDI", WITH_PORTS),
-    Option("state", "", ("state",), "state", "State, as ESTABLISHED", "LGDIAUE", "", WITH_STATES),
+    Option("state", "", ("state",), "state", "State, for example ESTABLISHED", "LGDIAUE", "", WITH_STATES),
     Option("icmp_type", "", ("icmp-type", "icmpv6-type"), "number", "ICMP type", "LGDIAUE", "", ICMP),
     Option("icmp_code", "", ("icmp-code", "icmpv6-code"), "number", "ICMP code", "LGDIAUE", "", ICMP),
     Option("icmp_id", "", ("icmp-id", "icmpv6-id"), "number", "ICMP identifier", "LGDIAUE", "", ICMP),
     Option("orig_vtag", "", ("orig-vtag",), "tag", "Verification tag", "GIAU", "", SCTP),
     Option("reply_vtag", "", ("reply-vtag",), "tag", "Verification tag of replies", "GIAU", "", SCTP),
-    Option(
-        "role", "", ("role",), "role", "client, server or none; nothing asks for it here", "IA", "", (IPPROTO_DCCP,)
-    ),
+    Option("role", "", ("role",), "role", "DCCP role: client, server or none; ignored", "IA", "", (IPPROTO_DCCP,)),
     Option("srckey", "", ("srckey", "orig-key-src"), "key", "Source key", "LGDIAUE", "GDI", GRE),
     Option("dstkey", "", ("dstkey", "orig-key-dst"), "key", "Destination key", "LGDIAUE", "GDI", GRE),
     Option("reply_srckey", "", ("reply-key-src",), "key", "Source key of replies", "LGDIAUE", "GDI", GRE),
     Option("reply_dstkey", "", ("reply-key-dst",), "key", "Destination key of replies", "LGDIAUE", "GDI", GRE),
-    Option("tuple_sport", "", ("tuple-port-src",), "port", "Source port that is expected", "", "I", WITH_PORTS),
-    Option("tuple_dport", "", ("tuple-port-dst",), "port", "Destination port that is expected", "", "I", WITH_PORTS),
-    Option("sport_mask", "", ("mask-port-src",), "mask", "Bits of the source port that count", "", "I", WITH_PORTS),
-    Option("dport_mask", "", ("mask-port-dst",), "mask", "All of the port counts", "", "I", WITH_PORTS),
-    # ours
-    Option("host", "", ("host",), "ip[/bits]", "Address at either end, whoever called", "LDE", ours=True),
-    Option("interface", "", ("interface",), "name", "Interface it came in or went out by", "LDE", ours=True),
-    Option("older_than", "", ("older-than",), "time", "Age: seconds, or 15m, 2h, 3d", "LD", ours=True),
-    Option("younger_than", "", ("younger-than",), "time", "Age: seconds, or 15m, 2h, 3d", "LD", ours=True),
-    Option("stale", "", ("stale",), "", "What today's rules would not let begin so", "LD", ours=True),
-    Option("sort", "", ("sort",), "key[,...]", "Order of the list; -key for descending", "L", ours=True),
-    Option("limit", "", ("limit",), "number", "Most entries to list", "L", "L", ours=True),
-    Option("socket", "", ("socket",), "path", "The daemon's control socket", "LGDIAUEFCSR", "LGDIEFCS", ours=True),
+    Option("tuple_sport", "", ("tuple-port-src",), "port", "Expected source port", "", "I", WITH_PORTS),
+    Option("tuple_dport", "", ("tuple-port-dst",), "port", "Expected destination port", "", "I", WITH_PORTS),
+    Option("sport_mask", "", ("mask-port-src",), "mask", "Mask of the source port", "", "I", WITH_PORTS),
+    Option("dport_mask", "", ("mask-port-dst",), "mask", "Ignored: the whole port is compared", "", "I", WITH_PORTS),
+    Option("host", "", ("host",), "ip[/bits]", "Address of either end, either direction", "LDE", extension=True),
+    Option("interface", "", ("interface",), "name", "Input or output interface", "LDE", extension=True),
+    Option("older_than", "", ("older-than",), "time", "Minimum age: seconds, or 15m, 2h, 3d", "LD", extension=True),
+    Option("younger_than", "", ("younger-than",), "time", "Maximum age: seconds, or 15m, 2h, 3d", "LD", extension=True),
+    Option("stale", "", ("stale",), "", "Connections that the current rules would not create", "LD", extension=True),
+    Option("sort", "", ("sort",), "key[,...]", "Sort keys; -key sorts descending", "L", extension=True),
+    Option("limit", "", ("limit",), "number", "Maximum number of entries to list", "L", "L", extension=True),
+    Option("socket", "", ("socket",), "path", "The daemon's control socket", "LGDIAUEFCSR", "LGDIEFCS", extension=True),
 )
 EVERYTHING: Final = COMMANDS + OPTIONS
 SHORT: Final = {option.short: option for option in EVERYTHING if option.short}
@@ -125,17 +132,17 @@ LONG: Final = {name: option for option in EVERYTHING for name in option.long}
 BY_KEY: Final = {option.key: option for option in OPTIONS}
 
 FORMS: Final = {
-    "extended": "the layer 3 protocol too",
-    "id": "the entry's id too",
-    "timestamp": "when it happened (events)",
-    "ktimestamp": "when it began and ended, where that is kept",
-    "labels": "the labels too",
-    "userspace": "accepted: what somebody ordered always says so",
+    "extended": "also show the layer 3 protocol",
+    "id": "also show the id",
+    "timestamp": "also show the time of an event or expectation",
+    "ktimestamp": "also show start and stop times (needs nf_conntrack_timestamp)",
+    "labels": "also show the labels",
+    "userspace": "no effect: changes made by a user are always marked",
     "xml": "XML",
-    "save": "what -R reads back; alone",
-    "json": "an object a line; alone",
+    "save": "commands that -R reads; excludes other forms",
+    "json": "one object a line; excludes other forms",
 }
-OURS_EVERYWHERE: Final = "json"  # the form that every command has
+FORM_OF_EVERY_COMMAND: Final = "json"  # the form that every command has
 STATUSES: Final = ("ASSURED", "SEEN_REPLY", "UNSET", "FIXED_TIMEOUT", "EXPECTED", "OFFLOAD", "HW_OFFLOAD")
 EVENTS: Final = ("ALL", "NEW", "UPDATES", "DESTROY")
 ROLES: Final = ("client", "server", "none")
@@ -145,7 +152,7 @@ SORT_KEYS: Final = (
 
 
 class Need(NamedTuple):
-    """What a command cannot do without: all of one of these sets of options."""
+    """Options that a command needs: all options of at least one of the choices."""
 
     commands: str
     table: str

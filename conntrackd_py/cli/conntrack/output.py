@@ -1,4 +1,4 @@
-"""What conntrack-py prints: the forms of -o, and the line on standard error that ends every command."""
+"""Prints connections and events in the form of -o, and messages on standard error."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from conntrackd_py.cli.conntrack.format import (
 )
 from conntrackd_py.cli.conntrack.format_save import COMMANDS, save_line
 from conntrackd_py.cli.conntrack.options import FORMS
-from conntrackd_py.cli.conntrack.values import UsageError
+from conntrackd_py.cli.conntrack.values import UsageError, label_names
 from conntrackd_py.control.escape import escaped
 
 PROGRAM: Final = "conntrack-py"
@@ -26,16 +26,16 @@ ALONE: Final = ("save", "json")
 Fields = dict[str, Any]
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     print(f"{NAME}: {escaped(text)}", file=sys.stderr)
 
 
 class CombinationError(Exception):
-    """Forms of -o that exclude each other: exit status 1, as conntrack(8) has it."""
+    """Forms of -o that exclude each other: exit status 1, as in conntrack(8)."""
 
 
 class Output:
-    """values: of the options. Raises UsageError and CombinationError."""
+    """values: of the options, by key. Raises UsageError and CombinationError."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         text = values.get("output")
@@ -50,31 +50,27 @@ class Output:
         self.xml = "xml" in self.forms
         self.save = "save" in self.forms
         if "label" in values or "label_add" in values:
-            self.forms |= {"labels"}  # who asks for labels sees them
+            self.forms |= {"labels"}
         self._names: Mapping[int, str] | None = None
 
     @property
     def names(self) -> Mapping[int, str]:
-        """Of the labels, when they are asked for."""
+        """The names of labels by bit; empty unless labels are shown."""
         if self._names is None:
             self._names = {}
             if "labels" in self.forms:
-                from conntrackd_py.cli.conntrack.labels import (
-                    label_names,  # pathlib takes longer to import than all of this
-                )
-
                 self._names = label_names()
         return self._names
 
     def head(self, root: str) -> None:
-        """Before the first entry."""
+        """Print what comes before the first entry."""
         if self.xml:
             from conntrackd_py.cli.conntrack.format_xml import HEADER
 
             print(f"{HEADER}\n<{root}>")
 
     def foot(self, root: str) -> None:
-        """Behind the last."""
+        """Print what comes after the last entry."""
         if self.xml:
             print(f"</{root}>")
 
@@ -112,9 +108,9 @@ class Output:
         return expectation_event_line(known, self.forms) if "event" in known else expectation_line(known, self.forms)
 
     def lost(self, count: int) -> None:
-        """Events are missing here: where the reader of stdout sees it, if that is a program; always on stderr."""
+        """Report that events were dropped: on stderr, with json and xml also on stdout."""
         if self.json:
             print(json.dumps({"event": "LOST", "lost": count}, separators=(",", ":")), flush=True)
         elif self.xml:
-            print(f"<!-- {count} events were lost here -->", flush=True)
-        tell(f"WARNING: {count} events were lost here: too many to read in time")
+            print(f"<!-- {count} events were dropped here -->", flush=True)
+        report(f"WARNING: {count} events were dropped here: they were not read in time")

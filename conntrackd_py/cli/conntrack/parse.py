@@ -1,7 +1,7 @@
-"""Reading a command line of conntrack-py, as getopt_long reads it: short clusters (-Lp tcp, -ptcp), `--option=value`,
-unique prefixes of long names, options and the table's name in any order. Messages and exit statuses are conntrack(8)'s.
+"""Parses a command line of conntrack-py, as getopt_long does: short clusters (-Lp tcp, -ptcp), `--option=value`,
+unique prefixes of long names, options and the table in any order. Messages and exit statuses are those of conntrack(8).
 
-Not so strict: an option of a protocol may stand before its -p. Stricter: a word too many is an error.
+Two differences: an option that needs -p may come before it, and an extra word is an error.
 """
 
 from typing import Final, NamedTuple
@@ -9,23 +9,22 @@ from typing import Final, NamedTuple
 from conntrackd_py.cli.conntrack.options import (
     BY_KEY,
     COMMANDS,
+    FORM_OF_EVERY_COMMAND,
     LONG,
     NEEDS,
-    OURS_EVERYWHERE,
     SHORT,
     TABLES,
     Need,
     Option,
 )
 from conntrackd_py.cli.conntrack.values import UsageError, protocol
-from conntrackd_py.const import PROTO_NAMES
 
 LIST_ONLY: Final = ("dying", "unconfirmed")
 NEVER_ON_EXPECT: Final = {"U": "update", "A": "add"}
 FILTERS: Final = frozenset(
     {"src", "dst", "reply_src", "reply_dst", "proto", "status", "mark", "secmark", "label", "zone", "orig_zone"}
     | {"reply_zone", "host", "interface", "older_than", "younger_than", "stale"}
-)  # what a translation selects may be set to zero, as by conntrack(8)
+)  # conntrack(8) refuses -z with these, but not with -n, -g and -j
 
 
 class Parsed(NamedTuple):
@@ -36,7 +35,7 @@ class Parsed(NamedTuple):
 
 
 def parse(arguments: list[str]) -> Parsed:
-    """Read a command line. Raises UsageError."""
+    """Parse a command line. Raises UsageError."""
     given: list[tuple[Option, str]] = []
     rest: list[str] = []
     waiting = list(arguments)
@@ -81,7 +80,7 @@ def _cluster(word: str, waiting: list[str]) -> list[tuple[Option, str]]:
 
 
 def _argument(option: Option, word: str, waiting: list[str]) -> str:
-    """The next word, when the option takes one."""
+    """The value in the next word; empty if the option takes none."""
     if not option.argument:
         return ""
     optional = option.argument.startswith("[")
@@ -121,7 +120,7 @@ def _assembled(given: list[tuple[Option, str]], rest: list[str]) -> Parsed:
 
 
 def _check(command: str, table: str, values: dict[str, str]) -> None:
-    """Raises UsageError for what may not stand together, or is missing."""
+    """Raises UsageError for illegal and missing options and illegal combinations."""
     if command == "R":
         for key in values:
             if "R" not in BY_KEY[key].commands:
@@ -131,9 +130,11 @@ def _check(command: str, table: str, values: dict[str, str]) -> None:
     for key, value in values.items():
         option = BY_KEY[key]
         if option.protos and proto not in option.protos:
-            raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(PROTO_NAMES[one] for one in option.protos)}")
+            raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(option.protocols)}")
         legal = option.expect if table == "expect" else option.commands
-        if (not command or command not in legal) and not (key == "output" and command and value == OURS_EVERYWHERE):
+        if (not command or command not in legal) and not (
+            key == "output" and command and value == FORM_OF_EVERY_COMMAND
+        ):
             raise UsageError(f"Illegal option `{_name(key)}' with this command")
     if not command:
         return

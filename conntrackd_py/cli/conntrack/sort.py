@@ -1,4 +1,4 @@
-"""--sort and --limit: the order of a list. The daemon streams its table as it stands; what is sorted waits here."""
+"""--sort and --limit. The daemon lists its table unsorted; sorting is done here."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ Fields = dict[str, Any]
 
 
 class Reversed:
-    """A value that sorts before what is smaller."""
+    """Inverts the order of a value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -23,7 +23,7 @@ class Reversed:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reversed) and bool(other.value == self.value)
 
-    __hash__ = None  # type: ignore[assignment]  # nobody puts one into a set
+    __hash__ = None  # type: ignore[assignment]  # never hashed
 
 
 def _both(name: str) -> Callable[[Fields], Any]:
@@ -56,7 +56,7 @@ VALUES: Final[dict[str, Callable[[Fields], Any]]] = {
 
 
 def key_of(text: str) -> Callable[[Fields], Any]:
-    """What to sort by: keys in order of weight, a minus before those that descend. Raises UsageError."""
+    """The sort function of --sort: keys by priority, a minus for descending. Raises UsageError."""
     parts = []
     for word in text.split(","):
         name = word.removeprefix("-")
@@ -67,7 +67,7 @@ def key_of(text: str) -> Callable[[Fields], Any]:
 
 
 def ordered(entries: Iterable[Fields], key: Callable[[Fields], Any], limit: int | None) -> Iterator[Fields]:
-    """With a limit only as many are kept as are shown."""
+    """The entries in order. With a limit, only that many are kept in memory."""
     if limit is None:
         return iter(sorted(entries, key=key))
     return iter(heapq.nsmallest(limit, entries, key=key))

@@ -1,5 +1,6 @@
-"""The values of options: protocols, numbers, choices, labels. All raise UsageError for what they cannot read."""
+"""Parses the values of options: protocols, numbers, choices, labels, times. All raise UsageError for a wrong value."""
 
+import re
 from collections.abc import Mapping
 from socket import getprotobyname
 from typing import Final
@@ -7,14 +8,16 @@ from typing import Final
 from conntrackd_py.const import PROTO_NUMBERS
 
 LABELS: Final = 128
+LABEL_FILES: Final = ("/etc/xtables/connlabel.conf", "/etc/connlabel.conf")  # libnetfilter_conntrack's; nft's
+LABEL_LINE: Final = re.compile(r"\s*(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([A-Za-z0-9\s-]*)", re.ASCII)
 
 
 class UsageError(Exception):
-    """The command line cannot be understood: exit status 2."""
+    """The command line is wrong: exit status 2."""
 
 
 def protocol(text: str) -> int:
-    """A protocol's number, by name or number."""
+    """The number of a protocol, from its name or number."""
     name = text.lower()
     if name in PROTO_NUMBERS:
         return PROTO_NUMBERS[name]
@@ -25,7 +28,7 @@ def protocol(text: str) -> int:
 
 
 def number(text: str, most: int | None = None) -> int:
-    """Decimal, 0x hexadecimal or 0 octal, as strtoul reads them; but nothing else, and nothing larger than `most`."""
+    """Decimal, 0x hexadecimal or 0 octal, as strtoul; but only a whole number from 0 to `most`."""
     try:
         value = int(text, 8 if len(text) > 1 and text.startswith("0") and text.isdigit() else 0)
     except ValueError as error:
@@ -36,7 +39,7 @@ def number(text: str, most: int | None = None) -> int:
 
 
 def chosen(text: str, allowed: tuple[str, ...]) -> list[str]:
-    """A comma-separated choice, in any case of letters."""
+    """Comma-separated words, in upper or lower case."""
     names = text.upper().split(",")
     for name in names:
         if name not in allowed:
@@ -45,7 +48,7 @@ def chosen(text: str, allowed: tuple[str, ...]) -> list[str]:
 
 
 def labels(text: str, names: Mapping[int, str]) -> list[int]:
-    """Bits, by their names in connlabel.conf or by number."""
+    """Bits of labels, from names of connlabel.conf or numbers. names: by bit."""
     by_name = {name: bit for bit, name in names.items()}
     bits = []
     for word in text.split(","):
@@ -58,10 +61,38 @@ def labels(text: str, names: Mapping[int, str]) -> list[int]:
     return bits
 
 
+def label_names(paths: tuple[str, ...] = LABEL_FILES) -> Mapping[int, str]:
+    """The names of labels by bit, from the first file that can be read; empty without one."""
+    for path in paths:
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123  pathlib is slow to import
+                return parsed_labels(file.read())
+        except OSError:
+            continue
+    return {}
+
+
+def parsed_labels(text: str) -> Mapping[int, str]:
+    """connlabel.conf as libnetfilter_conntrack reads it: a bit and a name a line, other lines are ignored.
+
+    A name has letters, digits, hyphens and blanks. The first line of a bit counts, and the first of a name.
+    """
+    names: dict[int, str] = {}
+    for line in text.split("\n"):
+        found = LABEL_LINE.fullmatch(line)
+        if found is None:
+            continue
+        digits, name = found[1], found[2].strip()
+        bit = int(digits, 8 if digits.isdigit() and digits.startswith("0") else 0)
+        if name and bit not in names and name not in names.values():
+            names[bit] = name
+    return names
+
+
 def duration(text: str) -> int:
-    """Seconds: `90`, `90s`, `15m`, `2h`, `3d`."""
+    """Seconds, from `90`, `90s`, `15m`, `2h` or `3d`."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     digits, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
-        raise UsageError(f"`{text}' is not a time: seconds, or with s, m, h or d behind it")
+        raise UsageError(f"`{text}' is not a time: write seconds, or a number followed by s, m, h or d")
     return int(digits) * units[unit]

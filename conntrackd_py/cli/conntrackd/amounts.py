@@ -1,12 +1,13 @@
-"""Amounts as people read them: rates, shares, spans of time."""
+"""Amounts as text: rates, shares, durations."""
 
 from typing import Final
 
+NEARLY_FULL: Final = 0.8  # the share from which a table or a pool is shown as an alarm
 PREFIXES: Final = ("", "k", "M", "G", "T", "P")
 
 
 def rate(value: float) -> str:
-    """`0`, `0.4`, `5`, `12`, `3.0k`, `120M`: by powers of a thousand, two or three digits; never 0 for something."""
+    """`0`, `0.4`, `5`, `12`, `3.0k`, `120M`: two or three digits. Only 0 is shown as 0."""
     if 0 < value < 0.05:
         return "<0.1"
     at = 0
@@ -19,7 +20,7 @@ def rate(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """`4.7 %` for 0.047; never 0 for something, nor 100 for less than all."""
+    """`4.7 %` for 0.047. Only 0 is shown as 0 %, only 1 as 100 %."""
     hundredths = share * 100
     if 0 < hundredths < 0.1:
         return "< 0.1 %"
@@ -29,7 +30,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`59 s`, `2 min 3 s`, `1 h 5 min`, `3 d 4 h`: the two largest units."""
+    """`59 s`, `2 min 3 s`, `1 h 5 min`, `3 d 4 h`: the two largest units. Rounds down."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"

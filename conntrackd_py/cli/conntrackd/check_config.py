@@ -1,21 +1,19 @@
-"""`conntrackd-py check-config`: is a configuration right, and what does it come to?"""
+"""`conntrackd-py check-config`: reads the configuration, reports every error in it, or sums it up."""
 
 import argparse
+import sys
 from collections import Counter
 from pathlib import Path
 
-from conntrackd_py.cli.conntrackd.options import add_config, settings_or_none
-from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.escape import escaped, escaped_lines
 from conntrackd_py.nat.rules import NAT_ACTIONS
+from conntrackd_py.settings.errors import ConfigError
+from conntrackd_py.settings.load import load
 from conntrackd_py.settings.schema import NAT, Settings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="the configuration, as -c FILE")
-    add_config(parser)
-
-
 def main(args: argparse.Namespace) -> int:
+    """0, or 1 if the configuration is wrong."""
     path: Path = args.file or args.config
     settings = settings_or_none(path)
     if settings is None:
@@ -24,8 +22,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def settings_or_none(path: Path) -> Settings | None:
+    """The settings, or None after every error in them was printed to stderr."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        print(escaped_lines(str(error)), file=sys.stderr)
+        return None
+
+
 def summary(settings: Settings) -> str:
-    """One line: the mode, the rules by action, the queue."""
+    """One line: the mode, the number of NAT rules of each action, the first queue."""
     actions = Counter(NAT_ACTIONS[rule.action] for rule in settings.nat)
     rules = ", ".join(f"{count} {action}" for action, count in actions.items()) or "none"
     if actions and settings.mode != NAT:

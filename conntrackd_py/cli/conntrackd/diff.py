@@ -1,7 +1,7 @@
-"""`conntrackd-py diff`: the daemon's table beside the kernel's, in mode observe; what only one has, and what differs.
+"""`conntrackd-py diff`: compares the daemon's table with the kernel's, in mode observe.
 
-Both tables move while they are read, so a difference counts only if it is still there, unchanged, when both are
-read again a moment later. Loopback is left out: the daemon does not see it.
+Both tables change while they are read. A difference is reported only if it is in each of TRIES comparisons, unchanged.
+Loopback is left out: the daemon does not see it.
 """
 
 import argparse
@@ -25,12 +25,12 @@ Table = dict[str, Fields]
 TRIES: Final = 3
 BETWEEN: Final = 0.5  # seconds
 STATES: Final = {IPPROTO_TCP: tcp_states.STATE_NAMES, IPPROTO_SCTP: sctp.STATE_NAMES}
-# NAT's own bookkeeping: set by the kernel when its NAT has looked, which an observer does not do.
+# Set by the kernel when its NAT has handled the connection; the observing daemon does no NAT.
 NOT_COMPARED: Final = {"SRC_NAT_DONE", "DST_NAT_DONE"}
 
 
 def main(args: argparse.Namespace) -> int:
-    """0 when both tables are the same, 1 when they differ, 2 when one cannot be read."""
+    """0 if both tables are equal, 1 if they differ, 2 if one cannot be read."""
     try:
         found = persistent(socket_path(args.socket))
     except ClientError as error:
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def persistent(path: str) -> list[str]:
-    """The differences that are the same each time."""
+    """The differences that all comparisons have in common."""
     seen: dict[str, str] = {}
     for attempt in range(TRIES):
         if attempt:
@@ -59,7 +59,7 @@ def persistent(path: str) -> list[str]:
 
 
 def differences(kernel: Table, daemon: Table) -> dict[str, str]:
-    """What differs, by connection and kind of difference; the text is for people."""
+    """The differences as text, by connection and kind."""
     found = {}
     for key in sorted(kernel.keys() | daemon.keys()):
         if key not in daemon:
@@ -68,10 +68,10 @@ def differences(kernel: Table, daemon: Table) -> dict[str, str]:
             found[f"{key} daemon"] = f"only the daemon has  {_line(daemon[key])}"
         else:
             for name in ("state", "status", "reply"):
-                theirs, ours = _comparable(kernel[key], name), _comparable(daemon[key], name)
-                if theirs != ours:
-                    found[f"{key} {name} {theirs} {ours}"] = (
-                        f"{name} differs: kernel {theirs}, daemon {ours}  {_line(daemon[key])}"
+                in_kernel, in_daemon = _comparable(kernel[key], name), _comparable(daemon[key], name)
+                if in_kernel != in_daemon:
+                    found[f"{key} {name} {in_kernel} {in_daemon}"] = (
+                        f"{name} differs: kernel {in_kernel}, daemon {in_daemon}  {_line(daemon[key])}"
                     )
     return found
 
@@ -106,7 +106,7 @@ def of_kernel() -> Table:
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """An entry of the kernel with the keys of service.view."""
+    """An entry of the kernel with the keys of control/view.py."""
     protonum = tuples.protonum(entry.original)
     described: dict[str, Any] = {
         "family": "ipv4" if tuples.address_length(entry.original) == 4 else "ipv6",

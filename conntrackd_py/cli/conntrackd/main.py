@@ -1,68 +1,51 @@
-"""The command conntrackd-py: finds the subcommand and runs it, importing nothing of the others."""
+"""The command conntrackd-py: parses the line, then imports and runs one subcommand."""
 
 import argparse
 import importlib
 import platform
 import sys
+from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
 from conntrackd_py import __version__, compiled
+from conntrackd_py.cli.conntrackd import options
 from conntrackd_py.control.escape import escaped
 
 
 class Command(NamedTuple):
-    """A subcommand: `arguments` has add_arguments(parser), `module` has main(args) -> exit status."""
+    """A subcommand. `module` has main(args) -> exit status; it is imported only to run it."""
 
     help: str
-    arguments: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
     module: str
 
 
+HERE: Final = "conntrackd_py.cli.conntrackd"
 COMMANDS: Final = {
-    "run": Command("run the daemon", "conntrackd_py.cli.conntrackd.run", "conntrackd_py.cli.conntrackd.run"),
+    "run": Command("run the daemon", options.run, f"{HERE}.run"),
     "check-config": Command(
-        "check a configuration",
-        "conntrackd_py.cli.conntrackd.check_config",
-        "conntrackd_py.cli.conntrackd.check_config",
+        "check the configuration and report every error", options.check_config, f"{HERE}.check_config"
     ),
     "rules": Command(
-        "the iptables rules that hand packets over",
-        "conntrackd_py.cli.conntrackd.rules",
-        "conntrackd_py.cli.conntrackd.rules",
+        "print, install, remove or check the iptables rules that queue packets to the daemon",
+        options.rules,
+        f"{HERE}.rules",
     ),
-    "status": Command(
-        "how the daemon is, on one screen",
-        "conntrackd_py.cli.conntrackd.status_options",
-        "conntrackd_py.cli.conntrackd.status",
-    ),
-    "reload": Command(
-        "take over a changed configuration",
-        "conntrackd_py.cli.conntrackd.reload_options",
-        "conntrackd_py.cli.conntrackd.reload",
-    ),
-    "top": Command(
-        "who fills the table and what passes, live",
-        "conntrackd_py.cli.conntrackd.top_options",
-        "conntrackd_py.cli.conntrackd.top",
-    ),
+    "status": Command("show the state of the daemon", options.status, f"{HERE}.status"),
+    "reload": Command("make the daemon apply a changed configuration", options.reload, f"{HERE}.reload"),
+    "top": Command("show the table, the traffic and the hosts, live", options.top, f"{HERE}.top.main"),
     "explain": Command(
-        "why packets were refused: in a capture, or what the daemon saw last",
-        "conntrackd_py.cli.conntrackd.explain_options",
-        "conntrackd_py.cli.conntrackd.explain",
+        "explain why packets were refused, in a capture or by the running daemon",
+        options.explain,
+        f"{HERE}.explain.main",
     ),
-    "diff": Command(
-        "the daemon's table beside the kernel's, in mode observe",
-        "conntrackd_py.cli.conntrackd.diff_options",
-        "conntrackd_py.cli.conntrackd.diff",
-    ),
-    "lab": Command(
-        "client, router and server in namespaces", "conntrackd_py.cli.conntrackd.lab", "conntrackd_py.lab.run"
-    ),
+    "diff": Command("compare the daemon's table with the kernel's, in mode observe", options.diff, f"{HERE}.diff"),
+    "lab": Command("send real traffic through a daemon in network namespaces", options.lab, "conntrackd_py.lab.run"),
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Escapes the words it repeats in an error."""
+    """Escapes control characters of the command line in error messages."""
 
     def error(self, message: str) -> NoReturn:
         super().error(escaped(message))
@@ -70,30 +53,23 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage; a subcommand may have more."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser, subparsers = _parser()
-    # Only --version and --help may stand before the subcommand, so it is the first argument or missing.
-    chosen = COMMANDS.get(arguments[0]) if arguments else None
-    if chosen:
-        importlib.import_module(chosen.arguments).add_arguments(subparsers[arguments[0]])
-    args = parser.parse_args(arguments)
+    args = command_line().parse_args(argv)
     status: int = importlib.import_module(COMMANDS[args.command].module).main(args)
     return status
 
 
-def _parser() -> tuple[Parser, dict[str, Parser]]:
+def command_line() -> Parser:
+    """The parser of the whole command line."""
     parser = Parser(prog="conntrackd-py", description="Connection tracking and NAT in userspace.")
-    parser.add_argument("--version", action="version", version=version())
+    parser.add_argument("--version", action="version", version=version(), help="show the version and the build")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    subparsers = {
-        name: commands.add_parser(name, help=command.help, description=command.help)
-        for name, command in COMMANDS.items()
-    }
-    return parser, subparsers
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
+    return parser
 
 
 def version() -> str:
-    """What runs, in one line: version, build of the packet path, Python."""
+    """One line: the version, the build of the packet path, the version of Python."""
     return f"conntrackd-py {__version__} ({'compiled' if compiled else 'pure'}, Python {platform.python_version()})"
 
 

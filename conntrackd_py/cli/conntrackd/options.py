@@ -1,26 +1,189 @@
-"""Options that several subcommands share, and how they report a configuration they cannot use."""
+"""The arguments of every subcommand, a function each.
+
+This module imports nothing that is slow to import, so `--help` and usage errors come at once.
+"""
 
 import argparse
-import sys
 from pathlib import Path
+from typing import Final
 
-from conntrackd_py.control.escape import escaped_lines
-from conntrackd_py.settings.errors import ConfigError
-from conntrackd_py.settings.load import DEFAULT_PATH, load
-from conntrackd_py.settings.schema import Settings
+from conntrackd_py.control.network import AddressError, packed_address
+from conntrackd_py.nat.rules import Net
+from conntrackd_py.settings.load import DEFAULT_PATH
+
+RULES_ACTIONS: Final = {
+    "print": "print the rules as iptables-restore text",
+    "install": "install the rules, or update them after a change of the configuration; "
+    "in mode nat nothing is forwarded until the daemon runs",
+    "remove": "remove the rules; needs no configuration",
+    "status": "check whether the rules are installed: exit status 0 if they are, 3 if none or only some are",
+}
+TOP_KEYS: Final = "keys: q quit; c, b, n sort by connections, bytes, new connections; 4, 6 one family, a both"
+TOP_ORDERS: Final = ("connections", "bytes", "new")
+TOP_HOSTS_LIMIT: Final = 100
+SECONDS_MIN, SECONDS_MAX, SECONDS_DEFAULT = 0.5, 60.0, 2.0  # between two samples of top
+RECENT_DEFAULT: Final = 20
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """`-c FILE`, as args.config."""
+def run(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _socket(parser, "control socket, instead of the configured one")
+
+
+def check_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="configuration file, same as -c FILE")
+    _config(parser)
+
+
+def rules(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in RULES_ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text)
+        _config(action)
+        if name == "install":
+            action.add_argument(
+                "--on-start",
+                action="store_true",
+                help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
+                "installed, install rules that forward nothing",
+            )
+        if name == "remove":
+            action.add_argument(
+                "--on-stop",
+                metavar="UNIT",
+                default="",
+                help="for this systemd unit, after the daemon stopped: keep the rules after a failure, during a "
+                "restart, and if steering.on_stop is keep",
+            )
+
+
+def status(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def reload(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _socket(parser, "the daemon's control socket, instead of the configured one")
     parser.add_argument(
-        "-c", "--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=f"configuration ({DEFAULT_PATH})"
+        "--flush-stale", action="store_true", help="end the connections that the new rules would not create"
     )
 
 
-def settings_or_none(path: Path) -> Settings | None:
-    """The settings, or None after every mistake in them has been printed to stderr."""
+def top(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = TOP_KEYS
+    _socket(parser)
+    parser.add_argument("--once", action="store_true", help="print one frame as plain text and exit")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a frame; one frame without --count")
+    parser.add_argument(
+        "-i",
+        "--interval",
+        metavar="SECONDS",
+        type=seconds,
+        default=SECONDS_DEFAULT,
+        help=f"time between two samples, {SECONDS_MIN:g} to {SECONDS_MAX:g} (default {SECONDS_DEFAULT:g})",
+    )
+    parser.add_argument("-n", "--count", metavar="N", type=frames, help="exit after N frames")
+    parser.add_argument(
+        "--hosts", metavar="N", type=hosts, help="show at most N hosts (default: what fits; 20 without a terminal)"
+    )
+    parser.add_argument("--sort", choices=TOP_ORDERS, default=TOP_ORDERS[0], help="order of the hosts (connections)")
+    family = parser.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const="ipv4", default="", help="IPv4 hosts only")
+    family.add_argument("-6", dest="family", action="store_const", const="ipv6", help="IPv6 hosts only")
+
+
+def explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="capture file, pcap or pcapng")
+    parser.add_argument(
+        "--recent", action="store_true", help="the packets that the daemon refused, ignored or dropped last"
+    )
+    parser.add_argument(
+        "--last",
+        metavar="N",
+        type=count,
+        default=RECENT_DEFAULT,
+        help=f"with --recent, the last N packets ({RECENT_DEFAULT})",
+    )
+    _socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a packet, then the summary as one")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, help="use the tunables of FILE, and with --inside its NAT rules"
+    )
+    parser.add_argument(
+        "--inside",
+        metavar="NET",
+        type=network,
+        action="append",
+        default=[],
+        help="source addresses of the inner network; needed to apply the NAT rules of --config",
+    )
+    parser.add_argument("--address", metavar="IP", type=address, help="address of the outer interface, for MASQUERADE")
+    parser.add_argument("--no-checksum", action="store_true", help="do not verify checksums")
+    parser.add_argument("--only-problems", action="store_true", help="show only packets with a reason or a remark")
+    parser.add_argument("--host", metavar="IP", help="show only packets from or to this address")
+    parser.add_argument("--port", metavar="N", type=count, help="show only packets from or to this port")
+    parser.add_argument("--proto", metavar="NAME", help="show only packets of this protocol")
+
+
+def diff(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+
+
+def lab(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep", action="store_true", help="keep the lab running after the tests, until Ctrl-C")
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=f"configuration file ({DEFAULT_PATH})"
+    )
+
+
+def _socket(parser: argparse.ArgumentParser, text: str = "the daemon's control socket") -> None:
+    parser.add_argument("--socket", metavar="PATH", default="", help=text)
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not SECONDS_MIN <= value <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not from {SECONDS_MIN:g} to {SECONDS_MAX:g}")
+    return value
+
+
+def frames(text: str) -> int:
+    return _between(text, 1, 1_000_000)
+
+
+def hosts(text: str) -> int:
+    return _between(text, 0, TOP_HOSTS_LIMIT)
+
+
+def _between(text: str, least: int, most: int) -> int:
+    value = int(text)
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
+    return value
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def network(text: str) -> Net:
+    host, _, prefix = text.partition("/")
+    packed = address(host)
+    width = len(packed) * 8
+    if prefix and not (prefix.isdigit() and int(prefix) <= width):
+        raise argparse.ArgumentTypeError(f"{text} is not a network")
+    return Net(packed, int(prefix) if prefix else width)
+
+
+def address(text: str) -> bytes:
     try:
-        return load(path)
-    except ConfigError as error:
-        print(escaped_lines(str(error)), file=sys.stderr)
-        return None
+        return packed_address(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

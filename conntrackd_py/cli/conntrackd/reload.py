@@ -1,7 +1,4 @@
-"""`conntrackd-py reload`: have the daemon take over its changed configuration, and say what became of it.
-
-Exit status 0: taken over. 1: it was not, and the former configuration stays in force.
-"""
+"""`conntrackd-py reload`: makes the daemon apply its changed configuration and reports the result."""
 
 import argparse
 import os
@@ -13,10 +10,11 @@ from typing import Any, Final
 from conntrackd_py.control.client import DEFAULT_PATH, VARIABLE, Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped, escaped_lines
 
-WHY: Final = {"nat": "translated otherwise now", "filter": "not allowed any more"}
+WHY: Final = {"nat": "the NAT rules would translate differently", "filter": "the filter would refuse"}
 
 
 def main(args: argparse.Namespace) -> int:
+    """0, or 1 if the daemon did not apply the configuration: the previous one stays in force."""
     request = {"command": "reload", **({"flush_stale": True} if args.flush_stale else {})}
     try:
         with _client(args.socket, args.config) as client:
@@ -24,12 +22,12 @@ def main(args: argparse.Namespace) -> int:
     except ClientError as error:
         sys.stderr.write(f"conntrackd-py reload: {escaped_lines(str(error))}\n")
         return 1
-    sys.stdout.write("".join(f"{line}\n" for line in told(answer)))
+    sys.stdout.write("".join(f"{line}\n" for line in report(answer)))
     return 0
 
 
-def _client(socket: str | None, config: Path) -> Client:
-    """A connection to the daemon of this configuration. Its socket may be the usual one still, before this reload."""
+def _client(socket: str, config: Path) -> Client:
+    """A connection to the daemon. If nothing listens on the configured socket, the daemon may still use the default."""
     configured = configured_socket(config)
     if socket or not configured or VARIABLE in os.environ:
         return Client(socket_path(socket))
@@ -42,28 +40,28 @@ def _client(socket: str | None, config: Path) -> Client:
 
 
 def configured_socket(config: Path) -> str:
-    """`control.socket` of a configuration that may be wrong in other places; empty when there is none."""
+    """`control.socket` of the configuration, empty if it has none. Errors elsewhere in it are ignored."""
     found = ""
     for file in (config, *sorted((config.parent / "conf.d").glob("*.toml"))):
         try:
             control = tomllib.loads(file.read_text(encoding="utf-8")).get("control", {})
         except (OSError, ValueError):
-            continue  # the daemon says what is wrong with it
+            continue  # the daemon reports the error
         if isinstance(control, dict) and isinstance(control.get("socket"), str):
             found = control["socket"]
     return found
 
 
-def told(answer: dict[str, Any]) -> list[str]:
-    """The lines for the operator."""
+def report(answer: dict[str, Any]) -> list[str]:
+    """The lines to print."""
     lines = ["reloaded"]
     if answer["restart"]:
-        lines.append(f"waits for a restart: {escaped(', '.join(answer['restart']))}")
+        lines.append(f"needs a restart: {escaped(', '.join(answer['restart']))}")
     for why, count in answer["stale"].items():
         if count:
-            lines.append(f"stale connections, {WHY.get(why, why)}: {count}")
+            lines.append(f"stale connections that {WHY.get(why, why)}: {count}")
     if answer["flushed"]:
         lines.append(f"stale connections ended: {answer['flushed']}")
     elif any(answer["stale"].values()):
-        lines.append("list them with conntrack-py -L --stale, end them with conntrack-py -D --stale")
+        lines.append("conntrack-py -L --stale lists them, conntrack-py -D --stale ends them")
     return lines

@@ -1,4 +1,4 @@
-"""`conntrackd-py rules`: the iptables rules that hand packets to the daemon."""
+"""`conntrackd-py rules`: prints, installs, removes or checks the iptables rules that queue packets to the daemon."""
 
 import argparse
 import os
@@ -8,38 +8,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli.conntrackd.options import add_config, settings_or_none
+from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
 from conntrackd_py.settings.schema import FAMILIES
 
 NOT_INSTALLED: Final = 3
-ACTIONS: Final = {
-    "print": "write the rules to standard output as iptables-restore text",
-    "install": "put them in place; can be repeated, also after a change of the configuration; "
-    "in mode nat nothing passes until the daemon runs",
-    "remove": "take them away; needs no configuration",
-    "status": "tell whether they are in place: exit status 0 when they are, 3 when not or only in part",
-}
-ON_START: Final = (
-    "as the unit does before it starts: when the configuration is wrong and no rules are in place, forward nothing"
-)
-ON_STOP: Final = (
-    "as this systemd unit does when it has stopped: keep them after a failure, during a restart, and when "
-    "steering.on_stop is keep"
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in ACTIONS.items():
-        action = actions.add_parser(name, help=text, description=text)
-        add_config(action)
-        if name == "install":
-            action.add_argument("--on-start", action="store_true", help=ON_START)
-        if name == "remove":
-            action.add_argument("--on-stop", metavar="UNIT", default="", help=ON_STOP)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -53,28 +28,31 @@ def main(args: argparse.Namespace) -> int:
             return 1
         return _with_plan(args.action, plan(settings))
     except steering.SteeringError as error:
-        _tell(str(error))
+        _report(str(error))
         return 1
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     print(f"conntrackd-py rules: {escaped(text)}", file=sys.stderr)
 
 
 def _remove(config: Path, unit: str) -> int:
     why = _reason_to_keep(config, unit) if unit else ""
     if why:
-        _tell(f"the rules stay: {why}")
+        _report(f"rules kept: {why}")
     else:
         steering.remove()
     return 0
 
 
 def _reason_to_keep(config: Path, unit: str) -> str:
-    """In doubt they stay: packets are then dropped, not sent untranslated."""
+    """Why the rules stay installed; empty if they are to be removed.
+
+    On any error they stay: without a daemon they drop packets, and no packet leaves untranslated.
+    """
     result = os.environ.get("SERVICE_RESULT", "success")
     if result != "success":
-        return f"the service ended with the result {result}"
+        return f"the service failed with result {result}"
     settings = settings_or_none(config)
     if settings is None:
         return "the configuration is wrong"
@@ -84,24 +62,24 @@ def _reason_to_keep(config: Path, unit: str) -> str:
 
 
 def _restarting(unit: str) -> str:
-    """systemd stops a unit before it starts it again; its list of jobs shows whether a start follows."""
+    """A reason to keep the rules if systemd is restarting the unit: its job list then holds a restart job."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return ""
     listing = [systemctl, "list-jobs", "--plain", "--no-legend", "--no-pager", unit]
     done = subprocess.run(listing, capture_output=True, text=True, check=False)
     if done.returncode:
-        return f"systemd does not say whether this is a restart: {done.stderr.strip()}"
+        return f"cannot find out whether this is a restart: systemctl list-jobs: {done.stderr.strip()}"
     restarts = any(line.split()[1:3] == [unit, "restart"] for line in done.stdout.splitlines())
-    return "the service is restarted" if restarts else ""
+    return "the service is being restarted" if restarts else ""
 
 
 def _close() -> None:
     if any(table.chains for family in FAMILIES for table in steering.found(family).values()):
-        _tell("the rules of before stay")
+        _report("the installed rules are kept")
         return
     steering.install(closed())
-    _tell("nothing is forwarded until the configuration is right")
+    _report("nothing is forwarded until the configuration is corrected")
 
 
 def _with_plan(action: str, wanted: Plan) -> int:
@@ -117,7 +95,7 @@ def _with_plan(action: str, wanted: Plan) -> int:
     return 0
 
 
-# Printed as for a machine that has the tables, since whether it has cannot be told without root.
+# `rules print` assumes that all tables exist: reading them needs root.
 NO_TABLES_MISSING: Final = dict.fromkeys(rules.TABLES, rules.Table())
 
 
@@ -126,5 +104,5 @@ def _print_status(wanted: Plan) -> int:
     for family, (_, words, bypassed) in states.items():
         print(f"{family}: {words}")
         for rule in bypassed:
-            print(f"{family}: queued packets skip this rule, it stands behind ours: {escaped(rule)}")
+            print(f"{family}: this rule comes after the queue rule and does not see queued packets: {escaped(rule)}")
     return 0 if all(as_wanted for as_wanted, _, _ in states.values()) else NOT_INSTALLED

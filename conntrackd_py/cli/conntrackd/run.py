@@ -2,16 +2,11 @@
 
 import argparse
 
-from conntrackd_py.cli.conntrackd.options import add_config, settings_or_none
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
-    parser.add_argument("--socket", metavar="PATH", default="", help="control socket, instead of the configuration's")
+from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 
 
 def main(args: argparse.Namespace) -> int:
-    """0 after a requested stop, 1 when the daemon could not start or had to give up."""
+    """0 after a requested stop, 1 if the daemon could not start or gave up."""
     settings = settings_or_none(args.config)
     if settings is None:
         return 1

@@ -1,7 +1,7 @@
-"""`conntrackd-py status`: how the daemon is, on one screen, or as one JSON object.
+"""`conntrackd-py status`: the state of the daemon on one screen, or as one JSON object.
 
-The object is the daemon's answer to `status` (service/report.py has its keys); its `nat` has also `pools` and
-`unpooled`, from the answer to `top` (service/pools.py).
+The object is the daemon's answer to `status` (keys: control/status.py). Its `nat` also has `pools` and `unpooled` from
+the answer to `top` (control/pools.py).
 """
 
 import argparse
@@ -12,21 +12,21 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from conntrackd_py.cli.conntrackd.amounts import duration, percent
+from conntrackd_py.cli.conntrackd.amounts import NEARLY_FULL, duration, percent
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.client import Client, ClientError, Line, socket_path
 from conntrackd_py.control.escape import escaped
 
 Fields = Mapping[str, Any]
 
-MOST: Final = 5  # reasons, states or protocols named in one line
-NEARLY_FULL: Final = 0.8
+NAMED: Final = 5  # reasons, states or protocols named in one line; the rest is summed up
 BOLD: Final = "\x1b[1m"
 RED: Final = "\x1b[31m"
 PLAIN: Final = "\x1b[0m"
 
 
 def main(args: argparse.Namespace) -> int:
-    """0, or 1 when no daemon can be asked."""
+    """0, or 1 if no daemon answers."""
     try:
         status = ask(socket_path(args.socket))
     except ClientError as error:
@@ -40,12 +40,12 @@ def main(args: argparse.Namespace) -> int:
                 print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+        discard_stdout()
     return 0
 
 
 def ask(path: str) -> Line:
-    """The whole status. Raises ClientError."""
+    """The answers to `status` and `top` in one. Raises ClientError."""
     with Client(path) as client:
         status: Line = next(client.ask({"command": "status"}))["status"]
         top = next(client.ask({"command": "top", "hosts": 0}))["top"]
@@ -54,7 +54,7 @@ def ask(path: str) -> Line:
 
 
 class Lines:
-    """Lines of a label and a text; an alarm is red where there are colours."""
+    """Lines of a label and a text. With colours, an alarm is red."""
 
     def __init__(self, coloured: bool) -> None:
         self.coloured = coloured
@@ -83,12 +83,12 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     found.add("INVALID", f"{sum(invalid.values()):,}{_named(invalid, ': ')}")
     dropped = status["dropped"]
     found.add("dropped", f"{sum(dropped.values()):,}{_named(dropped, ': ')}")
-    for rule in status["filter"][:MOST]:
+    for rule in status["filter"][:NAMED]:
         comment = f" ({rule['comment']})" if rule["comment"] else ""
         found.add("  filter", escaped(f"{rule['rule']}{comment}: {rule['action']} {rule['packets']:,}"))
     hints = status["hints"]
-    texts = [f"{hints['expired_in_use']:,} expired in use", f"{hints['one_sided_flows']:,} one-sided"]
-    found.add("hints", ", ".join(texts), any(hints.values()))
+    texts = f"expired while in use {hints['expired_in_use']:,}, one-sided flows {hints['one_sided_flows']:,}"
+    found.add("hints", texts, any(hints.values()))
     found.add("helpers", ", ".join(status["helpers"]) or "none")
     lost = status["events_lost"]
     clients = f"clients {status['clients']} ({status['refused_clients']:,} refused), listeners {status['listeners']}"
@@ -101,39 +101,37 @@ def reloaded(when: float | None) -> str:
 
 
 def _reload(found: Lines, reload: Fields) -> None:
-    """What the last reload left open; nothing when it left nothing."""
+    """The error of the last reload, the keys that need a restart, the stale connections."""
     if not reload["successful"]:
-        found.add("  failed", f"the former configuration is in force: {escaped(reload['error'])}", True)
+        found.add("  failed", f"the previous configuration stays in force: {escaped(reload['error'])}", True)
     if reload["restart"]:
-        found.add("  waiting", f"for a restart: {escaped(', '.join(reload['restart']))}")
+        found.add("  restart", f"needed for: {escaped(', '.join(reload['restart']))}")
     if reload["stale"]:
-        found.add("  stale", f"{reload['stale']:,} connections that today's rules would not make")
+        found.add("  stale", f"{reload['stale']:,} connections that the current rules would not create")
 
 
 def _table(found: Lines, status: Fields) -> None:
     share = status["entries"] / status["limit"] if status["limit"] else 0.0
-    full = f"of {status['limit']:,} ({percent(share)})" if status["limit"] else "without a limit"
-    found.add("table", f"{status['entries']:,} {full}", share >= NEARLY_FULL)
+    full = f" of {status['limit']:,} ({percent(share)})" if status["limit"] else ", no limit"
+    pending = f"unconfirmed {status['unconfirmed']:,}, dying {status['dying']:,}"
+    found.add("table", f"{status['entries']:,}{full}; {pending}", share >= NEARLY_FULL)
     for proto, states in status["states"].items():
         found.add(f"  {proto}", f"{sum(states.values()):,}{_named({k: n for k, n in states.items() if k}, ': ')}")
-    found.add("  under way", f"{status['unconfirmed']:,} unconfirmed, {status['dying']:,} dying")
     expected = status["expectations"]
-    found.add("  expected", f"{expected['entries']:,} of {expected['limit']:,}")
+    found.add("expectations", f"{expected['entries']:,} of {expected['limit']:,}")
 
 
 def _nat(found: Lines, nat: Fields) -> None:
-    texts = f"{nat['allocations']:,} mappings made, {nat['failures']:,} not to be had"
-    found.add("NAT", texts, nat["failures"] > 0)
+    refused = f"{nat['failures']:,} refused (no free port)"
+    found.add("NAT", f"{nat['allocations']:,} mappings allocated, {refused}", nat["failures"] > 0)
     for pool in nat["pools"]:
         share = pool.get("share", 0.0)
-        carries = f"{pool['connections']:,} connections"
-        if "share" in pool:
-            carries += f", {percent(share)} of its ports"
-        found.add(f"  {pool['address']}", carries, share >= NEARLY_FULL)
+        in_use = f", {percent(share)} of its ports in use" if "share" in pool else ""
+        found.add(f"  {pool['address']}", f"{pool['connections']:,} connections{in_use}", share >= NEARLY_FULL)
         if "share" in pool:
             found.add("", _ports(pool["protocols"]))
     if nat["unpooled"]:
-        found.add("  elsewhere", f"{nat['unpooled']:,} connections")
+        found.add("  others", f"{nat['unpooled']:,} connections on addresses beyond the limit of the statistics")
 
 
 def _ports(protocols: Fields) -> str:
@@ -146,10 +144,12 @@ def _ports(protocols: Fields) -> str:
 
 def _queues(found: Lines, status: Fields) -> None:
     for queue in status["queues"]:
-        full, ours = queue["dropped"], queue["user_dropped"]
-        dropped = f"dropped {full:,} when full, {ours:,} by a full socket"
+        full, socket_full = queue["dropped"], queue["user_dropped"]
+        dropped = f"dropped {full:,} (queue full), {socket_full:,} (socket full)"
         found.add(
-            f"queue {queue['queue']}", f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}", full + ours > 0
+            f"queue {queue['queue']}",
+            f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}",
+            full + socket_full > 0,
         )
     counters = status["queue"]
     texts = (
@@ -160,11 +160,11 @@ def _queues(found: Lines, status: Fields) -> None:
 
 
 def _named(counts: Mapping[str, int], before: str) -> str:
-    """The largest of them by name, and what the others sum up to; empty when there are none."""
+    """The largest counts by name and the sum of the others; empty without counts."""
     if not counts:
         return ""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    texts = [f"{name} {count:,}" for name, count in ordered[:MOST]]
-    if len(ordered) > MOST:
-        texts.append(f"others {sum(count for _, count in ordered[MOST:]):,}")
+    texts = [f"{name} {count:,}" for name, count in ordered[:NAMED]]
+    if len(ordered) > NAMED:
+        texts.append(f"others {sum(count for _, count in ordered[NAMED:]):,}")
     return before + ", ".join(texts)

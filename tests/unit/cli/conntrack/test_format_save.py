@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conntrackd_py.cli.conntrack import filter as options
+from conntrackd_py.cli.conntrack import request
 from conntrackd_py.cli.conntrack.format_save import save_line
 from conntrackd_py.cli.conntrack.parse import parse
 from conntrackd_py.conntrack.randomness import Repeatable
@@ -15,7 +15,7 @@ from conntrackd_py.engine.engine import Engine
 ENDS = "-s 10.0.0.1 -d 10.0.0.2"
 ENDS6 = "-s fd00::1 -d fd00::2"
 
-# Behind -A.
+# After -A.
 LINES = (
     (f"-t 9 -u UNSET {ENDS} -r 10.0.0.2 -q 10.0.0.1 -p udp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1"),
     (
@@ -67,7 +67,7 @@ class Table:
         self.orders = Editor(ControlServer(self.engine, lambda: self.now, path="unused"))
 
     def saved(self, line: str) -> str:
-        ct = self.orders.create(options.creation(parse(["-A", *line.split()]).values))
+        ct = self.orders.create(request.creation(parse(["-A", *line.split()]).values))
         assert ct is not None
         return save_line(view.connection(ct, self.now, False))
 
@@ -87,6 +87,6 @@ def test_a_mark_and_labels_are_not_saved_as_by_conntrack8() -> None:
 
 def test_the_command_of_an_event() -> None:
     table = Table()
-    ct = table.orders.create(options.creation(parse(["-A", *LINES[0].split()]).values))
+    ct = table.orders.create(request.creation(parse(["-A", *LINES[0].split()]).values))
     assert ct is not None
     assert save_line(view.connection(ct, table.now, False), "-D").startswith("-D -t 9 ")

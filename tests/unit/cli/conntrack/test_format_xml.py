@@ -1,4 +1,4 @@
-"""-o xml: well-formed, with the elements of conntrack(8); line for line beside it in tests/e2e/test_side_by_side.py."""
+"""-o xml: well-formed, with the elements of conntrack(8); compared line by line in tests/e2e/test_side_by_side.py."""
 
 from __future__ import annotations
 

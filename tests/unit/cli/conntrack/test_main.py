@@ -125,7 +125,7 @@ def test_events_until_a_signal(tmp_path: Path) -> None:
         ("json", r'"program":"\u001b[31m[red]<\n"}}'),
     ],
 )
-def test_a_process_cannot_command_the_terminal_by_its_name(tmp_path: Path, form: str, told: str) -> None:
+def test_control_characters_in_a_process_name_are_escaped(tmp_path: Path, form: str, told: str) -> None:
     async def scene(stage: Stage) -> None:
         process = await stage.listening("-e", "DESTROY", "-o", form)
         stage.router.udp(3000)
@@ -165,7 +165,7 @@ def test_an_error_repeats_no_control_character(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path) -> None:
+def test_dropped_events_and_the_end_of_the_daemon_are_reported(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         process = await stage.listening()
         stage.router.engine.core.events.limit = 1
@@ -173,7 +173,7 @@ def test_events_are_told_to_be_lost_and_the_end_of_the_daemon_too(tmp_path: Path
             stage.router.udp(4000 + port)
         stage.publish()
         assert process.stderr is not None
-        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: WARNING: 3 events were lost")
+        assert (await process.stderr.readline()).decode().startswith(f"{NAME}: WARNING: 3 events were dropped")
         await stage.control.stop()
         result = await finished(process)
         assert result.status == 1
@@ -229,7 +229,7 @@ def test_interrupting_a_listing_is_quiet(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_daemon_with_no_room_says_so(tmp_path: Path) -> None:
+def test_too_many_clients_are_reported(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.control.acceptor.most = 0
         assert await stage.run("-L") == (1, "", f"{NAME}: too many clients (64 at most)\n")
@@ -237,7 +237,7 @@ def test_a_daemon_with_no_room_says_so(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.router.udp(1000)
         with Path("/dev/full").open("w") as full:
@@ -317,7 +317,7 @@ def test_json_everywhere(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_json_tells_lost_events_where_they_are_missing(tmp_path: Path) -> None:
+def test_json_reports_dropped_events_in_their_place(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         process = await stage.listening("-o", "json")
         stage.router.engine.core.events.limit = 1
@@ -393,7 +393,7 @@ def test_events_of_expectations(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-# An editable installation has imports of its own before ours begin.
+# An editable installation imports modules before this script begins.
 LIST_OF_IMPORTS = """
 import sys
 before = set(sys.modules)

@@ -1,8 +1,19 @@
 """Values of options: what is read, and that nothing else is taken for it."""
 
+from pathlib import Path
+
 import pytest
 
-from conntrackd_py.cli.conntrack.values import UsageError, chosen, duration, labels, number, protocol
+from conntrackd_py.cli.conntrack.values import (
+    UsageError,
+    chosen,
+    duration,
+    label_names,
+    labels,
+    number,
+    parsed_labels,
+    protocol,
+)
 
 
 def test_numbers_are_read_as_strtoul_does() -> None:
@@ -41,3 +52,34 @@ def test_choices_in_any_case() -> None:
     assert chosen("assured,Seen_Reply", ("ASSURED", "SEEN_REPLY")) == ["ASSURED", "SEEN_REPLY"]
     with pytest.raises(UsageError, match="Bad parameter"):
         chosen("assured,", ("ASSURED",))
+
+
+# Each line was read by libnetfilter_conntrack 1.0.9 too, with this outcome.
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("3 three\n", {3: "three"}),
+        ("  3\tthree  \r\n", {3: "three"}),
+        ("3 three # x\n", {}),
+        ("#3 three\n2 two", {2: "two"}),
+        ("0x5 five\n010 eight\n0 zero\n", {5: "five", 8: "eight", 0: "zero"}),
+        ("1 a\n1 b\n", {1: "a"}),
+        ("1 a\n2 a\n", {1: "a"}),
+        ("1 a b\n", {1: "a b"}),
+        ("1a\n", {1: "a"}),
+        ("1\n", {}),
+        ("1 a-b\n2 a_b\n3 a.b\n", {1: "a-b"}),
+        ("-1 a\nx y\n2 q\n", {2: "q"}),
+    ],
+)
+def test_lines_of_connlabel_conf(text: str, names: dict[int, str]) -> None:
+    assert parsed_labels(text) == names
+
+
+def test_the_first_readable_file_counts_and_none_is_no_error(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.conf", tmp_path / "second.conf"
+    assert label_names((str(first), str(second))) == {}
+    second.write_text("2 second\n")
+    assert label_names((str(first), str(second))) == {2: "second"}
+    first.write_bytes(b"1 first\n3 \xff\n")
+    assert label_names((str(first), str(second))) == {1: "first"}

@@ -18,7 +18,7 @@ def usage_error(*arguments: str) -> int | str | None:
     return left.value.code
 
 
-def test_version_says_which_build_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_shows_the_build(capsys: pytest.CaptureFixture[str]) -> None:
     assert usage_error("--version") == 0
     build = "compiled" if conntrackd_py.compiled else "pure"
     assert capsys.readouterr().out.startswith(f"conntrackd-py {conntrackd_py.__version__} ({build}, Python 3.")
@@ -50,45 +50,6 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert usage_error("--help") == 0
     first_words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert set(COMMANDS) <= first_words
-
-
-@pytest.mark.parametrize("arguments", [("check-config", str(SAMPLE)), ("check-config", "-c", str(SAMPLE))])
-def test_check_config_is_content_with_the_sample(
-    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(list(arguments)) == 0
-    assert capsys.readouterr().out == f"{SAMPLE}: ok: mode nat; NAT rules: none; queues from 0 on\n"
-
-
-def test_check_config_says_that_rules_are_not_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text('mode = "track"\n' + '[[nat]]\naction = "MASQUERADE"\nout_interface = "eth0"\n' * 2)
-    assert main(["check-config", str(file)]) == 0
-    assert "NAT rules: 2 MASQUERADE (not applied in mode track);" in capsys.readouterr().out
-
-
-def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text('mode = "nt"\n[queue]\nfrist = 1\n')
-    assert main(["check-config", str(file)]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.splitlines() == [
-        f'{file}: mode = "nt": must be one of nat, track, observe, did you mean nat?',
-        f"{file}: queue.frist = 1: unknown key, did you mean first?",
-    ]
-
-
-def test_rules_print_needs_no_root_and_knows_both_families(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rules", "print", "-c", str(SAMPLE)]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("# iptables-restore --noflush\n*mangle\n")
-    assert "\n# ip6tables-restore --noflush\n*mangle\n" in out
-
-
-def test_rules_of_a_wrong_configuration_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rules", "print", "-c", str(tmp_path / "missing.toml")]) == 1
-    assert capsys.readouterr().err == f"{tmp_path / 'missing.toml'}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("arguments", ["['--help']", f"['check-config', {str(SAMPLE)!r}]"])

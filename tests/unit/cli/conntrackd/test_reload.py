@@ -1,36 +1,40 @@
-"""What `conntrackd-py reload` says."""
+"""The output of `conntrackd-py reload`, and how it finds the socket."""
 
 from pathlib import Path
 
-from conntrackd_py.cli.conntrackd.reload import configured_socket, told
+from conntrackd_py.cli.conntrackd.reload import configured_socket, report
 
 
 def answer(**more: object) -> dict[str, object]:
     return {"restart": [], "stale": {"nat": 0, "filter": 0}, "flushed": 0, **more}
 
 
-def test_nothing_more_to_say() -> None:
-    assert told(answer()) == ["reloaded"]
+def test_nothing_waits_and_nothing_is_stale() -> None:
+    assert report(answer()) == ["reloaded"]
 
 
 def test_what_waits_and_what_is_stale() -> None:
-    lines = told(answer(restart=["mode", "queue.gso"], stale={"nat": 2, "filter": 1}))
+    lines = report(answer(restart=["mode", "queue.gso"], stale={"nat": 2, "filter": 1}))
     assert lines == [
         "reloaded",
-        "waits for a restart: mode, queue.gso",
-        "stale connections, translated otherwise now: 2",
-        "stale connections, not allowed any more: 1",
-        "list them with conntrack-py -L --stale, end them with conntrack-py -D --stale",
+        "needs a restart: mode, queue.gso",
+        "stale connections that the NAT rules would translate differently: 2",
+        "stale connections that the filter would refuse: 1",
+        "conntrack-py -L --stale lists them, conntrack-py -D --stale ends them",
     ]
 
 
 def test_what_was_ended() -> None:
-    lines = told(answer(stale={"nat": 2, "filter": 0}, flushed=2))
-    assert lines == ["reloaded", "stale connections, translated otherwise now: 2", "stale connections ended: 2"]
+    lines = report(answer(stale={"nat": 2, "filter": 0}, flushed=2))
+    assert lines == [
+        "reloaded",
+        "stale connections that the NAT rules would translate differently: 2",
+        "stale connections ended: 2",
+    ]
 
 
 def test_the_socket_of_a_configuration_that_may_be_wrong(tmp_path: Path) -> None:
-    """A drop-in wins; what cannot be read says nothing."""
+    """A file in conf.d wins; files with errors are ignored."""
     config = tmp_path / "conntrackd.toml"
     assert configured_socket(config) == ""
     config.write_text('nonsense = 1\n[control]\nsocket = "/a"\n')

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from conntrackd_py.cli.conntrackd.capture import Captured
-from conntrackd_py.cli.conntrackd.explain_show import Screen
-from conntrackd_py.cli.conntrackd.explain_walk import Walk
+from conntrackd_py.cli.conntrackd.explain.capture import Captured
+from conntrackd_py.cli.conntrackd.explain.replay import Replay
+from conntrackd_py.cli.conntrackd.explain.show import Screen
 from conntrackd_py.cli.conntrackd.main import main
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
@@ -60,7 +60,7 @@ class Explained:
         return lines[:-1], lines[-1]["summary"]
 
     def reasons(self, timed: list[Timed], *options: str, **how: Any) -> list[str]:
-        """Why the last packet was refused, in words; then what else there is to say of it."""
+        """The reasons and then the remarks of the last packet."""
         packet = self.json(timed, *options, **how)[0][-1]
         return [*(reason["why"] for reason in packet["reasons"]), *packet["remarks"]]
 
@@ -171,21 +171,19 @@ def test_a_retransmission(explain: Explained) -> None:
     assert explain.reasons([HANDSHAKE[0], (1.0, HANDSHAKE[0][1])]) == [
         "a retransmission: SYN was sent before, the highest so far is 101"
     ]
-    assert explain.reasons([*HANDSHAKE, (60.0, client("A", seq=100))]) == [
-        "a keepalive: it repeats the last byte, to be answered"
-    ]
+    assert explain.reasons([*HANDSHAKE, (60.0, client("A", seq=100))]) == ["a keepalive: it repeats the last byte"]
 
 
 def test_a_one_sided_flow(explain: Explained) -> None:
     one_way = [(float(at), client("A", seq=101 + at)) for at in range(12)]
     assert explain.json(one_way)[1]["hints"] == [
-        "tcp 192.168.1.2:40000 → 10.0.0.2:80: only client→server was seen of 12 packets: one-sided, asymmetric routing?"
+        "tcp 192.168.1.2:40000 → 10.0.0.2:80: 12 packets, all client→server: one-sided, asymmetric routing?"
     ]
     answers = [(0.0, server("SA", seq=300)), (1.0, server("PA", data=b"x"))]
-    assert "only server→client was seen of 2 packets" in explain.json(answers)[1]["hints"][0]
-    assert "all SYN, and no answer" in explain.json([HANDSHAKE[0]])[1]["hints"][0]
+    assert "2 packets, all server→client" in explain.json(answers)[1]["hints"][0]
+    assert "all SYN, no answer" in explain.json([HANDSHAKE[0]])[1]["hints"][0]
     silent = [(float(at), packets.udp(C, S, 1, 2)) for at in range(3)]
-    assert "only client→server was seen of 3 packets: nobody answers" in explain.json(silent)[1]["hints"][0]
+    assert "3 packets, all client→server: no answer" in explain.json(silent)[1]["hints"][0]
     assert explain.json(HANDSHAKE)[1]["hints"] == []
 
 
@@ -209,11 +207,11 @@ def test_a_connection_that_expired_in_use(explain: Explained) -> None:
 def test_a_capture_cut_short_is_not_accused_of_its_checksums(explain: Explained) -> None:
     data = client("PA", data=bytes(range(1, 200)))
     text = explain.text([*HANDSHAKE, (1.0, data)], snaplen=14 + 60)
-    assert "capture  179 bytes of it were not captured; its checksum is not verified" in text
+    assert "capture  179 bytes were not captured; the checksum is not verified" in text
     assert "INVALID" not in text
     assert "cut by the capture  1" in text
     text = explain.text([*HANDSHAKE, (1.0, data)], snaplen=14 + 30)
-    assert "cut off before the end of its headers: it cannot be judged" in text
+    assert "its headers were not captured completely; it is not tracked" in text
 
 
 def test_checksums_that_a_network_card_was_to_fill_in(explain: Explained) -> None:
@@ -261,11 +259,11 @@ def test_a_configuration_with_nat(explain: Explained, tmp_path: Path) -> None:
 
 def test_what_a_step_changes_is_bold_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    walk = Walk(Engine(Tunables(), Repeatable(), mode="track"), [])
+    replay = Replay(Engine(Tunables(), Repeatable(), mode="track"), [])
     out = io.StringIO()
     screen = Screen(Console(file=out, force_terminal=True, highlight=False), 0)
     for number, (at, data) in enumerate(HANDSHAKE, 1):
-        screen.step(walk.step(Captured(number, int(at * 1000), data)))
+        screen.step(replay.step(Captured(number, int(at * 1000), data)))
     assert "SEEN_REPLY\x1b[1m +ASSURED\x1b[0m CONFIRMED" in out.getvalue()
     assert "SYN_RECV → \x1b[1mESTABLISHED\x1b[0m" in out.getvalue()
 
@@ -282,7 +280,7 @@ def test_of_a_daemon_what_it_refused_last(tmp_path: Path, capsys: pytest.Capture
         play(tmp_path / "control.sock", scene, router=router)
         return capsys.readouterr().out
 
-    assert ask() == "nothing was refused, ignored or dropped yet\n"
+    assert ask() == "no packet was refused, ignored or dropped yet\n"
     for ack in (101, 102):
         refused = Skb(packets.tcp("10.0.0.1", "10.0.0.2", 40000, 80, "A", seq=2, ack=ack), indev=1)
         router.engine.handle(refused, PRE_ROUTING, router.now)

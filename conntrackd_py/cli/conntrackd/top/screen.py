@@ -1,4 +1,4 @@
-"""A frame of `conntrackd-py top` as rich draws it: the table's fill, traffic by hook, states, refusals, hosts."""
+"""Draws a frame of `conntrackd-py top` with rich: table, traffic by hook, states, refusals, hosts."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from conntrackd_py.cli.conntrackd.amounts import duration, percent, rate
+from conntrackd_py.cli.conntrackd.amounts import NEARLY_FULL, duration, percent, rate
 
 Fields = Mapping[str, Any]
 
@@ -20,16 +20,15 @@ HOOKS: Final = {
 }
 ORDERS: Final = {"connections": "connections", "bytes": "bit/s", "new": "new/s"}
 FAMILIES: Final = {"": "IPv4 and IPv6", "ipv4": "IPv4", "ipv6": "IPv6"}
-BESIDE: Final = 16  # lines around the rows of hosts
-NEARLY_FULL: Final = 0.8
-BAR: Final = 12
+OTHER_ROWS: Final = 17  # lines without those of the hosts
+BAR: Final = 12  # columns
 LABEL: Final = "bold cyan"
 ALARM: Final = "bold red"
 DIM: Final = "dim"
 
 
 class View(NamedTuple):
-    """How one looks at it: order and family of the hosts, seconds between two samples."""
+    """Order and family of the hosts; seconds between two samples."""
 
     sort: str
     family: str
@@ -37,21 +36,23 @@ class View(NamedTuple):
 
 
 def rows_for(height: int) -> int:
-    """How many hosts fit into so many lines."""
-    return max(height - BESIDE, 1)
+    """The number of hosts that fit on a screen of this height."""
+    return max(height - OTHER_ROWS, 1)
 
 
 def draw(frame: Fields, view: View, keys: bool = False) -> RenderableType:
-    """keys: name those that work."""
+    """keys: add a line that lists the keys."""
     parts: list[RenderableType] = [
         _line(
             ("conntrackd-py top", "bold"),
             f"   {time.strftime('%H:%M:%S')}   every {view.interval:g} s   hosts by {ORDERS[view.sort]}, ",
             FAMILIES[view.family],
         ),
-        *_fill(frame),
+        _fill(frame),
+        _growth(frame),
         Text(),
         _traffic(frame),
+        _reasons("ended/s", frame["ended_per_second"], ""),
         _reasons("INVALID/s", frame["invalid_per_second"], "yellow"),
         _reasons("dropped/s", frame["dropped_per_second"], ALARM),
         _pools(frame["pools"]),
@@ -67,37 +68,36 @@ def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _fill(frame: Fields) -> list[Text]:
+def _fill(frame: Fields) -> Text:
     entries, limit = frame["entries"], frame["limit"]
-    growing = frame["growth_per_second"]
-    change = f"  {'+' if growing > 0 else ''}{_rate(growing)}/s"
+    pending = f"   unconfirmed {frame['unconfirmed']:,}, dying {frame['dying']:,}"
     if not limit:
-        first = _line(("table      ", LABEL), f"{entries:,}, no limit{change}")
-    else:
-        share = entries / limit
-        style = ALARM if share >= NEARLY_FULL else "green"
-        filled = min(round(share * BAR), BAR)
-        full = duration(frame["seconds_to_full"]) if "seconds_to_full" in frame else "-"
-        first = _line(
-            ("table      ", LABEL),
-            ("█" * filled, style),
-            ("·" * (BAR - filled), DIM),
-            f" {entries:,} of {limit:,}, ",
-            (percent(share), style),
-            f"{change}  full in: {full}",
-        )
-    ended = frame["ended_per_second"]
-    why = ", ".join(f"{name} {rate(value)}" for name, value in ended.items())
-    return [
-        first,
-        _line(
-            ("new/s      ", LABEL),
-            f"{rate(frame['created_per_second'])}   ",
-            ("ended/s ", LABEL),
-            f"{rate(sum(ended.values()))}{f' ({why})' if why else ''}",
-            f"   unconfirmed {frame['unconfirmed']:,}  dying {frame['dying']:,}",
-        ),
-    ]
+        return _line(("table      ", LABEL), f"{entries:,}, no limit{pending}")
+    share = entries / limit
+    style = ALARM if share >= NEARLY_FULL else "green"
+    filled = min(round(share * BAR), BAR)
+    return _line(
+        ("table      ", LABEL),
+        ("█" * filled, style),
+        ("·" * (BAR - filled), DIM),
+        f" {entries:,} of {limit:,}, ",
+        (percent(share), style),
+        pending,
+    )
+
+
+def _growth(frame: Fields) -> Text:
+    growing = frame["growth_per_second"]
+    full = ""
+    if "seconds_to_full" in frame:
+        about = " ".join(duration(frame["seconds_to_full"]).split()[:2])
+        full = f", table full in about {about} at this rate"
+    return _line(
+        ("new/s      ", LABEL),
+        f"{rate(frame['created_per_second'])}   ",
+        ("growth/s ", LABEL),
+        f"{'+' if growing > 0 else ''}{_rate(growing)}{full}",
+    )
 
 
 def _rate(value: float) -> str:
@@ -105,7 +105,7 @@ def _rate(value: float) -> str:
 
 
 def _traffic(frame: Fields) -> Table:
-    """Visits by hook, and beside them the states of each protocol."""
+    """Packets by hook; next to them the states of each protocol."""
     hooks = Table(box=None, pad_edge=False, header_style=LABEL)
     hooks.add_column("hook", no_wrap=True, min_width=11)
     for name in ("packet/s", "bit/s", "drop/s"):
@@ -122,7 +122,7 @@ def _traffic(frame: Fields) -> Table:
 
 
 def _states(states: Fields) -> Group:
-    """As many lines as there are hooks; protocols beyond them share the last."""
+    """One line a protocol, as many as there are hooks. If there are more protocols, the last line sums them up."""
     sums = {proto: sum(of.values()) for proto, of in states.items()}
     ordered = sorted(sums, key=lambda proto: -sums[proto])
     lines = [_line(("states", LABEL))]
@@ -155,7 +155,7 @@ def _pools(pools: list[Fields]) -> Text:
 
 
 def _hosts(frame: Fields, view: View) -> Group:
-    """The hosts; without accounting nobody knows what they move."""
+    """The hosts. Without accounting their packets and bytes are unknown."""
     table = Table(box=None, pad_edge=False, header_style=LABEL, expand=True)
     table.add_column("host", no_wrap=True, overflow="ellipsis", ratio=1)
     sorted_by = {"connections": "connections", "new": "new/s", "bytes": "packet/s"}[view.sort]
@@ -182,7 +182,7 @@ def _moved(fields: Fields) -> list[str]:
 def _beyond(frame: Fields) -> Text:
     texts = [f"{len(frame['hosts']):,} of {frame['hosts_known']:,} hosts"]
     if frame["other_connections"]:
-        texts.append(f"{frame['other_connections']:,} connections of more hosts than can be told apart")
+        texts.append(f"{frame['other_connections']:,} connections of hosts beyond the limit")
     if not frame["accounting"]:
-        texts.append("bytes and packets of hosts: nf_conntrack_acct is off")
+        texts.append("no packets and bytes: nf_conntrack_acct is off")
     return _line(("; ".join(texts), DIM))

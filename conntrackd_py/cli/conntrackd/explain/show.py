@@ -1,4 +1,4 @@
-"""Steps of a capture for people and for programs. What changed in a step is marked with + and, on a terminal, bold.
+"""Prints the steps of a capture as text or JSON. Changes are marked with + and, on a terminal, are bold.
 
 #2  0.031000  tcp 198.51.100.2:80 > 192.168.1.2:40000 [S.] seq 200 ack 101 win 65535 len 0
     PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING
@@ -13,7 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from conntrackd_py.cli.conntrackd.explain_walk import Shown, Step
+from conntrackd_py.cli.conntrackd.explain.replay import Shown, Step
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import (
     CTINFO_NAMES,
@@ -36,7 +36,7 @@ CHANGED: Final = "bold"
 
 
 class Screen:
-    """Prints steps to a console; zero: ms of the first packet."""
+    """Prints steps to a console. zero: time of the first packet, ms."""
 
     def __init__(self, console: Console, zero: int) -> None:
         self.console = console
@@ -47,10 +47,10 @@ class Screen:
         line = packetline.line(packet.data, len(packet.data)) if packet.data else "not an IP packet"
         self.put(f"#{packet.number}  {(packet.at - self.zero) / 1000:.6f}  {line}")
         if packet.cut:
-            self.fact("capture", f"{packet.cut} bytes of it were not captured; its checksum is not verified")
+            self.fact("capture", f"{packet.cut} bytes were not captured; the checksum is not verified")
         if not step.judged:
             if packet.data:
-                self.fact("skipped", "cut off before the end of its headers: it cannot be judged", WRONG)
+                self.fact("skipped", "its headers were not captured completely; it is not tracked", WRONG)
             self.console.print()
             return
         self.print(hooks_text(step))
@@ -84,7 +84,7 @@ class Screen:
                 new = not old >> bit & 1
                 text.append(f" +{name}" if new else f" {name}", style=CHANGED if new else "")
         if step.ct is None:
-            text.append(" (of its connection, which stays as it was)")
+            text.append(" (of its connection, unchanged)")
         self.print(text)
         if after.state:
             self._change("state", before.state if before is not None else "", after.state)
@@ -111,7 +111,7 @@ class Screen:
 
 
 def hooks_text(step: Step) -> Text:
-    """PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING: the hooks, and the status bits set at each."""
+    """PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING: the hooks and the status bits set at each."""
     gained = dict(step.gained)
     text = Text(INDENT)
     for at, hook in enumerate(passed(step)):
@@ -120,12 +120,12 @@ def hooks_text(step: Step) -> Text:
         for name in view.names(gained.get(hook, 0), STATUS_NAMES):
             text.append(f" +{name}", style=CHANGED)
     if step.verdict != NF_ACCEPT:
-        text.append(", dropped there", style=WRONG)
+        text.append(", dropped here", style=WRONG)
     return text
 
 
 def passed(step: Step) -> list[int]:
-    """The hooks as the figures draw them: a visit at POSTROUTING stands for FORWARD too."""
+    """The hooks passed: a visit at POST_ROUTING includes FORWARD."""
     return [PRE_ROUTING, FORWARD, POST_ROUTING] if POST_ROUTING in step.hooks else step.hooks
 
 
@@ -139,7 +139,7 @@ def connection_text(ct: NfConn) -> str:
 
 
 def step_fields(step: Step, zero: int) -> view.Json:
-    """One packet as an object. Times in seconds, of the capture; timeouts too."""
+    """One packet as a JSON object. Times and timeouts are in seconds, by the clock of the capture."""
     packet = step.packet
     found: view.Json = {"number": packet.number, "time": packet.at / 1000, "since_first": (packet.at - zero) / 1000}
     if step.ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conntrackd_py.cli.conntrackd.top_rates import frame
+from conntrackd_py.cli.conntrackd.top.rates import frame
 
 BEFORE: dict[str, Any] = {
     "clock": 1000,
@@ -64,7 +64,7 @@ def test_time_to_full_only_while_it_grows_towards_a_limit() -> None:
     assert frame(BEFORE, after(entries=1001))["seconds_to_full"] == 0
 
 
-def test_growth_is_told_over_a_longer_time() -> None:
+def test_growth_is_averaged_over_a_longer_time() -> None:
     earliest = {**BEFORE, "clock": -7000, "entries": 20}
     assert frame(BEFORE, after(entries=120), earliest)["growth_per_second"] == 10
     assert frame(BEFORE, after(entries=220), earliest)["growth_per_second"] == 20

@@ -1,8 +1,8 @@
 """Captures: the IP packets of a pcap or pcapng file, in order, with their times.
 
-scapy reads the two file formats; the link layer is taken off here: Ethernet with VLAN tags, raw IP, Linux cooked
-(any interface) versions 1 and 2, loopback of the BSDs. A packet that the capture has cut short (snaplen) is filled
-with zeros to its length on the wire, and `cut` says that what covers those bytes means nothing.
+scapy reads the two file formats. This module removes the link layer: Ethernet with VLAN tags, raw IP, Linux cooked
+capture versions 1 and 2, BSD loopback. A packet cut short by the capture (snaplen) is padded with zeros to its length
+on the wire; `cut` is the number of these bytes.
 """
 
 import gzip
@@ -30,14 +30,14 @@ IP_FAMILIES: Final = frozenset({2, 10, 24, 28, 30})  # AF_INET, and AF_INET6 of 
 
 
 class CaptureError(Exception):
-    """The file cannot be read, or is no capture; reads as one line."""
+    """The file cannot be read or is not a capture. The text is one line."""
 
 
 @dataclass(frozen=True)
 class Captured:
-    """number: as Wireshark counts. at: ms since the epoch. cut: bytes on the wire that were not captured.
+    """number: from 1, as in Wireshark. at: ms since the epoch. cut: bytes on the wire that were not captured.
 
-    data: the packet from its IP header on; empty when it is not IP.
+    data: the packet from its IP header on; empty if it is not IP.
     """
 
     number: int
@@ -47,8 +47,8 @@ class Captured:
 
 
 def read(path: Path) -> Iterator[Captured]:
-    """Every packet of the file. Raises CaptureError, also in the middle for a link layer nobody here knows."""
-    from scapy.error import Scapy_Exception  # slow to import: only when there is a capture to read
+    """Every packet of the file. Raises CaptureError, at an unknown link layer also in the middle."""
+    from scapy.error import Scapy_Exception  # slow to import
     from scapy.utils import RawPcapNgReader, RawPcapReader
 
     with _opened(path) as stream:
@@ -56,10 +56,10 @@ def read(path: Path) -> Iterator[Captured]:
             reader: Any = RawPcapReader(stream)
         except (EOFError, Scapy_Exception) as error:
             raise CaptureError(f"{path}: not a pcap or pcapng file") from error
-        following = isinstance(reader, RawPcapNgReader)
+        pcapng = isinstance(reader, RawPcapNgReader)
         for number, (frame, meta) in enumerate(reader, 1):
-            linktype = meta.linktype if following else reader.linktype
-            at = _time_ng(meta) if following else _time(meta, reader.nano)
+            linktype = meta.linktype if pcapng else reader.linktype
+            at = _time_ng(meta) if pcapng else _time(meta, reader.nano)
             start = ip_start(frame, linktype)
             data = frame[start:] if start >= 0 else b""
             missing = max(meta.wirelen - len(frame), 0) if data else 0
@@ -68,7 +68,7 @@ def read(path: Path) -> Iterator[Captured]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, unpacked if it is gzipped. scapy would leave it open when it is not a capture."""
+    """The file, unpacked if it is gzipped. It is closed here: scapy leaves a file open that is not a capture."""
     try:
         with path.open("rb") as stream:
             if stream.peek(2)[:2] == GZIP:
@@ -85,20 +85,20 @@ def _time(meta: Any, nano: bool) -> int:
 
 
 def _time_ng(meta: Any) -> int:
-    """A simple packet block has no time."""
+    """0 for a simple packet block: it has no time."""
     if meta.tshigh is None:
         return 0
     return (int(meta.tshigh) << 32 | int(meta.tslow)) * 1000 // int(meta.tsresol)
 
 
 def ip_start(frame: bytes, linktype: int) -> int:
-    """Where the IP header begins in a frame; -1 when there is none. Raises CaptureError for an unknown link layer."""
+    """The offset of the IP header in a frame; -1 without one. Raises CaptureError for an unknown link layer."""
     if linktype == EN10MB:
-        return _behind_ethertype(frame, 12)
+        return _after_ethertype(frame, 12)
     if linktype in RAW:
         return 0 if frame else -1
     if linktype == LINUX_SLL:
-        return _behind_ethertype(frame, 14)
+        return _after_ethertype(frame, 14)
     if linktype == LINUX_SLL2:
         return 20 if len(frame) > 20 and _is_ip(u16(frame, 0)) else -1
     if linktype in (NULL, LOOP):
@@ -107,13 +107,11 @@ def ip_start(frame: bytes, linktype: int) -> int:
             if len(frame) > 4 and IP_FAMILIES & set(struct.unpack("<I", frame[:4]) + struct.unpack(">I", frame[:4]))
             else -1
         )
-    raise CaptureError(
-        f"link layer type {linktype} is not known here (Ethernet, Linux cooked, raw IP and loopback are)"
-    )
+    raise CaptureError(f"unknown link layer type {linktype} (known: Ethernet, Linux cooked capture, raw IP, loopback)")
 
 
-def _behind_ethertype(frame: bytes, at: int) -> int:
-    """Past the EtherType at `at`, and VLAN tags if there are any."""
+def _after_ethertype(frame: bytes, at: int) -> int:
+    """The offset after the EtherType at `at` and any VLAN tags; -1 if it is not IP."""
     while at + 2 < len(frame):
         kind = u16(frame, at)
         if _is_ip(kind):

@@ -1,13 +1,12 @@
-"""`conntrackd-py explain`: why was this packet refused? Of a capture, or of what a running daemon saw last.
+"""`conntrackd-py explain`: why packets were refused, in a capture or by the running daemon.
 
-A capture needs neither root nor a daemon: it goes through an engine of its own.
+A capture is replayed through an engine in this process; that needs neither root nor a daemon.
 """
 
 import argparse
 import heapq
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -16,11 +15,12 @@ from typing import Final
 
 from rich.console import Console
 
-from conntrackd_py.cli.conntrackd.capture import Captured, CaptureError, read
-from conntrackd_py.cli.conntrackd.explain_hints import Hints
-from conntrackd_py.cli.conntrackd.explain_show import Screen, connection_text, step_fields
-from conntrackd_py.cli.conntrackd.explain_walk import INSIDE, OUTSIDE, Walk
-from conntrackd_py.cli.conntrackd.options import settings_or_none
+from conntrackd_py.cli.conntrackd.check_config import settings_or_none
+from conntrackd_py.cli.conntrackd.explain.capture import Captured, CaptureError, read
+from conntrackd_py.cli.conntrackd.explain.hints import Hints
+from conntrackd_py.cli.conntrackd.explain.replay import INSIDE, OUTSIDE, Replay
+from conntrackd_py.cli.conntrackd.explain.show import Screen, connection_text, step_fields
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.control import view
 from conntrackd_py.control.client import Client, ClientError, Line, socket_path
@@ -30,13 +30,13 @@ from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings.schema import NAT, TRACK, Settings
 
-MOST_LEFT: Final = 20  # connections listed at the end of a capture
+LEFT_SHOWN: Final = 20  # connections listed at the end of a capture
 
 
 def main(args: argparse.Namespace) -> int:
-    """0 done, 1 when there is nothing to explain from, 2 wrong usage."""
+    """0 done, 1 if the capture or the daemon cannot be read, 2 wrong usage, 130 interrupted."""
     if args.recent == (args.file is not None):
-        print("conntrackd-py explain: either FILE or --recent", file=sys.stderr)
+        print("conntrackd-py explain: give either FILE or --recent", file=sys.stderr)
         return 2
     try:
         return recent(args) if args.recent else capture(args)
@@ -44,13 +44,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"conntrackd-py explain: {escaped(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+        discard_stdout()
         return 0
     except KeyboardInterrupt:
         return 130
-
-
-# --- of the daemon --------------------------------------------------------------------------------------
 
 
 def recent(args: argparse.Namespace) -> int:
@@ -58,14 +55,14 @@ def recent(args: argparse.Namespace) -> int:
         for line in client.ask({"command": "recent", "count": args.last}):
             if "done" in line:
                 if not line["done"] and not args.json:
-                    print("nothing was refused, ignored or dropped yet")
+                    print("no packet was refused, ignored or dropped yet")
                 return 0
             print(json.dumps(line["recent"]) if args.json else recent_text(line["recent"]))
     return 1
 
 
 def recent_text(note: Line) -> str:
-    """Three lines: when and where, the packet, why; and the connection, if there is one."""
+    """Three lines: time, hook and reason; the packet; the explanation. A fourth for the connection, if any."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["time"]))
     lines = [f"#{note['sequence']}  {stamp}  {note['hook']}  {note['reason']}", note["text"], note["why"]]
     connection = note.get("connection")
@@ -75,9 +72,6 @@ def recent_text(note: Line) -> str:
     return "\n    ".join(lines) + "\n"
 
 
-# --- of a capture ---------------------------------------------------------------------------------------
-
-
 def capture(args: argparse.Namespace) -> int:
     settings = settings_or_none(args.config) if args.config else Settings(mode=TRACK)
     if settings is None:
@@ -85,17 +79,17 @@ def capture(args: argparse.Namespace) -> int:
     packets = iter(read(args.file))
     first = next(packets, None)
     if first is None:
-        raise CaptureError(f"{args.file}: no packets in it")
+        raise CaptureError(f"{args.file}: the capture has no packets")
     explain(args, settings, itertools.chain([first], packets), first.at)
     return 0
 
 
 def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Captured], zero: int) -> None:
-    walk = Walk(engine_of(settings, args), args.inside)
+    replay = Replay(engine_of(settings, args), args.inside)
     screen = Screen(Console(highlight=False), zero)
     hints = Hints()
     for packet in packets:
-        step = walk.step(packet)
+        step = replay.step(packet)
         hints.add(step)
         wanted = shows(args, step.packet.data) and (not args.only_problems or step.notes or step.diagnostics)
         if args.json:
@@ -107,7 +101,7 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
                 screen.ended(at, ct)
         if wanted:
             screen.step(step)
-    count, left = left_over(walk)
+    count, left = left_over(replay)
     summary: view.Json = {**hints.summary(), "connections_left": count}
     if args.json:
         print(json.dumps({"summary": {**summary, "left": left}}))
@@ -116,7 +110,7 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
 
 
 def engine_of(settings: Settings, args: argparse.Namespace) -> Engine:
-    """Translating only when --inside says which side is which: a capture of one interface knows but one."""
+    """NAT rules apply only with --inside: a capture of one interface does not show where a packet comes from."""
     translating = bool(args.inside) and settings.mode == NAT
     tunables = replace(settings.tunables, nf_conntrack_checksum=False) if args.no_checksum else settings.tunables
     engine = Engine(
@@ -135,7 +129,7 @@ def engine_of(settings: Settings, args: argparse.Namespace) -> Engine:
 
 
 def interface_name(rules: Iterable[NatRule], outgoing: bool) -> str:
-    """The outside is the interface the rules speak of first; the inside is one they do not speak of."""
+    """The outer interface is the first one that a rule names; the inner one has a name that no rule has."""
     if not outgoing:
         return "inside"
     for rule in rules:
@@ -146,7 +140,7 @@ def interface_name(rules: Iterable[NatRule], outgoing: bool) -> str:
 
 
 def shows(args: argparse.Namespace, data: bytes) -> bool:
-    """Whether --host, --port and --proto let this packet be shown; all are tracked."""
+    """Whether --host, --port and --proto match the packet. Other packets are tracked but not shown."""
     if not (args.host or args.port or args.proto):
         return True
     found = packetline.fields(data, len(data)) if data else {}
@@ -157,20 +151,20 @@ def shows(args: argparse.Namespace, data: bytes) -> bool:
     )
 
 
-def left_over(walk: Walk) -> tuple[int, list[view.Json]]:
-    """How many connections are in the table after the last packet, and those that end first."""
-    table = walk.engine.core.table
+def left_over(replay: Replay) -> tuple[int, list[view.Json]]:
+    """The number of connections after the last packet, and those that expire first."""
+    table = replay.engine.core.table
     alive = {ct.id: ct for ct in table.hash.values()}
-    first = heapq.nsmallest(MOST_LEFT, [(ct.timeout, ct.id) for ct in alive.values()])
+    first = heapq.nsmallest(LEFT_SHOWN, [(ct.timeout, ct.id) for ct in alive.values()])
     shown = [alive[number] for _, number in first]
     return len(alive), [
-        {"connection": connection_text(ct), "ends_after": ct.remaining(walk.now) / 1000} for ct in shown
+        {"connection": connection_text(ct), "ends_after": ct.remaining(replay.now) / 1000} for ct in shown
     ]
 
 
 def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> None:
     for one in left:
-        screen.put(f"--  without another packet, {one['ends_after']:g} s later: {one['connection']}: timeout: +DYING")
+        screen.put(f"--  {one['ends_after']:g} s later, if no packet comes: {one['connection']}: timeout: +DYING")
     hints = summary.pop("hints")
     assert isinstance(hints, list)
     screen.put("")

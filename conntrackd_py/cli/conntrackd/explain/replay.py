@@ -1,13 +1,13 @@
-"""A capture on its way through the engine, one step a packet: what the figures show of it, before and after.
+"""Replays a capture through an engine, one step a packet, with the connection before and after it.
 
-One interface sees a packet once, so each packet makes a forwarded packet's two visits in a row. Time is the
-capture's and never runs backwards; what expires between two packets expires.
+A capture holds a packet once, so each packet makes both visits of a forwarded packet in a row. The clock is that of the
+capture, but never runs backwards. Connections that time out between two packets expire before the second one.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from conntrackd_py.cli.conntrackd.capture import Captured
+from conntrackd_py.cli.conntrackd.explain.capture import Captured
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, inner_tuple
@@ -45,10 +45,10 @@ class Shown:
 
 @dataclass
 class Step:
-    """One packet. before and after: of the connection it belongs to, or, where it was refused, would belong to.
+    """One packet. before, after: its connection; of a refused packet, the connection with its tuple.
 
-    gained: (hook, IPS_* bits) for each visit that set some. ended: connections that ended since the packet before,
-    with the ms of their end. data: as captured; left: as it went out, empty when it was dropped.
+    gained: (hook, IPS_* bits) of each visit that set some. ended: (ms, connection) ended since the previous packet.
+    left: the packet as it was sent; empty if it was dropped.
     """
 
     packet: Captured
@@ -63,17 +63,17 @@ class Step:
     notes: list[Refusal] = field(default_factory=list)
     diagnostics: list[str] = field(default_factory=list)
     left: bytes = b""
-    judged: bool = True  # False: not IP, or cut off in its headers
+    judged: bool = True  # False: not IP, or headers not captured completely
 
     @property
     def note(self) -> Refusal | None:
-        """Why it was refused, ignored or dropped, in the last of its words."""
+        """The last reason why it was refused, ignored or dropped."""
         refusals = [note for note in self.notes if note.reason]
         return refusals[-1] if refusals else None
 
 
-class Walk:
-    """inside: which sources arrive at the inside interface; without any, all do."""
+class Replay:
+    """inside: networks whose packets arrive at the inside interface; if empty, all packets do."""
 
     def __init__(self, engine: Engine, inside: list[Net]) -> None:
         self.engine = engine
@@ -83,7 +83,7 @@ class Walk:
         engine.core.events.enabled = True
 
     def step(self, packet: Captured) -> Step:
-        """Put the next packet of the capture through the engine."""
+        """Hand the next packet of the capture to the engine."""
         step = Step(packet)
         self.now = max(self.now, packet.at)
         step.ended = self._expire()
@@ -102,7 +102,7 @@ class Walk:
 
     def _visits(self, step: Step, known: NfConn | None) -> None:
         engine, packet = self.engine, step.packet
-        told = engine.diagnostics.recent.total
+        seen = engine.diagnostics.recent.total
         engine.core.checksum = self.checksum and not packet.cut
         indev, outdev = self._interfaces(packet.data)
         first = Skb(packet.data, 0, indev, 0)
@@ -121,12 +121,12 @@ class Walk:
         step.ctinfo = last.ctinfo
         step.ct = last.ct
         step.left = last.data if step.verdict == NF_ACCEPT else b""
-        step.notes = engine.diagnostics.recent.since(told)
+        step.notes = engine.diagnostics.recent.since(seen)
         concerned = last.ct or (known if known is not None and not known.dying else None)
         if concerned is not known:
             step.before = None
         step.after = shown(concerned, self.now) if concerned is not None else None
-        step.ended += [(at, ct) for at, ct in self._ended() if ct is not step.ct]  # its own end is in its status
+        step.ended += [(at, ct) for at, ct in self._ended() if ct is not step.ct]  # its own is in the status
 
     def _gain(self, step: Step, ct: NfConn | None, before: int, hook: int) -> None:
         if ct is not None and ct.status & ~before:
@@ -150,7 +150,7 @@ class Walk:
         return (INSIDE, OUTSIDE) if any(net.matches(source) for net in self.inside) else (OUTSIDE, INSIDE)
 
     def _known(self, data: bytes) -> NfConn | None:
-        """The connection this packet will be found to belong to, if it exists already."""
+        """The connection of the packet's tuple, or of the tuple an ICMP error quotes, before the packet is handled."""
         skb = Skb(data)
         if ip.parse(skb):
             return None
@@ -169,7 +169,7 @@ class Walk:
 
 
 def _headers_complete(packet: Captured) -> bool:
-    """Whether what was kept of a packet that the capture cut short reaches to the end of layer 4's header."""
+    """Whether a packet cut short by the capture still has its whole layer 4 header."""
     kept = len(packet.data) - packet.cut
     skb = Skb(packet.data)
     if ip.parse(skb):
@@ -182,7 +182,7 @@ def _headers_complete(packet: Captured) -> bool:
 
 
 def _end(ct: NfConn) -> int:
-    """When its time was over; the sweep comes a little later."""
+    """When it ended; for a timeout when it was due, as gc runs a little later."""
     return ct.timeout if ct.end_reason == END_TIMEOUT else ct.ended
 
 
@@ -196,7 +196,7 @@ def shown(ct: NfConn, now: int) -> Shown:
 
 
 def _repeats(ct: NfConn, data: bytes) -> str:
-    """What to say of a TCP segment that the window lets pass but that brings nothing new; empty for any other."""
+    """A remark about a TCP segment in the window without new data: keepalive or retransmission; else empty."""
     if not isinstance(ct.proto, TcpInfo):
         return ""
     skb = Skb(data)
@@ -209,8 +209,8 @@ def _repeats(ct: NfConn, data: bytes) -> str:
     if segment.flags & tcp.RST or sender.maxwin == 0 or after(segment.end, sender.end):
         return ""
     if length <= 1 and segment.seq == (sender.end - 1) & M32 and ct.state == TCP_CONNTRACK_ESTABLISHED:
-        return "a keepalive: it repeats the last byte, to be answered"
+        return "a keepalive: it repeats the last byte"
     if segment.end == segment.seq:
-        return ""  # a bare ACK has nothing to repeat
+        return ""  # a pure ACK
     what = "SYN" if segment.flags & tcp.SYN else f"SEQ {segment.seq} to {segment.end}"
     return f"a retransmission: {what} was sent before, the highest so far is {sender.end}"

@@ -1,7 +1,6 @@
-"""The terminal while a live view has it: keys one by one, no echo, and as it was before when the view ends.
+"""The terminal in single-key mode without echo; its former state is restored at the end.
 
-Signals come as they do to others: SIGINT as KeyboardInterrupt, SIGTERM and SIGHUP the same way, SIGWINCH as the end
-of a wait, so that the view is drawn anew.
+SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt. SIGWINCH ends a wait, so that the view is redrawn.
 """
 
 import os
@@ -14,11 +13,11 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
-AT_ONCE: Final = 64  # bytes of keys read at a time
+KEYS_READ: Final = 64  # bytes at a time
 
 
 class Terminal:
-    """A context manager. Standard input may be something else than a terminal; then there are no keys."""
+    """A context manager. If standard input is no terminal, there are no keys."""
 
     def __init__(self) -> None:
         self.keys = sys.stdin is not None and sys.stdin.isatty()
@@ -53,20 +52,20 @@ class Terminal:
             os.close(end)
 
     def wait(self, seconds: float) -> str:
-        """The keys pressed, at once; empty after this time, or when the size has changed."""
+        """The next keys pressed; empty after this time or when the size has changed."""
         files = [self._pipe[0], *([sys.stdin.fileno()] if self.keys else [])]
         ready = select.select(files, [], [], max(seconds, 0))[0]
         if self._pipe[0] in ready:
-            os.read(self._pipe[0], AT_ONCE)
+            os.read(self._pipe[0], KEYS_READ)
         if not self.keys or sys.stdin.fileno() not in ready:
             return ""
-        pressed = os.read(sys.stdin.fileno(), AT_ONCE)
-        if not pressed:  # the terminal is gone
+        pressed = os.read(sys.stdin.fileno(), KEYS_READ)
+        if not pressed:  # end of file: the terminal was closed
             raise KeyboardInterrupt
         return pressed.decode(errors="replace")
 
     def _no_suspension(self) -> None:
-        """Ctrl-Z would leave the shell with our screen."""
+        """Turn Ctrl-Z off: it would leave the shell on the alternate screen."""
         attributes = termios.tcgetattr(sys.stdin)
         attributes[6][termios.VSUSP] = b"\0"
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, attributes)

@@ -1,7 +1,7 @@
-"""`conntrackd-py top`: who fills the table and what passes, live in the terminal, or as text or JSON.
+"""`conntrackd-py top`: the table, the traffic and the hosts, live in the terminal, or as text or JSON.
 
-Each sample is one request on a connection of its own, so the daemon keeps nothing for a view, and a frame is two
-samples (top_rates.py). The first frame needs two, and comes soon.
+Each sample is one request on a connection of its own; the daemon keeps no state for it. A frame is the difference of
+two samples (rates.py).
 """
 
 import argparse
@@ -12,29 +12,30 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from conntrackd_py.cli.conntrackd.top_rates import Frame, frame
+from conntrackd_py.cli.conntrackd.options import TOP_HOSTS_LIMIT
+from conntrackd_py.cli.conntrackd.top.rates import Frame, frame
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.client import Client, ClientError, Line, socket_path
 from conntrackd_py.control.escape import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from conntrackd_py.cli.conntrackd.terminal import Terminal
-    from conntrackd_py.cli.conntrackd.top_screen import View
+    from conntrackd_py.cli.conntrackd.top.screen import View
+    from conntrackd_py.cli.conntrackd.top.terminal import Terminal
 
-HOSTS: Final = 20  # without a screen to fill
-FIRST: Final = 0.5  # seconds after which a live view has something to show
-GROWTH: Final = 10  # samples over which the table's growth is told
-ATTEMPTS: Final = 5  # samples until hosts are known twice
+HOSTS: Final = 20  # without a terminal
+FIRST: Final = 0.5  # seconds until the first frame of the live view
+GROWTH: Final = 10  # samples over which the table's growth is averaged
+ATTEMPTS: Final = 5  # samples at most until the daemon has counted the hosts twice
 OF_THE_WALK: Final = ("hosts", "counted", "pools", "unpooled")
-MOST_HOSTS: Final = 100
-WIDTH: Final = 100  # of plain text, unless COLUMNS says otherwise
+WIDTH: Final = 100  # columns of plain text, unless COLUMNS is set
 SORTS: Final = {"c": "connections", "b": "bytes", "n": "new"}
 FAMILIES: Final = {"4": "ipv4", "6": "ipv6", "a": ""}
 
 
 def main(args: argparse.Namespace) -> int:
-    """0, also after q or Ctrl-C; 1 when no daemon can be asked."""
+    """0, also after q or Ctrl-C; 1 if no daemon answers."""
     try:
         if args.json or args.once or not sys.stdout.isatty():
             return printed(args)
@@ -43,14 +44,14 @@ def main(args: argparse.Namespace) -> int:
         print(f"conntrackd-py top: {escaped(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, also not what is buffered
+        discard_stdout()
         return 0
     except KeyboardInterrupt:
         return 0
 
 
 class Samples:
-    """Asks, and remembers enough to make frames of the answers. Raises ClientError."""
+    """The last answers of the daemon. Raises ClientError."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -59,17 +60,17 @@ class Samples:
     def take(self, hosts: int, sort: str, family: str) -> None:
         answer = self._ask(hosts, sort, family)
         if self.kept and answer["clock"] < self.kept[-1]["clock"]:
-            self.kept.clear()  # another daemon, on a machine started anew
+            self.kept.clear()  # another daemon, after a reboot
         self.kept.append(answer)
 
-    def look_again(self, hosts: int, sort: str, family: str) -> None:
-        """Other hosts between two samples; the counters stay, so that the rates are those of a whole interval."""
+    def recount(self, hosts: int, sort: str, family: str) -> None:
+        """Ask again for hosts and pools only. The counters stay: rates are always those of a whole interval."""
         answer = self._ask(hosts, sort, family)
         self.kept[-1] = {**self.kept[-1], **{key: answer[key] for key in OF_THE_WALK}}
 
     @property
-    def told_apart(self) -> bool:
-        """Whether the last answer knows what hosts moved since a walk before."""
+    def has_host_rates(self) -> bool:
+        """Whether the daemon has counted the hosts twice: only then their rates are known."""
         return bool(self.kept) and "period" in self.kept[-1]["counted"]
 
     def _ask(self, hosts: int, sort: str, family: str) -> Line:
@@ -81,12 +82,12 @@ class Samples:
         return answer
 
     def frame(self) -> Frame:
-        """Of the last two samples."""
+        """The rates between the last two samples."""
         return frame(self.kept[-2], self.kept[-1], self.kept[0])
 
 
 def printed(args: argparse.Namespace) -> int:
-    """Frames without a screen: text, or JSON."""
+    """Print frames as text or JSON."""
     samples = Samples(socket_path(args.socket))
     hosts = HOSTS if args.hosts is None else args.hosts
     samples.take(hosts, args.sort, args.family)
@@ -94,7 +95,7 @@ def printed(args: argparse.Namespace) -> int:
         for _ in range(ATTEMPTS):
             time.sleep(args.interval)
             samples.take(hosts, args.sort, args.family)
-            if samples.told_apart:
+            if samples.has_host_rates:
                 break
         if args.json:
             print(json.dumps(samples.frame()), flush=True)
@@ -106,7 +107,7 @@ def printed(args: argparse.Namespace) -> int:
 def _print(made: Frame, args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from conntrackd_py.cli.conntrackd.top_screen import View, draw
+    from conntrackd_py.cli.conntrackd.top.screen import View, draw
 
     columns = os.environ.get("COLUMNS", "")
     console = Console(width=int(columns) if columns.isdigit() and int(columns) else WIDTH, highlight=False)
@@ -114,17 +115,14 @@ def _print(made: Frame, args: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-# --- live ---------------------------------------------------------------------------------------------------
-
-
 def live(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from conntrackd_py.cli.conntrackd.terminal import Terminal
-    from conntrackd_py.cli.conntrackd.top_screen import View
+    from conntrackd_py.cli.conntrackd.top.screen import View
+    from conntrackd_py.cli.conntrackd.top.terminal import Terminal
 
     samples = Samples(socket_path(args.socket))
-    samples.take(0, args.sort, args.family)  # no daemon: told before the screen is taken
+    samples.take(0, args.sort, args.family)  # without a daemon, fail before the screen is cleared
     console = Console(highlight=False)
     with Terminal() as terminal:
         _watch(samples, console, terminal, View(args.sort, args.family, args.interval), args)
@@ -134,10 +132,10 @@ def live(args: argparse.Namespace) -> int:
 def _watch(samples: Samples, console: "Console", terminal: "Terminal", view: "View", args: argparse.Namespace) -> None:
     from rich.control import Control
 
-    from conntrackd_py.cli.conntrackd.top_screen import draw, rows_for
+    from conntrackd_py.cli.conntrackd.top.screen import draw, rows_for
 
-    def room() -> int:
-        return min(rows_for(console.height) if args.hosts is None else args.hosts, MOST_HOSTS)
+    def host_rows() -> int:
+        return min(rows_for(console.height) if args.hosts is None else args.hosts, TOP_HOSTS_LIMIT)
 
     left = args.count or -1
     due = time.monotonic() + min(FIRST, args.interval)
@@ -148,14 +146,14 @@ def _watch(samples: Samples, console: "Console", terminal: "Terminal", view: "Vi
                 return
             before, view = view, _changed(view, keys)
             if time.monotonic() >= due:
-                samples.take(room(), view.sort, view.family)
+                samples.take(host_rows(), view.sort, view.family)
                 due = time.monotonic() + view.interval
                 left -= 1
             elif view != before and len(samples.kept) > 1:
-                samples.look_again(room(), view.sort, view.family)
+                samples.recount(host_rows(), view.sort, view.family)
             if len(samples.kept) > 1:
                 made = samples.frame()
-                made["hosts"] = made["hosts"][: room()]  # the window may have become smaller
+                made["hosts"] = made["hosts"][: host_rows()]  # the window may have become smaller
                 with console:  # one write
                     console.control(Control.home())
                     screen.update(draw(made, view, keys=terminal.keys))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.cli.conntrackd.capture import CaptureError, ip_start, read
+from conntrackd_py.cli.conntrackd.explain.capture import CaptureError, ip_start, read
 from tests.support import captures, packets
 from tests.support.captures import START
 

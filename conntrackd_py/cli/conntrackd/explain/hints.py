@@ -1,28 +1,28 @@
-"""What a whole capture shows that no packet of it does: one-sided flows, checksums left to a network card, counts."""
+"""Hints and counts of a whole capture: one-sided flows, connections expired in use, checksum offload."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from conntrackd_py.cli.conntrackd.explain_walk import Step
+from conntrackd_py.cli.conntrackd.explain.replay import Step
 from conntrackd_py.const import CTINFO_NAMES
 from conntrackd_py.control.refusals import EXPIRED_IN_USE, expired_in_use
 from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.reasons import L4_CHECKSUM, REASON_NAMES
 
-FLOWS_LIMIT: Final = 65536  # flows watched; those that begin later are not
-LEAST_PACKETS: Final = 3  # of one side, before the silence of the other says something
+FLOWS_LIMIT: Final = 65536  # flows counted; later ones are ignored
+LEAST_PACKETS: Final = 3  # of one side without an answer, before there is a hint
 MOST_SHOWN: Final = 20  # hints of one kind
 
 
 @dataclass
 class Flow:
-    """Packets between two ends. first: the fields of the first packet seen; forth: of its sender."""
+    """Packets between two ends. first: fields of the first packet; forth: packets from its sender; back: to it."""
 
     first: packetline.Fields
     forth: int = 0
     back: int = 0
-    beyond_syn: bool = False  # something other than a SYN came from the first packet's sender
+    beyond_syn: bool = False  # the sender of the first packet also sent other than SYN
 
 
 @dataclass
@@ -73,11 +73,11 @@ class Hints:
         flow.beyond_syn = flow.beyond_syn or found.get("flags") != "S"
 
     def lines(self) -> list[str]:
-        """The hints, in sentences."""
+        """The hints as sentences."""
         one_sided = [hint for flow in self.flows.values() if (hint := one_sided_hint(flow))]
         offloaded = [
-            f"every checksum of {source} is wrong ({count} packets): probably captured on that machine, before its "
-            "network card filled them in; --no-checksum leaves them unverified"
+            f"every checksum of {source} is wrong ({count} packets): probably captured on that machine with checksum "
+            "offload; use --no-checksum"
             for source, count in self.wrong.items()
             if count >= LEAST_PACKETS and count == self.sources[source]
         ]
@@ -95,7 +95,7 @@ class Hints:
 
 
 def one_sided_hint(flow: Flow) -> str:
-    """What the silence of one end means; empty when it means nothing."""
+    """The likely cause if one end sent no packet; empty if both did or there are too few packets."""
     if flow.back:
         return ""
     first = flow.first
@@ -103,12 +103,12 @@ def one_sided_hint(flow: Flow) -> str:
     many = f"{flow.forth} packet{'s' if flow.forth > 1 else ''}"
     if first["proto"] == "tcp":
         if not flow.beyond_syn:
-            return f"{ends}: {many}, all SYN, and no answer: nobody there, or the answers take another way"
+            return f"{ends}: {many}, all SYN, no answer: the host is down, or the answers take another route"
         who = "server→client" if first.get("flags") == "S." else "client→server"
-        return f"{ends}: only {who} was seen of {many}: one-sided, asymmetric routing?"
+        return f"{ends}: {many}, all {who}: one-sided, asymmetric routing?"
     if flow.forth < LEAST_PACKETS:
         return ""
-    return f"{ends}: only client→server was seen of {many}: nobody answers, or asymmetric routing?"
+    return f"{ends}: {many}, all client→server: no answer, or asymmetric routing?"
 
 
 def _some(hints: list[str]) -> list[str]:

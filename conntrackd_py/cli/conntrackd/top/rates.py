@@ -1,20 +1,20 @@
-"""Two answers to `top` made into a frame: what `conntrackd-py top` shows, and prints with --json.
+"""A frame: the rates between two answers to `top`. `conntrackd-py top` shows it, `--json` prints it.
 
-The keys are a contract: added to, never renamed. Absent: not known, or accounting is off.
+Keys are only added, never renamed. A key is absent if its value is unknown or accounting is off.
 
     interval                       seconds between the two answers
     entries limit unconfirmed dying accounting states{} unpooled
-    growth_per_second [seconds_to_full]   of the table; the latter only while it grows towards a limit
+    growth_per_second [seconds_to_full]   of the table; seconds_to_full only while it grows and has a limit
     created_per_second
-    ended_per_second{} invalid_per_second{} ignored_per_second{} dropped_per_second{}      by reason, what there is
+    ended_per_second{} invalid_per_second{} ignored_per_second{} dropped_per_second{}      by reason, without zeros
     hooks{pre_routing: {packets_per_second bytes_per_second dropped_per_second}, local_in, local_out, post_routing}
     hosts[{address connections [created_per_second]
            [packets sent_bytes received_bytes packets_per_second sent_bytes_per_second received_bytes_per_second]}]
-    hosts_known other_connections  hosts there are; connections of those that could not be told apart
+    hosts_known other_connections  number of hosts; connections of hosts beyond the limit of the statistics
     pools[]                        as in `conntrackd-py status --json`
 
-A host is who opened the connection; sent is its original direction. Beside the engine's reasons, dropped_per_second
-has kernel_queue_full and kernel_socket_full: packets that never reached the daemon.
+Connections are counted for the host that opened them; sent is the original direction. dropped_per_second has the
+engine's reasons, and kernel_queue_full and kernel_socket_full: packets that the kernel dropped before the daemon.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ MOVED: Final = {"packets": "packets", "sent": "sent_bytes", "received": "receive
 
 
 def frame(before: Fields, after: Fields, earliest: Fields | None = None) -> Frame:
-    """The rates between two answers. earliest: another one, to tell the table's growth over a longer time."""
+    """The rates between two answers. earliest: an older answer, for the table's growth over a longer time."""
     span = max(after["clock"] - before["clock"], 1) / 1000
     made: Frame = {"interval": round(span, 3), **{key: after[key] for key in KEPT}}
     made.update(growth(earliest or before, after))
@@ -45,7 +45,7 @@ def frame(before: Fields, after: Fields, earliest: Fields | None = None) -> Fram
 
 
 def per_second(before: int, after: int, span: float) -> float:
-    """Never negative: a daemon that was started anew counts from zero."""
+    """Never negative: a restarted daemon counts from zero."""
     return round(max(after - before, 0) / span, 3)
 
 
@@ -64,7 +64,7 @@ def hook(before: Fields, after: Fields, span: float) -> dict[str, float]:
 
 
 def kernel_drops(before: Fields, after: Fields, span: float) -> dict[str, float]:
-    """What the kernel dropped in front of us; packets too long for the queue are counted there too."""
+    """Packets that the kernel dropped before the daemon, also those too long for the queue."""
     found = {}
     for name, key in (("kernel_queue_full", "dropped"), ("kernel_socket_full", "user_dropped")):
         sums = [sum(queue[key] for queue in answer["queues"]) for answer in (before, after)]

@@ -1,11 +1,12 @@
-"""What the options say, as a request of the control socket. The daemon checks too; here mistakes are told early."""
+"""Builds the request to the daemon from the options. The daemon checks it again; here errors are reported early."""
 
 from collections.abc import Callable, Mapping
 from socket import ntohl
 from typing import Any, Final
 
 from conntrackd_py.cli.conntrack.options import EVENTS, ROLES, STATUSES
-from conntrackd_py.cli.conntrack.values import UsageError, chosen, duration, labels, number, protocol
+from conntrackd_py.cli.conntrack.parse import Parsed
+from conntrackd_py.cli.conntrack.values import UsageError, chosen, duration, label_names, labels, number, protocol
 from conntrackd_py.control.query import FAMILIES, STATES, FilterError, Query
 from conntrackd_py.control.spec import CHANGE_KEYS, CREATE_KEYS, TUPLE_KEYS, RefusedError, one_tuple, wanted
 
@@ -26,8 +27,18 @@ NEVER_MATCHED: Final = frozenset({"label_add", "label_del"})
 Spec = dict[str, Any]
 
 
+def change(parsed: Parsed) -> Spec:
+    """The request of -A, -I, -U, -D or -F on connections. Raises UsageError."""
+    if parsed.command in "AI":
+        return {"command": "create", "ct": creation(parsed.values), "exclusive": parsed.command == "I"}
+    if parsed.command == "U":
+        matching, changes = update(parsed.values)
+        return {"command": "update", "filter": matching, "set": changes}
+    return {"command": "delete" if parsed.command == "D" else "flush", "filter": filter_of(parsed.values)}
+
+
 def read(values: Mapping[str, str]) -> Spec:
-    """Every option's value, in the form that filters and specs share. Raises UsageError."""
+    """The values of all options, with the keys of control/query.py and control/spec.py. Raises UsageError."""
     spec: Spec = {key: values[key] for key in TEXTS if key in values}
     if "proto" in values:
         spec["proto"] = protocol(values["proto"])
@@ -37,7 +48,7 @@ def read(values: Mapping[str, str]) -> Spec:
         spec["family"] = values["family"]
     spec |= {key: number(values[key], most) for key, most in NUMBERS.items() if key in values}
     spec |= {key: duration(values[key]) for key in ("older_than", "younger_than") if key in values}
-    spec |= {tag: ntohl(spec[tag]) for tag in TAGS if tag in spec}  # conntrack(8) reads them in the machine's order
+    spec |= {tag: ntohl(spec[tag]) for tag in TAGS if tag in spec}  # host byte order, as in conntrack(8)
     if "state" in values:
         spec["state"] = _state(values["state"], spec["proto"])
     if "status" in values:
@@ -69,10 +80,6 @@ def _labels(values: Mapping[str, str]) -> Spec:
     given = {key: values[key] for key in ("label", "label_add", "label_del") if key in values}
     if not given:
         return {}
-    from conntrackd_py.cli.conntrack.labels import (
-        label_names,  # pathlib takes longer to import than all of this command
-    )
-
     names = label_names()
     spec: Spec = {key: labels(text, names) if text else list(range(128)) for key, text in given.items()}
     if "label" in spec:
@@ -81,7 +88,7 @@ def _labels(values: Mapping[str, str]) -> Spec:
 
 
 def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
-    """--mask-src belongs to --src; what stands behind a slash must be a number of bits."""
+    """Join --mask-src to --src. After a slash there must be a number of bits."""
     address, slash, bits = str(spec.get(key, "")).partition("/")
     if slash and not (bits.isascii() and bits.isdigit()):
         raise UsageError(f"Invalid netmask `{bits}'")
@@ -91,28 +98,24 @@ def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
 
 
 def filter_of(values: Mapping[str, str]) -> Spec:
-    """The filter for service.query: of -L, -D and -E. Raises UsageError."""
-    return checked({key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
-
-
-def checked(spec: Spec) -> Spec:
-    return _understood(Query, spec)
+    """The filter of -L, -D and -E, for control/query.py. Raises UsageError."""
+    return _checked(Query, {key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
 
 
 def creation(values: Mapping[str, str]) -> Spec:
-    """The connection that -I and -A make, for service.spec. Raises UsageError."""
+    """The connection that -I and -A create, for control/spec.py. Raises UsageError."""
     spec = {key: value for key, value in read(values).items() if key in CREATE_KEYS and value is not True}
-    return _understood(wanted, spec)
+    return _checked(wanted, spec)
 
 
-def _understood(reading: Callable[[Spec], object], spec: Spec) -> Spec:
-    """What makes no sense to any daemon is told here; what the daemon may refuse, it tells itself."""
+def _checked(reading: Callable[[Spec], object], spec: Spec) -> Spec:
+    """The spec. Raises UsageError for a malformed one; one that the daemon will refuse is sent, so that it says why."""
     try:
         reading(spec)
     except FilterError as error:
         raise UsageError(str(error)) from error
     except RefusedError:
-        return spec  # sent all the same: the daemon says why not
+        return spec
     return spec
 
 
@@ -120,16 +123,16 @@ def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
     """The filter and the changes of -U. Raises UsageError."""
     spec = read(values)
     changes = {key: value for key, value in spec.items() if key in CHANGE_KEYS}
-    return checked({key: value for key, value in spec.items() if key not in CHANGE_KEYS}), changes
+    return _checked(Query, {key: value for key, value in spec.items() if key not in CHANGE_KEYS}), changes
 
 
 def tuple_of(values: Mapping[str, str]) -> Spec:
-    """The tuple that -G asks for. Raises UsageError."""
-    return _understood(one_tuple, {key: value for key, value in read(values).items() if key in TUPLE_KEYS})
+    """The tuple for -G. Raises UsageError."""
+    return _checked(one_tuple, {key: value for key, value in read(values).items() if key in TUPLE_KEYS})
 
 
 def expectation(values: Mapping[str, str]) -> Spec:
-    """What -I expect makes. Raises UsageError."""
+    """The expectation that -I expect creates. Raises UsageError."""
     spec = read(values)
     expected = {"src": values["tuple_src"], "dst": values["tuple_dst"], "proto": spec["proto"]}
     expected |= {key: spec[f"tuple_{key}"] for key in ("sport", "dport") if f"tuple_{key}" in spec}
@@ -137,7 +140,7 @@ def expectation(values: Mapping[str, str]) -> Spec:
     mask |= {key: spec[f"{key}_mask"] for key in ("sport", "dport") if f"{key}_mask" in spec}
     master = {key: value for key, value in spec.items() if key in TUPLE_KEYS}
     master |= {"src": values["src"], "dst": values["dst"]}
-    tuples = {"master": _understood(one_tuple, master), "tuple": _understood(one_tuple, expected)}
+    tuples = {"master": _checked(one_tuple, master), "tuple": _checked(one_tuple, expected)}
     return {**tuples, "mask": mask, "timeout": spec["timeout"]}
 
 

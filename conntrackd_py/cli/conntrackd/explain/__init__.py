@@ -1,0 +1,1 @@
+"""`conntrackd-py explain`: why packets were refused."""

@@ -1,0 +1,1 @@
+"""`conntrackd-py top`: the table, the traffic and the hosts, live."""
