@@ -152,3 +152,10 @@ def test_any_bytes(data: bytes, quoted: bool) -> None:
     if ip.parse(packet, quoted) == OK:
         assert packet.version in (4, 6)
         assert 20 <= packet.dataoff <= packet.end <= len(data)
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=["v4", "v6"])
+def test_the_destination_is_the_second_address(family: Layer) -> None:
+    packet = parsed(bytes(family / UDP()))
+    assert ip.addresses(packet)[-len(ip.destination(packet)) :] == ip.destination(packet)
+    assert ip.destination(packet) == packets.address(family.dst)
