@@ -11,12 +11,14 @@ and events are all that comes out.
 
 from typing import Final, final
 
+from conntrackd_py.conntrack import evict
 from conntrackd_py.conntrack.change import DONE, EXISTS, Change, create, update
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.confirm import confirm
+from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.expect import ExpectationEvent
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.lookup import conntrack_in
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb, forwarded
 from conntrackd_py.conntrack.tunables import Tunables
@@ -183,8 +185,8 @@ class Engine:
         reason = ip.parse(skb)
         if reason:
             self.core.refuse(skb, reason)
-        elif self.core.conntrack_in(skb, now) == NF_ACCEPT:
-            self.core.confirm(skb, now)
+        elif conntrack_in(self.core, skb, now) == NF_ACCEPT:
+            confirm(self.core, skb, now)
         return NF_ACCEPT
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
@@ -237,11 +239,11 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End what has expired, in at most budget steps; returns how many connections ended."""
-        return self.core.expire(now, budget) + self.nat.expire(now, budget)
+        return evict.expire(self.core, now, budget) + self.nat.expire(now, budget)
 
     def next_expiry(self) -> int:
         """When expire is worth calling again, in ms; 0: at once."""
-        return 0 if self.nat.withdrawn else self.core.next_expiry()
+        return 0 if self.nat.withdrawn else evict.next_expiry(self.core)
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()

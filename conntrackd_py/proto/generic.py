@@ -1,11 +1,10 @@
-"""The tracker for everything without one of its own: addresses and protocol number, one timeout."""
+"""The tracker of all other protocols: addresses and protocol number, one timeout."""
 
 from typing import final
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto
-from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.conn import TRACKED, L4Proto, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.wire.packet import Packet
 
 
 @final
@@ -23,6 +22,6 @@ class Generic(L4Proto):
     def lifetime(self, ct: NfConn) -> int:
         return self.timeout
 
-    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+    def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         ct.refresh(now, self.timeout)
         return TRACKED

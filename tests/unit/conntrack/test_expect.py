@@ -2,9 +2,10 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.expect import INACTIVE, Expectation, Expectations, source_mask
+from conntrackd_py.conntrack.expect import INACTIVE, Expectation, Expectations
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.proto.generic import Generic
+from tests.support.router import source_mask
 
 
 def master(slot: int) -> NfConn:
@@ -18,7 +19,7 @@ def t(port: int, source: int = 1) -> bytes:
 
 
 def wanted(of: NfConn, port: int, *, until: int = 1000, flags: int = 0, kind: int = 0) -> Expectation:
-    return Expectation(of, t(port), source_mask(t(port), False, False), until, flags=flags, kind=kind)
+    return Expectation(of, t(port), source_mask(t(port), address=False), until, flags=flags, kind=kind)
 
 
 def test_any_source_fits_when_the_mask_says_so() -> None:
@@ -35,7 +36,7 @@ def test_who_expects_one_source_is_found_by_it() -> None:
     """However many are expected at one port, each from elsewhere: a new connection looks at its own."""
     expectations = Expectations(200)
     for source in range(200):
-        named = Expectation(master(source), t(80, source), source_mask(t(80), True, False), 1000)
+        named = Expectation(master(source), t(80, source), source_mask(t(80), address=True), 1000)
         assert expectations.expect(named, most=0, now=0)
     assert [len(bucket) for bucket in expectations.by_key.values()] == [1] * 200
     assert expectations.known(t(80, 77)) is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.icmp_error import inner_tuple, outer_destination
+from conntrackd_py.conntrack.icmp_error import inner_tuple
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import standard_protos
@@ -77,9 +77,3 @@ def test_padding_behind_the_error_is_not_quoted() -> None:
     skb, at = error(4, whole[:22])
     skb.data += whole[22:]
     assert inner_tuple(PROTOS, skb, at) == b""
-
-
-@FAMILIES
-def test_whom_the_error_is_for(family: int) -> None:
-    skb, _ = error(family, b"")
-    assert outer_destination(skb) == packets.address(HERE[family])

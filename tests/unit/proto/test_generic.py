@@ -1,7 +1,6 @@
 """Protocols nobody knows: addresses and one timeout."""
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import TRACKED
+from conntrackd_py.conntrack.conn import TRACKED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL

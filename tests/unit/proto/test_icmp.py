@@ -2,9 +2,7 @@
 
 import pytest
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED
+from conntrackd_py.conntrack.conn import LEAVE_UNTRACKED, NO_QUOTE, REFUSED, TRACKED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL
@@ -38,11 +36,11 @@ def test_every_type(tracker: Icmp, hosts: tuple[str, str], kind: int) -> None:
     assert tracker.check(skb, True) == (OK if exists else ICMP_TYPE)
     if not exists:
         return
-    expected = INNER_TRACKED
+    expected = NO_QUOTE
     if kind in ERRORS[tracker]:
         expected = skb.dataoff + 8
     elif kind in UNTRACKED[tracker]:
-        expected = INNER_UNTRACKED
+        expected = LEAVE_UNTRACKED
     assert tracker.quotes(skb) == expected
     answerable = kind in QUERIES[tracker] | REPLIES[tracker]
     assert bool(tracker.invert(tracker.l4(skb))) == answerable
@@ -118,4 +116,4 @@ def test_a_redirect_cut_off() -> None:
 @pytest.mark.parametrize("other", [redirect(code=1), redirect(option=b"\2\7")], ids=["code", "option"])
 def test_a_redirect_that_quotes_nothing(other: Skb) -> None:
     assert ICMPV6.check(other, True) == OK
-    assert ICMPV6.quotes(other) == INNER_TRACKED
+    assert ICMPV6.quotes(other) == NO_QUOTE

@@ -2,13 +2,12 @@
 
 import pytest
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import REFUSED
+from conntrackd_py.conntrack.conn import REFUSED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL
-from conntrackd_py.proto.tcp import Tcp, kind_of
-from conntrackd_py.proto.tcp_states import KIND_NAMES, STATE_NAMES
+from conntrackd_py.proto.tcp import Tcp
+from conntrackd_py.proto.tcp_states import KIND_NAMES, STATE_NAMES, kind_of
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, TCP_FLAGS, TCP_NOT_SYN, TCP_STATE
 from conntrackd_py.wire import ip
 from tests.support import packets
