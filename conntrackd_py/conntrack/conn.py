@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Final, final
 
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPS_ASSURED, IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
+from conntrackd_py.const import IPCT_ASSURED, IPS_ASSURED, IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
@@ -44,12 +44,13 @@ class L4Proto(ABC):
     shows_state: bool = False  # whether conntrack -L prints the state
     ports: bool = False  # l4 src and l4 dst are ports, which NAT may choose
 
-    def __init__(self) -> None:
+    def __init__(self, tunables: Tunables) -> None:
         self.entries = [0] * len(self.state_names)
+        self.tune(tunables)
 
+    @abstractmethod
     def tune(self, tunables: Tunables) -> None:
         """Use these timeouts and switches from now on."""
-        return
 
     def l4(self, packet: Packet) -> bytes:
         """The four layer 4 bytes of the packet's tuple; empty when its header is cut off."""
@@ -156,6 +157,11 @@ class NfConn:
         """Milliseconds left, never negative."""
         left = self.timeout - now if self.status & IPS_CONFIRMED else self.timeout
         return left if left > 0 else 0
+
+    def assure(self) -> None:
+        """Set ASSURED and cache its event."""
+        self.status |= IPS_ASSURED
+        self.pending_events |= IPCT_ASSURED
 
     def account(self, direction: int, length: int) -> None:
         if direction == ORIGINAL:

@@ -11,11 +11,6 @@ from conntrackd_py.wire.packet import Packet
 class Generic(L4Proto):
     name = "unknown"
 
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeout = 0
-        self.tune(tunables)
-
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_generic_timeout * 1000
 

@@ -7,7 +7,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack.conn import TRACKED, L4Proto, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPPROTO_GRE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
+from conntrackd_py.const import IPPROTO_GRE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
 from conntrackd_py.wire.ip import addresses
 from conntrackd_py.wire.packet import Packet, u16
 
@@ -22,11 +22,8 @@ class Gre(L4Proto):
     protonum = IPPROTO_GRE
 
     def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
+        super().__init__(tunables)
         self.keymap: dict[bytes, bytes] = {}  # addresses and destination call id -> source call id
-        self.timeout = 0
-        self.timeout_stream = 0
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_gre_timeout * 1000
@@ -51,6 +48,5 @@ class Gre(L4Proto):
             return TRACKED
         ct.refresh(now, self.timeout_stream)
         if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
         return TRACKED

@@ -38,14 +38,9 @@ V6_QUERIES: Final = frozenset({icmp.V6_ECHO, icmp.V6_NODE_INFO_QUERY})
 class Icmp(L4Proto):
     name = "icmp"
     protonum = IPPROTO_ICMP
-    version = 4
-
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeout = 0
-        self.answers = ANSWERS
-        self.queries = QUERIES
-        self.tune(tunables)
+    version: int = 4
+    answers: dict[int, int] = ANSWERS
+    queries: frozenset[int] = QUERIES
 
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_icmp_timeout * 1000
@@ -101,11 +96,8 @@ class Icmpv6(Icmp):
     name = "icmpv6"
     protonum = IPPROTO_ICMPV6
     version = 6
-
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__(tunables)
-        self.answers = V6_ANSWERS
-        self.queries = V6_QUERIES
+    answers = V6_ANSWERS
+    queries = V6_QUERIES
 
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_icmpv6_timeout * 1000

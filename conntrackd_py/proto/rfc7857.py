@@ -12,7 +12,7 @@ from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import REFUSED, REOPENED, TRACKED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPS_ASSURED, ORIGINAL
+from conntrackd_py.const import IPCT_PROTOINFO, IPS_ASSURED, ORIGINAL
 from conntrackd_py.proto.tcp_header import TcpHeader
 from conntrackd_py.reasons import TCP_NOT_SYN
 from conntrackd_py.wire import tcp
@@ -99,11 +99,8 @@ class Rfc7857(TcpHeader):
     state_names: tuple[str, ...] = STATE_NAMES
 
     def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
+        super().__init__(tunables)
         self.outside: dict[int, bool] = {}
-        self.established = 0
-        self.transitory = 0
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.established = tunables.rfc7857_tcp_timeout_established * 1000
@@ -144,5 +141,4 @@ class Rfc7857(TcpHeader):
         ct.state = state
         ct.pending_events |= IPCT_PROTOINFO
         if state == RFC7857_ESTABLISHED and not ct.status & IPS_ASSURED:
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()

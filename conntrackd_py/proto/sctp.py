@@ -10,7 +10,7 @@ from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import REFUSED, TRACKED, UNCOUNTED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
+from conntrackd_py.const import IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
 from conntrackd_py.proto.header import PortProto, truncated
 from conntrackd_py.reasons import L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
 from conntrackd_py.wire import sctp
@@ -20,7 +20,6 @@ SCTP_CONNTRACK_NONE: Final = 0
 SCTP_CONNTRACK_CLOSED: Final = 1
 SCTP_CONNTRACK_ESTABLISHED: Final = 4
 SCTP_CONNTRACK_SHUTDOWN_SENT: Final = 5
-SCTP_CONNTRACK_SHUTDOWN_RECD: Final = 6
 SCTP_CONNTRACK_SHUTDOWN_ACK_SENT: Final = 7
 SCTP_CONNTRACK_MAX: Final = 9
 IV: Final = 9
@@ -83,6 +82,8 @@ _ROWS: Final = (
 )
 _ROW_OF: Final = bytes([_ROWS.index(kind) if kind in _ROWS else 255 for kind in range(256)])
 KINDS_NAMED: Final = 16
+ALONE: Final = 1 << sctp.INIT | 1 << sctp.INIT_ACK | 1 << sctp.SHUTDOWN_COMPLETE
+FIRST_ONLY: Final = ALONE | 1 << sctp.COOKIE_ACK | 1 << sctp.COOKIE_ECHO
 NEVER_FIRST: Final = 1 << sctp.ABORT | 1 << sctp.SHUTDOWN_COMPLETE | 1 << sctp.COOKIE_ACK
 OWN_TAG_RULE: Final = (  # chunks with a rule of their own for the tag (RFC 9260 section 8.5.1)
     1 << sctp.INIT
@@ -119,55 +120,43 @@ class SctpInfo(ProtoInfo):
 
 @final
 class Chunks:
-    """The chunks of a packet, one at a time: kind and flags of the chunk at offset `at`; start() and next() move it.
+    """A packet's verification tag and its chunks, one at a time: kind and flags of the chunk at offset `at`.
 
-    vtag: the verification tag of the packet. seen: the kinds read so far, as bits, those below KINDS_NAMED.
+    count: number of chunks; 0 when they may not stand together like this (do_basic_checks), with packet.numbers set.
+    seen: their kinds as bits, those below KINDS_NAMED.
     """
 
     def __init__(self, packet: Packet, direction: int) -> None:
+        data, end = packet.data, packet.end
+        at = packet.dataoff + sctp.HEADER
         self.packet = packet
         self.direction = direction
-        self.vtag = u32(packet.data, packet.dataoff + 4)
-        self.at = 0
-        self.kind = 0
-        self.flags = 0
-        self.seen = 0
-
-    def start(self) -> bool:
-        """Move to the first chunk; False when there is none."""
-        self.at = self.packet.dataoff + sctp.HEADER
-        return self._read()
-
-    def next(self) -> bool:
-        """Move to the next chunk; False at the end."""
-        self.at = sctp.next_chunk(self.packet.data, self.at)
-        return self._read()
-
-    def _read(self) -> bool:
-        data = self.packet.data
-        if self.at + sctp.CHUNK_HEADER > self.packet.end:
-            return False
-        self.kind = data[self.at]
-        self.flags = data[self.at + 1]
-        if self.kind < KINDS_NAMED:
-            self.seen |= 1 << self.kind
-        return True
-
-    def check(self) -> bool:
-        """Whether the chunks may stand together like this (do_basic_checks); else packet.numbers says which not."""
-        data = self.packet.data
-        count = 0
-        alone = False
-        more = self.start()
-        while more:
-            alone = alone or self.kind in (sctp.INIT, sctp.INIT_ACK, sctp.SHUTDOWN_COMPLETE)
-            first_only = alone or self.kind in (sctp.COOKIE_ACK, sctp.COOKIE_ECHO)
-            if (first_only and count) or not (data[self.at + 2] or data[self.at + 3]):
-                self.packet.numbers = (self.kind, count, u16(data, self.at + 2))
-                return False
+        self.vtag = u32(data, at - 8)
+        self.following = at
+        self.at = self.kind = self.flags = self.count = self.seen = 0
+        count = seen = 0
+        while at + sctp.CHUNK_HEADER <= end:
+            kind = data[at]
+            bit = 1 << kind if kind < KINDS_NAMED else 0
+            if (count and (seen & ALONE or bit & FIRST_ONLY)) or not (data[at + 2] or data[at + 3]):
+                packet.numbers = (kind, count, u16(data, at + 2))
+                return
+            seen |= bit
             count += 1
-            more = self.next()
-        return count > 0
+            at = sctp.next_chunk(data, at)
+        self.seen = seen
+        self.count = count
+
+    def next(self) -> None:
+        """Move to the next chunk; the first call, to the first."""
+        data = self.packet.data
+        at = self.at = self.following
+        self.kind = data[at]
+        self.flags = data[at + 1]
+        self.following = sctp.next_chunk(data, at)
+
+    def rewind(self) -> None:
+        self.following = self.packet.dataoff + sctp.HEADER
 
     def init_tag(self) -> int:
         """The initiate tag of an INIT or INIT_ACK chunk; -1 when the chunk is cut off."""
@@ -182,11 +171,6 @@ class Sctp(PortProto):
     protonum = IPPROTO_SCTP
     state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
-
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeouts: list[int] = []
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         seconds = (
@@ -224,11 +208,8 @@ class Sctp(PortProto):
         return self.timeouts[ct.state]
 
     def closing(self, state: int) -> bool:
-        return state in (
-            SCTP_CONNTRACK_CLOSED,
-            SCTP_CONNTRACK_SHUTDOWN_SENT,
-            SCTP_CONNTRACK_SHUTDOWN_RECD,
-            SCTP_CONNTRACK_SHUTDOWN_ACK_SENT,
+        return state == SCTP_CONNTRACK_CLOSED or (
+            SCTP_CONNTRACK_SHUTDOWN_SENT <= state <= SCTP_CONNTRACK_SHUTDOWN_ACK_SENT
         )
 
     def adopt(self, ct: NfConn) -> None:
@@ -240,7 +221,7 @@ class Sctp(PortProto):
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         chunks = Chunks(packet, direction)
-        if not chunks.check():
+        if not chunks.count:
             packet.reason = SCTP_CHUNKS
             return REFUSED
         if new:
@@ -259,11 +240,11 @@ class Sctp(PortProto):
     def _begin(self, info: SctpInfo, chunks: Chunks) -> int:
         """Initialise info from the first packet (sctp_new); OK or why it cannot start a connection."""
         packet = chunks.packet
-        more = chunks.start()
         if chunks.seen & NEVER_FIRST:
-            packet.numbers = (chunks.kind,)
+            packet.numbers = (packet.data[chunks.following],)
             return SCTP_NOT_NEW
-        while more:
+        for _ in range(chunks.count):
+            chunks.next()
             kind = chunks.kind
             if next_state(ORIGINAL, kind, SCTP_CONNTRACK_NONE) in (SCTP_CONNTRACK_NONE, IV):
                 packet.numbers = (kind,)
@@ -281,15 +262,15 @@ class Sctp(PortProto):
                 info.vtag[ORIGINAL] = chunks.vtag  # of an existing association, over a new path
             elif kind == sctp.SHUTDOWN_ACK:
                 info.vtag[REPLY] = chunks.vtag  # of an unknown association: its answer carries the same tag
-            more = chunks.next()
+        chunks.rewind()
         return OK
 
     def _walk(self, ct: NfConn, info: SctpInfo, chunks: Chunks, now: int) -> int:
         """Apply each chunk in turn; the timeout is that of the last state."""
         packet, direction = chunks.packet, chunks.direction
         ignore = False
-        more = chunks.start()
-        while more:
+        for _ in range(chunks.count):
+            chunks.next()
             kind = chunks.kind
             judgement = _judge_tag(info, chunks, ignore)
             if judgement == TAG_WRONG:
@@ -298,7 +279,6 @@ class Sctp(PortProto):
                 return REFUSED
             if judgement == TAG_PASS:
                 ignore = True
-                more = chunks.next()
                 continue
             old = ct.state
             state = next_state(direction, kind, old)
@@ -313,7 +293,6 @@ class Sctp(PortProto):
             self._enter(ct, old, state)
             if kind == sctp.INIT and old == state == SCTP_CONNTRACK_CLOSED and ct.status & IPS_CONFIRMED:
                 ignore = True  # repeated: it must not keep a dead entry
-            more = chunks.next()
         if ignore:
             return UNCOUNTED
         ct.refresh(now, self.timeouts[ct.state])
@@ -325,8 +304,7 @@ class Sctp(PortProto):
             return
         ct.pending_events |= IPCT_PROTOINFO
         if state == SCTP_CONNTRACK_ESTABLISHED and not ct.status & IPS_ASSURED:
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
 
 
 def _judge_tag(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:

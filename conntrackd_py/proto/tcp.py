@@ -9,7 +9,6 @@ from typing import Final, cast, final
 from conntrackd_py.conntrack.conn import KILL, REFUSED, REPEAT, TRACKED, UNCOUNTED, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
-    IPCT_ASSURED,
     IPCT_PROTOINFO,
     IPS_ASSURED,
     IPS_FIXED_TIMEOUT,
@@ -69,11 +68,6 @@ RST_REFUSE: Final = 3
 @final
 class Tcp(TcpHeader):
     state_names: tuple[str, ...] = STATE_NAMES
-
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeouts: list[int] = []
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.timeouts = [
@@ -258,8 +252,7 @@ class Tcp(TcpHeader):
             and (old in (TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_ESTABLISHED))
             and not ct.status & IPS_ASSURED
         ):
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
         ct.refresh(now, timeout)
         return TRACKED
 

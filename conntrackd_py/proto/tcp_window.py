@@ -97,19 +97,19 @@ class Segment:
         at = packet.dataoff
         self.packet = packet
         self.direction = direction
-        self.flags = data[at + 13]
-        self.kind = kind_of(self.flags)
-        self.seq = u32(data, at + 4)
+        flags = self.flags = data[at + 13]
+        self.kind = kind_of(flags)
+        seq = self.seq = u32(data, at + 4)
         self.ack = self.sack = u32(data, at + 8)
         self.window = u16(data, at + 14)
         self.at = at + tcp.HEADER
-        self.stop = at + tcp.data_offset(data, at)
-        length = packet.end - self.stop
-        if self.flags & tcp.SYN:
+        stop = self.stop = at + tcp.data_offset(data, at)
+        length = packet.end - stop
+        if flags & tcp.SYN:
             length += 1
-        if self.flags & tcp.FIN:
+        if flags & tcp.FIN:
             length += 1
-        self.end = (self.seq + length) & M32
+        self.end = (seq + length) & M32
 
     def read_options(self, side: Side) -> None:
         """Set window scale and SACK permission of a SYN's sender (tcp_options)."""
@@ -154,8 +154,9 @@ def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int
 
     state: of the connection, before this segment.
     """
-    sender = info.sides[segment.direction]
-    receiver = info.sides[1 - segment.direction]
+    direction = segment.direction
+    sender = info.sides[direction]
+    receiver = info.sides[1 - direction]
     flags = segment.flags
     if receiver.flags & SACK_PERM:
         segment.sack = tcp.highest_sack(segment.packet.data, segment.at, segment.stop, segment.ack)
@@ -173,7 +174,7 @@ def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int
         and after(segment.end, sender.end)
     ):
         _open_sender(sender, receiver, segment)
-        if segment.direction == REPLY and not flags & tcp.ACK:
+        if direction == REPLY and not flags & tcp.ACK:
             return NFCT_TCP_ACCEPT
 
     if not flags & tcp.ACK or (flags & tcp.RST and segment.ack == 0):
@@ -254,18 +255,19 @@ def _learn(sender: Side, receiver: Side, segment: Segment) -> None:
 
 
 def _count_retransmission(info: TcpInfo, segment: Segment) -> None:
+    direction, seq, ack, end = segment.direction, segment.seq, segment.ack, segment.end
     if (
-        info.last_direction == segment.direction
-        and info.last_seq == segment.seq
-        and info.last_ack == segment.ack
-        and info.last_end == segment.end
+        info.last_direction == direction
+        and info.last_seq == seq
+        and info.last_ack == ack
+        and info.last_end == end
         and info.last_win == segment.window
     ):
         info.retrans += 1
         return
-    info.last_direction = segment.direction
-    info.last_seq = segment.seq
-    info.last_ack = segment.ack
-    info.last_end = segment.end
+    info.last_direction = direction
+    info.last_seq = seq
+    info.last_ack = ack
+    info.last_end = end
     info.last_win = segment.window
     info.retrans = 0

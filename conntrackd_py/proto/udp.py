@@ -9,7 +9,6 @@ from typing import Final, cast, final
 from conntrackd_py.conntrack.conn import TRACKED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
-    IPCT_ASSURED,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     IPS_ASSURED,
@@ -37,17 +36,9 @@ class Udp(PortProto):
     name = "udp"
     protonum = IPPROTO_UDP
 
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeout = 0
-        self.timeout_stream = 0
-        self.stream_after = AT_ONCE
-        self.first_answer = False  # whether the first answer brings the long timeout
-        self.tune(tunables)
-
     def tune(self, tunables: Tunables) -> None:
         self.stream_after = tunables.udp_stream_after * 1000 or AT_ONCE
-        self.first_answer = tunables.udp_stream_after == 0
+        self.first_answer = tunables.udp_stream_after == 0  # the first answer brings the long timeout
         self.timeout = tunables.nf_conntrack_udp_timeout * 1000
         self.timeout_stream = tunables.nf_conntrack_udp_timeout_stream * 1000
 
@@ -81,8 +72,7 @@ class Udp(PortProto):
             return TRACKED
         ct.refresh(now, self.timeout_stream)
         if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
         return TRACKED
 
 

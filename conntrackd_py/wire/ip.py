@@ -20,6 +20,7 @@ from conntrackd_py.wire.packet import Packet, u16, u32
 
 V4_HEADER: Final = 20
 V6_HEADER: Final = 40
+EXTENSIONS: Final = frozenset({IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_FRAGMENT, IPPROTO_DSTOPTS, IPPROTO_AH})
 
 
 def parse(packet: Packet, quoted: bool = False) -> int:
@@ -82,13 +83,7 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int)
         packet.dataoff = at
         if following == IPPROTO_NONE:
             return _broken_chain(packet, following, at)
-        if (
-            following != IPPROTO_HOPOPTS
-            and following != IPPROTO_ROUTING
-            and following != IPPROTO_FRAGMENT
-            and following != IPPROTO_DSTOPTS
-            and following != IPPROTO_AH
-        ):
+        if following not in EXTENSIONS:
             return OK
         if at + 8 > end:
             return _broken_chain(packet, following, at)
