@@ -31,9 +31,9 @@ from conntrackd_py.const import (
 DONE: Final = 0
 EXISTS: Final = 1  # one of its tuples is taken
 FULL: Final = 2  # nf_conntrack_max is reached and no connection can be evicted
-FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout cannot change
-BUSY: Final = 4  # an operator cannot set this status bit
-GONE: Final = 5  # it has ended
+TIMEOUT_FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout cannot change
+STATUS_FIXED: Final = 4  # an operator cannot set this status bit
+ENDED: Final = 5  # it has ended
 
 SECOND: Final = 1000
 UNTOUCHED: Final = -1
@@ -79,11 +79,11 @@ class Change:
     def refused(self, ct: NfConn) -> int:
         """DONE, or why ct cannot be changed like this."""
         if ct.status & IPS_DYING:
-            return GONE
+            return ENDED
         if self.timeout >= 0 and ct.status & IPS_FIXED_TIMEOUT:
-            return FIXED
+            return TIMEOUT_FIXED
         if self.status >= 0 and self.status & ~ct.status & REFUSED_BITS & ~IPS_CONFIRMED:
-            return BUSY
+            return STATUS_FIXED
         return DONE
 
     def write(self, ct: NfConn) -> None:
@@ -99,7 +99,7 @@ class Change:
 
 
 def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
-    """Insert ct, whose tuples are final: DONE, or EXISTS, FULL, BUSY and it is not in the table."""
+    """Insert ct, whose tuples are final: DONE, or EXISTS, FULL, STATUS_FIXED and it is not in the table."""
     refused = change.refused(ct)
     if refused:
         return refused
@@ -118,7 +118,7 @@ def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
 
 
 def update(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
-    """Alter a confirmed ct: DONE, or FIXED, BUSY, GONE and ct is unchanged."""
+    """Alter a confirmed ct: DONE, or TIMEOUT_FIXED, STATUS_FIXED, ENDED and ct is unchanged."""
     refused = change.refused(ct)
     if refused:
         return refused

@@ -44,11 +44,7 @@ class Conntrack:
         self.stats = Stats()
         self.extensions: list[Extension] = []
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
-        self.limit = 0
         self.pressed = 0  # slot at which evict.relieve continues
-        self.checksum = False
-        self.accounting = False
-        self.timestamps = False
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:

@@ -26,9 +26,9 @@ Request = Mapping[str, object]
 WHY: Final = {
     changes.EXISTS: "Such conntrack exists, try -U to update",
     changes.FULL: "the table is full",
-    changes.FIXED: "its timeout is fixed",
-    changes.BUSY: "Device or resource busy: only packets set this status",
-    changes.GONE: "such conntrack doesn't exist",
+    changes.TIMEOUT_FIXED: "its timeout is fixed",
+    changes.STATUS_FIXED: "Device or resource busy: only packets set this status",
+    changes.ENDED: "such conntrack doesn't exist",
     NOT_TRANSLATING: "this daemon translates nothing (its mode is track)",
     EXHAUSTED: "no free port to translate to",
 }

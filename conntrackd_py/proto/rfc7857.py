@@ -67,7 +67,7 @@ SETS: Final = 8
 
 
 def _flat(text: str) -> bytes:
-    cells = bytearray(state for state in range(RFC7857_STATES) for _ in range(2 * SETS))
+    cells = bytearray([state for state in range(RFC7857_STATES) for _ in range(2 * SETS)])
     for line in text.split("\n"):
         words = line.split()
         if not words:

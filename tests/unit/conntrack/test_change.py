@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conntrackd_py.conntrack import change as changes
-from conntrackd_py.conntrack.change import BUSY, DONE, EXISTS, FIXED, FULL, GONE, Change
+from conntrackd_py.conntrack.change import DONE, ENDED, EXISTS, FULL, STATUS_FIXED, TIMEOUT_FIXED, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -69,7 +69,7 @@ def test_it_counts_and_is_told_as_a_new_one() -> None:
 def test_a_taken_tuple_a_full_table_and_an_impossible_status_refuse_it() -> None:
     router = Router()
     ct = hand_made(router, 1000)
-    assert create(router, ct, status=IPS_EXPECTED) == BUSY
+    assert create(router, ct, status=IPS_EXPECTED) == STATUS_FIXED
     assert create(router, ct) == DONE
     twin = NfConn(ct.original, ct.reply, ct.l4proto, router.now)
     assert create(router, twin) == EXISTS
@@ -135,11 +135,11 @@ def test_a_closed_one_may_be_opened_again_and_no_window_is_judged() -> None:
 @pytest.mark.parametrize(
     ("status", "wanted", "outcome"),
     [
-        (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(timeout=1000), FIXED),
+        (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(timeout=1000), TIMEOUT_FIXED),
         (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(mark_value=1), DONE),
-        (IPS_CONFIRMED, change(status=IPS_EXPECTED), BUSY),
+        (IPS_CONFIRMED, change(status=IPS_EXPECTED), STATUS_FIXED),
         (IPS_CONFIRMED | IPS_EXPECTED, change(status=IPS_EXPECTED), DONE),
-        (IPS_CONFIRMED | IPS_DYING, change(mark_value=1), GONE),
+        (IPS_CONFIRMED | IPS_DYING, change(mark_value=1), ENDED),
     ],
 )
 def test_refusals_change_nothing(status: int, wanted: Change, outcome: int) -> None:
