@@ -43,10 +43,10 @@ def _join(core: Conntrack, skb: Skb, ct: NfConn, now: int) -> int:
     of TCP and of translated connections (nf_ct_resolve_clash).
     """
     other = core.table.twin(ct)
-    was_alive = core.kill(ct, END_INSERT_FAILED if other is None else END_JOINED, now)
+    ended = core.kill(ct, END_INSERT_FAILED if other is None else END_JOINED, now)
     if other is None:
-        core.stats.insert_failed += was_alive
-        return core.drop(skb, INSERT_FAILED if was_alive else CONNECTION_LOST)
+        core.stats.insert_failed += ended
+        return core.drop(skb, INSERT_FAILED if ended else CONNECTION_LOST)
     core.stats.clash_resolve += 1
     direction = ORIGINAL if other.original == ct.original else REPLY
     if judge(core, skb, other, direction, now, False) == REPEAT:

@@ -21,7 +21,7 @@ from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, NF_ACCEP
 
 
 class Extension(ABC):
-    """Keeps data about connections and must know when one ends (nf_ct_ext)."""
+    """Data that another room keeps about connections until they end (nf_ct_ext)."""
 
     @abstractmethod
     def destroyed(self, ct: NfConn) -> None: ...
@@ -100,7 +100,7 @@ class Conntrack:
         ct.ended = now
         ct.end_reason = reason
         self.table.remove(ct)
-        self.expectations.forget(ct, now)
+        self.expectations.remove_all_of(ct, now)
         for extension in self.extensions:
             extension.destroyed(ct)
         if confirmed:

@@ -170,8 +170,8 @@ class Expectations:
         if slot in self.by_master and not self.by_master[slot]:
             del self.by_master[slot]
 
-    def forget(self, master: NfConn, now: int) -> None:
-        """Remove the expectations of a master that has ended."""
+    def remove_all_of(self, master: NfConn, now: int) -> None:
+        """Remove the expectations of a master, which has ended."""
         for known in list(self.by_master.get(master.slot, ())):
             self.remove(known, now)
 

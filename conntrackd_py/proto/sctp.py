@@ -292,7 +292,7 @@ class Sctp(PortProto):
                 return REFUSED
             self._enter(ct, old, state)
             if kind == sctp.INIT and old == state == SCTP_CONNTRACK_CLOSED and ct.status & IPS_CONFIRMED:
-                ignore = True  # repeated: it must not keep a dead entry
+                ignore = True  # repeated: it must not refresh a closed association
         if ignore:
             return UNCOUNTED
         ct.refresh(now, self.timeouts[ct.state])
@@ -327,7 +327,7 @@ def _judge_tag(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:
 
 
 def _judge_heartbeat(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:
-    """A restarted end has other tags: pass its heartbeat; an answer to it makes the tags valid."""
+    """TAG_*. A restarted end has other tags: accept its heartbeat; an answer to it makes the tags valid."""
     direction, vtag = chunks.direction, chunks.vtag
     expected = info.vtag[direction]
     if expected == 0:

@@ -59,9 +59,9 @@ JUDGED_FLAGS: Final = SYN | ACK | FIN | RST | URG
 SYN_SENT2_TIMEOUT: Final = 120  # s; the kernel has no sysctl for it
 LONG_ENOUGH: Final = 120_000  # ms: _shorten_timeout leaves a shorter timeout alone
 
-RST_BELIEVE: Final = 0  # closes without a window check, which its numbers do not allow
+RST_ACCEPT: Final = 0  # closes without a window check, which its numbers do not allow
 RST_CHECK: Final = 1  # closes if it is in the window
-RST_DOUBT: Final = 2  # if it is in the window, it only shortens the timeout
+RST_SHORTEN: Final = 2  # if it is in the window, it only shortens the timeout
 RST_REFUSE: Final = 3
 
 
@@ -176,16 +176,16 @@ class Tcp(TcpHeader):
             segment.packet.reason = TCP_RST
             segment.packet.numbers = (segment.seq, info.sides[1 - segment.direction].maxack)
             return REFUSED
-        if judgement == RST_BELIEVE:
+        if judgement == RST_ACCEPT:
             return self._accept(ct, info, segment, ct.state, TCP_CONNTRACK_CLOSE, now)
-        proposed = ct.state if judgement == RST_DOUBT else TCP_CONNTRACK_CLOSE
+        proposed = ct.state if judgement == RST_SHORTEN else TCP_CONNTRACK_CLOSE
         return self._within(ct, info, segment, ct.state, proposed, now)
 
     def _judge_rst(self, ct: NfConn, info: TcpInfo, segment: Segment) -> int:
         """RST_*. A forged RST must hit the window; the ends challenge a near miss (RFC 5961)."""
         direction = segment.direction
         if TCP_CONNTRACK_FIN_WAIT <= ct.state <= TCP_CONNTRACK_CLOSE:
-            return RST_BELIEVE  # closing: the saved numbers may be from an earlier use of the ports
+            return RST_ACCEPT  # closing: the saved numbers may be from an earlier use of the ports
         peer = info.sides[1 - direction]
         if peer.flags & MAXACK_SET and info.last_kind != KIND_SYN:
             established = ct.state == TCP_CONNTRACK_ESTABLISHED and ct.status & IPS_ASSURED
@@ -197,14 +197,14 @@ class Tcp(TcpHeader):
                 return RST_CHECK
             if info.last_kind == KIND_ACK and info.last_direction == direction and segment.seq == info.last_end:
                 return RST_CHECK  # data and its RST in a row
-            return RST_DOUBT
+            return RST_SHORTEN
         let_through = (ct.status & IPS_SEEN_REPLY and info.last_kind == KIND_SYN) or (
             not ct.status & IPS_ASSURED and info.last_kind == KIND_ACK
         )
         if let_through and info.last_direction != direction and segment.ack == info.last_end:
-            return RST_BELIEVE  # answers an ignored packet
+            return RST_ACCEPT  # answers an ignored packet
         if ct.state == TCP_CONNTRACK_SYN_SENT and info.last_kind == KIND_ACK and info.last_direction == REPLY:
-            return RST_BELIEVE if segment.seq == info.last_ack else RST_CHECK  # answers a challenge ACK
+            return RST_ACCEPT if segment.seq == info.last_ack else RST_CHECK  # answers a challenge ACK
         return RST_CHECK
 
     def _within(self, ct: NfConn, info: TcpInfo, segment: Segment, old: int, proposed: int, now: int) -> int:
@@ -244,7 +244,7 @@ class Tcp(TcpHeader):
             if kind == KIND_RST:
                 return KILL  # the only answer is a refusal
             if kind == KIND_SYN and old == TCP_CONNTRACK_SYN_SENT:
-                return UNCOUNTED  # or a client that retries would keep a dead entry and its NAT for ever
+                return UNCOUNTED  # or a client that retries would keep the entry and its NAT for ever
             if state == TCP_CONNTRACK_ESTABLISHED:
                 timeout = min(timeout, self.unacknowledged_timeout)
         elif (

@@ -21,7 +21,7 @@ from tests.support import packets
 from tests.support.core import HERE, NOW, THERE, arrive, confirmed, core_with, query
 
 
-def test_nothing_is_in_the_table_before_its_packet_has_left() -> None:
+def test_a_connection_enters_the_hash_when_its_packet_leaves() -> None:
     core = core_with()
     ct = query(core, 1)
     assert core.table.find(ct.original) is None
@@ -31,7 +31,7 @@ def test_nothing_is_in_the_table_before_its_packet_has_left() -> None:
     assert core.stats.insert == 1
 
 
-def test_its_time_starts_when_the_packet_leaves() -> None:
+def test_the_timeout_starts_when_the_packet_leaves() -> None:
     core = core_with()
     skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 53))
     confirm(core, skb, NOW + 5_000)
@@ -40,7 +40,7 @@ def test_its_time_starts_when_the_packet_leaves() -> None:
 
 
 def test_both_ends_send_first() -> None:
-    """Two connections are under way; the packet that leaves second joins the first as its reply."""
+    """Two connections are unconfirmed; the packet that leaves second is a reply of the first."""
     core = core_with()
     skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 2))
     mirrored, _ = arrive(core, packets.udp(THERE, HERE, 2, 1))
@@ -63,7 +63,7 @@ def test_later_packets_of_a_connection_that_joined_another_join_it_too() -> None
     assert {id(each.ct) for each in mirrored} == {id(skb.ct)}
 
 
-def test_a_tuple_taken_while_the_packet_was_under_way() -> None:
+def test_a_tuple_taken_between_the_two_visits() -> None:
     """Another connection has the tuple, with another translation: the packet cannot belong to it."""
     core = core_with()
     skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 2))
@@ -79,7 +79,7 @@ def test_a_tuple_taken_while_the_packet_was_under_way() -> None:
     assert (core.stats.insert, core.stats.insert_failed, core.stats.drop) == (1, 1, 1)
 
 
-def test_a_new_connection_that_died_under_way_takes_its_packet_along() -> None:
+def test_the_packet_of_a_new_connection_that_was_killed_is_dropped() -> None:
     core = core_with()
     skb, _ = arrive(core, packets.udp(HERE, THERE, 1, 53))
     assert skb.ct is not None
@@ -88,7 +88,7 @@ def test_a_new_connection_that_died_under_way_takes_its_packet_along() -> None:
     assert skb.reason == CONNECTION_LOST
 
 
-def test_what_has_no_connection_needs_no_confirming() -> None:
+def test_a_packet_without_connection_is_accepted() -> None:
     core = core_with()
     skb = Skb(packets.udp(HERE, THERE, 1, 53))
     assert confirm(core, skb, NOW) == NF_ACCEPT

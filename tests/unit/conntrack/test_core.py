@@ -14,7 +14,7 @@ from tests.support.core import HERE, NOW, PLENTY, THERE, arrive, confirmed, core
 from tests.support.router import CLIENT, SERVER, Router
 
 
-def test_a_dead_connection_is_kept_for_packets_under_way() -> None:
+def test_a_dead_connection_keeps_its_slot_for_packets_between_two_visits() -> None:
     core = core_with()
     ct = confirmed(core, 1)
     assert core.kill(ct, END_DELETED, NOW)
@@ -43,8 +43,8 @@ def test_counts_by_state_follow_the_tracker() -> None:
     assert not any(tcp.entries)
 
 
-def test_a_refused_call_ends_before_its_answer_counts_as_one() -> None:
-    """The RST that ends it is counted, and yet the connection is told as unreplied: nf_ct_kill_acct comes first."""
+def test_a_connection_that_a_rst_refuses_ends_unreplied() -> None:
+    """The RST is counted, but DESTROY reports the connection as unreplied: nf_ct_kill_acct comes first."""
     router = Router(tunables=Tunables(nf_conntrack_acct=True))
     router.engine.core.events.enabled = True
     ct = router.syn()

@@ -58,7 +58,7 @@ def test_the_assured_survive() -> None:
     assert router.engine.handle(known, PRE_ROUTING, router.now) == NF_ACCEPT
 
 
-def test_packets_under_way_are_not_cut_off() -> None:
+def test_unconfirmed_connections_are_not_evicted() -> None:
     """Up to half the table they count towards the limit but are not evicted."""
     router = limited(10)
     assure(router, range(1, 6))
@@ -68,14 +68,14 @@ def test_packets_under_way_are_not_cut_off() -> None:
     assert len(router.engine.core.table.unconfirmed) == 5
 
 
-def test_eviction_looks_at_a_bounded_neighbourhood() -> None:
+def test_eviction_tries_a_bounded_number() -> None:
     router = limited(1000)
     for sport in range(1, 1002):
         router.udp(sport)
     assert 1 <= router.engine.core.stats.early_drop <= EVICTION_RANGE
 
 
-def test_relief_ends_what_is_unassured_down_to_the_mark() -> None:
+def test_relieve_evicts_unassured_connections_down_to_95_percent() -> None:
     """Above 95 % of the limit, within the budget."""
     router = limited(100)
     assure(router, range(1, 91))
@@ -89,8 +89,8 @@ def test_relief_ends_what_is_unassured_down_to_the_mark() -> None:
     assert core.stats.early_drop == 4
 
 
-def test_a_packet_that_never_left_is_given_up() -> None:
-    """Some rule dropped it between the two visits."""
+def test_a_connection_whose_packet_never_left_ends() -> None:
+    """A rule dropped it between the two visits."""
     core = core_with()
     ct = query(core, 1)
     assert next_expiry(core) == NOW + UNCONFIRMED_LIFETIME
@@ -109,5 +109,5 @@ def test_expiry_keeps_its_budget() -> None:
     assert [expire(core, NOW + 40_000, 10) for _ in range(4)] == [10, 10, 10, 0]
 
 
-def test_nothing_to_wait_for() -> None:
+def test_an_empty_table_has_no_next_expiry() -> None:
     assert next_expiry(core_with()) == NEVER

@@ -23,7 +23,7 @@ from tests.support.core import HERE, NOW, THERE, arrive, confirmed, core_with, q
 
 
 def test_first_packets_that_a_filter_drops_do_not_fill_the_table() -> None:
-    """A flood that never comes out of the kernel's filter: those under way longest give way, and others get in."""
+    """A flood that the kernel's filter drops: the oldest unconfirmed connections are evicted for new ones."""
     core = core_with(nf_conntrack_max=100)
     for sport in range(1000):
         query(core, sport)
@@ -37,15 +37,15 @@ def test_first_packets_that_a_filter_drops_do_not_fill_the_table() -> None:
     assert len(core.table.unconfirmed) == UNCONFIRMED_LIMIT
 
 
-def test_two_packets_under_way_are_one_connection() -> None:
-    """Where the kernel makes two and merges them at confirm."""
+def test_two_first_packets_are_one_connection() -> None:
+    """The kernel makes two and merges them at confirm."""
     core = core_with()
     assert query(core, 1) is query(core, 1)
     assert core.stats.clash_resolve == 1
 
 
 @pytest.mark.parametrize(("checksum", "hook"), [(False, PRE_ROUTING), (True, LOCAL_OUT)])
-def test_checksums_are_looked_at_where_packets_come_in_and_only_if_asked(checksum: bool, hook: int) -> None:
+def test_checksums_are_verified_at_prerouting_if_the_sysctl_is_on(checksum: bool, hook: int) -> None:
     bad = packets.broken(packets.udp(HERE, THERE, 1, 53, b"data"))
     skb, _ = arrive(core_with(), bad)
     assert (skb.ctinfo, skb.reason) == (IP_CT_INVALID, L4_CHECKSUM)

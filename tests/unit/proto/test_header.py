@@ -1,4 +1,4 @@
-"""What every tracker says of a packet that is too short or has a wrong checksum: numbers one can act on."""
+"""The numbers that trackers report for a truncated packet and for a wrong checksum."""
 
 import pytest
 from hypothesis import given
@@ -51,14 +51,14 @@ def test_the_checksum_that_would_be_right_is_right(family: tuple[str, str], kind
     assert proto.check(mended, True) == OK
 
 
-def test_too_short_says_what_there_is_and_what_is_needed() -> None:
+def test_truncated_reports_the_length_and_the_needed_length() -> None:
     skb = parsed(packets.ip(*V4, 6, bytes(8)))
     assert truncated(skb, 20) == L4_TRUNCATED
     assert skb.numbers == (8, 20)
 
 
 def test_a_checksum_may_cover_only_a_part() -> None:
-    """UDP-Lite: what lies behind `end` does not count."""
+    """UDP-Lite: bytes after `end` are not summed."""
     whole = parsed(packets.ip(*V4, 136, bytes(8) + b"ab"))
     part = parsed(packets.ip(*V4, 136, bytes(8) + b"xy"))
     for skb in (whole, part):

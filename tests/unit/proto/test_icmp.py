@@ -1,4 +1,4 @@
-"""Which ICMP messages are queries, errors, or nobody's business: every type there is."""
+"""Every ICMP type: query, error, untracked or neither."""
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_a_checksum_is_verified_when_asked(tracker: Icmp, hosts: tuple[str, str]
     assert tracker.check(bad, False) == OK
 
 
-def test_neither_travels_in_the_other_family() -> None:
+def test_neither_is_valid_in_the_other_family() -> None:
     echo = packets.icmp(*V4, 8)[20:]
     assert ICMPV6.check(arriving(packets.ip(*V4, 58, echo)), False) == ICMP_TYPE
     assert ICMP.check(arriving(packets.ip(*V6, 1, echo)), False) == ICMP_TYPE
@@ -83,7 +83,7 @@ ABOUT = packets.udp("2001:db8::2", "2001:db8:9::1", 1, 2)
 
 
 def redirect(source: str = ROUTER, hops: int = 255, code: int = 0, option: bytes = b"\4\7") -> Skb:
-    """It says: use another router for what is quoted, in an option of seven times eight bytes."""
+    """The quoted packet is in an option of seven times eight bytes."""
     data = bytes(32) + option + bytes(6) + ABOUT
     message = packets.icmp(source, "2001:db8::2", 137, code, data=data)
     return arriving(message[:7] + bytes([hops]) + message[8:])
@@ -100,7 +100,7 @@ def test_a_redirect_quotes_in_an_option() -> None:
     [redirect(source="2001:db8::9"), redirect(hops=254), redirect(option=b"\4\0")],
     ids=["from afar", "forwarded", "empty option"],
 )
-def test_a_redirect_that_cannot_be_the_routers(forged: Skb) -> None:
+def test_a_redirect_that_no_router_sends(forged: Skb) -> None:
     assert ICMPV6.check(forged, True) == ICMP_REDIRECT
 
 

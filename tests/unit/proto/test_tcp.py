@@ -1,4 +1,4 @@
-"""Flags, header and checksum of TCP: what is judged before any connection is looked for."""
+"""Flags, header and checksum of TCP: the checks before the lookup."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_every_combination_of_flags(flags: int) -> None:
 
 
 @pytest.mark.parametrize("flags", range(256), ids=letters_of)
-def test_the_kind_is_decided_by_the_weightiest_flag(flags: int) -> None:
+def test_rst_before_syn_before_fin_before_ack(flags: int) -> None:
     letters = letters_of(flags)
     if "R" in letters:
         kind = "rst"
@@ -71,7 +71,7 @@ def test_a_checksum_is_verified_when_asked(hosts: tuple[str, str]) -> None:
 
 
 def test_four_bytes_give_the_ports() -> None:
-    """Also of a segment quoted in an error, of which there is little more."""
+    """Also of a segment quoted in an error, which may have only eight."""
     assert TCP.l4(of_layer_4(b"\0\1\0\2")) == b"\0\1\0\2"
     assert TCP.l4(of_layer_4(b"\0\1\0")) == b""
     assert TCP.invert(b"\0\1\0\2") == b"\0\2\0\1"

@@ -31,7 +31,7 @@ def test_before_and_after_go_round_the_circle(a: int, distance: int) -> None:
 
 
 def test_opposite_points_are_before_each_other() -> None:
-    """As with the kernel's signed difference; no window reaches that far."""
+    """As the kernel's signed difference; no window is that large."""
     assert before(0, 0x80000000)
     assert before(0x80000000, 0)
 
@@ -41,7 +41,7 @@ def test_opposite_points_are_before_each_other() -> None:
 
 @dataclass
 class End:
-    """One side in numbers that never wrap."""
+    """One side, in numbers that do not wrap."""
 
     end: int
     maxend: int
@@ -64,7 +64,7 @@ class Said:
 
 
 def judged(sender: End, receiver: End, said: Said) -> int:
-    """Rules I to IV as the module's essay states them, without a modulus; learns when all hold."""
+    """Rules I to IV as in the module's docstring, without a modulus; updates both ends when all hold."""
     not_old = not receiver.maxwin or said.end > sender.end - receiver.maxwin - 1
     ack_not_old = said.sack > receiver.end - max(sender.maxwin, 66000) - 1
     ack_not_early = said.sack < receiver.end + 1
@@ -99,7 +99,7 @@ def learn(sender: End, receiver: End, said: Said) -> None:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[End, End, Said]:
-    """Two ends in mid-connection, and a segment that lies near the bound of one rule, anywhere on the circle."""
+    """Two ends in mid-connection, and a segment near the bound of one rule, at any sequence number."""
     origins = draw(st.integers(1 << 33, 1 << 34)), draw(st.integers(1 << 33, 1 << 34))
     ends = [
         End(o, o + draw(st.integers(0, 200_000)), draw(st.sampled_from([1, 1000, 65535, 200_000, 1 << 29])))
@@ -246,7 +246,7 @@ def test_first_sight_in_mid_stream_believes_the_packet() -> None:
 
 
 def test_the_answer_to_a_keepalive_picked_up() -> None:
-    """The keepalive repeats a byte that was sent before we looked; its answer is one beyond it."""
+    """The keepalive repeats a byte sent before the pick-up; its answer acknowledges one more."""
     info = TcpInfo()
     info.sides[ORIGINAL].end, info.sides[ORIGINAL].maxend, info.sides[ORIGINAL].maxwin = 999, 1500, 500
     assert judge(info, "A", REPLY, seq=5000, ack=1000) == (ACCEPT, OK)
