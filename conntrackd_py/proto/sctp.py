@@ -224,10 +224,9 @@ class Sctp(PortProto):
         if not chunks.count:
             packet.reason = SCTP_CHUNKS
             return REFUSED
+        info = SctpInfo() if new else cast(SctpInfo, ct.proto)
         if new:
-            ct.proto = SctpInfo()
-        info = cast(SctpInfo, ct.proto)
-        if new:
+            ct.proto = info
             packet.reason = self._begin(info, chunks)
             if packet.reason:
                 return REFUSED

@@ -119,10 +119,9 @@ class Tcp(TcpHeader):
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         segment = Segment(packet, direction)
         kind = segment.kind
+        info = TcpInfo() if new else cast(TcpInfo, ct.proto)
         if new:
-            ct.proto = TcpInfo()
-        info = cast(TcpInfo, ct.proto)
-        if new:
+            ct.proto = info
             packet.reason = self._begin(info, segment)
             if packet.reason:
                 packet.numbers = (direction, kind, TCP_CONNTRACK_NONE)
