@@ -1,12 +1,11 @@
-"""Kernel numbers and names, all Final: what nf_conntrack, netfilter and the IP protocols call things.
+"""Numbers and names of the kernel and the IP protocols, all Final. It imports nothing.
 
-Nothing here decides anything; every other room may import it and it imports nothing.
-Numbers: include/uapi/linux/netfilter*.h and the IANA registries.
+Sources: include/uapi/linux/netfilter*.h and the IANA registries.
 """
 
 from typing import Final
 
-# --- hooks (enum nf_inet_hooks) and the two verdicts we give -------------------------------
+# --- hooks (enum nf_inet_hooks) and verdicts -------------------------------------------------
 PRE_ROUTING: Final = 0
 LOCAL_IN: Final = 1
 FORWARD: Final = 2
@@ -19,14 +18,12 @@ NF_ACCEPT: Final = 1
 VERDICT_NAMES: Final = ("drop", "accept")
 
 # --- hook priorities (enum nf_ip_hook_priorities) -------------------------------------------
-PRI_DEFRAG: Final = -400
 PRI_RAW: Final = -300
 PRI_CONNTRACK: Final = -200
 PRI_MANGLE: Final = -150
 PRI_NAT_DST: Final = -100
 PRI_FILTER: Final = 0
 PRI_NAT_SRC: Final = 100
-PRI_HELPER: Final = 300
 PRI_CONFIRM: Final = 0x7FFFFFFF
 
 # --- direction and ctinfo (enum ip_conntrack_info) -------------------------------------------
@@ -38,7 +35,7 @@ IP_CT_RELATED: Final = 1
 IP_CT_NEW: Final = 2
 IP_CT_ESTABLISHED_REPLY: Final = 3
 IP_CT_RELATED_REPLY: Final = 4
-IP_CT_INVALID: Final = 5  # the kernel has no number for it (no connection attached); ours is the first it leaves free
+IP_CT_INVALID: Final = 5  # not the kernel's, where no connection is attached; its first free number
 IP_CT_UNTRACKED: Final = 7
 CTINFO_NAMES: Final = (
     "ESTABLISHED",
@@ -58,14 +55,11 @@ IPS_ASSURED: Final = 1 << 2
 IPS_CONFIRMED: Final = 1 << 3
 IPS_SRC_NAT: Final = 1 << 4
 IPS_DST_NAT: Final = 1 << 5
-IPS_SEQ_ADJUST: Final = 1 << 6
 IPS_SRC_NAT_DONE: Final = 1 << 7
 IPS_DST_NAT_DONE: Final = 1 << 8
 IPS_DYING: Final = 1 << 9
 IPS_FIXED_TIMEOUT: Final = 1 << 10
-IPS_TEMPLATE: Final = 1 << 11
 IPS_NAT_CLASH: Final = 1 << 12
-IPS_HELPER: Final = 1 << 13
 IPS_OFFLOAD: Final = 1 << 14
 IPS_HW_OFFLOAD: Final = 1 << 15
 IPS_NAT_MASK: Final = IPS_SRC_NAT | IPS_DST_NAT
@@ -99,7 +93,6 @@ IPCT_PROTOINFO: Final = 1 << 5
 IPCT_HELPER: Final = 1 << 6
 IPCT_MARK: Final = 1 << 7
 IPCT_SEQADJ: Final = 1 << 8
-IPCT_SECMARK: Final = 1 << 9
 IPCT_LABEL: Final = 1 << 10
 
 # --- manip: which address of the packet a NAT binding rewrites (enum nf_nat_manip_type) ---------
@@ -126,7 +119,6 @@ IPPROTO_ICMPV6: Final = 58
 IPPROTO_NONE: Final = 59
 IPPROTO_DSTOPTS: Final = 60
 IPPROTO_SCTP: Final = 132
-IPPROTO_MH: Final = 135
 IPPROTO_UDPLITE: Final = 136
 
 PROTO_NAMES: Final = {

@@ -1,8 +1,6 @@
-"""Why: the named small integers with which the engine says what it did to a packet or a connection.
+"""Reasons: why a packet is INVALID, was ignored or was dropped, and why a connection ended.
 
-A reason is a fact about one packet (INVALID, IGNORED or dropped) or about the end of one connection.
-Each is counted where it happens; its name is the label in metrics, logs and `explain`.
-Beside `const` because every room below the engine gives reasons and may import nothing above itself.
+Each is counted where it happens. Its name is the label in metrics, logs and `explain`.
 """
 
 from typing import Final
@@ -12,47 +10,47 @@ OK: Final = 0
 IP_TRUNCATED: Final = 1  # shorter than its IP header says
 IP_VERSION: Final = 2  # neither IPv4 nor IPv6
 IP_HEADER: Final = 3  # header length or extension chain is impossible
-IP_FRAGMENT: Final = 4  # a fragment that nobody reassembled
+IP_FRAGMENT: Final = 4  # a fragment: reassembly comes before the queue
 L4_TRUNCATED: Final = 5  # layer 4 header or length field does not fit the packet
 L4_CHECKSUM: Final = 6  # layer 4 checksum wrong (PREROUTING only)
-TCP_FLAGS: Final = 7  # a flag combination no TCP sends
+TCP_FLAGS: Final = 7  # an impossible combination of flags
 TCP_NOT_SYN: Final = 8  # mid-stream pickup is off (nf_conntrack_tcp_loose = false)
-TCP_STATE: Final = 9  # the transition table has no arrow for this packet
+TCP_STATE: Final = 9  # the transition table has no transition for this packet
 TCP_SEQ_OVER: Final = 10  # sequence beyond the receiver's window
-TCP_ACK_OVER: Final = 11  # acknowledges data nobody sent
-TCP_RST: Final = 12  # RST with a sequence the peer has already acknowledged past
+TCP_ACK_OVER: Final = 11  # acknowledges data that was not sent
+TCP_RST: Final = 12  # RST with a sequence before the peer's last acknowledgement
 ICMP_TYPE: Final = 13  # an ICMP type that does not exist
 ICMP_NO_NEW: Final = 14  # an ICMP type that cannot start a connection
 ICMP_INNER: Final = 15  # the packet quoted inside an error cannot be read
 ICMP_UNRELATED: Final = 16  # the error quotes a packet of no known connection
-ICMP_OUTER: Final = 17  # the error is addressed to somebody outside the quoted connection
-ICMP_REDIRECT: Final = 18  # an IPv6 redirect that RFC 4861 says to discard
-TUPLE_NOT_INVERTIBLE: Final = 19  # no reply tuple can be made of this packet
+ICMP_OUTER: Final = 17  # the error's destination is not the source of the quoted packet
+ICMP_REDIRECT: Final = 18  # an invalid IPv6 redirect (RFC 4861 8.1)
+TUPLE_NOT_INVERTIBLE: Final = 19  # the packet's tuple has no inverse
 SCTP_CHUNKS: Final = 20  # chunks that may not stand together, or none
 SCTP_NOT_NEW: Final = 21  # chunks that cannot start an association
 SCTP_VTAG: Final = 22  # the verification tag is not the association's
-SCTP_STATE: Final = 23  # the transition table has no arrow for this chunk
+SCTP_STATE: Final = 23  # the transition table has no transition for this chunk
 INVALID_LIMIT: Final = 24
 
 # --- why an attached packet changed nothing (IGNORE) ------------------------------------------------
-TCP_IGNORED: Final = 24  # the table says: let it pass, both ends may know better
-TCP_MORE_THAN_WINDOW: Final = 25  # a little more data than the window allowed
+TCP_IGNORED: Final = 24  # the transition table ignores it: the ends may know better
+TCP_MORE_THAN_WINDOW: Final = 25  # slightly more data than the window allows
 TCP_SEQ_UNDER: Final = 26  # already acknowledged data, retransmitted
-TCP_ACK_UNDER: Final = 27  # an acknowledgement that is too old
-TCP_CHALLENGE_ACK: Final = 28  # RFC 5961 answer to a SYN we let through
+TCP_ACK_UNDER: Final = 27  # acknowledges data too far back
+TCP_CHALLENGE_ACK: Final = 28  # answers an ignored SYN (RFC 5961)
 
 # --- why a packet was dropped ----------------------------------------------------------------------
 TABLE_FULL: Final = 29
 NAT_EXHAUSTED: Final = 30  # no free port or id in the rule's range
-NAT_NO_ADDRESS: Final = 31  # MASQUERADE, and the outgoing interface has no address
-NAT_OIF_CHANGED: Final = 32  # bound to one outgoing interface, now routed to another
+NAT_NO_ADDRESS: Final = 31  # MASQUERADE without an address on the outgoing interface
+NAT_OIF_CHANGED: Final = 32  # bound to another outgoing interface
 NAT_MANIP: Final = 33  # cannot be rewritten safely
 LEAK_GUARD: Final = 34  # a source-NAT rule covers it and it has no connection
 CONNECTION_LOST: Final = 35  # its connection vanished between two visits
-INSERT_FAILED: Final = 36  # the tuple was taken while the packet was on its way
-FILTER_DROP: Final = 37  # a rule or default of the filter says so
-FILTER_REJECT: Final = 38  # the same, and its sender is told
-NAT_OIF_UNKNOWN: Final = 39  # leaves by an interface that is too new for its name and addresses to be known
+INSERT_FAILED: Final = 36  # its tuple was taken between its two visits
+FILTER_DROP: Final = 37  # by a rule or the default of the filter
+FILTER_REJECT: Final = 38  # the same, with an answer to the sender
+NAT_OIF_UNKNOWN: Final = 39  # the outgoing interface is new: name and addresses are not yet known
 
 REASON_NAMES: Final = (
     "ok",
@@ -100,17 +98,17 @@ REASON_NAMES: Final = (
 # --- why a connection ended ----------------------------------------------------------------------------
 END_TIMEOUT: Final = 0
 END_RST: Final = 1  # the only answer was a RST
-END_REOPENED: Final = 2  # a SYN reused the tuple of a closed connection
-END_EARLY_DROP: Final = 3  # made room while the table was full
+END_REOPENED: Final = 2  # a new connection reused its tuple
+END_EARLY_DROP: Final = 3  # evicted from a full table
 END_DELETED: Final = 4  # conntrack -D
 END_FLUSHED: Final = 5  # conntrack -F
 END_ADDRESS_GONE: Final = 6  # its masquerade address or interface went away
 END_OIF_CHANGED: Final = 7  # rerouted to another outgoing interface
-END_FILTERED: Final = 8  # the filter did not let its first packet pass
+END_FILTERED: Final = 8  # the filter dropped its first packet
 END_NAT_EXHAUSTED: Final = 9  # no free port or id for its first packet
 END_NO_ADDRESS: Final = 10  # no address to translate its first packet to
 END_INSERT_FAILED: Final = 11  # its tuple was taken before its first packet left
-END_JOINED: Final = 12  # its packets joined the connection that the other end had opened at the same time
+END_JOINED: Final = 12  # the other end opened a connection at the same time; its packets belong to that one
 END_NAMES: Final = (
     "timeout",
     "rst",

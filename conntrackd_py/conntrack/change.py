@@ -1,8 +1,8 @@
-"""Change: what an operator, not a packet, does to a connection: bring it into the table, or alter what it is.
+"""Change: an operator creates or updates a connection (conntrack -I, -U).
 
-What may be changed is what ctnetlink lets one change: timeout, state, mark, labels, and three status bits, which can
-be set and never taken away. Who made a connection by hand is believed: nothing here asks whether such a state can
-be reached. Sources: ctnetlink_create_conntrack, ctnetlink_change_conntrack, __nf_ct_change_status.
+The fields are those of ctnetlink: timeout, state, mark, labels, and three status bits, which can be set but not
+cleared. Nothing checks whether packets could reach such a state.
+Sources: ctnetlink_create_conntrack, ctnetlink_change_conntrack, __nf_ct_change_status.
 """
 
 from typing import Final, final
@@ -27,33 +27,34 @@ from conntrackd_py.const import (
     IPS_SEEN_REPLY,
 )
 
+# outcomes of create and update
 DONE: Final = 0
 EXISTS: Final = 1  # one of its tuples is taken
-FULL: Final = 2  # nf_conntrack_max, and nobody could be asked to leave
-FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout stays
-BUSY: Final = 4  # a status bit that only packets change
-GONE: Final = 5  # it has ended
+FULL: Final = 2  # nf_conntrack_max is reached and no connection can be evicted
+TIMEOUT_FIXED: Final = 3  # FIXED_TIMEOUT is set: the timeout cannot change
+STATUS_FIXED: Final = 4  # an operator cannot set this status bit
+ENDED: Final = 5  # it has ended
 
 SECOND: Final = 1000
 UNTOUCHED: Final = -1
-SETTABLE: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT  # the others are passed over, as by the kernel
-FATE: Final = IPS_EXPECTED | IPS_CONFIRMED | IPS_DYING
-# The kernel does not say what of it has changed: an event made by hand tells everything.
+SETTABLE: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT  # others are ignored, as in the kernel
+REFUSED_BITS: Final = IPS_EXPECTED | IPS_CONFIRMED | IPS_DYING
+# The kernel reports all of these after an operator's update, changed or not.
 CHANGED: Final = IPCT_REPLY | IPCT_ASSURED | IPCT_PROTOINFO | IPCT_HELPER | IPCT_MARK | IPCT_SEQADJ | IPCT_LABEL
 
 
 @final
 class Change:
-    """timeout: ms from now; status: IPS_* bits to set; state: the tracker's number; UNTOUCHED where nothing is said.
+    """timeout: ms from now; status: IPS_* bits to set; state: the tracker's number; each UNTOUCHED to keep it.
 
-    The mark becomes (mark & ~mark_mask) ^ mark_value. tags: SCTP's verification tags by direction.
+    The mark becomes (mark & ~mark_mask) ^ mark_value. protoinfo: the values for L4Proto.set_protoinfo.
     """
 
     def __init__(self) -> None:
         self.timeout = UNTOUCHED
         self.status = UNTOUCHED
         self.state = UNTOUCHED
-        self.tags: tuple[int, int] | None = None
+        self.protoinfo: tuple[int, ...] | None = None
         self.mark_value = 0
         self.mark_mask = 0
         self.labels_on = 0
@@ -66,39 +67,39 @@ class Change:
         return (old & ~self.labels_off) | self.labels_on
 
     def alters(self, ct: NfConn, now: int) -> bool:
-        """Whether ct would be another one afterwards; of the timeout the seconds count."""
+        """Whether it would alter ct; timeouts are compared in seconds."""
         if self.timeout >= 0 and self.timeout // SECOND != ct.remaining(now) // SECOND:
             return True
         if self.mark(ct.mark) != ct.mark or self.labels(ct.labels) != ct.labels:
             return True
-        if self.status >= 0 and self.status & ~ct.status & (SETTABLE | FATE):
+        if self.status >= 0 and self.status & ~ct.status & (SETTABLE | REFUSED_BITS):
             return True
-        return self.tags is not None or (self.state >= 0 and self.state != ct.state)
+        return self.protoinfo is not None or (self.state >= 0 and self.state != ct.state)
 
     def refused(self, ct: NfConn) -> int:
-        """DONE, or why ct cannot be changed so."""
+        """DONE, or why ct cannot be changed like this."""
         if ct.status & IPS_DYING:
-            return GONE
+            return ENDED
         if self.timeout >= 0 and ct.status & IPS_FIXED_TIMEOUT:
-            return FIXED
-        if self.status >= 0 and self.status & ~ct.status & FATE & ~IPS_CONFIRMED:
-            return BUSY
+            return TIMEOUT_FIXED
+        if self.status >= 0 and self.status & ~ct.status & REFUSED_BITS & ~IPS_CONFIRMED:
+            return STATUS_FIXED
         return DONE
 
     def write(self, ct: NfConn) -> None:
-        """All but the timeout, which depends on whether ct is confirmed."""
+        """Apply all but the timeout, whose meaning depends on whether ct is confirmed."""
         if self.status >= 0:
             ct.status |= self.status & SETTABLE
         if self.state >= 0:
             ct.l4proto.set_state(ct, self.state)
-        if self.tags is not None:
-            ct.l4proto.set_tags(ct, self.tags)
+        if self.protoinfo is not None:
+            ct.l4proto.set_protoinfo(ct, self.protoinfo)
         ct.mark = self.mark(ct.mark)
         ct.labels = self.labels(ct.labels)
 
 
 def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
-    """Let ct in, whose tuples and translation are settled: DONE, or EXISTS, FULL, BUSY and it is nowhere."""
+    """Insert ct, whose tuples are final: DONE, or EXISTS, FULL, STATUS_FIXED and it is not in the table."""
     refused = change.refused(ct)
     if refused:
         return refused
@@ -117,7 +118,7 @@ def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
 
 
 def update(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
-    """Alter a confirmed ct: DONE, or FIXED, BUSY, GONE and nothing has changed."""
+    """Alter a confirmed ct: DONE, or TIMEOUT_FIXED, STATUS_FIXED, ENDED and ct is unchanged."""
     refused = change.refused(ct)
     if refused:
         return refused

@@ -1,34 +1,113 @@
-"""NfConn, one tracked connection: two tuples, a status word, a timeout, and its protocol's memory.
+"""NfConn, one tracked connection, and L4Proto, the tracker that judges its packets. Each type names the other.
 
-Invariants:
-- `tuples[REPLY]` is what answers will look like; NAT alters it, nothing else does, and only while
-  the connection is unconfirmed.
-- `timeout` is a span in milliseconds while unconfirmed and an absolute time once confirmed, as in the
-  kernel.
-- `state` belongs to the protocol tracker; its names and count are in its L4Proto.
-- A connection sits in slot `slot` of the table from allocation until it is reaped; the slot, not the
-  id, is what travels in a packet mark.
+- `reply` is the tuple of the answers. Only NAT alters it, and only while the connection is unconfirmed.
+- `timeout` is a span in ms while unconfirmed and an absolute time once confirmed, as in the kernel.
+- Only the tracker changes `state`; `l4proto.state_names` has its names.
+- A connection has slot `slot` of the table from allocation until release. A packet mark carries the slot, not the id.
+- A tracker reads the packet, changes the connection it is given and returns an outcome. It never touches the table,
+  the clock or the events.
 """
 
-from typing import TYPE_CHECKING, Final, final
+from abc import ABC, abstractmethod
+from typing import Final, final
 
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPCT_ASSURED, IPS_ASSURED, IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
+from conntrackd_py.reasons import OK
+from conntrackd_py.wire.packet import Packet
 
-if TYPE_CHECKING:
-    from conntrackd_py.conntrack.expect import Expectation
-    from conntrackd_py.conntrack.l4proto import L4Proto
+NO_INTERFACE: Final = -1  # no packet has left yet, or an operator made the connection
 
+# outcomes of L4Proto.packet
+TRACKED: Final = 0  # part of the connection; packet.reason is set if it changed nothing
+REFUSED: Final = 1  # not part of it: the packet is INVALID, packet.reason says why
+REPEAT: Final = 2  # the connection has ended and this packet starts another one: look it up again (NF_REPEAT)
+KILL: Final = 3  # part of the connection, which ends with it (nf_ct_kill)
+REOPENED: Final = 4  # the old connection has ended and a new one starts in its entry, same tuples, same NAT
+UNCOUNTED: Final = 5  # part of the connection, but it neither refreshes nor counts
 
-NO_INTERFACE: Final = -1  # no packet has left yet, or the connection was made by hand
+# what L4Proto.quotes returns for a packet without a quoted one
+NO_QUOTE: Final = 0
+LEAVE_UNTRACKED: Final = -1  # and this packet must stay untracked
 
 
 class ProtoInfo:
-    """What a protocol remembers of one connection beyond `state` (nf_conntrack_proto)."""
+    """What a tracker keeps of a connection besides `state` (nf_conntrack_proto)."""
+
+
+class L4Proto(ABC):
+    """entries[state]: number of confirmed connections, which the table counts."""
+
+    name: str = "unknown"
+    protonum: int = 0
+    state_names: tuple[str, ...] = ("",)  # by NfConn.state
+    shows_state: bool = False  # whether conntrack -L prints the state
+    ports: bool = False  # l4 src and l4 dst are ports, which NAT may choose
+
+    def __init__(self, tunables: Tunables) -> None:
+        self.entries = [0] * len(self.state_names)
+        self.tune(tunables)
+
+    @abstractmethod
+    def tune(self, tunables: Tunables) -> None:
+        """Use these timeouts and switches from now on."""
+
+    def l4(self, packet: Packet) -> bytes:
+        """The four layer 4 bytes of the packet's tuple; empty when its header is cut off."""
+        return b"\0\0\0\0"
+
+    def invert(self, l4: bytes) -> bytes:
+        """The layer 4 bytes of the answer; empty when no answer is possible."""
+        return l4[2:] + l4[:2]
+
+    def check(self, packet: Packet, verify: bool) -> int:
+        """OK, or why this packet must not be tracked. verify: compute the checksum too."""
+        return OK
+
+    def quotes(self, packet: Packet) -> int:
+        """Offset of the packet that this checked ICMP error quotes; NO_QUOTE or LEAVE_UNTRACKED for another packet."""
+        return NO_QUOTE
+
+    def resets(self, packet: Packet) -> bool:
+        """Whether this checked packet is a TCP RST."""
+        return False
+
+    def starts_or_ends(self, packet: Packet) -> bool:
+        """Whether this checked packet starts a connection or ends one, by its header alone."""
+        return False
+
+    def lifetime(self, ct: "NfConn") -> int:
+        """The ms that ct lives without a packet, in its present state; 0 when unknown. For reports only."""
+        return 0
+
+    def in_use(self, ct: "NfConn") -> bool:
+        """Whether both ends used ct and neither closed it. For reports only."""
+        return ct.status & IPS_ASSURED != 0
+
+    def closing(self, state: int) -> bool:
+        """Whether a connection in this state is closing, so that it may be evicted (can_early_drop)."""
+        return False
+
+    def adopt(self, ct: "NfConn") -> None:
+        """Create the ProtoInfo of a connection that an operator made."""
+        return
+
+    def set_state(self, ct: "NfConn", state: int) -> None:
+        """An operator sets the state."""
+        ct.state = state
+
+    def set_protoinfo(self, ct: "NfConn", values: tuple[int, ...]) -> None:
+        """An operator sets what CTA_PROTOINFO holds besides the state; the tracker's file defines the values."""
+        return
+
+    @abstractmethod
+    def packet(self, ct: "NfConn", packet: Packet, direction: int, now: int, new: bool) -> int:
+        """Judge a checked packet of ct; new: it has just created ct. Returns an outcome."""
 
 
 @final
 class NfConn:
-    def __init__(self, original: bytes, reply: bytes, l4proto: "L4Proto", now: int) -> None:
+    def __init__(self, original: bytes, reply: bytes, l4proto: L4Proto, now: int) -> None:
         self.original = original
         self.reply = reply
         self.l4proto = l4proto
@@ -38,7 +117,7 @@ class NfConn:
         self.status = 0
         self.state = 0
         self.timeout = 0
-        self.due = 0  # when gc looks at it next
+        self.due = 0  # ms: when gc checks its timeout
         self.pending_events = 0  # IPCT_* bits not yet reported
         self.born = now
         self.ended = 0
@@ -48,14 +127,13 @@ class NfConn:
         self.packets_reply = 0
         self.bytes_original = 0
         self.bytes_reply = 0
-        self.iif = 0  # interface its first packet came in by, 0 when this machine made it
-        self.oif = NO_INTERFACE  # and left by, for which its source was bound; 0 when it ended at this machine
+        self.iif = 0  # incoming interface of its first packet; 0: sent by this machine
+        self.oif = NO_INTERFACE  # outgoing interface of its first packet, bound by masquerade; 0: delivered here
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
         self.port_counted = False  # in nat.portuse
-        self.source_early = False  # a null binding changed its source port, for which PREROUTING is the place
+        self.source_early = False  # PREROUTING changed its source port (null binding)
         self.master: NfConn | None = None
-        self.expectation: Expectation | None = None  # what it fulfilled
         self.labels = 0  # 128 bits (connlabel)
 
     def tuple(self, direction: int) -> bytes:
@@ -70,7 +148,7 @@ class NfConn:
         return self.status & IPS_DYING != 0
 
     def refresh(self, now: int, span: int) -> None:
-        """Let it live span milliseconds from now (from its confirmation, while unconfirmed)."""
+        """Set the timeout to span ms from now (from its confirmation, while unconfirmed)."""
         if self.status & IPS_FIXED_TIMEOUT:
             return
         self.timeout = now + span if self.status & IPS_CONFIRMED else span
@@ -79,6 +157,11 @@ class NfConn:
         """Milliseconds left, never negative."""
         left = self.timeout - now if self.status & IPS_CONFIRMED else self.timeout
         return left if left > 0 else 0
+
+    def assure(self) -> None:
+        """Set ASSURED and cache its event."""
+        self.status |= IPS_ASSURED
+        self.pending_events |= IPCT_ASSURED
 
     def account(self, direction: int, length: int) -> None:
         if direction == ORIGINAL:

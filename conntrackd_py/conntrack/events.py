@@ -1,7 +1,7 @@
-"""Events: what happened to a connection, as data, waiting to be drained from outside.
+"""Events: what happened to a connection, as data, in a bounded queue that the service drains.
 
-An event is a snapshot, because the connection goes on changing. The queue is bounded; what does not
-fit is counted and the gap shows in the sequence numbers. With nobody listening, nothing is made.
+An event is a snapshot, because the connection changes later. `lost` counts what did not fit, and the sequence numbers
+show the gap. While the queue is not enabled, it takes no event.
 """
 
 from typing import Final, final
@@ -14,9 +14,9 @@ QUEUE_LIMIT: Final = 65536
 
 @final
 class Event:
-    """bits: IPCT_*; at: ms; timeout: ms left; the rest as NfConn had it. conn: for what never changes.
+    """bits: IPCT_*; at: ms; timeout: ms left; the rest as in NfConn. conn: for what never changes.
 
-    ended: of a DESTROY, when its time was over, which the sweep notices later (nf_ct_delete does the same).
+    ended: of a DESTROY, when the timeout was over; the sweep finds it later (as in nf_ct_delete).
     """
 
     def __init__(self, bits: int, at: int, sequence: int, ct: NfConn) -> None:
@@ -29,7 +29,7 @@ class Event:
         self.state = ct.state
         self.mark = ct.mark
         self.labels = ct.labels
-        self.origin = 0  # process that ordered it from outside; 0: a packet, or time
+        self.origin = 0  # id of the process that ordered it; 0: caused by a packet or a timeout
         self.born = ct.born
         self.ended = min(at, ct.timeout) if bits & IPCT_DESTROY else 0
         self.packets_original = ct.packets_original
@@ -49,7 +49,7 @@ class Event:
 class EventQueue:
     def __init__(self, limit: int = QUEUE_LIMIT) -> None:
         self.limit = limit
-        self.origin = 0  # of what is reported now
+        self.origin = 0  # of the events reported now
         self.enabled = False
         self.lost = 0
         self.sequence = 0

@@ -1,24 +1,26 @@
-"""Room in a full table: unassured connections end before their time.
+"""The end of connections: eviction from a full table, expiry, and release of the slots of dead connections.
 
-early_drop makes room for one new connection; relieve works ahead of it once the table is 95 % full.
+early_drop makes room for one new connection; relieve evicts ahead of it once the table is 95 % full.
 Sources: early_drop, gc_worker (nf_conntrack_max95).
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.gc import NEVER
 from conntrackd_py.const import IPS_ASSURED, IPS_CONFIRMED, IPS_DYING
-from conntrackd_py.reasons import END_EARLY_DROP
+from conntrackd_py.reasons import END_EARLY_DROP, END_TIMEOUT
 
-if TYPE_CHECKING:
-    from conntrackd_py.conntrack.core import Conntrack
+EVICTION_RANGE: Final = 64  # connections that early_drop tries
+UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
+DYING_GRACE: Final = 2_000  # ms a dead connection keeps its slot, for packets between two visits
 
-EVICTION_RANGE: Final = 64  # connections early_drop looks at
 
+def early_drop(core: Conntrack, now: int) -> bool:
+    """Evict the first unassured connection of a random sample; False when there is none.
 
-def early_drop(core: "Conntrack", now: int) -> bool:
-    """End the first unassured connection of some; True when there was one.
-
-    They are drawn from all over the table, because connections made together stand together.
+    The sample comes from the whole table, because connections made together have neighbouring slots.
     """
     slots = core.table.slots
     for _ in range(EVICTION_RANGE):
@@ -31,10 +33,10 @@ def early_drop(core: "Conntrack", now: int) -> bool:
     return False
 
 
-def relieve(core: "Conntrack", now: int, budget: int) -> int:
-    """End unassured and closing connections, slot by slot, while the table is more than 95 % full.
+def relieve(core: Conntrack, now: int, budget: int) -> int:
+    """Evict unassured and closing connections, slot by slot, while the table is more than 95 % full.
 
-    Returns how many ended. budget: slots to look at.
+    budget: slots to try. Returns how many connections it evicted.
     """
     pressure = core.limit * 95 // 100
     if not core.limit or core.table.confirmed <= pressure:
@@ -54,3 +56,51 @@ def relieve(core: "Conntrack", now: int, budget: int) -> int:
         if core.table.confirmed <= pressure:
             break
     return relieved
+
+
+def drop_oldest_unconfirmed(core: Conntrack, now: int) -> None:
+    """Evict the oldest unconfirmed connection: a filter probably dropped its packet."""
+    for ct in core.table.unconfirmed.values():
+        core.stats.unconfirmed_lost += 1
+        core.kill(ct, END_TIMEOUT, now)
+        break
+
+
+def expire(core: Conntrack, now: int, budget: int) -> int:
+    """End expired connections and release dead ones, at most budget of each; returns how many ended."""
+    expired = core.gc.due(now, budget)
+    for ct in expired:
+        core.kill(ct, END_TIMEOUT, now)
+    core.expectations.expire(now)
+    relieved = relieve(core, now, budget)
+    lost = _oldest(core.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
+    for ct in lost:
+        core.stats.unconfirmed_lost += 1
+        core.kill(ct, END_TIMEOUT, now)
+    for ct in _oldest(core.table.dying, now - DYING_GRACE, budget, True):
+        core.table.release(ct)
+        for extension in core.extensions:
+            extension.released(ct)
+    return len(expired) + len(lost) + relieved
+
+
+def _oldest(queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:
+    found: list[NfConn] = []
+    for ct in queue.values():
+        if budget == 0 or (ct.ended if dead else ct.born) > before:
+            break
+        budget -= 1
+        found.append(ct)
+    return found
+
+
+def next_expiry(core: Conntrack) -> int:
+    """When expire() has work again, in ms; NEVER when there is none."""
+    when = core.gc.next_due()
+    for ct in core.table.unconfirmed.values():
+        when = min(when, ct.born + UNCONFIRMED_LIFETIME)
+        break
+    for ct in core.table.dying.values():
+        when = min(when, ct.ended + DYING_GRACE)
+        break
+    return min(when, NEVER)

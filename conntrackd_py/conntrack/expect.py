@@ -1,8 +1,8 @@
-"""Expectations: connections that somebody knows will come, because of what another connection said.
+"""Expectations: tuples of connections that another connection, the master, has announced.
 
-A first packet that fits an expectation makes a RELATED connection: EXPECTED, with the expecting connection as its
-master and that one's mark. An expectation is used up by it unless PERMANENT. Everything is bounded: all of them
-by `limit`, those of one master by what whoever expects allows; a master takes its expectations with it.
+A first packet that matches an expectation creates a RELATED connection: status EXPECTED, with its master and the
+master's mark. This removes the expectation unless it is PERMANENT; the end of the master removes it too.
+Bounds: `limit` for all of them, and per master the number that the caller of expect() passes.
 Sources: nf_ct_find_expectation, nf_ct_expect_related, struct nf_conntrack_expect.
 """
 
@@ -15,11 +15,11 @@ from conntrackd_py.conntrack.conn import NfConn
 EVENT_LIMIT: Final = 4096
 
 PERMANENT: Final = 1
-INACTIVE: Final = 2  # listed but matched by nothing until activated
-USERSPACE: Final = 4  # made by somebody outside
+INACTIVE: Final = 2  # listed, but no packet matches it
+USERSPACE: Final = 4  # an operator made it
 FLAG_NAMES: Final = ("PERMANENT", "INACTIVE", "USERSPACE")
 
-ALWAYS: Final = -1  # ms: before anything ends
+ANY_TIME: Final = -1  # ms: before any expectation ends
 
 NEW: Final = "NEW"
 DESTROY: Final = "DESTROY"
@@ -27,9 +27,9 @@ DESTROY: Final = "DESTROY"
 
 @final
 class Expectation:
-    """t: the tuple to come; mask: as long, the bits of it that count. The destination always counts whole.
+    """t: the expected tuple; mask: its significant bits, same length, all bits set for the destination.
 
-    until: ms. protocol class `kind` groups what one helper expects of one master, for its limit.
+    until: ms. kind: the expectation class, which has its own limit per master.
     """
 
     def __init__(self, master: NfConn, t: bytes, mask: bytes, until: int, *, flags: int = 0, kind: int = 0) -> None:
@@ -37,15 +37,12 @@ class Expectation:
         self.tuple = t
         self.mask = mask
         self.bits = _masked(t, mask)
-        n = tuples.address_length(t)
-        self.key = _key(t, mask[:n] == b"\xff" * n)
+        source = tuples.src(mask)
+        self.key = tuples.destination_key(t, source == b"\xff" * len(source))
         self.until = until
         self.flags = flags
         self.kind = kind
         self.helper = ""
-        self.direction = 0  # NAT: of the master, the one the new connection goes in
-        self.saved_address = b""  # NAT: what the expected destination was before translation
-        self.saved_port = 0
         self.id = 0
 
     def fits(self, t: bytes) -> bool:
@@ -56,28 +53,9 @@ def _masked(t: bytes, mask: bytes) -> int:
     return int.from_bytes(t, "big") & int.from_bytes(mask, "big")
 
 
-def source_mask(t: bytes, address: bool, l4source: bool) -> bytes:
-    """The mask for t in which the destination and protocol count, and of the source only what is asked for."""
-    n = tuples.address_length(t)
-    return (
-        (b"\xff" if address else b"\0") * n
-        + b"\xff" * n
-        + (b"\xff\xff" if l4source else b"\0\0")
-        + b"\xff" * (len(t) - 2 * n - 2)
-    )
-
-
-def _key(t: bytes, source: bool) -> bytes:
-    """What an expectation has in common with its packet: destination, protocol and zone, and the source address if
-    it names one. By the source, because all hosts may be expected at one port of one host.
-    """
-    n = tuples.address_length(t)
-    return t[0 if source else n : 2 * n] + t[2 * n + 2 :]
-
-
 @final
 class ExpectationEvent:
-    """An expectation came (NEW) or went (DESTROY). at: ms; timeout: ms left; origin: as of events.Event."""
+    """A NEW or ended (DESTROY) expectation. at: ms; timeout: ms left; origin: as in events.Event."""
 
     def __init__(self, kind: str, at: int, sequence: int, known: Expectation, origin: int) -> None:
         self.kind = kind
@@ -90,7 +68,7 @@ class ExpectationEvent:
 
 @final
 class ExpectationEvents:
-    """Waiting to be drained, EVENT_LIMIT at most; with nobody listening, nothing is made."""
+    """A queue of EVENT_LIMIT at most; `lost` counts what did not fit. While not enabled, it takes no event."""
 
     def __init__(self) -> None:
         self.enabled = False
@@ -115,7 +93,7 @@ class ExpectationEvents:
         return events
 
 
-NOBODY: Final[OrderedDict[int, Expectation]] = OrderedDict()
+NONE: Final[OrderedDict[int, Expectation]] = OrderedDict()
 
 
 @final
@@ -127,15 +105,17 @@ class Expectations:
         self.last_id = 0
         self.created = 0
         self.deleted = 0
-        self.refused = 0  # for want of room
-        self.earliest = 0  # ms: nothing ends before
-        self.by_key: dict[bytes, OrderedDict[int, Expectation]] = {}  # by id
+        self.refused = 0  # because of `limit`
+        self.earliest = 0  # ms: none ends before
+        # By tuples.destination_key, then by id. With the source address, if it is fixed: one port of one host may
+        # expect many hosts.
+        self.by_key: dict[bytes, OrderedDict[int, Expectation]] = {}
         self.by_master: dict[int, list[Expectation]] = {}  # by the master's slot
 
     def expect(self, wanted: Expectation, most: int, now: int) -> bool:
-        """Add one; False when there is no room. most: how many of this kind its master may have at once.
+        """Add one; False at `limit`. most: how many of this kind its master may have, 0 for no limit.
 
-        One that is there already starts again; at the master's limit the oldest of its kind goes.
+        It replaces an equal one, else at the master's limit the oldest of its kind.
         """
         mine = self.by_master.setdefault(wanted.master.slot, [])
         for known in mine:
@@ -160,7 +140,7 @@ class Expectations:
         return True
 
     def find(self, t: bytes, now: int) -> Expectation | None:
-        """The expectation the first packet of tuple t fulfils, used up unless PERMANENT."""
+        """The expectation that a first packet of tuple t matches; removed unless PERMANENT."""
         if not self.count:
             return None
         known = self._first(t, now, INACTIVE)
@@ -169,9 +149,9 @@ class Expectations:
         return known
 
     def _first(self, t: bytes, now: int, excluded: int) -> Expectation | None:
-        """The oldest that fits, lives longer than now and has none of the excluded flags; those with a source first."""
-        for key in (_key(t, True), _key(t, False)):
-            for known in self.by_key.get(key, NOBODY).values():
+        """The oldest that fits, has not ended and has none of the excluded flags; those with a fixed source first."""
+        for key in (tuples.destination_key(t, True), tuples.destination_key(t, False)):
+            for known in self.by_key.get(key, NONE).values():
                 if known.until > now and not known.flags & excluded and known.fits(t):
                     return known
         return None
@@ -190,13 +170,13 @@ class Expectations:
         if slot in self.by_master and not self.by_master[slot]:
             del self.by_master[slot]
 
-    def forget(self, master: NfConn, now: int) -> None:
-        """The master has ended."""
+    def remove_all_of(self, master: NfConn, now: int) -> None:
+        """Remove the expectations of a master, which has ended."""
         for known in list(self.by_master.get(master.slot, ())):
             self.remove(known, now)
 
     def expire(self, now: int) -> int:
-        """End what waited too long; looks at all of them, once one may have. Returns how many went."""
+        """Remove those whose time is over; returns how many. It reads all of them, but not before `earliest`."""
         if not self.count or now < self.earliest:
             return 0
         over = [known for known in self.all() if known.until <= now]
@@ -206,8 +186,8 @@ class Expectations:
         return len(over)
 
     def known(self, t: bytes) -> Expectation | None:
-        """The one expecting this very tuple, or, its source being open, anything with its destination."""
-        return self._first(t, ALWAYS, 0)
+        """The oldest that tuple t matches, whatever its flags and time."""
+        return self._first(t, ANY_TIME, 0)
 
     def all(self) -> list[Expectation]:
         return [known for mine in self.by_master.values() for known in mine]

@@ -1,10 +1,9 @@
-"""Gc: ends connections whose time has come, in bounded steps.
+"""Gc: finds expired connections, in bounded steps.
 
-A calendar of one-second pages. A connection stands on the page on which it would expire, or on
-one at most HORIZON ahead, and is looked at again when that page comes. Refreshing costs nothing:
-only a timeout that becomes *shorter* than the page writes a second mark, and since no page
-is further off than HORIZON, a mark that has become stale never keeps a dead connection long.
-Expiry seen by a lookup is exact; this sweep is at most a page late.
+A calendar of one-second pages. A connection is on the page of its timeout, or on one at most HORIZON ahead; when that
+page is due, its timeout is checked again. A refresh costs nothing: only a timeout *before* the page adds a second mark.
+A stale mark is harmless, and no page is later than HORIZON.
+A lookup sees expiry exactly; this sweep is at most one page late.
 """
 
 from heapq import heappop, heappush
@@ -25,7 +24,7 @@ class Gc:
         self.order: list[int] = []  # heap of the page numbers in `pages`
 
     def schedule(self, ct: NfConn, now: int) -> None:
-        """Note a confirmed connection on the page of its timeout."""
+        """Put a confirmed connection on the page of its timeout."""
         when = min(ct.timeout, now + HORIZON)
         page = when // PAGE
         ct.due = (page + 1) * PAGE
@@ -37,11 +36,11 @@ class Gc:
         marks.append(ct)
 
     def next_due(self) -> int:
-        """When the next page ends, in ms; NEVER when there is none."""
+        """When the next page is due, in ms; NEVER when there is none."""
         return (self.order[0] + 1) * PAGE if self.order else NEVER
 
     def due(self, now: int, budget: int) -> list[NfConn]:
-        """At most budget connections that have expired; the others looked at are put on a later page."""
+        """The expired connections among at most budget that it checks; the others move to a later page."""
         expired: list[NfConn] = []
         while self.order and (self.order[0] + 1) * PAGE <= now and budget > 0:
             page = self.order[0]
@@ -50,7 +49,7 @@ class Gc:
                 budget -= 1
                 ct = marks.pop()
                 if ct.status & IPS_DYING or ct.due != (page + 1) * PAGE:
-                    continue  # gone, or marked on another page since
+                    continue  # ended, or on another page by now
                 if ct.timeout <= now:
                     ct.due = 0
                     expired.append(ct)

@@ -1,4 +1,4 @@
-"""Randomness is an argument: the daemon injects the system's, a test a sequence it can repeat."""
+"""Randomness is an argument: the system's in the daemon, a repeatable sequence in a test."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -6,7 +6,7 @@ from typing import final
 from mypy_extensions import mypyc_attr
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)  # the daemon's own is not compiled
+@mypyc_attr(allow_interpreted_subclasses=True)  # service/system_random.py is not compiled
 class Randomness(ABC):
     @abstractmethod
     def below(self, limit: int) -> int:
@@ -15,7 +15,7 @@ class Randomness(ABC):
 
 @final
 class Repeatable(Randomness):
-    """xorshift64: the same seed gives the same numbers. For tests and captures, not for routers."""
+    """xorshift64: the same seed gives the same numbers. For tests and captures only."""
 
     def __init__(self, seed: int = 1) -> None:
         self.state = seed & 0xFFFFFFFFFFFFFFF or 1

@@ -1,14 +1,12 @@
-"""A packet with what netfilter hangs on it: mark, interfaces, and the connection (skb->_nfct).
+"""A packet with what netfilter attaches to it: mark, interfaces, and the connection (skb->_nfct).
 
-`ct` and `ctinfo` are the kernel's two halves of _nfct. ct None with ctinfo INVALID is a packet that
-belongs to nothing; ct None with ctinfo UNTRACKED is one that was left alone on purpose.
-`reason` says why it is INVALID, was ignored, or was dropped (see reasons); `numbers` is what was
-seen and the bounds it broke.
+`ct` and `ctinfo` are the two halves of the kernel's _nfct. ct None with ctinfo INVALID: the packet has no connection.
+ct None with ctinfo UNTRACKED: it is not tracked on purpose.
 """
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_INVALID,
@@ -20,11 +18,8 @@ from conntrackd_py.const import (
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
-if TYPE_CHECKING:
-    from conntrackd_py.conntrack.l4proto import L4Proto
-
 HIGHEST_HOP_LIMIT: Final = 255
-LINK_SCOPE: Final = b"\xff\x02"  # how a multicast address of one link begins
+LINK_SCOPE: Final = b"\xff\x02"  # first bytes of a link-local multicast address
 
 
 @final
@@ -37,12 +32,11 @@ class Skb(Packet):
         self.hook = 0
         self.ct: NfConn | None = None
         self.ctinfo = IP_CT_INVALID
-        self.reason = OK
-        self.cause = OK  # why it was refused before it was dropped; the numbers are then of this
-        self.zone_original = 0  # zone its tuple is looked for in as an original one
+        self.cause = OK  # of a dropped packet: why it was refused before; `numbers` belong to this
+        self.zone_original = 0  # zone for the lookup of its tuple as an original one
         self.zone_reply = 0  # and as a reply
-        self.protos: list[L4Proto] | None = None  # trackers a new connection gets instead of the usual ones
-        self.reject = 0  # how a packet dropped for FILTER_REJECT is answered (filter.reject)
+        self.protos: list[L4Proto] | None = None  # trackers for a new connection, instead of the default ones
+        self.reject = 0  # the answer to a packet dropped for FILTER_REJECT (filter.reject)
         self.seen_after_routing = False  # first seen after routing: its destination may no longer change
 
     def attach(self, ct: NfConn, ctinfo: int) -> None:
@@ -62,11 +56,11 @@ def direction_of(ctinfo: int) -> int:
 
 
 def forwarded(skb: Skb) -> bool:
-    """Whether a packet at POST_ROUTING, parsed, is one of another host.
+    """Whether a parsed packet at POST_ROUTING is from another host.
 
-    The kernel names an incoming interface also for its own neighbour discovery, MLD and IGMP, the outgoing one
-    (ip_output takes skb->dev for it, which those set beforehand). None of these is ever forwarded: a hop limit of
-    255 would have been decremented, and the rest stays on its link.
+    The kernel names an incoming interface also for its own neighbour discovery, MLD and IGMP packets: the outgoing one
+    (ip_output takes skb->dev, which they set). Such packets are never forwarded: forwarding would have decremented a
+    hop limit of 255, and the other ones stay on their link.
     """
     if not skb.indev:
         return False

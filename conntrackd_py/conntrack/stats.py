@@ -1,4 +1,4 @@
-"""Plain counters, as `conntrack -S` and the exporter show them. Nothing here decides anything."""
+"""Plain counters, as `conntrack -S` and the exporter show them."""
 
 from typing import final
 
@@ -19,7 +19,7 @@ class Stats:
         self.clash_resolve = 0
         self.chaintoolong = 0
         self.table_full = 0
-        self.unconfirmed_lost = 0  # their packet never came out again
+        self.unconfirmed_lost = 0  # evicted: their first packet never reached its last hook
         self.nat_allocations = 0
         self.nat_allocation_failures = 0
         self.ended = [0] * len(END_NAMES)  # connections, by END_*

@@ -1,7 +1,7 @@
 """The nf_conntrack_* sysctls, under their kernel names, with the kernel's defaults.
 
-Times are whole seconds here, as an administrator writes them; the trackers turn them into
-milliseconds once, when they are built. Reference: Documentation/networking/nf_conntrack-sysctl.rst.
+Times are whole seconds, as in the sysctls; trackers convert them to ms once.
+Reference: Documentation/networking/nf_conntrack-sysctl.rst.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tunables:
-    """One value a sysctl. Frozen: a reload makes a new one."""
+    """One value a sysctl. Frozen: a reload replaces it."""
 
     nf_conntrack_max: int = 262144  # most connections in the table
     nf_conntrack_expect_max: int = 4096  # most expectations
@@ -45,7 +45,7 @@ class Tunables:
     nf_conntrack_sctp_timeout_heartbeat_sent: int = 30
     nf_conntrack_gre_timeout: int = 30
     nf_conntrack_gre_timeout_stream: int = 180
-    # not sysctls: after how many seconds a UDP connection used both ways is a stream, and the tracker rfc7857
-    udp_stream_after: int = 2
+    # not sysctls
+    udp_stream_after: int = 2  # a UDP connection used both ways becomes a stream after this
     rfc7857_tcp_timeout_established: int = 7440
     rfc7857_tcp_timeout_transitory: int = 240

@@ -1,4 +1,4 @@
-"""A tuple: what identifies one direction of a connection, as bytes that are also the table's key.
+"""A tuple identifies one direction of a connection. It is bytes, and the key of the table.
 
       0        n        2n       2n+2     2n+4       2n+5
       +--------+--------+--------+--------+----------+ - - - - +
@@ -10,14 +10,13 @@
     no ports     both zero
     zone         two bytes, absent in zone 0
 
-Nothing but this file knows the offsets. The length is the family; there are no v4/v6 twins.
+Only this file knows the offsets. The length gives the family, so one function serves IPv4 and IPv6.
 """
 
 from typing import Final
 
 from conntrackd_py.const import AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6
 
-V4_LENGTH: Final = 13
 V6_LENGTH: Final = 37
 PROTO_BYTE: Final = tuple(bytes([number]) for number in range(256))
 
@@ -40,12 +39,12 @@ def zone(t: bytes) -> int:
 
 
 def with_zone(t: bytes, zone_id: int) -> bytes:
-    """t, of zone 0, in this zone."""
+    """t, which is in zone 0, in this zone."""
     return t + zone_id.to_bytes(2, "big") if zone_id else t
 
 
 def bare(t: bytes) -> bytes:
-    """t as it would be in zone 0: what a packet looks like says nothing of zones."""
+    """t in zone 0, as a packet shows it."""
     return t[: 2 * address_length(t) + 5]
 
 
@@ -77,7 +76,7 @@ def l4dst(t: bytes) -> int:
 
 
 def make(pair: bytes, l4part: bytes, proto: int) -> bytes:
-    """pair: source and destination address in a row, as they stand in the packet."""
+    """pair: source and destination address in a row, as in the packet."""
     return pair + l4part + PROTO_BYTE[proto]
 
 
@@ -85,6 +84,18 @@ def swapped(t: bytes, l4part: bytes) -> bytes:
     """t with the addresses exchanged and the given layer 4 bytes."""
     n = address_length(t)
     return t[n : n + n] + t[:n] + l4part + t[n + n + 4 :]
+
+
+def source_key(t: bytes) -> bytes:
+    """The source half of t: source address, l4 src, protonum, zone."""
+    n = address_length(t)
+    return t[:n] + t[2 * n : 2 * n + 2] + t[2 * n + 4 :]
+
+
+def destination_key(t: bytes, source: bool) -> bytes:
+    """The destination half of t: destination address, l4 dst, protonum, zone. source: with the source address."""
+    n = address_length(t)
+    return t[0 if source else n : 2 * n] + t[2 * n + 2 :]
 
 
 def with_src(t: bytes, address: bytes, l4source: int) -> bytes:
@@ -99,10 +110,16 @@ def with_dst(t: bytes, address: bytes, l4part: bytes) -> bytes:
     return t[:n] + address + l4part + t[n + n + 4 :]
 
 
-def routed(mine: bytes, other: bytes) -> bytes:
-    """What packets with tuple `mine` look like after PREROUTING: their destination is the source of `other`.
+def with_protonum(t: bytes, other: bytes) -> bytes:
+    """t with protonum and zone of other."""
+    at = 2 * address_length(t) + 4
+    return t[:at] + other[at:]
 
-    Both are a connection's tuples. An ICMP query keeps its identifier, type and code.
+
+def routed(mine: bytes, other: bytes) -> bytes:
+    """The tuple of packets between their two visits: the destination of `mine` becomes the source of `other`.
+
+    mine, other: the tuples of a connection. An ICMP query keeps its identifier, type and code. The result has no zone.
     """
     n = address_length(mine)
     l4part = l4(mine)

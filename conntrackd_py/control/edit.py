@@ -12,6 +12,7 @@ from conntrackd_py.conntrack import change as changes
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import USERSPACE, Expectation
+from conntrackd_py.conntrack.lookup import lookup
 from conntrackd_py.control import spec as specs
 from conntrackd_py.control.query import shown
 from conntrackd_py.control.spec import RefusedError, SpecError
@@ -25,9 +26,9 @@ Request = Mapping[str, object]
 WHY: Final = {
     changes.EXISTS: "Such conntrack exists, try -U to update",
     changes.FULL: "the table is full",
-    changes.FIXED: "its timeout is fixed",
-    changes.BUSY: "Device or resource busy: only packets set this status",
-    changes.GONE: "such conntrack doesn't exist",
+    changes.TIMEOUT_FIXED: "its timeout is fixed",
+    changes.STATUS_FIXED: "Device or resource busy: only packets set this status",
+    changes.ENDED: "such conntrack doesn't exist",
     NOT_TRANSLATING: "this daemon translates nothing (its mode is track)",
     EXHAUSTED: "no free port to translate to",
 }
@@ -64,7 +65,7 @@ class Editor:
         change = specs.change_of(spec, l4proto)
         ct = NfConn(wanted.original, wanted.reply, l4proto, now)
         for t in (wanted.original, wanted.reply):
-            self.core.lookup(t, now)  # ends one whose time is over
+            lookup(self.core, t, now)  # ends one whose time is over
         with self.by_client():
             outcome = self.engine.create(ct, change, wanted.source, wanted.destination, now)
         self.control.tell()
@@ -99,7 +100,7 @@ class Editor:
 
     def get(self, spec: Mapping[str, object]) -> NfConn:
         """The connection that has this tuple in either direction. Raises SpecError and RefusedError."""
-        ct = self.core.lookup(specs.one_tuple(spec), self.control.clock())
+        ct = lookup(self.core, specs.one_tuple(spec), self.control.clock())
         if ct is None or not ct.confirmed:
             raise RefusedError("such conntrack doesn't exist")
         return ct

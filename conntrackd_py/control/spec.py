@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.change import UNTOUCHED, Change
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.const import (
     ICMP_PROTOCOLS,
     IPPROTO_DCCP,
@@ -200,7 +200,7 @@ def change_of(spec: Spec, l4proto: L4Proto) -> Change:
         change.mark_value = number(spec, "mark", U32)
         change.mark_mask = number(spec, "mark_mask", U32) if "mark_mask" in spec else U32
     if any(tag in spec for tag in TAGS):
-        change.tags = number(spec, "orig_vtag", U32), number(spec, "reply_vtag", U32)
+        change.protoinfo = number(spec, "orig_vtag", U32), number(spec, "reply_vtag", U32)
     change.labels_on = label_bits(spec, "label_add")
     change.labels_off = label_bits(spec, "label_del")
     return change

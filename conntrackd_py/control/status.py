@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conntrackd_py import __version__, compiled
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control.filter_counters import refusing
 from conntrackd_py.control.view import Json

@@ -76,14 +76,13 @@ def expectation(known: Expectation, now: int) -> Json:
     """known as it is at `now` (ms)."""
     t = known.tuple
     protonum = tuples.protonum(t)
-    at = 2 * tuples.address_length(t) + 4
     described: Json = {
         "timeout": max(known.until - now, 0) // 1000,
         "family": _family(t),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
         "tuple": tuple_fields(t),
-        "mask": tuple_fields(known.mask[:at] + t[at:]),  # a mask of the protocol: the protocol
+        "mask": tuple_fields(tuples.with_protonum(known.mask, t)),  # a mask of the protocol: the protocol
         "master": tuple_fields(known.master.original),
         "flags": names(known.flags, FLAG_NAMES),
         "class": known.kind,

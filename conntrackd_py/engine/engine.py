@@ -10,12 +10,14 @@ Packets, time (ms) and randomness are arguments. Verdicts, bytes, marks, counter
 
 from typing import Final, final
 
+from conntrackd_py.conntrack import evict
 from conntrackd_py.conntrack.change import DONE, EXISTS, Change, create, update
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.confirm import confirm
+from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.expect import ExpectationEvent
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.lookup import conntrack_in
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb, forwarded
 from conntrackd_py.conntrack.tunables import Tunables
@@ -182,8 +184,8 @@ class Engine:
         reason = ip.parse(skb)
         if reason:
             self.core.refuse(skb, reason)
-        elif self.core.conntrack_in(skb, now) == NF_ACCEPT:
-            self.core.confirm(skb, now)
+        elif conntrack_in(self.core, skb, now) == NF_ACCEPT:
+            confirm(self.core, skb, now)
         return NF_ACCEPT
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
@@ -236,11 +238,11 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End expired connections, in at most budget steps; returns how many ended."""
-        return self.core.expire(now, budget) + self.nat.expire(now, budget)
+        return evict.expire(self.core, now, budget) + self.nat.expire(now, budget)
 
     def next_expiry(self) -> int:
         """When expire has work again, in ms; 0: now."""
-        return 0 if self.nat.withdrawn else self.core.next_expiry()
+        return 0 if self.nat.withdrawn else evict.next_expiry(self.core)
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()

@@ -6,7 +6,9 @@ Each calls one function of another room; the pipeline is the list of them.
 from abc import ABC, abstractmethod
 from typing import final
 
+from conntrackd_py.conntrack.confirm import confirm
 from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.lookup import conntrack_in
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     IPS_CONFIRMED,
@@ -43,7 +45,7 @@ class ConntrackIn(HookOp):
         self.core = core
 
     def run(self, skb: Skb, now: int) -> int:
-        return self.core.conntrack_in(skb, now)
+        return conntrack_in(self.core, skb, now)
 
 
 @final
@@ -104,4 +106,4 @@ class Confirm(HookOp):
         self.core = core
 
     def run(self, skb: Skb, now: int) -> int:
-        return self.core.confirm(skb, now)
+        return confirm(self.core, skb, now)

@@ -25,9 +25,10 @@ from collections import OrderedDict
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import NO_QUOTE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
-from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, inner_tuple
+from conntrackd_py.conntrack.icmp_error import inner_tuple
+from conntrackd_py.conntrack.lookup import lookup
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED,
@@ -137,7 +138,7 @@ class MarkCodec(Extension):
             if l4proto.check(skb, False):
                 return b""
             at = l4proto.quotes(skb)
-            if at > INNER_TRACKED:
+            if at > NO_QUOTE:
                 return inner_tuple(self.core.protos, skb, at)
         l4 = l4proto.l4(skb)
         return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""
@@ -147,13 +148,13 @@ class MarkCodec(Extension):
         ct = self.by_tuple.get(t)
         if ct is not None and between(ct, direction, t):
             return ct
-        ct = self.core.lookup(t, now)
+        ct = lookup(self.core, t, now)
         if ct is not None and between(ct, direction, t):
             return ct
         answer = self.core.protos[tuples.protonum(t)].invert(tuples.l4(t))
         if not answer:
             return None
-        ct = self.core.lookup(tuples.swapped(t, answer), now)
+        ct = lookup(self.core, tuples.swapped(t, answer), now)
         return ct if ct is not None and between(ct, direction, t) else None
 
     # --- without a mark ------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class MarkCodec(Extension):
         if self.invalid and self._was_invalid(self._header(skb)):
             return RESUMED
         l4proto = self.core.protos[skb.protonum]
-        error = l4proto.check(skb, False) == OK and l4proto.quotes(skb) > INNER_TRACKED
+        error = l4proto.check(skb, False) == OK and l4proto.quotes(skb) > NO_QUOTE
         t = self._seen_tuple(skb, IP_CT_RELATED if error else IP_CT_NEW)
         ct = self.by_tuple.get(t)
         if ct is None:
@@ -244,17 +245,13 @@ def between(ct: NfConn, direction: int, t: bytes) -> bool:
     mine = ct.tuple(direction)
     if t == mine:
         return True
-    n = tuples.address_length(t)
-    if n != tuples.address_length(mine) or tuples.protonum(t) != tuples.protonum(mine):
-        return False
     other = ct.tuple(1 - direction)
-    if t[:n] != mine[:n] or t[n : 2 * n] != other[:n]:
-        return False
+    path = tuples.routed(mine, other)
+    if t == path:
+        return True
     if ct.l4proto.ports:
-        sport, dport = t[2 * n : 2 * n + 2], t[2 * n + 2 : 2 * n + 4]
-        early = ct.source_early and direction == ORIGINAL and sport == other[2 * n + 2 : 2 * n + 4]
-        return dport == other[2 * n : 2 * n + 2] and (early or sport == mine[2 * n : 2 * n + 2])
-    if tuples.protonum(t) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
-        ident, kind = t[2 * n : 2 * n + 2], t[2 * n + 2 : 2 * n + 4]
-        return kind == mine[2 * n + 2 : 2 * n + 4] and ident in (mine[2 * n : 2 * n + 2], other[2 * n : 2 * n + 2])
-    return True
+        early = ct.source_early and direction == ORIGINAL
+        return early and t == tuples.with_src(path, tuples.src(path), tuples.l4dst(other))
+    if tuples.protonum(path) in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        return t == tuples.with_src(path, tuples.src(path), tuples.l4src(other))
+    return path == tuples.with_dst(t, tuples.dst(t), tuples.l4(path))

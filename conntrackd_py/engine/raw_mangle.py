@@ -8,8 +8,8 @@ rules that match act, in order. Bits of the packet mark that carry the connectio
 
 from typing import Final, final
 
+from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.core import Conntrack
-from conntrackd_py.conntrack.l4proto import L4Proto
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import HOOK_NAMES, IP_CT_UNTRACKED, IPCT_LABEL, IPCT_MARK, NF_ACCEPT, PRI_MANGLE, PRI_RAW
 from conntrackd_py.engine.hooks import HookOp

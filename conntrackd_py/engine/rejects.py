@@ -74,11 +74,11 @@ class Rejects:
     def _answer(self, skb: Skb, hook: int) -> bytes:
         if not skb.version:
             return b""
-        arrived = _destination(skb)
+        arrived = ip.destination(skb)
         if hook == LOCAL_IN and not self._is_local(arrived):
             return b""  # a broadcast
         sent = self._as_sent(skb)
-        known = _destination(sent)
+        known = ip.destination(sent)
         decided = hook == LOCAL_IN or known != arrived
         return reject.answer(sent, skb.reject, known if decided else b"")
 
@@ -111,8 +111,3 @@ class Rejects:
         answers = self.waiting
         self.waiting = []
         return answers
-
-
-def _destination(packet: Packet) -> bytes:
-    pair = ip.addresses(packet)
-    return pair[len(pair) // 2 :]

@@ -11,13 +11,11 @@ from typing import Final, final
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Extension
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, IPS_ASSURED, IPS_CONFIRMED, IPS_SEEN_REPLY
+from conntrackd_py.const import IPS_ASSURED, IPS_CONFIRMED
 from conntrackd_py.reasons import END_TIMEOUT
-from conntrackd_py.wire import sctp, tcp
 
 EXPIRED_LIMIT: Final = 4096
 KEPT: Final = 3_600_000  # ms
-ESTABLISHED: Final = "ESTABLISHED"  # by this name every tracker with states calls the one in the middle
 
 
 @final
@@ -28,8 +26,8 @@ class ExpiredConnection:
         self.original = ct.original
         self.reply = ct.reply
         self.id = ct.id
+        self.l4proto = ct.l4proto
         self.proto = ct.l4proto.name
-        self.has_states = ct.l4proto.shows_state
         self.assured = ct.status & IPS_ASSURED != 0
         self.lifetime = ct.l4proto.lifetime(ct)
         self.ended = ct.timeout
@@ -49,7 +47,7 @@ class ExpiredConnections(Extension):
 
     def destroyed(self, ct: NfConn) -> None:
         """Keep ct if it expired while it may have been in use."""
-        if ct.end_reason != END_TIMEOUT or not _may_be_in_use(ct):
+        if ct.end_reason != END_TIMEOUT or not ct.status & IPS_CONFIRMED or not ct.l4proto.in_use(ct):
             return
         for t in (ct.original, ct.reply):
             older = self.by_tuple.get(t)
@@ -68,9 +66,9 @@ class ExpiredConnections(Extension):
         if expired is None:
             return None
         self._remove(expired)
-        if now - expired.ended > KEPT or _starts_afresh(skb):
+        if now - expired.ended > KEPT or expired.l4proto.starts_or_ends(skb):
             return None
-        if not expired.has_states and not expired.assured and t == expired.original:
+        if not expired.l4proto.shows_state and not expired.assured and t == expired.original:
             return None  # a new query; for this protocol it does not matter
         self.expired_in_use += 1
         return expired
@@ -80,22 +78,3 @@ class ExpiredConnections(Extension):
         if expired.reply != expired.original:
             del self.by_tuple[expired.reply]
         self.count -= 1
-
-
-def _may_be_in_use(ct: NfConn) -> bool:
-    """Confirmed, answered or established, and not seen to close."""
-    if not ct.status & IPS_CONFIRMED:
-        return False
-    if ct.l4proto.shows_state:
-        return ct.l4proto.state_names[ct.state] == ESTABLISHED
-    return ct.status & IPS_ASSURED != 0 or (ct.l4proto.ports and ct.status & IPS_SEEN_REPLY != 0)
-
-
-def _starts_afresh(skb: Skb) -> bool:
-    """Whether the packet, checked by its tracker, begins a connection of its own or ends whatever there is."""
-    at = skb.dataoff
-    if skb.protonum == IPPROTO_TCP:
-        return skb.data[at + 13] & (tcp.SYN | tcp.RST) != 0
-    if skb.protonum == IPPROTO_SCTP:
-        return skb.end > at + sctp.HEADER and skb.data[at + sctp.HEADER] in (sctp.INIT, sctp.ABORT)
-    return False

@@ -122,8 +122,7 @@ class Nat(Extension):
         before = skb.data
         verdict = self._run(skb, MANIP_SRC, now)
         if skb.segments and skb.hook == LOCAL_IN and ct.status & IPS_NAT_MASK:
-            pair = ip.addresses(skb)
-            if skb.data is not before or not self.interfaces.is_local(pair[len(pair) // 2 :]):
+            if skb.data is not before or not self.interfaces.is_local(ip.destination(skb)):
                 manips.finish_checksum(skb)  # PREROUTING could not know that it is for the router
         return verdict
 

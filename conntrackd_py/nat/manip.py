@@ -87,12 +87,12 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
     field_at = _field_at(packet.protonum, manip, ports)
     if manip == MANIP_SRC:
         pair = tuples.dst(other) + pair[n:]
-        field = other[2 * n + 2 : 2 * n + 4]
+        field = tuples.l4(other)[2:]
     else:
         pair = pair[:n] + tuples.src(other)
-        field = other[2 * n : 2 * n + 2]
+        field = tuples.l4(other)[:2]
     if field_at == ID_AT:
-        field = other[2 * n : 2 * n + 2]
+        field = tuples.l4(other)[:2]
     packet.data = rewrite(packet, pair, field_at, field)
     if packet.checksum_partial and not packet.segments:
         finish_checksum(packet)  # what is sent back is taken to be complete
@@ -121,14 +121,14 @@ def _rewrite_quoted(quoted: Packet, other: bytes, manip: int, ports: bool) -> by
     """The quoted packet with the source (or destination) that tuple `other` itself names."""
     pair = ip.addresses(quoted)
     n = len(pair) // 2
-    field = other[2 * n : 2 * n + 2]
+    field = tuples.l4(other)[:2]
     field_at = _field_at(quoted.protonum, manip, ports)
     if manip == MANIP_SRC:
         pair = tuples.src(other) + pair[n:]
     else:
         pair = pair[:n] + tuples.dst(other)
         if field_at != ID_AT:
-            field = other[2 * n + 2 : 2 * n + 4]
+            field = tuples.l4(other)[2:]
     return rewrite(quoted, pair, field_at, field)
 
 

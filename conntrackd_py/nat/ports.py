@@ -8,8 +8,7 @@ windows, which gives up rather than walk all of it.
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, MANIP_DST, MANIP_SRC
@@ -148,7 +147,7 @@ class Ports:
 
     def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
         """The mapping another connection of this very source has, if it suits and is free for this destination."""
-        known = self.by_source.get(source_key(current))
+        known = self.by_source.get(tuples.source_key(current))
         if known is None:
             return b""
         for mapping in known:
@@ -163,7 +162,7 @@ class Ports:
         """Keep a source mapping that chose among addresses or ports, CANDIDATES of each source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
-        known = self.by_source.setdefault(source_key(ct.original), {})
+        known = self.by_source.setdefault(tuples.source_key(ct.original), {})
         mapping = mapping_of(ct)
         if mapping in known or len(known) < CANDIDATES:
             known[mapping] = known.get(mapping, 0) + 1
@@ -173,18 +172,13 @@ class Ports:
         if not ct.remembered:
             return
         ct.remembered = False
-        key, mapping = source_key(ct.original), mapping_of(ct)
+        key, mapping = tuples.source_key(ct.original), mapping_of(ct)
         known = self.by_source[key]
         known[mapping] -= 1
         if not known[mapping]:
             del known[mapping]
         if not known:
             del self.by_source[key]
-
-
-def source_key(t: bytes) -> bytes:
-    n = tuples.address_length(t)
-    return t[:n] + t[2 * n : 2 * n + 2] + t[2 * n + 4 :]
 
 
 def mapping_of(ct: NfConn) -> bytes:

@@ -1,18 +1,15 @@
-"""The GRE tracker: plain GRE by addresses alone; PPTP's version 1 by call id too (nf_conntrack_proto_gre).
+"""The GRE tracker: plain GRE by addresses alone; version 1 (PPTP) also by call id (nf_conntrack_proto_gre).
 
-A PPTP packet carries only the call id of its receiver. The sender's comes from the control connection: the PPTP
-helper enters it here, and until then it is zero, as in the kernel.
+A PPTP packet has only the call id of its receiver. `keymap` gives the sender's, 0 if unknown, as in the kernel.
 """
 
 from typing import Final, final
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import TRACKED, L4Proto
-from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.conn import TRACKED, L4Proto, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPPROTO_GRE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
+from conntrackd_py.const import IPPROTO_GRE, IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY
 from conntrackd_py.wire.ip import addresses
-from conntrackd_py.wire.packet import u16
+from conntrackd_py.wire.packet import Packet, u16
 
 VERSION: Final = 0x0007
 PPP: Final = 0x880B
@@ -25,35 +22,31 @@ class Gre(L4Proto):
     protonum = IPPROTO_GRE
 
     def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
+        super().__init__(tunables)
         self.keymap: dict[bytes, bytes] = {}  # addresses and destination call id -> source call id
-        self.timeout = 0
-        self.timeout_stream = 0
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_gre_timeout * 1000
         self.timeout_stream = tunables.nf_conntrack_gre_timeout_stream * 1000
 
-    def l4(self, skb: Skb) -> bytes:
-        at = skb.dataoff
-        data = skb.data
-        if at + 4 > skb.end or u16(data, at) & VERSION != 1 or at + 8 > skb.end:
+    def l4(self, packet: Packet) -> bytes:
+        at = packet.dataoff
+        data = packet.data
+        if at + 4 > packet.end or u16(data, at) & VERSION != 1 or at + 8 > packet.end:
             return b"\0\0\0\0"
         if u16(data, at + 2) != PPP:
             return b""
         destination = data[at + CALL_ID_AT : at + CALL_ID_AT + 2]
-        return self.keymap.get(addresses(skb) + destination, b"\0\0") + destination
+        return self.keymap.get(addresses(packet) + destination, b"\0\0") + destination
 
     def lifetime(self, ct: NfConn) -> int:
         return self.timeout_stream if ct.status & IPS_SEEN_REPLY else self.timeout
 
-    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+    def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         if not ct.status & IPS_SEEN_REPLY:
             ct.refresh(now, self.timeout)
             return TRACKED
         ct.refresh(now, self.timeout_stream)
         if not ct.status & (IPS_ASSURED | IPS_NAT_CLASH):
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
         return TRACKED

@@ -1,24 +1,22 @@
-"""The ten-state TCP tracker of RFC 7857 and RFC 6146, as endpoint-dependent NAT44 draws it: `tcp_tracker = "rfc7857"`.
+"""The ten-state TCP tracker of RFC 7857 and RFC 6146 for endpoint-dependent NAT44: `tcp_tracker = "rfc7857"`.
 
-It knows an inside (I2O: in to out) and an outside (O2I), looks only at SYN, FIN and RST, and never judges a window.
-Its promise is the RFC's: a session whose ends have both said FIN, or one of them RST, stays for four minutes,
-a forged RST is undone by the next data packet, and a new SYN on the same ports opens the session again instead
-of being refused while its predecessor times out.
-VPP carried exactly this machine on its main branch from January to March 2022; its releases have three states.
+It has an inside and an outside (I2O: in to out, O2I), reads only SYN, FIN and RST, and checks no window.
+After a FIN from both ends, or one RST, a session stays for four minutes. The next data packet undoes a forged RST, and
+a new SYN on the same ports reopens the session at once.
+VPP had this state machine on its main branch from January to March 2022; its releases have three states.
 
-Every arrow, from the state on the left; what is not listed changes nothing. `-` is a packet with none of the three.
+All transitions; any other packet leaves the state. `-` is a packet with none of the three flags.
 """
 
 from typing import Final, cast, final
 
-from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, REOPENED, TRACKED
-from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.conn import REFUSED, REOPENED, TRACKED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPS_ASSURED, ORIGINAL
+from conntrackd_py.const import IPCT_PROTOINFO, IPS_ASSURED, ORIGINAL
 from conntrackd_py.proto.tcp_header import TcpHeader
 from conntrackd_py.reasons import TCP_NOT_SYN
 from conntrackd_py.wire import tcp
+from conntrackd_py.wire.packet import Packet
 
 STATE_NAMES: Final = (
     "CLOSED",
@@ -34,7 +32,6 @@ STATE_NAMES: Final = (
 )
 RFC7857_CLOSED: Final = 0
 RFC7857_ESTABLISHED: Final = 3
-RFC7857_FIN_I2O: Final = 4
 RFC7857_FIN_O2I: Final = 5
 RFC7857_RST_TRANS: Final = 6
 RFC7857_STATES: Final = 10
@@ -70,7 +67,7 @@ SETS: Final = 8
 
 
 def _flat(text: str) -> bytes:
-    cells = bytearray(state for state in range(RFC7857_STATES) for _ in range(2 * SETS))
+    cells = bytearray([state for state in range(RFC7857_STATES) for _ in range(2 * SETS)])
     for line in text.split("\n"):
         words = line.split()
         if not words:
@@ -91,22 +88,19 @@ def next_state(way: int, kind: int, old: int) -> int:
 
 @final
 class Rfc7857Info(ProtoInfo):
-    def __init__(self, inside_called: bool) -> None:
-        self.inside_called = inside_called  # whether the original direction is I2O
+    def __init__(self, from_inside: bool) -> None:
+        self.from_inside = from_inside  # whether the original direction is I2O
 
 
 @final
 class Rfc7857(TcpHeader):
-    """outside: the interface indexes beyond which everybody is outside; the engine keeps it up to date."""
+    """outside: indexes of the interfaces that lead outside; the engine updates it."""
 
     state_names: tuple[str, ...] = STATE_NAMES
 
     def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
+        super().__init__(tunables)
         self.outside: dict[int, bool] = {}
-        self.established = 0
-        self.transitory = 0
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.established = tunables.rfc7857_tcp_timeout_established * 1000
@@ -118,24 +112,27 @@ class Rfc7857(TcpHeader):
     def adopt(self, ct: NfConn) -> None:
         ct.proto = Rfc7857Info(True)
 
-    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
+    def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         if new:
-            ct.proto = Rfc7857Info(skb.indev not in self.outside)
-        inside_called = cast(Rfc7857Info, ct.proto).inside_called
-        way = I2O if (direction == ORIGINAL) == inside_called else O2I
-        flags = skb.data[skb.dataoff + 13]
+            ct.proto = Rfc7857Info(ct.iif not in self.outside)
+        from_inside = cast(Rfc7857Info, ct.proto).from_inside
+        way = I2O if (direction == ORIGINAL) == from_inside else O2I
+        flags = packet.data[packet.dataoff + 13]
         kind = (SYN if flags & tcp.SYN else 0) | (FIN if flags & tcp.FIN else 0) | (RST if flags & tcp.RST else 0)
         old = ct.state
         state = next_state(way, kind, old)
         if state == RFC7857_CLOSED:
-            skb.reason = TCP_NOT_SYN  # only a SYN starts a session
-            skb.numbers = (flags,)
+            packet.reason = TCP_NOT_SYN  # only a SYN starts a session
+            packet.numbers = (flags,)
             return REFUSED
         if state != old:
             self._enter(ct, state)
-        if state != old or state < RFC7857_RST_TRANS:  # the last four states end when they end, whatever is sent
+        if state != old or state < RFC7857_RST_TRANS:  # no packet refreshes the last four states
             ct.refresh(now, self.established if RFC7857_ESTABLISHED <= state <= RFC7857_FIN_O2I else self.transitory)
         return REOPENED if state == RFC7857_ESTABLISHED and old > RFC7857_RST_TRANS else TRACKED
+
+    def in_use(self, ct: NfConn) -> bool:
+        return ct.state == RFC7857_ESTABLISHED
 
     def lifetime(self, ct: NfConn) -> int:
         return self.established if RFC7857_ESTABLISHED <= ct.state <= RFC7857_FIN_O2I else self.transitory
@@ -144,5 +141,4 @@ class Rfc7857(TcpHeader):
         ct.state = state
         ct.pending_events |= IPCT_PROTOINFO
         if state == RFC7857_ESTABLISHED and not ct.status & IPS_ASSURED:
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()

@@ -1,27 +1,25 @@
-"""The SCTP tracker: chunks move the state, verification tags say whether they may (nf_conntrack_proto_sctp).
+"""The SCTP tracker: chunks change the state, if the verification tag is right (nf_conntrack_proto_sctp).
 
-A packet carries several chunks and each moves the state in turn; one chunk that may not be there refuses the
-packet. The tag of a direction is what its packets must carry: the INIT of the other side announced it.
+A packet carries several chunks and each changes the state in turn; one wrong chunk makes the packet INVALID. The
+packets of a direction must carry the tag that the INIT of the other side announced.
 
-Read the table as in tcp_states: rows are chunks, columns old states.
+The table is as in tcp_states: a row a chunk, a column an old state.
 """
 
 from typing import Final, cast, final
 
-from conntrackd_py.conntrack.conn import NfConn, ProtoInfo
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED, UNCOUNTED, PortProto, truncated
-from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.conn import REFUSED, TRACKED, UNCOUNTED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_ASSURED, IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
+from conntrackd_py.const import IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
+from conntrackd_py.proto.header import PortProto, truncated
 from conntrackd_py.reasons import L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
 from conntrackd_py.wire import sctp
-from conntrackd_py.wire.packet import u16, u32
+from conntrackd_py.wire.packet import Packet, u16, u32
 
 SCTP_CONNTRACK_NONE: Final = 0
 SCTP_CONNTRACK_CLOSED: Final = 1
 SCTP_CONNTRACK_ESTABLISHED: Final = 4
 SCTP_CONNTRACK_SHUTDOWN_SENT: Final = 5
-SCTP_CONNTRACK_SHUTDOWN_RECD: Final = 6
 SCTP_CONNTRACK_SHUTDOWN_ACK_SENT: Final = 7
 SCTP_CONNTRACK_MAX: Final = 9
 IV: Final = 9
@@ -64,10 +62,9 @@ reply
     HEARTBEAT        IV CL CW CE ES SS SR SA HS
     HEARTBEAT_ACK    IV CL CW CE ES SS SR SA ES
 """
-# Why: INIT opens, and in a connection that is closing opens anew; INIT_ACK, COOKIE_ECHO and COOKIE_ACK go on from
-# there; either side's SHUTDOWN starts the end, SHUTDOWN_ACK and SHUTDOWN_COMPLETE finish it; ABORT is the end at
-# once. HEARTBEAT may come first, over a new path of an association that already exists, and its answer
-# establishes it here too.
+# INIT opens, and reopens a closing connection; INIT_ACK, COOKIE_ECHO and COOKIE_ACK continue; SHUTDOWN from either
+# side starts the end, SHUTDOWN_ACK and SHUTDOWN_COMPLETE finish it; ABORT ends at once. HEARTBEAT may come first, over
+# a new path of an existing association, and its answer establishes the connection.
 
 _NAMES: Final = ("NO", "CL", "CW", "CE", "ES", "SS", "SR", "SA", "HS", "IV")
 _ROWS: Final = (
@@ -84,6 +81,23 @@ _ROWS: Final = (
     sctp.HEARTBEAT_ACK,
 )
 _ROW_OF: Final = bytes([_ROWS.index(kind) if kind in _ROWS else 255 for kind in range(256)])
+KINDS_NAMED: Final = 16
+ALONE: Final = 1 << sctp.INIT | 1 << sctp.INIT_ACK | 1 << sctp.SHUTDOWN_COMPLETE
+FIRST_ONLY: Final = ALONE | 1 << sctp.COOKIE_ACK | 1 << sctp.COOKIE_ECHO
+NEVER_FIRST: Final = 1 << sctp.ABORT | 1 << sctp.SHUTDOWN_COMPLETE | 1 << sctp.COOKIE_ACK
+OWN_TAG_RULE: Final = (  # chunks with a rule of their own for the tag (RFC 9260 section 8.5.1)
+    1 << sctp.INIT
+    | 1 << sctp.ABORT
+    | 1 << sctp.SHUTDOWN_COMPLETE
+    | 1 << sctp.COOKIE_ECHO
+    | 1 << sctp.SHUTDOWN_ACK
+    | 1 << sctp.HEARTBEAT
+    | 1 << sctp.HEARTBEAT_ACK
+)
+TAG_RIGHT: Final = 0
+TAG_WRONG: Final = 1
+TAG_PASS: Final = 2  # accept the packet, but do not apply the chunk
+
 TRANSITIONS: Final = bytes([_NAMES.index(word) for word in TABLE.split() if word in _NAMES][SCTP_CONNTRACK_MAX:])
 
 
@@ -98,10 +112,57 @@ def next_state(direction: int, kind: int, old: int) -> int:
 @final
 class SctpInfo(ProtoInfo):
     def __init__(self) -> None:
-        self.vtag = [0, 0]  # by direction: what its packets must carry
-        self.init = [False, False]  # by direction: an INIT went this way and was not acknowledged yet
-        self.heartbeat_failed = False  # a heartbeat with another tag was let pass, its answer may follow
+        self.vtag = [0, 0]  # by direction: the tag its packets must carry
+        self.init = [False, False]  # by direction: an INIT was sent and is not acknowledged
+        self.heartbeat_failed = False  # a heartbeat with another tag was passed; its answer may follow
         self.last_direction = ORIGINAL
+
+
+@final
+class Chunks:
+    """A packet's verification tag and its chunks, one at a time: kind and flags of the chunk at offset `at`.
+
+    count: number of chunks; 0 when they may not stand together like this (do_basic_checks), with packet.numbers set.
+    seen: their kinds as bits, those below KINDS_NAMED.
+    """
+
+    def __init__(self, packet: Packet, direction: int) -> None:
+        data, end = packet.data, packet.end
+        at = packet.dataoff + sctp.HEADER
+        self.packet = packet
+        self.direction = direction
+        self.vtag = u32(data, at - 8)
+        self.following = at
+        self.at = self.kind = self.flags = self.count = self.seen = 0
+        count = seen = 0
+        while at + sctp.CHUNK_HEADER <= end:
+            kind = data[at]
+            bit = 1 << kind if kind < KINDS_NAMED else 0
+            if (count and (seen & ALONE or bit & FIRST_ONLY)) or not (data[at + 2] or data[at + 3]):
+                packet.numbers = (kind, count, u16(data, at + 2))
+                return
+            seen |= bit
+            count += 1
+            at = sctp.next_chunk(data, at)
+        self.seen = seen
+        self.count = count
+
+    def next(self) -> None:
+        """Move to the next chunk; the first call, to the first."""
+        data = self.packet.data
+        at = self.at = self.following
+        self.kind = data[at]
+        self.flags = data[at + 1]
+        self.following = sctp.next_chunk(data, at)
+
+    def rewind(self) -> None:
+        self.following = self.packet.dataoff + sctp.HEADER
+
+    def init_tag(self) -> int:
+        """The initiate tag of an INIT or INIT_ACK chunk; -1 when the chunk is cut off."""
+        if self.at + sctp.INIT_HEADER > self.packet.end:
+            return -1
+        return u32(self.packet.data, self.at + sctp.CHUNK_HEADER)
 
 
 @final
@@ -110,11 +171,6 @@ class Sctp(PortProto):
     protonum = IPPROTO_SCTP
     state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
-
-    def __init__(self, tunables: Tunables) -> None:
-        super().__init__()
-        self.timeouts: list[int] = []
-        self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         seconds = (
@@ -130,111 +186,112 @@ class Sctp(PortProto):
         )
         self.timeouts = [value * 1000 for value in seconds]
 
-    def check(self, skb: Skb, verify: bool) -> int:
-        at = skb.dataoff
-        if at + sctp.HEADER > skb.end:
-            return truncated(skb, sctp.HEADER)
+    def check(self, packet: Packet, verify: bool) -> int:
+        at = packet.dataoff
+        if at + sctp.HEADER > packet.end:
+            return truncated(packet, sctp.HEADER)
         if verify:
-            field, right = sctp.checksum(skb.data, at), sctp.crc32c(skb.data, at, skb.end)
+            field, right = sctp.checksum(packet.data, at), sctp.crc32c(packet.data, at, packet.end)
             if field != right:
-                skb.numbers = (field, right)
+                packet.numbers = (field, right)
                 return L4_CHECKSUM
         return OK
+
+    def starts_or_ends(self, packet: Packet) -> bool:
+        at = packet.dataoff + sctp.HEADER
+        return packet.end > at and packet.data[at] in (sctp.INIT, sctp.ABORT)
+
+    def in_use(self, ct: NfConn) -> bool:
+        return ct.state == SCTP_CONNTRACK_ESTABLISHED
 
     def lifetime(self, ct: NfConn) -> int:
         return self.timeouts[ct.state]
 
     def closing(self, state: int) -> bool:
-        return state in (
-            SCTP_CONNTRACK_CLOSED,
-            SCTP_CONNTRACK_SHUTDOWN_SENT,
-            SCTP_CONNTRACK_SHUTDOWN_RECD,
-            SCTP_CONNTRACK_SHUTDOWN_ACK_SENT,
+        return state == SCTP_CONNTRACK_CLOSED or (
+            SCTP_CONNTRACK_SHUTDOWN_SENT <= state <= SCTP_CONNTRACK_SHUTDOWN_ACK_SENT
         )
 
     def adopt(self, ct: NfConn) -> None:
         ct.proto = SctpInfo()
 
-    def set_tags(self, ct: NfConn, tags: tuple[int, int]) -> None:
-        cast(SctpInfo, ct.proto).vtag = list(tags)
+    def set_protoinfo(self, ct: NfConn, values: tuple[int, ...]) -> None:
+        """values: the verification tags, by direction (CTA_PROTOINFO_SCTP_VTAG_*)."""
+        cast(SctpInfo, ct.proto).vtag = list(values)
 
-    def packet(self, ct: NfConn, skb: Skb, direction: int, now: int, new: bool) -> int:
-        kinds = _chunk_kinds(skb)
-        if not kinds:
-            skb.reason = SCTP_CHUNKS
+    def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
+        chunks = Chunks(packet, direction)
+        if not chunks.count:
+            packet.reason = SCTP_CHUNKS
             return REFUSED
+        info = SctpInfo() if new else cast(SctpInfo, ct.proto)
         if new:
-            ct.proto = SctpInfo()
-        info = cast(SctpInfo, ct.proto)
-        vtag = u32(skb.data, skb.dataoff + 4)
-        if new:
-            skb.reason = self._begin(info, skb, kinds, vtag)
-            if skb.reason:
+            ct.proto = info
+            packet.reason = self._begin(info, chunks)
+            if packet.reason:
                 return REFUSED
-        if not _tag_is_special(kinds) and vtag != info.vtag[direction]:
-            skb.reason = SCTP_VTAG
-            skb.numbers = (vtag, info.vtag[direction])
+        if not chunks.seen & OWN_TAG_RULE and chunks.vtag != info.vtag[direction]:
+            packet.reason = SCTP_VTAG
+            packet.numbers = (chunks.vtag, info.vtag[direction])
             return REFUSED
-        return self._walk(ct, info, skb, kinds, vtag, direction, now)
+        return self._walk(ct, info, chunks, now)
 
-    def _begin(self, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int) -> int:
-        """The first packet of a connection (sctp_new); OK or the reason it cannot be."""
-        if sctp.ABORT in kinds or sctp.SHUTDOWN_COMPLETE in kinds or sctp.COOKIE_ACK in kinds:
-            skb.numbers = (kinds[0],)
+    def _begin(self, info: SctpInfo, chunks: Chunks) -> int:
+        """Initialise info from the first packet (sctp_new); OK or why it cannot start a connection."""
+        packet = chunks.packet
+        if chunks.seen & NEVER_FIRST:
+            packet.numbers = (packet.data[chunks.following],)
             return SCTP_NOT_NEW
-        for kind in kinds:
+        for _ in range(chunks.count):
+            chunks.next()
+            kind = chunks.kind
             if next_state(ORIGINAL, kind, SCTP_CONNTRACK_NONE) in (SCTP_CONNTRACK_NONE, IV):
-                skb.numbers = (kind,)
+                packet.numbers = (kind,)
                 return SCTP_NOT_NEW
             if kind == sctp.INIT:
-                if vtag:
-                    skb.numbers = (vtag, 0)
+                if chunks.vtag:
+                    packet.numbers = (chunks.vtag, 0)
                     return SCTP_VTAG
-                tag = _init_tag(skb, skb.dataoff + sctp.HEADER)
+                tag = chunks.init_tag()
                 if tag < 0:
-                    return truncated(skb, sctp.HEADER + sctp.INIT_HEADER)
+                    return truncated(packet, sctp.HEADER + sctp.INIT_HEADER)
                 info.vtag[REPLY] = tag
                 info.init[ORIGINAL] = True
             elif kind == sctp.HEARTBEAT:
-                info.vtag[ORIGINAL] = vtag  # of an association that exists, over a new path
+                info.vtag[ORIGINAL] = chunks.vtag  # of an existing association, over a new path
             elif kind == sctp.SHUTDOWN_ACK:
-                info.vtag[REPLY] = vtag  # of nobody knows what: its answer carries the same
+                info.vtag[REPLY] = chunks.vtag  # of an unknown association: its answer carries the same tag
+        chunks.rewind()
         return OK
 
-    def _walk(self, ct: NfConn, info: SctpInfo, skb: Skb, kinds: list[int], vtag: int, direction: int, now: int) -> int:
-        """Each chunk in turn; the timeout is that of the state after the last."""
-        at = skb.dataoff + sctp.HEADER
+    def _walk(self, ct: NfConn, info: SctpInfo, chunks: Chunks, now: int) -> int:
+        """Apply each chunk in turn; the timeout is that of the last state."""
+        packet, direction = chunks.packet, chunks.direction
         ignore = False
-        with_data = sctp.DATA in kinds
-        for kind in kinds:
-            judgement = _judge_tag(info, kind, skb.data[at + 1], vtag, direction, ignore, with_data)
+        for _ in range(chunks.count):
+            chunks.next()
+            kind = chunks.kind
+            judgement = _judge_tag(info, chunks, ignore)
             if judgement == TAG_WRONG:
-                skb.reason = SCTP_VTAG
-                skb.numbers = (vtag, 0 if kind == sctp.INIT else info.vtag[direction])
+                packet.reason = SCTP_VTAG
+                packet.numbers = (chunks.vtag, 0 if kind == sctp.INIT else info.vtag[direction])
                 return REFUSED
             if judgement == TAG_PASS:
                 ignore = True
-                at = sctp.next_chunk(skb.data, at)
                 continue
             old = ct.state
             state = next_state(direction, kind, old)
             if state == IV:
-                skb.reason = SCTP_STATE
-                skb.numbers = (direction, kind, old)
+                packet.reason = SCTP_STATE
+                packet.numbers = (direction, kind, old)
                 return REFUSED
-            if not _note_init(info, skb, at, kind, direction):
-                skb.reason = SCTP_VTAG
-                skb.numbers = (_init_tag(skb, at), info.vtag[1 - direction])
+            if not _save_init_tag(info, chunks):
+                packet.reason = SCTP_VTAG
+                packet.numbers = (chunks.init_tag(), info.vtag[1 - direction])
                 return REFUSED
             self._enter(ct, old, state)
-            if (
-                kind == sctp.INIT
-                and old == SCTP_CONNTRACK_CLOSED
-                and state == SCTP_CONNTRACK_CLOSED
-                and ct.status & IPS_CONFIRMED
-            ):
-                ignore = True  # repeated: it must not keep a dead entry alive
-            at = sctp.next_chunk(skb.data, at)
+            if kind == sctp.INIT and old == state == SCTP_CONNTRACK_CLOSED and ct.status & IPS_CONFIRMED:
+                ignore = True  # repeated: it must not refresh a closed association
         if ignore:
             return UNCOUNTED
         ct.refresh(now, self.timeouts[ct.state])
@@ -246,72 +303,41 @@ class Sctp(PortProto):
             return
         ct.pending_events |= IPCT_PROTOINFO
         if state == SCTP_CONNTRACK_ESTABLISHED and not ct.status & IPS_ASSURED:
-            ct.status |= IPS_ASSURED
-            ct.pending_events |= IPCT_ASSURED
+            ct.assure()
 
 
-def _chunk_kinds(skb: Skb) -> list[int]:
-    """The chunk types in order; empty when they may not stand together like this (do_basic_checks)."""
-    kinds: list[int] = []
-    data = skb.data
-    at = skb.dataoff + sctp.HEADER
-    alone = False
-    while at + sctp.CHUNK_HEADER <= skb.end:
-        kind = data[at]
-        alone = alone or kind in (sctp.INIT, sctp.INIT_ACK, sctp.SHUTDOWN_COMPLETE)
-        first_only = alone or kind in (sctp.COOKIE_ACK, sctp.COOKIE_ECHO)
-        if (first_only and kinds) or not (data[at + 2] or data[at + 3]):
-            skb.numbers = (kind, len(kinds), u16(data, at + 2))
-            return []
-        kinds.append(kind)
-        at = sctp.next_chunk(data, at)
-    return kinds
-
-
-def _tag_is_special(kinds: list[int]) -> bool:
-    """Whether a chunk has a rule of its own about the tag (RFC 9260 section 8.5.1)."""
-    for kind in kinds:
-        if kind in (sctp.INIT, sctp.SHUTDOWN_COMPLETE, sctp.COOKIE_ECHO, sctp.ABORT, sctp.SHUTDOWN_ACK):
-            return True
-        if kind == sctp.HEARTBEAT or kind == sctp.HEARTBEAT_ACK:
-            return True
-    return False
-
-
-TAG_RIGHT: Final = 0
-TAG_WRONG: Final = 1
-TAG_PASS: Final = 2  # let it pass and believe nothing
-
-
-def _judge_tag(info: SctpInfo, kind: int, flags: int, vtag: int, direction: int, ignore: bool, data: bool) -> int:
-    mine = info.vtag[direction]
+def _judge_tag(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:
+    """TAG_* for the current chunk. ignore: an earlier chunk of the packet was passed."""
+    kind, direction = chunks.kind, chunks.direction
+    expected = info.vtag[direction]
     if kind == sctp.INIT:
-        return TAG_WRONG if vtag else TAG_RIGHT
-    if kind == sctp.ABORT or kind == sctp.SHUTDOWN_COMPLETE:
-        expected = info.vtag[1 - direction] if flags & sctp.FLAG_T else mine
-        return TAG_RIGHT if vtag == expected else TAG_WRONG
-    if kind == sctp.COOKIE_ECHO:
-        return TAG_RIGHT if vtag == mine else TAG_WRONG
-    if kind == sctp.COOKIE_ACK:
+        expected = 0
+    elif kind == sctp.ABORT or kind == sctp.SHUTDOWN_COMPLETE:
+        if chunks.flags & sctp.FLAG_T:
+            expected = info.vtag[1 - direction]
+    elif kind == sctp.COOKIE_ACK:
         info.init[0] = info.init[1] = False
         return TAG_RIGHT
-    if kind == sctp.HEARTBEAT or kind == sctp.HEARTBEAT_ACK:
-        return _judge_heartbeat(info, kind, vtag, direction, ignore or data)
-    return TAG_RIGHT
+    elif kind == sctp.HEARTBEAT or kind == sctp.HEARTBEAT_ACK:
+        return _judge_heartbeat(info, chunks, ignore)
+    elif kind != sctp.COOKIE_ECHO:
+        return TAG_RIGHT
+    return TAG_RIGHT if chunks.vtag == expected else TAG_WRONG
 
 
-def _judge_heartbeat(info: SctpInfo, kind: int, vtag: int, direction: int, not_alone: bool) -> int:
-    """An end that restarted has other tags: its heartbeat passes, and an answer to it makes the tags new."""
-    mine = info.vtag[direction]
-    if mine == 0:
+def _judge_heartbeat(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:
+    """TAG_*. A restarted end has other tags: accept its heartbeat; an answer to it makes the tags valid."""
+    direction, vtag = chunks.direction, chunks.vtag
+    expected = info.vtag[direction]
+    if expected == 0:
         info.vtag[direction] = vtag
         return TAG_RIGHT
-    if vtag == mine:
+    if vtag == expected:
         info.heartbeat_failed = False
         return TAG_RIGHT
-    if not_alone:
+    if ignore or chunks.seen & 1 << sctp.DATA:
         return TAG_WRONG
-    if kind == sctp.HEARTBEAT:
+    if chunks.kind == sctp.HEARTBEAT:
         info.heartbeat_failed = True
         info.last_direction = direction
         return TAG_PASS
@@ -323,32 +349,25 @@ def _judge_heartbeat(info: SctpInfo, kind: int, vtag: int, direction: int, not_a
     return TAG_RIGHT
 
 
-def _note_init(info: SctpInfo, skb: Skb, at: int, kind: int, direction: int) -> bool:
-    """INIT and INIT_ACK announce the other direction's tag; False when that contradicts what is known."""
-    if kind != sctp.INIT and kind != sctp.INIT_ACK:
+def _save_init_tag(info: SctpInfo, chunks: Chunks) -> bool:
+    """Save the other direction's tag from INIT or INIT_ACK; False when it contradicts the known one."""
+    if chunks.kind != sctp.INIT and chunks.kind != sctp.INIT_ACK:
         return True
-    tag = _init_tag(skb, at)
+    tag = chunks.init_tag()
     if tag < 0:
         return False
-    other = 1 - direction
-    if kind == sctp.INIT:
-        if tag == info.vtag[other]:
-            return True  # repeated: it says nothing that is not known
+    direction, other = chunks.direction, 1 - chunks.direction
+    known = info.vtag[other]
+    if chunks.kind == sctp.INIT:
+        if tag == known:
+            return True  # repeated
         if info.init[direction] and info.init[other]:
             info.init[other] = False
         info.init[direction] = True
     else:
-        known = info.vtag[other]
         if not info.init[other] and known and known != tag:
             return False
         if info.init[direction] and info.init[other] and known != tag:
             return False
     info.vtag[other] = tag
     return True
-
-
-def _init_tag(skb: Skb, at: int) -> int:
-    """The initiate tag of the INIT or INIT_ACK chunk at `at`; -1 when the chunk is cut off."""
-    if at + sctp.INIT_HEADER > skb.end:
-        return -1
-    return u32(skb.data, at + sctp.CHUNK_HEADER)

@@ -1,11 +1,10 @@
-"""What every TCP tracker asks of a segment before it looks at the connection: a whole header and a right checksum."""
+"""What both TCP trackers read from the header: whether it is whole, its checksum, RST, and what starts or ends."""
 
-from conntrackd_py.conntrack.l4proto import PortProto, truncated, wrong_checksum
-from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_TCP
+from conntrackd_py.proto.header import PortProto, truncated, wrong_checksum
 from conntrackd_py.reasons import OK
-from conntrackd_py.wire import checksum, ip
-from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, RST, data_offset
+from conntrackd_py.wire import checksum, ip, tcp
+from conntrackd_py.wire.packet import Packet
 
 
 class TcpHeader(PortProto):
@@ -13,16 +12,19 @@ class TcpHeader(PortProto):
     protonum = IPPROTO_TCP
     shows_state = True
 
-    def check(self, skb: Skb, verify: bool) -> int:
-        at = skb.dataoff
-        if at + HEADER > skb.end:
-            return truncated(skb, HEADER)
-        header = data_offset(skb.data, at)
-        if header < HEADER or at + header > skb.end:
-            return truncated(skb, header)
-        if verify and not checksum.valid(skb.data[at : skb.end], ip.pseudo_header(skb)):
-            return wrong_checksum(skb, CHECKSUM_AT, skb.end, ip.pseudo_header(skb))
+    def check(self, packet: Packet, verify: bool) -> int:
+        at = packet.dataoff
+        if at + tcp.HEADER > packet.end:
+            return truncated(packet, tcp.HEADER)
+        header = tcp.data_offset(packet.data, at)
+        if header < tcp.HEADER or at + header > packet.end:
+            return truncated(packet, header)
+        if verify and not checksum.valid(packet.data[at : packet.end], ip.pseudo_header(packet)):
+            return wrong_checksum(packet, tcp.CHECKSUM_AT, packet.end, ip.pseudo_header(packet))
         return OK
 
-    def resets(self, skb: Skb) -> bool:
-        return skb.data[skb.dataoff + 13] & RST != 0
+    def resets(self, packet: Packet) -> bool:
+        return packet.data[packet.dataoff + 13] & tcp.RST != 0
+
+    def starts_or_ends(self, packet: Packet) -> bool:
+        return packet.data[packet.dataoff + 13] & (tcp.SYN | tcp.RST) != 0

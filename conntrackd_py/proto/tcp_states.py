@@ -1,17 +1,19 @@
-"""THE TCP transition table: old state, direction and kind of packet give the new state.
+"""The TCP transition table: direction, kind of packet and old state give the new state.
 
-Nothing else knows a transition; the window check and the timeouts may veto one, never make one. Read it
-beside the kernel's: rows are kinds of packet, columns old states, the same two letters.
+No transition is anywhere else. The window check may refuse a packet, but makes no transition. The layout is the
+kernel's: a row a kind of packet, a column an old state, the same two letters.
 
     NO none         SS SYN_SENT    SR SYN_RECV   ES ESTABLISHED   FW FIN_WAIT
     CW CLOSE_WAIT   LA LAST_ACK    TW TIME_WAIT  CL CLOSE         S2 SYN_SENT2
-    IV invalid: the packet is refused          IG ignore: it passes and changes nothing
+    IV the packet is INVALID                   IG ignore: the packet changes nothing
 
-The tracker sits in the middle: it sees packets that one end may never get, so a state is what the
-packets allow both ends to be in, not what either is in.
+The tracker also sees packets that the other end may never receive. So a state is one that the packets allow both ends
+to be in; neither end need be in it.
 """
 
 from typing import Final
+
+from conntrackd_py.wire.tcp import ACK, FIN, RST, SYN
 
 TCP_CONNTRACK_NONE: Final = 0
 TCP_CONNTRACK_SYN_SENT: Final = 1
@@ -66,17 +68,17 @@ reply
     rst       IV CL CL CL CL CL CL CL CL CL
     none      IV IV IV IV IV IV IV IV IV IV
 """
-# Why each row reads as it does, per direction:
-#   syn, original     opens; repeated while opening; once both ends talk it may be a new attempt that the
-#                     server refuses or answers, so it passes unjudged; after the end it opens again
+# The reason for each row:
+#   syn, original     opens, and reopens after the close; in between it may be a new attempt, which the server decides:
+#                     ignored
 #   synack, original  only the second half of a simultaneous open
-#   fin               starts the close, then finishes it from the other side; nothing to close before SYN_RECV
-#   ack, original     completes the handshake; NO -> ES is a connection picked up in mid-stream
-#   rst               ends whatever there is; never starts anything
-#   none              data or urgent bits without ACK: no TCP sends that
-#   syn, reply        a simultaneous open; or, in TIME_WAIT, the server calling back on the same ports
-#   synack, reply     answers the SYN; later a retransmission, or news of a SYN that was ignored
-#   ack, reply        before any SYN+ACK possibly a challenge ACK (RFC 5961): pass it, believe nothing
+#   fin               starts the close, and finishes it from the other side; before SYN_RECV there is nothing to close
+#   ack, original     completes the handshake; NO -> ES picks up a connection in mid-stream
+#   rst               ends a connection, never starts one
+#   none              data or urgent bits without ACK: no TCP sends this
+#   syn, reply        a simultaneous open; in TIME_WAIT, the server opens on the same ports
+#   synack, reply     answers the SYN; later a retransmission, or the answer to an ignored SYN
+#   ack, reply        before a SYN+ACK possibly a challenge ACK (RFC 5961): ignored
 
 _NAMES: Final = ("NO", "SS", "SR", "ES", "FW", "CW", "LA", "TW", "CL", "S2", "IV", "IG")
 
@@ -87,7 +89,18 @@ def _flat(text: str) -> bytes:
 
 
 TRANSITIONS: Final = _flat(TABLE)
-"""The same cells in a row: [(direction * KINDS + kind) * STATES + old state]."""
+"""The same cells in a row: [(direction * KINDS + kind) * TCP_CONNTRACK_MAX + old state]."""
+
+
+def kind_of(flags: int) -> int:
+    """RST before SYN before FIN before ACK."""
+    if flags & RST:
+        return KIND_RST
+    if flags & SYN:
+        return KIND_SYNACK if flags & ACK else KIND_SYN
+    if flags & FIN:
+        return KIND_FIN
+    return KIND_ACK if flags & ACK else KIND_NONE
 
 
 def next_state(direction: int, kind: int, old: int) -> int:

@@ -1,29 +1,28 @@
-"""TCP window tracking: does this segment fit between what was sent and what the peer allowed?
+"""TCP window tracking: whether a segment fits what its sender sent before and what the receiver allowed.
 
-"Real Stateful TCP Packet Filtering in IP Filter", Guido van Rooij, 2000. Per direction: the highest
-sequence end sent (`end`), the highest right edge the peer allows (`maxend`), the largest window
-announced (`maxwin`), the highest acknowledgement sent (`maxack`). For a segment of a sender:
+"Real Stateful TCP Packet Filtering in IP Filter", Guido van Rooij, 2000. Per direction: the highest sequence end sent
+(`end`), the highest right edge the peer allows (`maxend`), the largest window announced (`maxwin`), the highest
+acknowledgement sent (`maxack`). A segment must
 
-    I    it must begin inside the receiver's window           seq  <  sender.maxend + 1
-    II   it must not lie wholly in what was acknowledged      end  >  sender.end - receiver.maxwin - 1
-    III  it must not acknowledge what was never sent          sack <  receiver.end + 1
-    IV   nor something absurdly old                           sack >  receiver.end - MAXACKWINDOW - 1
+    I    begin inside the receiver's window                 seq  <  sender.maxend + 1
+    II   have bytes that were not acknowledged long ago     end  >  sender.end - receiver.maxwin - 1
+    III  acknowledge only what was sent                     sack <  receiver.end + 1
+    IV   acknowledge nothing too old                        sack >  receiver.end - MAXACKWINDOW - 1
 
-All sequence arithmetic is modulo 2**32 and compares as signed distance. Source: tcp_in_window.
+Sequence arithmetic is modulo 2**32 and compares as signed distance. Source: tcp_in_window.
 """
 
 from typing import Final, final
 
 from conntrackd_py.conntrack.conn import ProtoInfo
-from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import ORIGINAL, REPLY
-from conntrackd_py.proto.tcp_states import KIND_ACK, KIND_NONE, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT
+from conntrackd_py.proto.tcp_states import KIND_ACK, KIND_NONE, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT, kind_of
 from conntrackd_py.reasons import OK, TCP_ACK_OVER, TCP_ACK_UNDER, TCP_MORE_THAN_WINDOW, TCP_SEQ_OVER, TCP_SEQ_UNDER
 from conntrackd_py.wire import tcp
-from conntrackd_py.wire.packet import u16, u32
+from conntrackd_py.wire.packet import Packet, u16, u32
 
 M32: Final = 0xFFFFFFFF
-LEAST_ACK_WINDOW: Final = 66000
+MAXACKWINCONST: Final = 66000  # MAXACKWINDOW is this, or the sender's window if larger
 
 # flags of one side (IP_CT_TCP_FLAG_*)
 WINDOW_SCALE: Final = 0x01
@@ -36,13 +35,14 @@ MAXACK_SET: Final = 0x20
 CHALLENGE_EXPECTED: Final = 0x40
 SIMULTANEOUS_OPEN: Final = 0x80
 
-WITHIN: Final = 0
-IGNORED: Final = 1
-REFUSED: Final = 2
+# enum nf_ct_tcp_action
+NFCT_TCP_ACCEPT: Final = 0
+NFCT_TCP_IGNORE: Final = 1
+NFCT_TCP_INVALID: Final = 2
 
 
 def before(a: int, b: int) -> bool:
-    """a precedes b on the circle of sequence numbers."""
+    """Whether sequence number a precedes b."""
     return (a - b) & 0x80000000 != 0 and (a - b) & M32 != 0
 
 
@@ -52,7 +52,7 @@ def after(a: int, b: int) -> bool:
 
 @final
 class Side:
-    """What one end has sent and may send."""
+    """What one end has sent and may send (ip_ct_tcp_state)."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -62,15 +62,15 @@ class Side:
         self.scale = 0
         self.flags = 0
 
-    def forget(self) -> None:
-        """Begin afresh; only that this side is not judged stays."""
+    def reset(self) -> None:
+        """Reset everything except BE_LIBERAL."""
         self.end = self.maxend = self.maxwin = self.maxack = self.scale = 0
         self.flags &= BE_LIBERAL
 
 
 @final
 class TcpInfo(ProtoInfo):
-    """Both sides, and the packet before this one (ip_ct_tcp)."""
+    """Both sides, and the previous packet (ip_ct_tcp)."""
 
     def __init__(self) -> None:
         self.sides = (Side(), Side())
@@ -87,30 +87,35 @@ class TcpInfo(ProtoInfo):
 
 @final
 class Segment:
-    """The header fields that matter, read once. `at` and `stop` delimit the options."""
+    """A TCP packet, its header read once. kind: KIND_*; at, stop: start and end of the options.
 
-    def __init__(self, skb: Skb) -> None:
-        data = skb.data
-        at = skb.dataoff
-        self.data = data
-        self.flags = data[at + 13]
-        self.seq = u32(data, at + 4)
-        self.ack = u32(data, at + 8)
+    in_window() replaces the numbers that the segment does not really carry.
+    """
+
+    def __init__(self, packet: Packet, direction: int) -> None:
+        data = packet.data
+        at = packet.dataoff
+        self.packet = packet
+        self.direction = direction
+        flags = self.flags = data[at + 13]
+        self.kind = kind_of(flags)
+        seq = self.seq = u32(data, at + 4)
+        self.ack = self.sack = u32(data, at + 8)
         self.window = u16(data, at + 14)
         self.at = at + tcp.HEADER
-        self.stop = at + tcp.data_offset(data, at)
-        length = skb.end - self.stop
-        if self.flags & tcp.SYN:
+        stop = self.stop = at + tcp.data_offset(data, at)
+        length = packet.end - stop
+        if flags & tcp.SYN:
             length += 1
-        if self.flags & tcp.FIN:
+        if flags & tcp.FIN:
             length += 1
-        self.end = (self.seq + length) & M32
+        self.end = (seq + length) & M32
 
     def read_options(self, side: Side) -> None:
-        """Window scale and SACK permission of a SYN (tcp_options)."""
+        """Set window scale and SACK permission of a SYN's sender (tcp_options)."""
         if self.at == self.stop:
             return
-        scale, sack_permitted = tcp.syn_options(self.data, self.at, self.stop)
+        scale, sack_permitted = tcp.syn_options(self.packet.data, self.at, self.stop)
         side.flags &= BE_LIBERAL
         side.scale = 0
         if scale >= 0:
@@ -121,80 +126,85 @@ class Segment:
 
 
 def open_side(side: Side, segment: Segment) -> None:
-    """A SYN or SYN+ACK tells where its sender begins."""
+    """Initialise a side from its SYN or SYN+ACK."""
     side.end = side.maxend = segment.end
     side.maxwin = segment.window or 1
     segment.read_options(side)
 
 
-def _open_sender(sender: Side, receiver: Side, segment: Segment, direction: int) -> None:
+def _open_sender(sender: Side, receiver: Side, segment: Segment) -> None:
     open_side(sender, segment)
-    if direction == REPLY and not sender.flags & receiver.flags & WINDOW_SCALE:
-        sender.scale = receiver.scale = 0  # RFC 7323 2.2: only if both ends asked for it
+    if segment.direction == REPLY and not sender.flags & receiver.flags & WINDOW_SCALE:
+        sender.scale = receiver.scale = 0  # RFC 7323 2.2: only if both ends offer it
 
 
-def _pick_up(sender: Side, receiver: Side, segment: Segment, sack: int) -> None:
-    """First sight of a sender in mid-stream: believe the packet."""
+def _pick_up(sender: Side, receiver: Side, segment: Segment) -> None:
+    """Initialise a side from its first packet in mid-stream."""
     sender.end = segment.end
     sender.maxwin = segment.window << sender.scale or 1
     sender.maxend = (segment.end + sender.maxwin) & M32
     if receiver.maxwin == 0:
-        receiver.end = receiver.maxend = sack
-    elif sack == (receiver.end + 1) & M32:
-        receiver.end = sack  # the answer to a keepalive, which repeats one old byte
+        receiver.end = receiver.maxend = segment.sack
+    elif segment.sack == (receiver.end + 1) & M32:
+        receiver.end = segment.sack  # the answer to a keepalive, which repeats one old byte
 
 
-def in_window(info: TcpInfo, state: int, segment: Segment, direction: int, kind: int, liberal: bool, skb: Skb) -> int:
-    """WITHIN, IGNORED or REFUSED, with skb.reason set for the latter two; updates info when WITHIN."""
+def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int:
+    """NFCT_TCP_ACCEPT, IGNORE or INVALID, the latter two with packet.reason set; updates info on ACCEPT.
+
+    state: of the connection, before this segment.
+    """
+    direction = segment.direction
     sender = info.sides[direction]
     receiver = info.sides[1 - direction]
     flags = segment.flags
-    seq = segment.seq
-    end = segment.end
-    ack = segment.ack
-    sack = ack
     if receiver.flags & SACK_PERM:
-        sack = tcp.highest_sack(segment.data, segment.at, segment.stop, ack)
+        segment.sack = tcp.highest_sack(segment.packet.data, segment.at, segment.stop, segment.ack)
 
     if sender.maxwin == 0:
         if flags & tcp.SYN:
-            _open_sender(sender, receiver, segment, direction)
+            _open_sender(sender, receiver, segment)
             if not flags & tcp.ACK:
-                return WITHIN  # simultaneous open
+                return NFCT_TCP_ACCEPT  # simultaneous open
         else:
-            _pick_up(sender, receiver, segment, sack)
-    elif flags & tcp.SYN and (state in (TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_SYN_RECV)) and after(end, sender.end):
-        _open_sender(sender, receiver, segment, direction)
+            _pick_up(sender, receiver, segment)
+    elif (
+        flags & tcp.SYN
+        and (state in (TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_SYN_RECV))
+        and after(segment.end, sender.end)
+    ):
+        _open_sender(sender, receiver, segment)
         if direction == REPLY and not flags & tcp.ACK:
-            return WITHIN
+            return NFCT_TCP_ACCEPT
 
-    if not flags & tcp.ACK or (flags & tcp.RST and ack == 0):
-        ack = sack = receiver.end  # nothing acknowledged: pretend it is right
-    if flags & tcp.RST and seq == 0 and state == TCP_CONNTRACK_SYN_SENT:
-        seq = end = sender.end  # a RST that answers a SYN has no sequence of its own
+    if not flags & tcp.ACK or (flags & tcp.RST and segment.ack == 0):
+        segment.ack = segment.sack = receiver.end  # no acknowledgement: assume a correct one
+    if flags & tcp.RST and segment.seq == 0 and state == TCP_CONNTRACK_SYN_SENT:
+        segment.seq = segment.end = sender.end  # a RST that answers a SYN has no sequence number of its own
 
-    reason = _judge(sender, receiver, seq, end, sack)
+    reason = _judge(sender, receiver, segment)
     if reason:
         if liberal or sender.flags & BE_LIBERAL:
-            return WITHIN
-        skb.reason = reason
-        skb.numbers = _bounds(reason, sender, receiver, seq, end, sack)
-        return REFUSED if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else IGNORED
-    _learn(sender, receiver, segment, end, ack, sack)
-    if kind == KIND_ACK:
-        _count_retransmission(info, direction, seq, ack, end, segment.window)
-    return WITHIN
+            return NFCT_TCP_ACCEPT
+        segment.packet.reason = reason
+        segment.packet.numbers = _bounds(reason, sender, receiver, segment)
+        return NFCT_TCP_INVALID if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else NFCT_TCP_IGNORE
+    _learn(sender, receiver, segment)
+    if segment.kind == KIND_ACK:
+        _count_retransmission(info, segment)
+    return NFCT_TCP_ACCEPT
 
 
-def _judge(sender: Side, receiver: Side, seq: int, end: int, sack: int) -> int:
+def _judge(sender: Side, receiver: Side, segment: Segment) -> int:
     """Rules I to IV; OK or the reason."""
-    ack_not_old = after(sack, receiver.end - max(sender.maxwin, LEAST_ACK_WINDOW) - 1)
+    end, sack = segment.end, segment.sack
+    ack_not_old = after(sack, receiver.end - max(sender.maxwin, MAXACKWINCONST) - 1)
     ack_not_early = before(sack, receiver.end + 1)
     end_not_old = after(end, sender.end - receiver.maxwin - 1)
-    if not before(seq, sender.maxend + 1):
+    if not before(segment.seq, sender.maxend + 1):
         overshoot = (end - sender.maxend + 1) & M32
         if receiver.maxwin and end_not_old and ack_not_old and ack_not_early and overshoot <= receiver.maxwin:
-            sender.end = end  # the peer may well acknowledge it
+            sender.end = end  # the peer may acknowledge it
             sender.flags |= UNACKNOWLEDGED
             return TCP_MORE_THAN_WINDOW
         return TCP_SEQ_OVER
@@ -205,22 +215,23 @@ def _judge(sender: Side, receiver: Side, seq: int, end: int, sack: int) -> int:
     return OK if ack_not_old else TCP_ACK_UNDER
 
 
-def _bounds(reason: int, sender: Side, receiver: Side, seq: int, end: int, sack: int) -> tuple[int, ...]:
-    """The number that broke a rule, the last one that would have kept it, and the window behind that bound."""
+def _bounds(reason: int, sender: Side, receiver: Side, segment: Segment) -> tuple[int, ...]:
+    """The number that broke a rule, the nearest one that would not have, and the window of that bound."""
     if reason == TCP_SEQ_OVER:
-        return (seq, sender.maxend, receiver.maxwin)
+        return (segment.seq, sender.maxend, receiver.maxwin)
     if reason == TCP_MORE_THAN_WINDOW:
-        return (end, sender.maxend, receiver.maxwin)
+        return (segment.end, sender.maxend, receiver.maxwin)
     if reason == TCP_ACK_OVER:
-        return (sack, receiver.end, sender.maxwin)
+        return (segment.sack, receiver.end, sender.maxwin)
     if reason == TCP_SEQ_UNDER:
-        return (end, (sender.end - receiver.maxwin) & M32, receiver.maxwin)
-    window = max(sender.maxwin, LEAST_ACK_WINDOW)
-    return (sack, (receiver.end - window) & M32, window)
+        return (segment.end, (sender.end - receiver.maxwin) & M32, receiver.maxwin)
+    window = max(sender.maxwin, MAXACKWINCONST)
+    return (segment.sack, (receiver.end - window) & M32, window)
 
 
-def _learn(sender: Side, receiver: Side, segment: Segment, end: int, ack: int, sack: int) -> None:
-    """Widen both sides' bounds by what this segment says."""
+def _learn(sender: Side, receiver: Side, segment: Segment) -> None:
+    """Update both sides from an accepted segment."""
+    end, ack, sack = segment.end, segment.ack, segment.sack
     window = segment.window
     if not segment.flags & tcp.SYN:
         window <<= sender.scale
@@ -243,13 +254,14 @@ def _learn(sender: Side, receiver: Side, segment: Segment, end: int, ack: int, s
         receiver.flags &= ~UNACKNOWLEDGED
 
 
-def _count_retransmission(info: TcpInfo, direction: int, seq: int, ack: int, end: int, window: int) -> None:
+def _count_retransmission(info: TcpInfo, segment: Segment) -> None:
+    direction, seq, ack, end = segment.direction, segment.seq, segment.ack, segment.end
     if (
         info.last_direction == direction
         and info.last_seq == seq
         and info.last_ack == ack
         and info.last_end == end
-        and info.last_win == window
+        and info.last_win == segment.window
     ):
         info.retrans += 1
         return
@@ -257,5 +269,5 @@ def _count_retransmission(info: TcpInfo, direction: int, seq: int, ack: int, end
     info.last_seq = seq
     info.last_ack = ack
     info.last_end = end
-    info.last_win = window
+    info.last_win = segment.window
     info.retrans = 0

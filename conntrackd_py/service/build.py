@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import MARK_ACTIONS, MarkRule, RawRule

@@ -1,1 +1,1 @@
-"""Bytes <-> fields: what stands where in a packet. No state, no policy."""
+"""Reads and writes packet headers. No state, no policy."""

@@ -1,7 +1,7 @@
 """The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
-Sums are residues modulo 65535: the ones' complement sum of 16-bit words is the big-endian number
-modulo 65535, because 2**16 leaves remainder 1. That turns a loop over words into one division.
+A sum is a residue modulo 65535: the ones' complement sum of 16-bit words equals the big-endian number
+modulo 65535, because 2**16 leaves remainder 1. So one division replaces a loop over words.
 """
 
 
@@ -14,20 +14,20 @@ def total(data: bytes) -> int:
 
 
 def finish(residue: int) -> int:
-    """The checksum field for a packet whose other words sum to residue."""
+    """The checksum field of a packet whose other words sum to residue."""
     return -residue % 65535
 
 
 def adjust(field: int, old: int, new: int) -> int:
-    """The checksum field after words that summed to `old` have been replaced by words summing to `new`.
+    """The checksum field after words that sum to `new` have replaced words that sum to `old`.
 
-    RFC 1624 equation 3. A field of 0 stands for itself; UDP's "no checksum" is the caller's business.
+    RFC 1624 equation 3. The caller handles UDP's "no checksum" (0).
     """
     return (field + old - new) % 65535
 
 
 def valid(data: bytes, pseudo: int) -> bool:
-    """Whether data, its own checksum field included, sums to ones with the pseudo-header sum."""
+    """Whether data, with its checksum field, and the pseudo-header sum add up to all ones."""
     number = int.from_bytes(data, "big")
     if len(data) & 1:
         number <<= 8

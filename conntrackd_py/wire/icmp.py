@@ -23,8 +23,6 @@ HIGHEST_TYPE: Final = 18
 V6_ECHO: Final = 128
 V6_ECHO_REPLY: Final = 129
 V6_MLD_QUERY: Final = 130
-V6_MLD_DONE: Final = 132
-V6_ROUTER_SOLICITATION: Final = 133
 V6_NEIGHBOUR_ADVERTISEMENT: Final = 136
 V6_REDIRECT: Final = 137
 V6_NODE_INFO_QUERY: Final = 139
@@ -36,10 +34,10 @@ OPT_REDIRECTED_HEADER: Final = 4
 
 
 def is_error(kind: int) -> bool:
-    """Whether this ICMPv4 type quotes the packet it complains about."""
+    """Whether this ICMPv4 type is an error, which quotes the packet it reports on."""
     return kind in (DEST_UNREACH, SOURCE_QUENCH, REDIRECT, TIME_EXCEEDED, PARAMETER_PROBLEM)
 
 
 def is_v6_untracked(kind: int) -> bool:
-    """Whether this ICMPv6 type is multicast listener or neighbour discovery, which nobody tracks."""
+    """Whether this ICMPv6 type is multicast listener or neighbour discovery, which is not tracked."""
     return V6_MLD_QUERY <= kind <= V6_NEIGHBOUR_ADVERTISEMENT or kind == V6_MLD2_REPORT

@@ -1,7 +1,6 @@
 """IPv4 and IPv6 headers: find the layer 4 header, read addresses, build pseudo-header sums.
 
-One function for both families; what differs is the arm that walks the header. A packet quoted in an
-ICMP error is read by the same code with `quoted`, because its tail is cut off by design.
+With `quoted` the same code reads a packet quoted in an ICMP error, whose tail is cut off.
 Sources: RFC 791, RFC 8200; kernel ipv4_get_l4proto, ipv6_skip_exthdr.
 """
 
@@ -21,10 +20,11 @@ from conntrackd_py.wire.packet import Packet, u16, u32
 
 V4_HEADER: Final = 20
 V6_HEADER: Final = 40
+EXTENSIONS: Final = frozenset({IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_FRAGMENT, IPPROTO_DSTOPTS, IPPROTO_AH})
 
 
 def parse(packet: Packet, quoted: bool = False) -> int:
-    """Fill in version, protonum, dataoff and end; returns OK or the reason it could not be read."""
+    """Set version, protonum, dataoff and end; returns OK or the reason the header cannot be read."""
     data = packet.data
     if len(data) < V4_HEADER:
         packet.numbers = (len(data), V4_HEADER)
@@ -64,7 +64,7 @@ def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
         packet.numbers = (len(data), V6_HEADER)
         return IP_TRUNCATED
     end = V6_HEADER + u16(data, 4)
-    if quoted or (end == V6_HEADER and data[6] == IPPROTO_HOPOPTS):  # jumbograms carry their length elsewhere
+    if quoted or (end == V6_HEADER and data[6] == IPPROTO_HOPOPTS):  # a jumbogram: its length is in an option
         end = len(data)
     if end > len(data):
         packet.numbers = (len(data), end)
@@ -75,7 +75,7 @@ def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
 
 
 def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int) -> int:
-    """Find layer 4; fragment: which bits of a fragment header say that it is not to be found here."""
+    """Find layer 4. fragment: the bits of a fragment header that make this a fragment to refuse."""
     end = packet.end
     at = V6_HEADER
     while True:
@@ -83,13 +83,7 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int)
         packet.dataoff = at
         if following == IPPROTO_NONE:
             return _broken_chain(packet, following, at)
-        if (
-            following != IPPROTO_HOPOPTS
-            and following != IPPROTO_ROUTING
-            and following != IPPROTO_FRAGMENT
-            and following != IPPROTO_DSTOPTS
-            and following != IPPROTO_AH
-        ):
+        if following not in EXTENSIONS:
             return OK
         if at + 8 > end:
             return _broken_chain(packet, following, at)
@@ -119,6 +113,10 @@ def addresses(packet: Packet) -> bytes:
     if packet.version == 4:
         return packet.data[12:20]
     return packet.data[8:40]
+
+
+def destination(packet: Packet) -> bytes:
+    return packet.data[16:20] if packet.version == 4 else packet.data[24:40]
 
 
 def pseudo_header(packet: Packet) -> int:

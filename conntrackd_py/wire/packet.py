@@ -1,13 +1,17 @@
-"""A packet as bytes, and where its headers are once `ip.parse` has looked.
+"""A packet as bytes, the offsets that `ip.parse` finds in it, and why it was refused.
 
-data     the packet from its IP header on, as the kernel handed it over
-version  4 or 6; 0 until parsed
-protonum layer 4 protocol, after any IPv6 extension headers
-dataoff  offset of the layer 4 header
-end      offset just past the packet (the IP length field, not len(data))
-numbers  what was seen and the bounds it broke, once the packet has been refused or ignored: integers whose
-         meaning depends on the reason (engine/reasons.py puts them into words)
+data       the packet from its IP header on
+version    4 or 6; 0 until parsed
+protonum   layer 4 protocol, after any IPv6 extension headers
+dataoff    offset of the layer 4 header
+end        offset just past the packet (the IP length field, not len(data))
+checksum_partial   the layer 4 checksum field holds only the pseudo-header sum (CHECKSUM_PARTIAL)
+segments   a super-packet that will be cut into segments later (GSO)
+reason     why it is INVALID, was ignored or was dropped (see reasons)
+numbers    for that reason, the value found and the bounds it broke; explain/sentences.py puts them into words
 """
+
+from conntrackd_py.reasons import OK
 
 
 class Packet:
@@ -19,6 +23,7 @@ class Packet:
         self.end = 0
         self.checksum_partial = False
         self.segments = False
+        self.reason = OK
         self.numbers: tuple[int, ...] = ()
 
 

@@ -7,7 +7,7 @@ from conntrackd_py.wire.packet import u16
 HEADER: Final = 12
 CHUNK_HEADER: Final = 4
 INIT_HEADER: Final = 20  # of an INIT or INIT ACK chunk, its own header included
-FLAG_T: Final = 1  # the sender had no tag of its own and reflects the peer's
+FLAG_T: Final = 1  # the tag is reflected: it is the other direction's
 
 DATA: Final = 0
 INIT: Final = 1
@@ -49,7 +49,7 @@ def crc32c(data: bytes, start: int, end: int) -> int:
 
 
 def checksum(data: bytes, at: int) -> int:
-    """The field as it stands in the packet; unlike everything else it is little-endian."""
+    """The checksum field, which is little-endian."""
     return data[at + 8] | data[at + 9] << 8 | data[at + 10] << 16 | data[at + 11] << 24
 
 

@@ -28,30 +28,33 @@ def data_offset(data: bytes, at: int) -> int:
     return (data[at + 12] >> 4) * 4
 
 
+def next_option(data: bytes, at: int, stop: int) -> int:
+    """Offset of the first option from `at` on that is not a NOP.
+
+    stop: end of the options, returned at their end or at a malformed option, where the kernel stops reading too.
+    """
+    while at < stop and data[at] == OPT_NOP:
+        at += 1
+    if at + 1 >= stop or data[at] == OPT_EOL or data[at + 1] < 2 or at + data[at + 1] > stop:
+        return stop
+    return at
+
+
 def syn_options(data: bytes, at: int, stop: int) -> tuple[int, bool]:
     """Window scale (NO_SCALE without the option, at most 14) and whether SACK is permitted.
 
-    at and stop delimit the options. Reading ends at the first malformed option, as the kernel's does.
+    at, stop: start and end of the options.
     """
     scale = NO_SCALE
     sack_permitted = False
+    at = next_option(data, at, stop)
     while at < stop:
-        kind = data[at]
-        if kind == OPT_EOL:
-            break
-        if kind == OPT_NOP:
-            at += 1
-            continue
-        if at + 1 >= stop:
-            break
-        size = data[at + 1]
-        if size < 2 or at + size > stop:
-            break
+        kind, size = data[at], data[at + 1]
         if kind == OPT_SACK_PERM and size == 2:
             sack_permitted = True
         elif kind == OPT_WINDOW and size == 3:
             scale = min(data[at + 2], MAX_SCALE)
-        at += size
+        at = next_option(data, at + size, stop)
     return scale, sack_permitted
 
 
@@ -59,23 +62,14 @@ def highest_sack(data: bytes, at: int, stop: int, ack: int) -> int:
     """The highest right edge in the SACK option, or ack when none lies beyond it (modulo 2**32)."""
     if stop - at == 12 and u32(data, at) == 0x0101080A:
         return ack  # timestamps alone, the common case
+    at = next_option(data, at, stop)
     while at < stop:
-        kind = data[at]
-        if kind == OPT_EOL:
-            break
-        if kind == OPT_NOP:
-            at += 1
-            continue
-        if at + 1 >= stop:
-            break
         size = data[at + 1]
-        if size < 2 or at + size > stop:
-            break
-        if kind == OPT_SACK and size >= 10 and (size - 2) % 8 == 0:
+        if data[at] == OPT_SACK and size >= 10 and (size - 2) % 8 == 0:
             for edge in range(at + 6, at + size, 8):
                 right = u32(data, edge)
                 if 0 < (right - ack) & 0xFFFFFFFF < 0x80000000:
                     ack = right
             break
-        at += size
+        at = next_option(data, at + size, stop)
     return ack

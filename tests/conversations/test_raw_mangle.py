@@ -1,7 +1,7 @@
 """What raw and CONNMARK rules do: untracked packets, zones, timeouts and trackers of one's own, marks."""
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.expect import PERMANENT, Expectation, source_mask
+from conntrackd_py.conntrack.expect import PERMANENT, Expectation
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -39,6 +39,7 @@ from tests.support.play import (
     tcp,
     udp,
 )
+from tests.support.router import source_mask
 from tests.support.rules import masquerade, web_server_inside
 
 
@@ -204,7 +205,7 @@ def expect(play: Play, sender: Host, receiver: Host, port: int, *, seconds: int 
     assert master is not None
     src, dst = (sender.v4, receiver.v4) if play.family == 4 else (sender.v6, receiver.v6)
     t = tuples.make(packets.address(src) + packets.address(dst), b"\0\0" + port.to_bytes(2, "big"), IPPROTO_UDP)
-    mask = source_mask(t, address=True, l4source=False)
+    mask = source_mask(t, address=True)
     return play.engine.core.expectations.expect(
         Expectation(master, t, mask, play.now + seconds * 1000, flags=flags), most=1, now=play.now
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.expect import Expectation, source_mask
+from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
@@ -16,6 +16,12 @@ CLIENT = "10.0.0.1"
 SERVER = "10.0.0.2"
 CLIENT6 = "fd00::1"
 SERVER6 = "fd00::2"
+
+
+def source_mask(t: bytes, *, address: bool) -> bytes:
+    """The mask for an expected t without its source port, and without its source address unless asked for."""
+    every = b"\xff" * len(t)
+    return tuples.with_src(every, tuples.src(every if address else bytes(len(t))), 0)
 
 
 class Router:
@@ -58,7 +64,7 @@ class Router:
     def expect(self, master: NfConn, port: int, *, flags: int = 0, helper: str = "ftp") -> Expectation:
         """The server will connect to this port of the client, as in active FTP; for 300 s."""
         t = tuples.with_dst(master.reply, tuples.dst(master.reply), bytes(2) + port.to_bytes(2, "big"))
-        known = Expectation(master, t, source_mask(t, True, False), self.now + 300_000, flags=flags)
+        known = Expectation(master, t, source_mask(t, address=True), self.now + 300_000, flags=flags)
         known.helper = helper
         assert self.engine.core.expectations.expect(known, 0, self.now)
         return known

@@ -1,11 +1,11 @@
-"""Connections made and altered by hand, in virtual time: what is refused, what changes, what is told."""
+"""Connections that an operator creates and updates: what is refused, what changes, what is reported."""
 
 from __future__ import annotations
 
 import pytest
 
 from conntrackd_py.conntrack import change as changes
-from conntrackd_py.conntrack.change import BUSY, DONE, EXISTS, FIXED, FULL, GONE, Change
+from conntrackd_py.conntrack.change import DONE, ENDED, EXISTS, FULL, STATUS_FIXED, TIMEOUT_FIXED, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -32,7 +32,7 @@ def change(**values: int) -> Change:
 
 
 def hand_made(router: Router, sport: int, like: int | None = None) -> NfConn:
-    """A connection that is nowhere yet, of the tuples of a UDP one from this port."""
+    """A connection not yet in the table, with the tuples of a UDP one from this port."""
     model = router.udp(sport if like is None else like)
     ct = NfConn(model.original, model.reply, model.l4proto, router.now)
     router.engine.core.kill(model, END_DELETED, router.now)
@@ -54,7 +54,7 @@ def test_a_created_connection_is_found_by_its_packets_and_ends_in_time() -> None
     assert ct.dying
 
 
-def test_it_counts_and_is_told_as_a_new_one() -> None:
+def test_it_is_counted_and_reported_as_a_new_one() -> None:
     router = Router()
     ct = hand_made(router, 1000)
     before = router.engine.core.stats.insert
@@ -69,7 +69,7 @@ def test_it_counts_and_is_told_as_a_new_one() -> None:
 def test_a_taken_tuple_a_full_table_and_an_impossible_status_refuse_it() -> None:
     router = Router()
     ct = hand_made(router, 1000)
-    assert create(router, ct, status=IPS_EXPECTED) == BUSY
+    assert create(router, ct, status=IPS_EXPECTED) == STATUS_FIXED
     assert create(router, ct) == DONE
     twin = NfConn(ct.original, ct.reply, ct.l4proto, router.now)
     assert create(router, twin) == EXISTS
@@ -90,7 +90,7 @@ def test_an_unassured_one_makes_room_for_it() -> None:
     assert first.end_reason == END_EARLY_DROP
 
 
-def test_what_may_be_set_is_set_and_the_rest_passed_over() -> None:
+def test_settable_status_bits_are_set_and_others_ignored() -> None:
     router = Router()
     ct = router.established()
     status = ct.status
@@ -104,7 +104,7 @@ def test_what_may_be_set_is_set_and_the_rest_passed_over() -> None:
 
 
 def test_a_shorter_timeout_ends_it_when_it_is_over() -> None:
-    """The sweep has it on a far page; the change puts it on a nearer one."""
+    """The gc has it on a far page; the change moves it to a nearer one."""
     router = Router()
     ct = router.established()
     assert changes.update(router.engine.core, ct, change(timeout=2_000), router.now) == DONE
@@ -122,7 +122,7 @@ def test_a_state_moves_the_count_of_states() -> None:
     assert (entries[tcp_states.TCP_CONNTRACK_ESTABLISHED], entries[tcp_states.TCP_CONNTRACK_CLOSE]) == (0, 1)
 
 
-def test_a_closed_one_may_be_opened_again_and_no_window_is_judged() -> None:
+def test_a_closed_one_may_be_reopened_and_its_window_is_not_checked() -> None:
     router = Router()
     ct = router.established()
     changes.update(router.engine.core, ct, change(state=tcp_states.TCP_CONNTRACK_ESTABLISHED), router.now)
@@ -135,11 +135,11 @@ def test_a_closed_one_may_be_opened_again_and_no_window_is_judged() -> None:
 @pytest.mark.parametrize(
     ("status", "wanted", "outcome"),
     [
-        (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(timeout=1000), FIXED),
+        (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(timeout=1000), TIMEOUT_FIXED),
         (IPS_CONFIRMED | IPS_FIXED_TIMEOUT, change(mark_value=1), DONE),
-        (IPS_CONFIRMED, change(status=IPS_EXPECTED), BUSY),
+        (IPS_CONFIRMED, change(status=IPS_EXPECTED), STATUS_FIXED),
         (IPS_CONFIRMED | IPS_EXPECTED, change(status=IPS_EXPECTED), DONE),
-        (IPS_CONFIRMED | IPS_DYING, change(mark_value=1), GONE),
+        (IPS_CONFIRMED | IPS_DYING, change(mark_value=1), ENDED),
     ],
 )
 def test_refusals_change_nothing(status: int, wanted: Change, outcome: int) -> None:

@@ -1,4 +1,4 @@
-"""A connection's own clock and books: a span before it is confirmed, a time afterwards."""
+"""Timeout and counters of a connection: a span before it is confirmed, a time afterwards."""
 
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
@@ -15,7 +15,7 @@ def connection(status: int = 0) -> NfConn:
 
 
 def test_an_unconfirmed_connection_has_a_span() -> None:
-    """Its clock starts when its packet leaves, so time passing takes nothing away."""
+    """The timeout starts when its packet leaves, so it does not shrink before."""
     ct = connection()
     ct.refresh(NOW, 30_000)
     assert ct.timeout == 30_000

@@ -1,4 +1,4 @@
-"""Events are snapshots in a bounded queue; what is lost shows."""
+"""Events are snapshots in a bounded queue, which counts the lost ones."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def listening(limit: int = 10) -> EventQueue:
     return events
 
 
-def test_an_event_keeps_what_was() -> None:
+def test_an_event_is_a_snapshot() -> None:
     events = listening()
     ct = connection()
     events.report(IPCT_NEW, 1_000, ct)
@@ -63,7 +63,7 @@ def test_its_kind_is_that_of_conntrack_e(bits: int, kind: str) -> None:
     assert events.drain()[0].kind == kind
 
 
-def test_they_come_out_once_and_in_order() -> None:
+def test_drain_returns_each_event_once_in_order() -> None:
     events = listening()
     for at in range(3):
         events.report(IPCT_NEW, at, connection())
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_counted_and_leaves_a_gap() -> None:
     assert [event.sequence for event in events.drain()] == [6]
 
 
-def test_nobody_listening_costs_nothing() -> None:
+def test_a_disabled_queue_takes_no_event() -> None:
     events = EventQueue()
     events.report(IPCT_NEW, 0, connection())
     assert events.drain() == []

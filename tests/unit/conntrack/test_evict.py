@@ -1,11 +1,22 @@
-"""A full table: who must go, who stays, and how far the search looks."""
+"""A full table: what is evicted, what stays, how far the search goes; and expiry within its budget."""
 
-from conntrackd_py.conntrack.evict import EVICTION_RANGE, early_drop, relieve
+from conntrackd_py.conntrack.evict import EVICTION_RANGE, UNCONFIRMED_LIFETIME, early_drop, expire, next_expiry, relieve
+from conntrackd_py.conntrack.gc import NEVER
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import NF_ACCEPT, NF_DROP, PRE_ROUTING
-from conntrackd_py.reasons import END_EARLY_DROP, TABLE_FULL
+from conntrackd_py.const import (
+    IPS_CONFIRMED,
+    IPS_DYING,
+    NF_ACCEPT,
+    NF_DROP,
+    PRE_ROUTING,
+)
+from conntrackd_py.reasons import (
+    END_EARLY_DROP,
+    TABLE_FULL,
+)
 from tests.support import packets
+from tests.support.core import NOW, PLENTY, confirmed, core_with, query
 from tests.support.router import CLIENT, SERVER, Router
 
 
@@ -47,7 +58,7 @@ def test_the_assured_survive() -> None:
     assert router.engine.handle(known, PRE_ROUTING, router.now) == NF_ACCEPT
 
 
-def test_packets_under_way_are_not_cut_off() -> None:
+def test_unconfirmed_connections_are_not_evicted() -> None:
     """Up to half the table they count towards the limit but are not evicted."""
     router = limited(10)
     assure(router, range(1, 6))
@@ -57,14 +68,14 @@ def test_packets_under_way_are_not_cut_off() -> None:
     assert len(router.engine.core.table.unconfirmed) == 5
 
 
-def test_eviction_looks_at_a_bounded_neighbourhood() -> None:
+def test_eviction_tries_a_bounded_number() -> None:
     router = limited(1000)
     for sport in range(1, 1002):
         router.udp(sport)
     assert 1 <= router.engine.core.stats.early_drop <= EVICTION_RANGE
 
 
-def test_relief_ends_what_is_unassured_down_to_the_mark() -> None:
+def test_relieve_evicts_unassured_connections_down_to_95_percent() -> None:
     """Above 95 % of the limit, within the budget."""
     router = limited(100)
     assure(router, range(1, 91))
@@ -76,3 +87,27 @@ def test_relief_ends_what_is_unassured_down_to_the_mark() -> None:
         continue
     assert core.table.confirmed == 95
     assert core.stats.early_drop == 4
+
+
+def test_a_connection_whose_packet_never_left_ends() -> None:
+    """A rule dropped it between the two visits."""
+    core = core_with()
+    ct = query(core, 1)
+    assert next_expiry(core) == NOW + UNCONFIRMED_LIFETIME
+    assert expire(core, NOW + UNCONFIRMED_LIFETIME - 1, PLENTY) == 0
+    assert expire(core, NOW + UNCONFIRMED_LIFETIME, PLENTY) == 1
+    assert ct.status & IPS_DYING
+    assert not ct.status & IPS_CONFIRMED
+    assert core.stats.unconfirmed_lost == 1
+    assert core.stats.ended == [0] * len(core.stats.ended), "it never was in the table"
+
+
+def test_expiry_keeps_its_budget() -> None:
+    core = core_with()
+    for sport in range(1, 31):
+        confirmed(core, sport)
+    assert [expire(core, NOW + 40_000, 10) for _ in range(4)] == [10, 10, 10, 0]
+
+
+def test_an_empty_table_has_no_next_expiry() -> None:
+    assert next_expiry(core_with()) == NEVER

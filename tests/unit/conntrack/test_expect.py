@@ -2,9 +2,10 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.expect import INACTIVE, Expectation, Expectations, source_mask
+from conntrackd_py.conntrack.expect import INACTIVE, Expectation, Expectations
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.proto.generic import Generic
+from tests.support.router import source_mask
 
 
 def master(slot: int) -> NfConn:
@@ -18,7 +19,7 @@ def t(port: int, source: int = 1) -> bytes:
 
 
 def wanted(of: NfConn, port: int, *, until: int = 1000, flags: int = 0, kind: int = 0) -> Expectation:
-    return Expectation(of, t(port), source_mask(t(port), False, False), until, flags=flags, kind=kind)
+    return Expectation(of, t(port), source_mask(t(port), address=False), until, flags=flags, kind=kind)
 
 
 def test_any_source_fits_when_the_mask_says_so() -> None:
@@ -31,11 +32,11 @@ def test_any_source_fits_when_the_mask_says_so() -> None:
     assert (expectations.count, expectations.created, expectations.deleted) == (0, 1, 1)
 
 
-def test_who_expects_one_source_is_found_by_it() -> None:
-    """However many are expected at one port, each from elsewhere: a new connection looks at its own."""
+def test_an_expectation_with_a_source_has_its_own_key() -> None:
+    """With many expectations at one port, each from another source, a new connection reads only its own."""
     expectations = Expectations(200)
     for source in range(200):
-        named = Expectation(master(source), t(80, source), source_mask(t(80), True, False), 1000)
+        named = Expectation(master(source), t(80, source), source_mask(t(80), address=True), 1000)
         assert expectations.expect(named, most=0, now=0)
     assert [len(bucket) for bucket in expectations.by_key.values()] == [1] * 200
     assert expectations.known(t(80, 77)) is not None
@@ -56,7 +57,7 @@ def test_the_oldest_of_its_kind_makes_room_at_the_masters_limit() -> None:
     assert expectations.count == 3
 
 
-def test_without_room_it_is_refused_and_counted() -> None:
+def test_at_the_limit_it_is_refused_and_counted() -> None:
     expectations = Expectations(2)
     assert expectations.expect(wanted(master(0), 1), most=0, now=0)
     assert expectations.expect(wanted(master(1), 2), most=0, now=0)
@@ -64,7 +65,7 @@ def test_without_room_it_is_refused_and_counted() -> None:
     assert (expectations.refused, expectations.count, len(expectations.by_master)) == (1, 2, 2)
 
 
-def test_the_same_again_starts_again() -> None:
+def test_an_equal_one_replaces_it() -> None:
     expectations = Expectations(10)
     one = master(0)
     expectations.expect(wanted(one, 1, until=10), most=0, now=0)
@@ -82,7 +83,7 @@ def test_an_inactive_or_late_one_matches_nothing() -> None:
     assert expectations.count == 1
 
 
-def test_until_the_first_may_end_nothing_is_looked_at() -> None:
+def test_expire_reads_nothing_before_the_earliest_end() -> None:
     expectations = Expectations(10)
     for port, until in ((1, 50), (2, 20), (3, 80)):
         expectations.expect(wanted(master(port), port, until=until), most=0, now=0)
@@ -94,12 +95,12 @@ def test_until_the_first_may_end_nothing_is_looked_at() -> None:
     assert expectations.earliest == 200
 
 
-def test_nothing_is_left_of_a_master_that_ends() -> None:
+def test_the_end_of_the_master_removes_its_expectations() -> None:
     expectations = Expectations(10)
     one, other = master(0), master(1)
     for port in (1, 2):
         expectations.expect(wanted(one, port), most=0, now=0)
     expectations.expect(wanted(other, 3), most=0, now=0)
-    expectations.forget(one, 0)
+    expectations.remove_all_of(one, 0)
     assert [e.master for e in expectations.all()] == [other]
     assert len(expectations.by_key) == 1

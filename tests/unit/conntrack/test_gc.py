@@ -1,4 +1,4 @@
-"""The calendar against a naive sweep: nothing ends early, nothing ends more than a page late, no call does too much."""
+"""The calendar against a naive sweep: no connection ends early or over a page late, no call exceeds its budget."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def test_it_ends_in_the_page_after_its_timeout() -> None:
 
 
 def test_a_refreshed_connection_is_put_on_a_later_page() -> None:
-    """Refreshing itself only changes the timeout."""
+    """A refresh only changes the timeout."""
     gc = Gc()
     ct = scheduled(gc, 30_000)
     ct.timeout += 20_000
@@ -49,7 +49,7 @@ def test_a_refreshed_connection_is_put_on_a_later_page() -> None:
 
 
 def test_a_shortened_connection_is_marked_again() -> None:
-    """As Conntrack does when a tracker has shortened a timeout; the older mark is passed over."""
+    """As Conntrack.follow does after a tracker shortened a timeout; the older mark is skipped."""
     gc = Gc()
     ct = scheduled(gc, 100_000)
     ct.timeout = START + 5_000
@@ -59,8 +59,8 @@ def test_a_shortened_connection_is_marked_again() -> None:
     assert gc.due(START + 200_000, PLENTY) == []
 
 
-def test_five_days_are_looked_at_every_two_minutes() -> None:
-    """So that a mark written once and then overtaken by a shorter timeout is never far away."""
+def test_a_timeout_of_five_days_is_checked_every_horizon() -> None:
+    """So a stale mark is never far ahead."""
     gc = Gc()
     ct = scheduled(gc, 432_000_000)
     now = START
@@ -71,7 +71,7 @@ def test_five_days_are_looked_at_every_two_minutes() -> None:
     assert gc.due(gc.next_due(), PLENTY) == [ct]
 
 
-def test_the_dead_are_passed_over() -> None:
+def test_dying_connections_are_skipped() -> None:
     gc = Gc()
     ct = scheduled(gc, 1_000)
     ct.status |= IPS_DYING
@@ -79,7 +79,7 @@ def test_the_dead_are_passed_over() -> None:
     assert gc.next_due() == NEVER
 
 
-def test_the_budget_is_kept_and_nothing_forgotten() -> None:
+def test_the_budget_is_kept_and_no_connection_is_lost() -> None:
     gc = Gc()
     all_of_them = {id(scheduled(gc, span)): span for span in range(0, 10_000, 10)}
     ended: list[int] = []
@@ -91,8 +91,8 @@ def test_the_budget_is_kept_and_nothing_forgotten() -> None:
     assert gc.due(START + 20_000, 10) == []
 
 
-def test_looking_costs_budget_too() -> None:
-    """Otherwise one call could turn a million refreshed connections over."""
+def test_a_check_costs_budget_too() -> None:
+    """Otherwise one call could move a million refreshed connections."""
     gc = Gc()
     for _ in range(50):
         scheduled(gc, 1_000).timeout += 10_000

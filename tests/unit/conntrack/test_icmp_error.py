@@ -1,9 +1,9 @@
-"""Reading what an ICMP error quotes: the tuple with which the quoted packet would have been answered."""
+"""The inverted tuple of the packet that an ICMP error quotes."""
 
 import pytest
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.icmp_error import inner_tuple, outer_destination
+from conntrackd_py.conntrack.icmp_error import inner_tuple
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import standard_protos
@@ -28,7 +28,7 @@ def read(family: int, quoted: bytes) -> bytes:
 
 
 @FAMILIES
-def test_ports_and_addresses_change_places(family: int) -> None:
+def test_ports_and_addresses_are_swapped(family: int) -> None:
     t = read(family, packets.udp(HERE[family], THERE[family], 1000, 53, b"query"))
     assert t == tuples.make(packets.address(THERE[family]) + packets.address(HERE[family]), b"\0\x35\3\xe8", 17)
 
@@ -44,14 +44,14 @@ def test_eight_bytes_of_layer_4_are_enough(family: int) -> None:
 
 
 @FAMILIES
-def test_a_quoted_echo_is_answered_by_its_reply(family: int) -> None:
+def test_a_quoted_echo_gives_the_tuple_of_its_reply(family: int) -> None:
     request, reply = (8, 0) if family == 4 else (128, 129)
     t = read(family, packets.icmp(HERE[family], THERE[family], request, ident=7))
     assert (tuples.l4src(t), tuples.l4dst(t)) == (7, reply << 8)
 
 
 @FAMILIES
-def test_an_error_about_an_error_quotes_nothing(family: int) -> None:
+def test_an_error_about_an_error_gives_no_tuple(family: int) -> None:
     """RFC 1122 3.2.2: it should never have been sent."""
     quoted = packets.icmp(HERE[family], THERE[family], 3 if family == 4 else 1)
     assert read(family, quoted) == b""
@@ -65,7 +65,7 @@ def test_what_cannot_be_read(family: int, quoted: bytes) -> None:
 
 @FAMILIES
 def test_a_quoted_packet_of_the_other_ip_version_is_not_read(family: int) -> None:
-    """Its connection may exist, but no router complains about IPv4 in ICMPv6, or the other way round."""
+    """Its connection may exist, but no router reports an IPv4 error in ICMPv6, or the reverse."""
     other = 10 - family
     skb, at = error(family, packets.udp(HERE[other], THERE[other], 1000, 53))
     assert inner_tuple(PROTOS, skb, at) == b""
@@ -77,9 +77,3 @@ def test_padding_behind_the_error_is_not_quoted() -> None:
     skb, at = error(4, whole[:22])
     skb.data += whole[22:]
     assert inner_tuple(PROTOS, skb, at) == b""
-
-
-@FAMILIES
-def test_whom_the_error_is_for(family: int) -> None:
-    skb, _ = error(family, b"")
-    assert outer_destination(skb) == packets.address(HERE[family])

@@ -1,4 +1,4 @@
-"""The repeatable randomness repeats, stays in its bounds, and spreads well enough for what tests use it for."""
+"""Repeatable randomness: same seed, same numbers, within the bound, evenly spread."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def test_a_seed_of_zero_does_not_stick_at_zero() -> None:
     assert len({numbers.below(1 << 30) for _ in range(100)}) > 90
 
 
-def test_every_port_comes_up() -> None:
+def test_every_number_occurs() -> None:
     numbers = Repeatable(3)
     hits = [0] * 64
     for _ in range(64_000):

@@ -1,4 +1,4 @@
-"""What hangs on a packet."""
+"""What netfilter attaches to a packet."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from conntrackd_py.proto.generic import Generic
 from conntrackd_py.reasons import OK, TCP_STATE
 
 
-def test_a_packet_begins_as_nobodys() -> None:
+def test_a_new_packet_has_no_connection() -> None:
     skb = Skb(b"data", 7, 2, 3)
     assert (skb.data, skb.mark, skb.indev, skb.outdev) == (b"data", 7, 2, 3)
     assert (skb.ct, skb.ctinfo, skb.reason) == (None, IP_CT_INVALID, OK)

@@ -1,4 +1,4 @@
-"""One counter for each thing that has a name."""
+"""One counter for each named reason, end, hook and verdict."""
 
 from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES

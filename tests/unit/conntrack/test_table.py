@@ -1,4 +1,4 @@
-"""The table under random orders: whatever was done, every connection is where its status says, and no other."""
+"""The table under random operations: every connection is exactly where its status says."""
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,7 +27,7 @@ def inverse(t: bytes) -> bytes:
 
 
 class TableMachine(RuleBasedStateMachine):
-    """Few hosts and ports, so that tuples collide all the time. `live` is what ought to be found."""
+    """Few hosts and ports, so that tuples collide often. live: the connections that must be found."""
 
     pending = Bundle("pending")
     confirmed = Bundle("confirmed")
@@ -42,7 +42,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(target=pending, a=HOST, b=HOST, sport=PORT, dport=PORT)
     def allocate(self, a: int, b: int, sport: int, dport: int) -> MultipleResults[NfConn]:
-        """As the core does it: never a second connection for a tuple that would have found the first."""
+        """As lookup does: no second connection for a tuple that finds the first."""
         t = udp_tuple(a, b, sport, dport)
         waiting = self.table.pending.get(t)
         if self.table.find(t) is not None or (waiting is not None and waiting.original == t):
@@ -62,7 +62,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(target=confirmed, ct=consumes(pending))
     def insert(self, ct: NfConn) -> NfConn:
-        """Refused exactly when one of its tuples is somebody's; then it is as it was."""
+        """Refused exactly when one of its tuples is taken; then the table is unchanged."""
         free = self.table.find(ct.original) is None and self.table.find(ct.reply) is None
         assert self.table.insert(ct) == free
         if free:
@@ -109,7 +109,7 @@ TestTable.settings = settings(
 
 
 def test_only_confirmed_connections_take_a_tuple() -> None:
-    """A connection gets its source and is confirmed in one step, so an unconfirmed one takes nothing from others."""
+    """The choice of a source and confirm are one step, so an unconfirmed connection takes no tuple."""
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     first, second = (
@@ -128,7 +128,7 @@ def test_only_confirmed_connections_take_a_tuple() -> None:
 
 @pytest.mark.parametrize("turned", [False, True], ids=["same direction", "other direction"])
 def test_the_twin_of_an_unconfirmed_connection(turned: bool) -> None:
-    """Both tuples are the same, in whichever direction."""
+    """Both tuples are the same, in either direction."""
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     t, translated = udp_tuple(1, 2, 1, 1), udp_tuple(2, 9, 1, 1)
@@ -141,7 +141,7 @@ def test_the_twin_of_an_unconfirmed_connection(turned: bool) -> None:
 
 
 def test_a_packet_between_its_visits_finds_its_connection() -> None:
-    """Both ends are translated: its tuple is neither of the connection's."""
+    """Both ends are translated: the packet has neither tuple of its connection."""
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     ct = NfConn(udp_tuple(1, 9, 10, 88), udp_tuple(2, 8, 80, 20), engine.core.protos[17], 0)
@@ -154,7 +154,7 @@ def test_a_packet_between_its_visits_finds_its_connection() -> None:
     assert not table.routed
 
 
-def test_slots_are_used_again_but_ids_are_not() -> None:
+def test_slots_are_reused_but_ids_are_not() -> None:
     engine = Engine(Tunables(), Repeatable(1))
     table = engine.core.table
     seen = []
@@ -180,7 +180,7 @@ def test_ids_start_again_after_32_bits() -> None:
     assert ids == [0xFFFFFFFF, 1]
 
 
-def test_slots_that_do_not_exist() -> None:
+def test_a_slot_out_of_range_is_empty() -> None:
     table = Table()
     assert table.at(-1) is None
     assert table.at(0) is None

@@ -1,4 +1,4 @@
-"""The layout of a tuple, drawn once more: every accessor against the field it is made of."""
+"""The layout of a tuple: every accessor against its field."""
 
 import pytest
 
@@ -11,7 +11,7 @@ PORTS = b"\x9c\x40\x00\x50"  # 40000, 80
 
 
 @pytest.mark.parametrize(("a", "b", "l3num"), [(A4, B4, AF_INET), (A6, B6, AF_INET6)], ids=["v4", "v6"])
-def test_every_field_is_where_it_is_asked_for(a: bytes, b: bytes, l3num: int) -> None:
+def test_every_accessor_reads_its_field(a: bytes, b: bytes, l3num: int) -> None:
     t = tuples.make(a + b, PORTS, 17)
     assert t == a + b + PORTS + b"\x11"
     assert tuples.address_length(t) == len(a)
@@ -24,8 +24,8 @@ def test_every_field_is_where_it_is_asked_for(a: bytes, b: bytes, l3num: int) ->
     assert tuples.protonum(t) == 17
 
 
-def test_the_lengths_have_names() -> None:
-    assert len(tuples.make(A4 + B4, PORTS, 0)) == tuples.V4_LENGTH
+def test_lengths() -> None:
+    assert len(tuples.make(A4 + B4, PORTS, 0)) == 13
     assert len(tuples.make(A6 + B6, PORTS, 255)) == tuples.V6_LENGTH
 
 
@@ -35,3 +35,12 @@ def test_changing_one_end_leaves_the_other(a: bytes, b: bytes) -> None:
     assert tuples.swapped(t, b"\0\x50\x9c\x40") == tuples.make(b + a, b"\0\x50\x9c\x40", 6)
     assert tuples.with_src(t, b, 1234) == tuples.make(b + b, b"\x04\xd2\x00\x50", 6)
     assert tuples.with_dst(t, a, b"\1\2\3\4") == tuples.make(a + a, b"\1\2\3\4", 6)
+
+
+@pytest.mark.parametrize(("a", "b"), [(A4, B4), (A6, B6)], ids=["v4", "v6"])
+def test_halves(a: bytes, b: bytes) -> None:
+    t = tuples.with_zone(tuples.make(a + b, PORTS, 6), 3)
+    assert tuples.source_key(t) == a + PORTS[:2] + b"\x06\x00\x03"
+    assert tuples.destination_key(t, False) == b + PORTS[2:] + b"\x06\x00\x03"
+    assert tuples.destination_key(t, True) == a + b + PORTS[2:] + b"\x06\x00\x03"
+    assert tuples.with_protonum(bytes(len(t)), t) == bytes(len(a + b) + 4) + b"\x06\x00\x03"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.l4proto import L4Proto
+from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_ASSURED, IPS_SEEN_REPLY
 from conntrackd_py.control.spec import RefusedError, SpecError, change_of, one_tuple, wanted
@@ -139,7 +139,7 @@ def test_changes() -> None:
     assert (change.timeout, change.status, change.state) == (5000, IPS_ASSURED | IPS_SEEN_REPLY, 8)
     assert (change.mark_value, change.mark_mask, change.labels_on, change.labels_off) == (7, 0xFFFFFFFF, 5, 0)
     assert change_of({"mark": 1, "mark_mask": 15}, trackers()[6]).mark_mask == 15
-    assert change_of({"orig_vtag": 3}, trackers()[132]).tags == (3, 0)
+    assert change_of({"orig_vtag": 3}, trackers()[132]).protoinfo == (3, 0)
     assert change_of({"status": ["UNSET"]}, trackers()[6]).status == 0
 
 

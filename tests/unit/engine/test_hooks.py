@@ -1,7 +1,9 @@
 """The filter as an operation: what it counts, and what becomes of a connection whose packet it drops."""
 
+from conntrackd_py.conntrack.confirm import confirm
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.lookup import conntrack_in
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
@@ -27,9 +29,9 @@ class Hook:
         self.op = Filter(self.core, policy, self.rejects, FORWARD)
         self.skb = Skb(packets.udp("192.0.2.1", "198.51.100.2", 1, 2), 0, 1, 2)
         ip.parse(self.skb)
-        self.core.conntrack_in(self.skb, 0)
+        conntrack_in(self.core, self.skb, 0)
         if confirmed:
-            self.core.confirm(self.skb, 0)
+            confirm(self.core, self.skb, 0)
         assert self.skb.ct is not None
         self.ct: NfConn = self.skb.ct
 

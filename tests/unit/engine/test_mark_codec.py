@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.core import DYING_GRACE
+from conntrackd_py.conntrack.evict import DYING_GRACE
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables

@@ -11,7 +11,7 @@ from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import standard_protos
-from conntrackd_py.nat.ports import ATTEMPTS, CANDIDATES, Ports, Range, fnv, port_class, source_key
+from conntrackd_py.nat.ports import ATTEMPTS, CANDIDATES, Ports, Range, fnv, port_class
 from tests.support.packets import address
 
 PROTOS = standard_protos(Tunables())
@@ -114,7 +114,7 @@ def test_the_mapping_this_source_already_has() -> None:
 def test_a_forgotten_mapping_is_not_offered() -> None:
     desk = Desk()
     ct = desk.bind(make(1000), to(ports=(2000, 2999)))
-    assert list(desk.ports.by_source) == [source_key(ct.original)]
+    assert list(desk.ports.by_source) == [tuples.source_key(ct.original)]
     desk.ports.forget(ct)
     desk.ports.forget(ct)
     assert desk.ports.by_source == {}
@@ -125,7 +125,7 @@ def test_of_one_source_few_mappings_are_remembered() -> None:
     desk = Desk()
     pool = to(ports=(2000, 2999), random=True)
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 100)]
-    assert len(desk.ports.by_source[source_key(make(1000))]) == CANDIDATES
+    assert len(desk.ports.by_source[tuples.source_key(make(1000))]) == CANDIDATES
     for ct in made:
         desk.ports.forget(ct)
     assert desk.ports.by_source == {}
@@ -135,7 +135,7 @@ def test_connections_share_a_mapping_until_the_last_ends() -> None:
     desk = Desk()
     pool = to(ports=(2000, 2999))
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 4)]
-    assert list(desk.ports.by_source[source_key(make(1000))].values()) == [3]
+    assert list(desk.ports.by_source[tuples.source_key(make(1000))].values()) == [3]
     for ct in made[:2]:
         desk.ports.forget(ct)
     chosen = desk.ask(make(1000, destination=address("198.51.100.9")), pool)

@@ -1,7 +1,6 @@
-"""Protocols nobody knows: addresses and one timeout."""
+"""Protocols without a tracker of their own: addresses and one timeout."""
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import TRACKED
+from conntrackd_py.conntrack.conn import TRACKED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL
@@ -9,7 +8,7 @@ from conntrackd_py.proto.generic import Generic
 from conntrackd_py.reasons import OK
 
 
-def test_anything_is_tracked_for_ten_minutes() -> None:
+def test_the_timeout_is_ten_minutes() -> None:
     generic = Generic(Tunables())
     skb = Skb(b"")
     ct = NfConn(b"", b"", generic, 0)

@@ -28,7 +28,7 @@ def test_plain_gre_has_no_key() -> None:
 
 
 def test_pptp_is_known_by_its_call_id() -> None:
-    """The receiver's stands in the packet; the sender's only the control connection knows."""
+    """The packet has the receiver's; keymap has the sender's."""
     gre = Gre(Tunables())
     skb = parsed(pptp(0x0102))
     assert gre.l4(skb) == b"\0\0\1\2"
@@ -37,7 +37,7 @@ def test_pptp_is_known_by_its_call_id() -> None:
     assert gre.invert(b"\7\7\1\2") == b"\1\2\7\7"
 
 
-def test_version_1_carries_nothing_but_ppp() -> None:
+def test_version_1_must_carry_ppp() -> None:
     assert Gre(Tunables()).l4(parsed(pptp(1, protocol=0x0800))) == b""
 
 

@@ -1,10 +1,8 @@
-"""Which ICMP messages are queries, errors, or nobody's business: every type there is."""
+"""Every ICMP type: query, error, untracked or neither."""
 
 import pytest
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, INNER_UNTRACKED
-from conntrackd_py.conntrack.l4proto import REFUSED, TRACKED
+from conntrackd_py.conntrack.conn import LEAVE_UNTRACKED, NO_QUOTE, REFUSED, TRACKED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL
@@ -44,11 +42,11 @@ def test_types_that_icmp_does_not_have(kind: int) -> None:
 def test_every_type(tracker: Icmp, hosts: tuple[str, str], kind: int) -> None:
     skb = arriving(packets.icmp(*hosts, kind, ident=7, data=bytes(40)))
     assert tracker.check(skb, True) == OK
-    expected = INNER_TRACKED
+    expected = NO_QUOTE
     if kind in ERRORS[tracker]:
         expected = skb.dataoff + 8
     elif kind in UNTRACKED[tracker]:
-        expected = INNER_UNTRACKED
+        expected = LEAVE_UNTRACKED
     assert tracker.quotes(skb) == expected
     answerable = kind in QUERIES[tracker] | REPLIES[tracker]
     assert bool(tracker.invert(tracker.l4(skb))) == answerable
@@ -78,7 +76,7 @@ def test_a_checksum_is_verified_when_asked(tracker: Icmp, hosts: tuple[str, str]
     assert tracker.check(bad, False) == OK
 
 
-def test_neither_travels_in_the_other_family() -> None:
+def test_neither_is_valid_in_the_other_family() -> None:
     echo = packets.icmp(*V4, 8)[20:]
     assert ICMPV6.check(arriving(packets.ip(*V4, 58, echo)), False) == ICMP_TYPE
     assert ICMP.check(arriving(packets.ip(*V6, 1, echo)), False) == ICMP_TYPE
@@ -91,7 +89,7 @@ ABOUT = packets.udp("2001:db8::2", "2001:db8:9::1", 1, 2)
 
 
 def redirect(source: str = ROUTER, hops: int = 255, code: int = 0, option: bytes = b"\4\7") -> Skb:
-    """It says: use another router for what is quoted, in an option of seven times eight bytes."""
+    """The quoted packet is in an option of seven times eight bytes."""
     data = bytes(32) + option + bytes(6) + ABOUT
     message = packets.icmp(source, "2001:db8::2", 137, code, data=data)
     return arriving(message[:7] + bytes([hops]) + message[8:])
@@ -108,7 +106,7 @@ def test_a_redirect_quotes_in_an_option() -> None:
     [redirect(source="2001:db8::9"), redirect(hops=254), redirect(option=b"\4\0")],
     ids=["from afar", "forwarded", "empty option"],
 )
-def test_a_redirect_that_cannot_be_the_routers(forged: Skb) -> None:
+def test_a_redirect_that_no_router_sends(forged: Skb) -> None:
     assert ICMPV6.check(forged, True) == ICMP_REDIRECT
 
 
@@ -124,4 +122,4 @@ def test_a_redirect_cut_off() -> None:
 @pytest.mark.parametrize("other", [redirect(code=1), redirect(option=b"\2\7")], ids=["code", "option"])
 def test_a_redirect_that_quotes_nothing(other: Skb) -> None:
     assert ICMPV6.check(other, True) == OK
-    assert ICMPV6.quotes(other) == INNER_TRACKED
+    assert ICMPV6.quotes(other) == NO_QUOTE

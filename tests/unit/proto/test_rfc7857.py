@@ -1,4 +1,4 @@
-"""The table of ten states: exactly the arrows of the drawing, and nothing else moves."""
+"""The ten-state table: exactly these transitions."""
 
 from conntrackd_py.proto import rfc7857 as rfc
 
@@ -8,7 +8,7 @@ ALL = set(range(8))
 
 
 def moves(old: str, way: int) -> dict[str, set[int]]:
-    """Where each set of flags leads from here, staying left out."""
+    """The new state for each set of flags, where it differs from the old."""
     start = rfc.STATE_NAMES.index(old)
     found: dict[str, set[int]] = {}
     for kind in ALL:
@@ -18,7 +18,7 @@ def moves(old: str, way: int) -> dict[str, set[int]]:
     return found
 
 
-def test_every_arrow() -> None:
+def test_every_transition() -> None:
     fins = {k for k in ALL if k & rfc.FIN}
     resets = {k for k in ALL if k & rfc.RST}
     for way, other, to, back in ((rfc.I2O, rfc.O2I, "I2O", "O2I"), (rfc.O2I, rfc.I2O, "O2I", "I2O")):

@@ -1,14 +1,13 @@
-"""Flags, header and checksum of TCP: what is judged before any connection is looked for."""
+"""Flags, header and checksum of TCP: the checks before the lookup."""
 
 import pytest
 
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.l4proto import REFUSED
+from conntrackd_py.conntrack.conn import REFUSED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import ORIGINAL
-from conntrackd_py.proto.tcp import Tcp, kind_of
-from conntrackd_py.proto.tcp_states import KIND_NAMES, STATE_NAMES
+from conntrackd_py.proto.tcp import Tcp
+from conntrackd_py.proto.tcp_states import KIND_NAMES, STATE_NAMES, kind_of
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK, TCP_FLAGS, TCP_NOT_SYN, TCP_STATE
 from conntrackd_py.wire import ip
 from tests.support import packets
@@ -42,7 +41,7 @@ def test_every_combination_of_flags(flags: int) -> None:
 
 
 @pytest.mark.parametrize("flags", range(256), ids=letters_of)
-def test_the_kind_is_decided_by_the_weightiest_flag(flags: int) -> None:
+def test_rst_before_syn_before_fin_before_ack(flags: int) -> None:
     letters = letters_of(flags)
     if "R" in letters:
         kind = "rst"
@@ -72,7 +71,7 @@ def test_a_checksum_is_verified_when_asked(hosts: tuple[str, str]) -> None:
 
 
 def test_four_bytes_give_the_ports() -> None:
-    """Also of a segment quoted in an error, of which there is little more."""
+    """Also of a segment quoted in an error, which may have only eight."""
     assert TCP.l4(of_layer_4(b"\0\1\0\2")) == b"\0\1\0\2"
     assert TCP.l4(of_layer_4(b"\0\1\0")) == b""
     assert TCP.invert(b"\0\1\0\2") == b"\0\2\0\1"

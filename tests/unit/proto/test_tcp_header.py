@@ -1,4 +1,4 @@
-"""A segment is looked at only with a whole header and a right checksum; tests/unit/proto/test_tcp has the flags."""
+"""A whole header and a right checksum are required; tests/unit/proto/test_tcp.py has the flags."""
 
 import pytest
 

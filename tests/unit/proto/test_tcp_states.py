@@ -1,4 +1,4 @@
-"""The flat table is the drawn one, cell by cell."""
+"""The flat table equals the drawn one, cell by cell."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_every_drawn_cell_is_found_by_lookup(direction: int, kind: str, row: lis
 
 
 def test_no_row_leads_back_to_none() -> None:
-    """A connection that exists has a state."""
+    """Only a new connection is in NONE."""
     assert 0 not in TRANSITIONS
     assert max(TRANSITIONS) == IG
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import ORIGINAL, REPLY
 from conntrackd_py.proto import tcp_window as window
-from conntrackd_py.proto.tcp import kind_of
 from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT
-from conntrackd_py.proto.tcp_window import IGNORED, REFUSED, WITHIN, Segment, Side, TcpInfo, after, before
+from conntrackd_py.proto.tcp_window import NFCT_TCP_ACCEPT as ACCEPT
+from conntrackd_py.proto.tcp_window import NFCT_TCP_IGNORE as IGNORE
+from conntrackd_py.proto.tcp_window import NFCT_TCP_INVALID as INVALID
+from conntrackd_py.proto.tcp_window import Segment, Side, TcpInfo, after, before
 from conntrackd_py.reasons import OK, TCP_ACK_OVER, TCP_ACK_UNDER, TCP_MORE_THAN_WINDOW, TCP_SEQ_OVER, TCP_SEQ_UNDER
 from conntrackd_py.wire import ip
 from tests.support import packets
@@ -29,7 +31,7 @@ def test_before_and_after_go_round_the_circle(a: int, distance: int) -> None:
 
 
 def test_opposite_points_are_before_each_other() -> None:
-    """As with the kernel's signed difference; no window reaches that far."""
+    """As the kernel's signed difference; no window is that large."""
     assert before(0, 0x80000000)
     assert before(0x80000000, 0)
 
@@ -39,7 +41,7 @@ def test_opposite_points_are_before_each_other() -> None:
 
 @dataclass
 class End:
-    """One side in numbers that never wrap."""
+    """One side, in numbers that do not wrap."""
 
     end: int
     maxend: int
@@ -62,7 +64,7 @@ class Said:
 
 
 def judged(sender: End, receiver: End, said: Said) -> int:
-    """Rules I to IV as the module's essay states them, without a modulus; learns when all hold."""
+    """Rules I to IV as in the module's docstring, without a modulus; updates both ends when all hold."""
     not_old = not receiver.maxwin or said.end > sender.end - receiver.maxwin - 1
     ack_not_old = said.sack > receiver.end - max(sender.maxwin, 66000) - 1
     ack_not_early = said.sack < receiver.end + 1
@@ -97,7 +99,7 @@ def learn(sender: End, receiver: End, said: Said) -> None:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[End, End, Said]:
-    """Two ends in mid-connection, and a segment that lies near the bound of one rule, anywhere on the circle."""
+    """Two ends in mid-connection, and a segment near the bound of one rule, at any sequence number."""
     origins = draw(st.integers(1 << 33, 1 << 34)), draw(st.integers(1 << 33, 1 << 34))
     ends = [
         End(o, o + draw(st.integers(0, 200_000)), draw(st.sampled_from([1, 1000, 65535, 200_000, 1 << 29])))
@@ -140,10 +142,10 @@ def put(side: Side, from_: Side) -> None:
     side.maxack, side.scale, side.flags = from_.maxack, from_.scale, from_.flags
 
 
-def segment_of(flags: str, **fields: object) -> tuple[Segment, Skb]:
+def segment_of(flags: str, direction: int = ORIGINAL, **fields: object) -> Segment:
     skb = Skb(packets.tcp("192.0.2.1", "192.0.2.2", 1, 2, flags, **fields))  # type: ignore[arg-type]
     assert ip.parse(skb) == OK
-    return Segment(skb), skb
+    return Segment(skb, direction)
 
 
 def judge(
@@ -154,9 +156,8 @@ def judge(
     liberal: bool = False,
     **fields: object,
 ) -> tuple[int, int]:
-    segment, skb = segment_of(flags, **fields)
-    verdict = window.in_window(info, state, segment, direction, kind_of(segment.flags), liberal, skb)
-    return verdict, skb.reason
+    segment = segment_of(flags, direction, **fields)
+    return window.in_window(info, segment, state, liberal), segment.packet.reason
 
 
 @settings(max_examples=600)
@@ -178,7 +179,7 @@ def test_the_rules_at_their_bounds(situation: tuple[End, End, Said], direction: 
         options=options,
     )
     reason = judged(sender, receiver, said)
-    verdict = WITHIN if reason == OK else REFUSED if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else IGNORED
+    verdict = ACCEPT if reason == OK else INVALID if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else IGNORE
     assert seen == (verdict, reason)
     assert same(info.sides[direction], sender)
     assert same(info.sides[1 - direction], receiver)
@@ -190,9 +191,12 @@ def test_the_rules_at_their_bounds(situation: tuple[End, End, Said], direction: 
 def opened(client_options: bytes = b"", server_options: bytes = b"") -> TcpInfo:
     """After SYN and SYN+ACK: client at 101, server at 901."""
     info = TcpInfo()
-    segment, _ = segment_of("S", seq=100, options=client_options)
+    segment = segment_of("S", seq=100, options=client_options)
     window.open_side(info.sides[ORIGINAL], segment)
-    assert judge(info, "SA", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900, ack=101, options=server_options) == (WITHIN, OK)
+    assert judge(info, "SA", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900, ack=101, options=server_options) == (
+        ACCEPT,
+        OK,
+    )
     return info
 
 
@@ -213,7 +217,7 @@ def test_scales_count_only_if_both_ends_offer_one() -> None:
 def test_a_window_is_scaled_but_never_that_of_a_syn() -> None:
     scale = packets.window_scale(7)
     info = opened(scale, scale)
-    assert judge(info, "A", seq=101, ack=901, window=1000) == (WITHIN, OK)
+    assert judge(info, "A", seq=101, ack=901, window=1000) == (ACCEPT, OK)
     assert info.sides[ORIGINAL].maxwin == 128_000
     assert info.sides[REPLY].maxend == 901 + 128_000
     assert info.sides[REPLY].maxwin == 65535
@@ -221,31 +225,31 @@ def test_a_window_is_scaled_but_never_that_of_a_syn() -> None:
 
 def test_a_repeated_syn_with_a_later_number_opens_again() -> None:
     info = opened()
-    assert judge(info, "S", ORIGINAL, TCP_CONNTRACK_SYN_SENT, seq=5000) == (WITHIN, OK)
+    assert judge(info, "S", ORIGINAL, TCP_CONNTRACK_SYN_SENT, seq=5000) == (ACCEPT, OK)
     assert info.sides[ORIGINAL].end == 5001
 
 
 def test_a_syn_from_the_other_side_is_a_simultaneous_open() -> None:
     info = TcpInfo()
-    segment, _ = segment_of("S", seq=100)
+    segment = segment_of("S", seq=100)
     window.open_side(info.sides[ORIGINAL], segment)
-    assert judge(info, "S", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900) == (WITHIN, OK)
+    assert judge(info, "S", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900) == (ACCEPT, OK)
     assert info.sides[REPLY].end == 901
 
 
 def test_first_sight_in_mid_stream_believes_the_packet() -> None:
     info = TcpInfo()
-    assert judge(info, "A", seq=1000, ack=5000, window=300, data=b"x" * 20) == (WITHIN, OK)
+    assert judge(info, "A", seq=1000, ack=5000, window=300, data=b"x" * 20) == (ACCEPT, OK)
     sender, receiver = info.sides
     assert (sender.end, sender.maxend, sender.maxwin) == (1020, 1320, 300)
     assert (receiver.end, receiver.maxwin) == (5000, 0)
 
 
 def test_the_answer_to_a_keepalive_picked_up() -> None:
-    """The keepalive repeats a byte that was sent before we looked; its answer is one beyond it."""
+    """The keepalive repeats a byte sent before the pick-up; its answer acknowledges one more."""
     info = TcpInfo()
     info.sides[ORIGINAL].end, info.sides[ORIGINAL].maxend, info.sides[ORIGINAL].maxwin = 999, 1500, 500
-    assert judge(info, "A", REPLY, seq=5000, ack=1000) == (WITHIN, OK)
+    assert judge(info, "A", REPLY, seq=5000, ack=1000) == (ACCEPT, OK)
     assert info.sides[ORIGINAL].end == 1000
 
 
@@ -259,12 +263,15 @@ def test_a_window_of_zero_counts_as_one() -> None:
 def test_a_rst_that_acknowledges_nothing_is_judged_by_its_sequence(flags: str) -> None:
     info = opened()
     judge(info, "A", seq=101, ack=901)
-    assert judge(info, flags, REPLY, seq=901, ack=0) == (WITHIN, OK)
-    assert judge(info, flags, REPLY, seq=901 + 2 * 65535, ack=0) == (REFUSED, TCP_SEQ_OVER)
+    assert judge(info, flags, REPLY, seq=901, ack=0) == (ACCEPT, OK)
+    assert judge(info, flags, REPLY, seq=901 + 2 * 65535, ack=0) == (INVALID, TCP_SEQ_OVER)
 
 
 def test_a_rst_that_answers_a_syn_has_no_sequence_of_its_own() -> None:
-    for state, seen in ((TCP_CONNTRACK_SYN_SENT, (WITHIN, OK)), (TCP_CONNTRACK_SYN_RECV, (IGNORED, TCP_SEQ_UNDER))):
+    for state, seen in (
+        (TCP_CONNTRACK_SYN_SENT, (ACCEPT, OK)),
+        (TCP_CONNTRACK_SYN_RECV, (IGNORE, TCP_SEQ_UNDER)),
+    ):
         info = opened()
         info.sides[REPLY].end = info.sides[REPLY].maxend = 500_000
         assert judge(info, "RA", REPLY, state, seq=0, ack=101) == seen
@@ -277,7 +284,7 @@ def test_liberal_lets_all_pass_and_learns_nothing(side_is_liberal: bool, fields:
     if side_is_liberal:
         info.sides[ORIGINAL].flags |= window.BE_LIBERAL
     before_it = [(side.end, side.maxend, side.maxwin, side.maxack) for side in info.sides]
-    assert judge(info, "A", liberal=not side_is_liberal, **fields) == (WITHIN, OK)
+    assert judge(info, "A", liberal=not side_is_liberal, **fields) == (ACCEPT, OK)
     assert [(side.end, side.maxend, side.maxwin, side.maxack) for side in info.sides] == before_it
 
 
@@ -286,18 +293,18 @@ def test_retransmissions_are_the_same_packet_again() -> None:
     data = {"seq": 101, "ack": 901, "data": b"hello"}
     counts = []
     for fields in (data, data, data, {**data, "window": 9}, data, data, {"seq": 106, "ack": 901}):
-        assert judge(info, "A", **fields)[0] == WITHIN
+        assert judge(info, "A", **fields)[0] == ACCEPT
         counts.append(info.retrans)
     assert counts == [0, 1, 2, 0, 0, 1, 0]
 
 
 def test_a_syn_and_a_fin_count_one_each() -> None:
     for flags, length in (("A", 4), ("S", 5), ("FA", 5), ("SF", 6)):
-        segment, _ = segment_of(flags, seq=0xFFFFFFFE, data=b"data")
+        segment = segment_of(flags, seq=0xFFFFFFFE, data=b"data")
         assert segment.end == (0xFFFFFFFE + length) & M32
 
 
 def test_padding_is_not_data() -> None:
     skb = Skb(packets.tcp("192.0.2.1", "192.0.2.2", 1, 2, "A", seq=10) + bytes(6))
     ip.parse(skb)
-    assert Segment(skb).end == 10
+    assert Segment(skb, ORIGINAL).end == 10

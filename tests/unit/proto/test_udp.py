@@ -22,7 +22,7 @@ UDP, UDPLITE = Udp(Tunables()), UdpLite(Tunables())
 
 
 def udp_packet(src: str, dst: str, length: int, field: int | None = None, data: bytes = b"data") -> Skb:
-    """With a length field and, unless it is to be computed, a checksum field of our choice."""
+    """With this length field and, if given, this checksum field."""
     body = struct.pack(">HHHH", 1, 2, length, field or 0) + data
     if field is None:
         body = packets.summed(src, dst, 17, body, 6)

@@ -21,7 +21,7 @@ def by_the_book(data: bytes) -> int:
 
 @given(st.binary(max_size=200))
 def test_the_field_is_what_others_compute(data: bytes) -> None:
-    """But for data of zeros only, whose complement we write as 0: the same number in ones' complement."""
+    """Except for zeros only: their complement is written as 0, the same number in ones' complement."""
     field = checksum.finish(checksum.total(data))
     assert field == scapy_checksum(data) % 0xFFFF
     assert checksum.total(data) == by_the_book(data) % 0xFFFF
@@ -38,8 +38,8 @@ def test_a_packet_with_its_checksum_is_valid_and_no_single_change_is(data: bytes
         assert not checksum.valid(packet[:at] + bytes([packet[at] ^ 0x40]) + packet[at + 1 :], pseudo)
 
 
-def test_the_sum_of_nothing_is_no_checksum() -> None:
-    """All zeros: a sum of 0 where 0xffff is asked for."""
+def test_zeros_without_a_pseudo_header_are_not_valid() -> None:
+    """All zeros: the sum is 0 instead of 0xffff."""
     assert not checksum.valid(bytes(8), 0)
     assert not checksum.valid(b"", 0)
     assert checksum.valid(b"\xff\xff", 0)

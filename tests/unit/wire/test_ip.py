@@ -72,20 +72,20 @@ def test_any_chain_of_ipv6_extensions_is_skipped(chain: list[int]) -> None:
 
 
 @pytest.mark.parametrize("built", [V4 / UDP() / b"data", V6 / UDP() / b"data"], ids=["v4", "v6"])
-def test_what_follows_the_packet_is_not_of_it(built: Layer) -> None:
-    """An Ethernet frame of 60 bytes pads what is shorter."""
+def test_bytes_after_the_packet_are_padding(built: Layer) -> None:
+    """Ethernet pads a short packet to a frame of 60 bytes."""
     data = raw(built)
     assert parsed(data + b"padding").end == len(data)
 
 
 @pytest.mark.parametrize("built", [V4 / UDP() / b"data", ROUTED / UDP() / b"data"])
-def test_no_byte_may_be_missing(built: Layer) -> None:
+def test_a_truncated_packet_is_refused(built: Layer) -> None:
     data = raw(built)
     for length in range(len(data)):
         assert refused(data[:length]) == IP_TRUNCATED
 
 
-def test_headers_that_cannot_be() -> None:
+def test_impossible_headers_are_refused() -> None:
     good = raw(V4 / UDP())
     assert refused(b"\x55" + good[1:]) == IP_VERSION
     assert refused(b"\x44" + good[1:]) == IP_HEADER  # shorter than an IPv4 header is
@@ -96,7 +96,7 @@ def test_headers_that_cannot_be() -> None:
 
 
 def test_fragments_are_for_the_kernel_to_reassemble() -> None:
-    """Steering puts us behind the kernel's defragmentation; a fragment here is one it was not asked to take."""
+    """The kernel reassembles before the queue, so a fragment here is refused."""
     first = V4 / UDP() / (b"x" * 24)
     first.flags = "MF"
     later = IP(src="192.0.2.1", dst="192.0.2.2", frag=3, proto=17) / Raw(b"x" * 24)
@@ -112,7 +112,7 @@ def test_a_do_not_fragment_packet_is_whole() -> None:
     assert parsed(raw(whole)).protonum == 17
 
 
-def test_a_jumbogram_is_as_long_as_it_is() -> None:
+def test_a_jumbogram_takes_its_length_from_the_data() -> None:
     """RFC 2675: a payload length of 0 before a hop-by-hop header."""
     data = raw(V6 / IPv6ExtHdrHopByHop() / UDP() / (b"x" * 100))
     data = data[:4] + b"\0\0" + data[6:]
@@ -171,3 +171,10 @@ def test_what_is_parsed_is_within_the_bytes(data: bytes, quoted: bool) -> None:
     assume(ip.parse(packet, quoted) == OK)
     assert packet.version in (4, 6)
     assert 20 <= packet.dataoff <= packet.end <= len(data)
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=["v4", "v6"])
+def test_the_destination_is_the_second_address(family: Layer) -> None:
+    packet = parsed(bytes(family / UDP()))
+    assert ip.addresses(packet)[-len(ip.destination(packet)) :] == ip.destination(packet)
+    assert ip.destination(packet) == packets.address(family.dst)

@@ -1,9 +1,9 @@
-"""A packet before anybody has parsed it, and the accessors of its bytes."""
+"""A packet before ip.parse, and the accessors of its bytes."""
 
 from conntrackd_py.wire.packet import Packet, put16, u16, u32
 
 
-def test_nothing_is_known_of_a_packet_before_it_is_parsed() -> None:
+def test_an_unparsed_packet_has_no_header_fields() -> None:
     packet = Packet(b"bytes")
     assert (packet.version, packet.protonum, packet.dataoff, packet.end) == (0, 0, 0, 0)
     assert not packet.checksum_partial

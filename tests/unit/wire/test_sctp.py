@@ -1,4 +1,4 @@
-"""SCTP's own checksum, and the way from chunk to chunk."""
+"""The SCTP checksum, and the offset of the next chunk."""
 
 from conntrackd_py.wire import sctp
 

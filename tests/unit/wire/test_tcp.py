@@ -94,7 +94,7 @@ def test_timestamps_alone_are_the_fast_case() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3, 9, 11, 17])
-def test_a_sack_option_of_an_impossible_size_says_nothing(size: int) -> None:
+def test_a_sack_option_of_an_impossible_size_is_ignored(size: int) -> None:
     options = bytes((5, size)) + struct.pack(">IIII", 100, 200, 300, 400)
     assert tcp.highest_sack(options, 0, len(options), 50) == 50
 

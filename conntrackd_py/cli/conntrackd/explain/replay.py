@@ -9,8 +9,8 @@ from typing import Final
 
 from conntrackd_py.cli.conntrackd.explain.capture import Captured
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.icmp_error import INNER_TRACKED, inner_tuple
+from conntrackd_py.conntrack.conn import NO_QUOTE, NfConn
+from conntrackd_py.conntrack.icmp_error import inner_tuple
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     IPCT_DESTROY,
@@ -159,7 +159,7 @@ class Replay:
         if l4proto.check(skb, False):
             return None
         at = l4proto.quotes(skb)
-        if at > INNER_TRACKED:
+        if at > NO_QUOTE:
             t = inner_tuple(core.protos, skb, at)
         else:
             l4 = l4proto.l4(skb)
@@ -201,10 +201,10 @@ def _repeats(ct: NfConn, data: bytes) -> str:
         return ""
     skb = Skb(data)
     ip.parse(skb)
-    segment = Segment(skb)
-    length = skb.end - segment.stop
     t = tuples.make(ip.addresses(skb), ct.l4proto.l4(skb), skb.protonum)
     direction = ORIGINAL if tuples.bare(ct.original) == t else REPLY
+    segment = Segment(skb, direction)
+    length = skb.end - segment.stop
     sender = ct.proto.sides[direction]
     if segment.flags & tcp.RST or sender.maxwin == 0 or after(segment.end, sender.end):
         return ""

@@ -1,13 +1,13 @@
-"""What every tracker says of a packet that is too short or has a wrong checksum: numbers one can act on."""
+"""The numbers that trackers report for a truncated packet and for a wrong checksum."""
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from conntrackd_py.conntrack.l4proto import truncated, wrong_checksum
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.proto.header import truncated, wrong_checksum
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import put16, u16
@@ -50,14 +50,14 @@ def test_the_checksum_that_would_be_right_is_right(family: tuple[str, str], kind
     assert proto.check(mended, True) == OK
 
 
-def test_too_short_says_what_there_is_and_what_is_needed() -> None:
+def test_truncated_reports_the_length_and_the_needed_length() -> None:
     skb = parsed(packets.ip(*V4, 6, bytes(8)))
     assert truncated(skb, 20) == L4_TRUNCATED
     assert skb.numbers == (8, 20)
 
 
 def test_a_checksum_may_cover_only_a_part() -> None:
-    """UDP-Lite: what lies behind `end` does not count."""
+    """UDP-Lite: bytes after `end` are not summed."""
     whole = parsed(packets.ip(*V4, 136, bytes(8) + b"ab"))
     part = parsed(packets.ip(*V4, 136, bytes(8) + b"xy"))
     for skb in (whole, part):
