@@ -52,7 +52,7 @@ class NfConn:
         self.oif = NO_INTERFACE  # and left by, for which its source was bound; 0 when it ended at this machine
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
-        self.port_counted = False  # in nat.portuse
+        self.port_counted = False  # in nat.port_usage
         self.source_early = False  # a null binding changed its source port, for which PREROUTING is the place
         self.master: NfConn | None = None
         self.expectation: Expectation | None = None  # what it fulfilled

@@ -45,7 +45,7 @@ from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.ports import Range
+from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
 from conntrackd_py.proto.gre import Gre
@@ -237,11 +237,11 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End what has expired, in at most budget steps; returns how many connections ended."""
-        return self.core.expire(now, budget) + self.nat.expire(now, budget)
+        return self.core.expire(now, budget) + self.nat.masquerade.expire(now, budget)
 
     def next_expiry(self) -> int:
         """When expire is worth calling again, in ms; 0: at once."""
-        return 0 if self.nat.withdrawn else self.core.next_expiry()
+        return 0 if self.nat.masquerade.removed else self.core.next_expiry()
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()
@@ -278,7 +278,7 @@ class Engine:
         outcome = create(self.core, ct, change, now)
         if outcome == DONE and source is not None:
             self.nat.ports.remember(ct, source)
-            self.nat.use.take(ct, None)
+            self.nat.port_usage.add(ct, None)
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
@@ -298,7 +298,7 @@ class Engine:
     def _tell_outside(self, index: int, name: str) -> None:
         """An interface by which a source rule sends packets out leads to the outside of the RFC's trackers."""
         rules = self.nat.rules.source_rules
-        outside = any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules)
+        outside = any(rule.match.out_interface is not None and rule.match.out_interface.has(name) for rule in rules)
         for tracker in self.trackers:
             if not isinstance(tracker, Rfc7857):
                 continue

@@ -1,18 +1,19 @@
-"""TOML -> Settings. Every mistake is found and named before anything is believed.
+"""TOML -> Settings. All mistakes are reported together; with any mistake there are no settings.
 
-`load` reads a file and then conf.d/*.toml beside it in the order of their names: a key given again
-replaces the earlier value, [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
+`load` reads a file, then conf.d/*.toml of its directory in the order of their names: a repeated key replaces the
+earlier value; [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
 """
 
 import tomllib
 from dataclasses import fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.match.address import packed_address
+from conntrackd_py.match.interface import wrong_name
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
-from conntrackd_py.settings import schema, spelling
+from conntrackd_py.settings import schema
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.natrule import nat_rule
@@ -32,13 +33,13 @@ Document = dict[str, object]
 
 
 def load(path: Path) -> Settings:
-    """The settings of a file and its drop-ins. ConfigError when any of it is wrong or cannot be read."""
+    """The settings of a file and its drop-ins. Raises ConfigError."""
     drop_ins = sorted((path.parent / "conf.d").glob("*.toml"))
     return _Merged([(str(file), _read(file)) for file in (path, *drop_ins)]).settings()
 
 
 def parse(data: Document, source: str) -> Settings:
-    """The settings of one document that tomllib has read. `source` names it in errors."""
+    """The settings of one document from tomllib. `source` names it in errors. Raises ConfigError."""
     return _Merged([(source, data)]).settings()
 
 
@@ -52,7 +53,7 @@ def _read(path: Path) -> Document:
 
 
 class _Merged:
-    """Several documents as one, remembering which file each key came from."""
+    """Several documents as one, with the file of each key."""
 
     def __init__(self, documents: list[tuple[str, Document]]) -> None:
         self.report = Report()
@@ -92,8 +93,8 @@ class _Merged:
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
-            raw=tuple(raw_rule(one, f"raw[{index}]") for index, one in enumerate(self.lists["raw"])),
-            connmark=tuple(mark_rule(one, f"connmark[{index}]") for index, one in enumerate(self.lists["connmark"])),
+            raw=tuple(raw_rule(one) for one in self.lists["raw"]),
+            connmark=tuple(mark_rule(one) for one in self.lists["connmark"]),
             nat=self.nat_rules(),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
@@ -102,7 +103,7 @@ class _Merged:
         )
         self.reject_misplaced()
         if result.mode == schema.NAT and result.queue.fail_open:
-            why = "would let packets leave untranslated while the daemon is away; only in mode track or observe"
+            why = "would let packets leave untranslated while no daemon runs; only for mode track or observe"
             tables["queue"].wrong("fail_open", why)
         if not result.steering.local:
             self.reject_redirects(result.nat)
@@ -111,7 +112,7 @@ class _Merged:
         return result
 
     def nat_rules(self) -> tuple[NatRule, ...]:
-        # Errors count the rules of a file; labels count all rules, which is the order they are tried in.
+        # Errors count the rules of one file; labels count the rules of all files, in the order of matching.
         return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
 
     def filter(self, table: Table) -> Filter:
@@ -129,10 +130,10 @@ class _Merged:
     def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
         for table, rule in zip(self.rules, rules, strict=True):
             if rule.action == NAT_REDIRECT:
-                table.wrong("action", "REDIRECT leads to the router itself and needs steering.local = true")
+                table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
 
     def reject_misplaced(self) -> None:
-        """Tables written as something else, then unknown keys, of the document itself and of each table."""
+        """Report values that should be tables, then unknown keys."""
         for name in (*self.tables, "nat", *self.lists):
             if self.top.value(name) is not ABSENT:
                 self.top.wrong(
@@ -148,12 +149,8 @@ def _is_rules(value: object) -> bool:
 
 
 def _queue(table: Table) -> Queue:
-    count = table.integer("count", Queue.count, 1, 65535)
-    if count != 1:
-        table.wrong("count", "must be 1: the kernel's spreading over queues would part the directions of a connection")
     return Queue(
         first=table.integer("first", Queue.first, 0, 65534),
-        count=count,
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),
@@ -166,10 +163,10 @@ def _steering(table: Table) -> Steering:
     mask = table.integer("mark_mask", Steering.mark_mask, 0, 0xFFFFFFFF)
     bits = mask.bit_count()
     if mask and (mask // (mask & -mask) != (1 << bits) - 1 or bits < LEAST_MARK_BITS):
-        table.wrong("mark_mask", f"must be 0 or at least {LEAST_MARK_BITS} bits side by side")
+        table.wrong("mark_mask", f"must be 0 or at least {LEAST_MARK_BITS} adjacent bits")
     excluded = table.strings("exclude_interfaces", Steering.exclude_interfaces)
     for name in excluded:
-        if why := spelling.wrong_interface(name):
+        if why := wrong_name(name):
             table.wrong("exclude_interfaces", f"{name!r} {why}")
     families = table.strings("families", Steering.families)
     if not families or not set(families) <= set(schema.FAMILIES):
@@ -204,17 +201,17 @@ def _metrics(table: Table) -> Metrics:
     )
     try:
         address = metrics.address()
-        if address is not None:
-            ip_address(address[0])
-            spelling.target_ports(str(address[1]))
+        valid = address is None or (bool(packed_address(address[0])) and 0 < address[1] < 65536)
     except ValueError:
-        table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty for none")
+        valid = False
+    if not valid:
+        table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty")
     _check_tls(table, metrics)
     return metrics
 
 
 def _file(table: Table, key: str) -> str:
-    """The path of a readable file, beside the configuration unless absolute; empty when absent."""
+    """The path of a readable file, relative to the configuration's directory; empty when absent."""
     name = table.string(key, "")
     if not name:
         return ""
@@ -236,7 +233,7 @@ def _check_tls(table: Table, metrics: Metrics) -> None:
         try:
             metrics.tls()
         except OSError as error:
-            why = "cannot be used, or tls_key is not its key, or client_ca is no certificate"
+            why = "cannot be used, or its key tls_key or client_ca cannot"
             table.wrong("tls_certificate", f"{why}: {error}")
 
 
@@ -246,7 +243,7 @@ def _control(table: Table) -> Control:
     if text and set(text) <= set("01234567") and int(text, 8) <= 0o777:
         mode = int(text, 8)
     else:
-        table.wrong("mode", 'must be permissions in octal, as "0660"')
+        table.wrong("mode", 'must be octal permissions such as "0660"')
     socket = table.string("socket", Control.socket)
     # sun_path has room for 107 bytes and a closing zero.
     if not socket.startswith("/") or len(socket.encode()) > 107:

@@ -2,7 +2,11 @@
 
 import pytest
 
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NatRule
 from tests.support.packets import address
 from tests.support.play import CLIENT, Play
 
@@ -19,20 +23,15 @@ def play(family: int) -> Play:
 
 
 def masquerade() -> NatRule:
-    return NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), label="nat[0]")
+    return NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])), label="nat[0]")
 
 
 def web_server_inside(family: int) -> NatRule:
     to = address(CLIENT.v4 if family == 4 else CLIENT.v6)
     return NatRule(
         NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=6,
-        dport=Ports(8080, 8080),
-        to_low=to,
-        to_high=to,
-        port_low=80,
-        port_high=80,
+        Match(in_interface=InterfaceNames(["wan"]), proto=Numbers([6, 6]), dport=Numbers([8080, 8080])),
+        Range(to, to, 80, 80),
         label="nat[1]",
     )
 

@@ -12,7 +12,11 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.policy import DROP, Chain, FilterRule, Policy
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import FILTER_DROP
 from tests.conversations.conftest import masquerade
 from tests.support.packets import address
@@ -23,12 +27,8 @@ def forward_to(host: Host, family: int) -> NatRule:
     to = address(host.v4 if family == 4 else host.v6)
     return NatRule(
         NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=6,
-        dport=Ports(8080, 8080),
-        to_low=to,
-        to_high=to,
-        family=family,
+        Match(in_interface=InterfaceNames(["wan"]), proto=Numbers([6, 6]), dport=Numbers([8080, 8080]), family=family),
+        Range(to, to),
     )
 
 
@@ -83,7 +83,7 @@ def test_trackers_that_nothing_uses_are_forgotten(play: Play) -> None:
     """A raw rule's trackers are made anew by every reload."""
     before = len(play.engine.trackers)
     for _ in range(5):
-        rule = RawRule(FilterRule(DROP), protos=standard_protos(Tunables(nf_conntrack_udp_timeout=3)))
+        rule = RawRule(Match(), protos=standard_protos(Tunables(nf_conntrack_udp_timeout=3)))
         play.engine.configure(Tunables(), raw_rules=[rule])
     assert len(play.engine.trackers) == 2 * before
     play.engine.configure(Tunables())
@@ -101,7 +101,7 @@ def test_a_filter_comes_and_goes(play: Play) -> None:
 
 
 def test_raw_rules_come_and_go(snat: Play) -> None:
-    snat.engine.configure(Tunables(), nat_rules=[masquerade()], raw_rules=[RawRule(FilterRule(DROP), notrack=True)])
+    snat.engine.configure(Tunables(), nat_rules=[masquerade()], raw_rules=[RawRule(Match(), notrack=True)])
     assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_UNTRACKED, src=CLIENT)
-    snat.engine.configure(Tunables(), nat_rules=[NatRule(NAT_MASQUERADE, out_interface=Interface("wan"))])
+    snat.engine.configure(Tunables(), nat_rules=[NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])))])
     assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)

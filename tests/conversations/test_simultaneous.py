@@ -12,12 +12,13 @@ from conntrackd_py.const import (
     IP_CT_NEW,
     IPS_SEEN_REPLY,
     IPS_SRC_NAT,
-    PRE_ROUTING,
 )
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.filter.match import Names
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import INSERT_FAILED
 from conntrackd_py.wire import sctp as wire
 from tests.conversations.conftest import masquerade
@@ -187,7 +188,7 @@ def test_echo_requests_are_two_connections(play: Play, order: int) -> None:
 def by_link(lan: tuple[int, int], wan: tuple[int, int]) -> list[RawRule]:
     return [
         RawRule(
-            FilterRule(CONTINUE, hooks=(PRE_ROUTING,), in_interface=Names([name])),
+            Match(in_interface=InterfaceNames([name])),
             zone_original=original,
             zone_reply=reply,
         )
@@ -229,9 +230,13 @@ def port_forward(family: int, *, random: bool = False) -> Play:
     """WireGuard on the client: its port on the router is forwarded, and what leaves is masqueraded."""
     to = packets.address(CLIENT.v4 if family == 4 else CLIENT.v6)
     forward = NatRule(
-        NAT_DNAT, in_interface=Interface("wan"), protonum=17, dport=Ports(PORT, PORT), to_low=to, to_high=to
+        NAT_DNAT,
+        Match(in_interface=InterfaceNames(["wan"]), proto=Numbers([17, 17]), dport=Numbers([PORT, PORT])),
+        Range(to, to),
     )
-    return Play(family, [NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), random=random), forward])
+    return Play(
+        family, [NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])), Range(random=random)), forward]
+    )
 
 
 @pytest.mark.parametrize("random", [False, True], ids=["port kept", "random"])
@@ -319,13 +324,8 @@ def test_two_forwarded_ports_to_one_service(family: int) -> None:
     to = packets.address(CLIENT.v4 if family == 4 else CLIENT.v6)
     forward = NatRule(
         NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=17,
-        dport=Ports(8000, 8001),
-        to_low=to,
-        to_high=to,
-        port_low=80,
-        port_high=80,
+        Match(in_interface=InterfaceNames(["wan"]), proto=Numbers([17, 17]), dport=Numbers([8000, 8001])),
+        Range(to, to, 80, 80),
     )
     play = Play(family, [forward])
     assert (

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.control.network import AddressError, packed_address
-from conntrackd_py.nat.rules import Net
+from conntrackd_py.match.address import AddressError, Addresses, addresses, packed_address
+from conntrackd_py.match.address import network as network_bounds
 
 LAST: Final = 20
 
@@ -40,13 +40,11 @@ def count(text: str) -> int:
     return number
 
 
-def network(text: str) -> Net:
-    host, _, prefix = text.partition("/")
-    packed = address(host)
-    width = len(packed) * 8
-    if prefix and not (prefix.isdigit() and int(prefix) <= width):
-        raise argparse.ArgumentTypeError(f"{text} is no network")
-    return Net(packed, int(prefix) if prefix else width)
+def network(text: str) -> Addresses:
+    try:
+        return addresses(network_bounds(text))
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def address(text: str) -> bytes:

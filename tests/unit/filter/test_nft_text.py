@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.filter import iptables, nft_text
-from conntrackd_py.filter.words import Inexpressible
+from conntrackd_py.match.words import Inexpressible
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The choice of a tuple in the kernel's order, and the bounds of the search."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
@@ -11,7 +9,8 @@ from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import standard_protos
-from conntrackd_py.nat.ports import ATTEMPTS, CANDIDATES, Ports, Range, fnv, port_class, source_key
+from conntrackd_py.nat.ports import ATTEMPTS, CANDIDATES, Ports, port_class, source_key
+from conntrackd_py.nat.range import Range
 from tests.support.packets import address
 
 PROTOS = standard_protos(Tunables())
@@ -237,43 +236,6 @@ def test_the_search_gives_up_in_bounded_time() -> None:
 )
 def test_port_classes(port: int, low: int, high: int) -> None:
     assert port_class(port) == (low, high)
-
-
-@given(st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4), st.integers(0, 255))
-def test_an_address_of_a_range_is_in_it_and_stays(source: bytes, destination: bytes, size: int) -> None:
-    pool = to(address("203.0.113.0"), bytes((203, 0, 113, size)))
-    chosen = pool.pick(source, destination)
-    assert pool.low <= chosen <= pool.high
-    assert chosen == pool.pick(source, destination)
-
-
-def test_persistent_means_for_all_destinations() -> None:
-    low, high = address("203.0.113.0"), address("203.0.113.255")
-    plain, persistent = Range(low, high, 0, 0, False, False), Range(low, high, 0, 0, False, True)
-    destinations = [address(f"198.51.100.{i}") for i in range(64)]
-    assert len({persistent.pick(CLIENT, d) for d in destinations}) == 1
-    assert len({plain.pick(CLIENT, d) for d in destinations}) > 40
-
-
-@pytest.mark.parametrize("size", [2, 3, 8, 16])
-def test_neighbours_are_spread_evenly(size: int) -> None:
-    pool = to(address("203.0.113.0"), bytes((203, 0, 113, size - 1)))
-    hits = [0] * size
-    for i in range(64 * size):
-        hits[pool.pick(address(f"10.0.{i >> 8}.{i & 255}"), SERVER)[3]] += 1
-    assert 32 < min(hits) <= max(hits) < 96
-
-
-def test_ipv6_ranges() -> None:
-    pool = to(address("2001:db8::10"), address("2001:db8::1f"))
-    chosen = {pool.pick(address(f"fd00::{i:x}"), address("2001:db8:9::1")) for i in range(200)}
-    assert chosen <= {address(f"2001:db8::1{i:x}") for i in range(16)}
-    assert len(chosen) == 16
-
-
-def test_the_hash_uses_every_byte() -> None:
-    base = bytes(16)
-    assert len({fnv(base[:i] + b"\1" + base[i + 1 :]) for i in range(16)}) == 16
 
 
 @pytest.mark.parametrize("proto", [UDP, ICMP])
