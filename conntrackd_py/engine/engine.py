@@ -277,7 +277,7 @@ class Engine:
             return EXHAUSTED
         outcome = create(self.core, ct, change, now)
         if outcome == DONE and source is not None:
-            self.nat.ports.remember(ct, source)
+            self.nat.ports.keep_mapping(ct, source)
             self.nat.port_usage.add(ct, None)
         return outcome
 

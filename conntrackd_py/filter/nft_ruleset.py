@@ -20,6 +20,7 @@ from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, Chain, F
 from conntrackd_py.match.address import Addresses, addresses
 from conntrackd_py.match.expr import Expr, Term
 from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers, numbers
 from conntrackd_py.match.words import ParseError, address_range, integer, lookup, protocol
 
@@ -136,9 +137,7 @@ def _chain(cursor: Cursor, family: int, label: str) -> Placed:
         elif cursor.skip("comment"):
             cursor.value("a comment")
         elif placed is None:
-            raise ParseError(
-                f"chain {label.split()[1]} must begin with type filter hook ...: no other chains are supported"
-            )
+            break
         elif cursor.skip("policy"):
             placed.chain.default = lookup(cursor.value("accept or drop"), POLICIES, "policy")
         else:
@@ -146,9 +145,7 @@ def _chain(cursor: Cursor, family: int, label: str) -> Placed:
         if cursor.peek() not in (";", NEWLINE, "}"):
             raise ParseError(f"expected the end of the statement, found {shown(cursor.peek())}", cursor.peek())
     if placed is None:
-        raise ParseError(
-            f"chain {label.split()[1]} must begin with type filter hook ...: no other chains are supported"
-        )
+        raise ParseError(f"chain {label.split()[1]} must begin with type filter hook ...")
     return placed
 
 
@@ -181,7 +178,8 @@ class Draft:
     """A rule that is being read."""
 
     def __init__(self, label: str, family: int) -> None:
-        self.rule = FilterRule(CONTINUE, label=label)
+        self.match = Match()
+        self.rule = FilterRule(CONTINUE, self.match, label=label)
         self.table_family = family
         self.terms: list[Term] = []
 
@@ -190,22 +188,21 @@ class Draft:
             raise ParseError(f"{word} repeats a match of the same rule", word)
 
     def of_family(self, family: int, word: str) -> None:
-        known = self.rule.match.family or self.table_family
+        known = self.match.family or self.table_family
         if known and known != family:
             raise ParseError(f"{word} is for IPv{family}, but this rule is for IPv{known}", word)
-        self.rule.match.family = family
+        self.match.family = family
 
     def of_protocol(self, found: Numbers, word: str) -> None:
         """The same protocol may be repeated, as in `ip protocol tcp tcp dport 22`."""
-        if self.rule.match.proto is not None and self.rule.match.proto.bounds != found.bounds:
+        if self.match.proto is not None and self.match.proto.bounds != found.bounds:
             raise ParseError(f"{word} contradicts the protocol given before", word)
-        self.rule.match.proto = found
+        self.match.proto = found
 
     def done(self) -> FilterRule:
-        match = self.rule.match
         if self.terms:
-            match.ct = Expr(self.terms)
-        match.settle()
+            self.match.ct = Expr(self.terms)
+        self.match.settle()
         return self.rule
 
 
@@ -259,11 +256,11 @@ def _interface(cursor: Cursor, draft: Draft, word: str) -> None:
     invert = _inverted(cursor)
     names = [name[:-1] + "+" if name.endswith("*") else name for name in nft.values(cursor, "an interface")]
     if word.startswith("i"):
-        draft.once(draft.rule.match.in_interface, word)
-        draft.rule.match.in_interface = InterfaceNames(names, invert)
+        draft.once(draft.match.in_interface, word)
+        draft.match.in_interface = InterfaceNames(names, invert)
     else:
-        draft.once(draft.rule.match.out_interface, word)
-        draft.rule.match.out_interface = InterfaceNames(names, invert)
+        draft.once(draft.match.out_interface, word)
+        draft.match.out_interface = InterfaceNames(names, invert)
 
 
 def _protocols(cursor: Cursor) -> Numbers:
@@ -294,11 +291,11 @@ def _address(cursor: Cursor, draft: Draft, field: str, length: int) -> None:
         raise ParseError(f"the address of {field} is of the other family", field)
     found: Addresses = addresses(bounds, invert)
     if field == "saddr":
-        draft.once(draft.rule.match.source, field)
-        draft.rule.match.source = found
+        draft.once(draft.match.source, field)
+        draft.match.source = found
     else:
-        draft.once(draft.rule.match.destination, field)
-        draft.rule.match.destination = found
+        draft.once(draft.match.destination, field)
+        draft.match.destination = found
 
 
 def _ports(cursor: Cursor, draft: Draft, word: str) -> None:
@@ -312,11 +309,11 @@ def _ports(cursor: Cursor, draft: Draft, word: str) -> None:
         raise ParseError(f"{word} {field} is not supported", field, ("sport", "dport"))
     found = nft.ports(cursor)
     if field == "sport":
-        draft.once(draft.rule.match.sport, field)
-        draft.rule.match.sport = found
+        draft.once(draft.match.sport, field)
+        draft.match.sport = found
     else:
-        draft.once(draft.rule.match.dport, field)
-        draft.rule.match.dport = found
+        draft.once(draft.match.dport, field)
+        draft.match.dport = found
 
 
 def _reject_with(cursor: Cursor, draft: Draft) -> None:

@@ -6,9 +6,12 @@ Errors are AddressError, in the words of conntrack(8) where it has some.
 
 from bisect import bisect_left
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.match.numbers import join
+
+FAMILIES: Final = {"ipv4": 4, "ipv6": 16}  # bytes of an address by name of the family
+VERSIONS: Final = {4: 4, 16: 6}  # IP version by bytes of an address
 
 
 class AddressError(ValueError):

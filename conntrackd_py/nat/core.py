@@ -179,7 +179,7 @@ class Nat(Extension):
             ct.source_early = chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
             ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
             if rule is not None:
-                self.ports.remember(ct, wanted)
+                self.ports.keep_mapping(ct, wanted)
                 self.port_usage.add(ct, rule)
         return OK
 
@@ -285,7 +285,7 @@ class Nat(Extension):
 
     def destroyed(self, ct: NfConn) -> None:
         if ct.status & IPS_SRC_NAT_DONE:
-            self.ports.forget(ct)
+            self.ports.drop_mapping(ct)
             self.port_usage.remove(ct)
 
 

@@ -120,7 +120,7 @@ class Ports:
                     return t
         return b""
 
-    def remember(self, ct: NfConn, wanted: Range) -> None:
+    def keep_mapping(self, ct: NfConn, wanted: Range) -> None:
         """Keep a source mapping for `_same_mapping`, at most CANDIDATES per source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
@@ -130,7 +130,7 @@ class Ports:
             known[mapping] = known.get(mapping, 0) + 1
             ct.remembered = True
 
-    def forget(self, ct: NfConn) -> None:
+    def drop_mapping(self, ct: NfConn) -> None:
         if not ct.remembered:
             return
         ct.remembered = False

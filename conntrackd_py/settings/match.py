@@ -8,18 +8,16 @@ from typing import Final, TypeVar
 
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, WITH_PORTS
 from conntrackd_py.filter import iptables, nft
-from conntrackd_py.match.address import AddressError, Addresses, addresses, network
+from conntrackd_py.match.address import FAMILIES, VERSIONS, AddressError, Addresses, addresses, network
 from conntrackd_py.match.expr import Expr
 from conntrackd_py.match.interface import InterfaceNames, wrong_name
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers, numbers
 from conntrackd_py.match.words import ParseError, colon_range, negation, protocol
 from conntrackd_py.settings.errors import ABSENT, did_you_mean
-from conntrackd_py.settings.schema import FAMILIES, IPV4
 from conntrackd_py.settings.table import Table
 
 FAMILY_OF_PROTO: Final = {IPPROTO_ICMP: 4, IPPROTO_ICMPV6: 6}
-FAMILY_OF_LENGTH: Final = {4: 4, 16: 6}
 T = TypeVar("T")
 
 
@@ -43,13 +41,13 @@ def match_of(table: Table, to: bytes = b"") -> Match:
 
 def _family(table: Table, match: Match, to: bytes) -> int:
     """4, 6, or 0 for both; two keys of different families are a mistake."""
-    given = "" if table.value("family") is ABSENT else table.choice("family", IPV4, FAMILIES)
+    given = 0 if table.value("family") is ABSENT else FAMILIES[table.choice("family", "ipv4", FAMILIES)]
     families = {
-        "family": {"": 0, IPV4: 4}.get(given, 6),
-        "source": FAMILY_OF_LENGTH[match.source.length] if match.source else 0,
-        "destination": FAMILY_OF_LENGTH[match.destination.length] if match.destination else 0,
+        "family": VERSIONS.get(given, 0),
+        "source": VERSIONS[match.source.length] if match.source else 0,
+        "destination": VERSIONS[match.destination.length] if match.destination else 0,
         "proto": FAMILY_OF_PROTO.get(match.only_protocol(), 0),
-        "to": FAMILY_OF_LENGTH.get(len(to), 0),
+        "to": VERSIONS.get(len(to), 0),
     }
     decided = [(key, family) for key, family in families.items() if family]
     for key, family in decided:

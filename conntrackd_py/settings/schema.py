@@ -12,6 +12,7 @@ from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.raw_mangle import MarkRule
 from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
+from conntrackd_py.match import address
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings import tls
@@ -28,9 +29,7 @@ NETFILTER: Final = "netfilter"
 RFC7857: Final = "rfc7857"
 TCP_TRACKERS: Final = (NETFILTER, RFC7857)
 
-IPV4: Final = "ipv4"
-IPV6: Final = "ipv6"
-FAMILIES: Final = (IPV4, IPV6)
+FAMILIES: Final = tuple(address.FAMILIES)
 
 ON_ERROR: Final = ("drop", "accept")
 ON_STOP: Final = ("remove", "keep")

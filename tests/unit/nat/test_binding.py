@@ -9,7 +9,7 @@ from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
-from conntrackd_py.nat.binding import outdated
+from conntrackd_py.nat.binding import outdated, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_SNAT, NatRule
@@ -78,3 +78,9 @@ def test_which_connections_are_outdated(ct: NfConn, rules: list[NatRule], wanted
     interfaces.links[LAN] = Link("lan", [address("192.168.1.1")])
     interfaces.links[WAN] = Link("wan", [OUTER])
     assert outdated(Ruleset(rules, interfaces), interfaces, ct) is wanted
+
+
+@pytest.mark.parametrize(("action", "kept"), [(NAT_SNAT, CLIENT), (NAT_DNAT, SERVER)])
+def test_ports_alone_keep_the_address(action: int, kept: bytes) -> None:
+    found = range_of(NatRule(action, to=Range(port_low=80, port_high=90)), Interfaces(), WAN, PLAIN.original)
+    assert (found.low, found.high, found.port_low, found.port_high) == (kept, kept, 80, 90)

@@ -57,7 +57,7 @@ class Desk:
         assert chosen
         self.table.alter_reply(ct, inverse(chosen))
         assert self.table.insert(ct)
-        self.ports.remember(ct, wanted)
+        self.ports.keep_mapping(ct, wanted)
         return ct
 
 
@@ -114,8 +114,8 @@ def test_a_forgotten_mapping_is_not_offered() -> None:
     desk = Desk()
     ct = desk.bind(make(1000), to(ports=(2000, 2999)))
     assert list(desk.ports.by_source) == [source_key(ct.original)]
-    desk.ports.forget(ct)
-    desk.ports.forget(ct)
+    desk.ports.drop_mapping(ct)
+    desk.ports.drop_mapping(ct)
     assert desk.ports.by_source == {}
 
 
@@ -126,7 +126,7 @@ def test_of_one_source_few_mappings_are_remembered() -> None:
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 100)]
     assert len(desk.ports.by_source[source_key(make(1000))]) == CANDIDATES
     for ct in made:
-        desk.ports.forget(ct)
+        desk.ports.drop_mapping(ct)
     assert desk.ports.by_source == {}
 
 
@@ -136,7 +136,7 @@ def test_connections_share_a_mapping_until_the_last_ends() -> None:
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 4)]
     assert list(desk.ports.by_source[source_key(make(1000))].values()) == [3]
     for ct in made[:2]:
-        desk.ports.forget(ct)
+        desk.ports.drop_mapping(ct)
     chosen = desk.ask(make(1000, destination=address("198.51.100.9")), pool)
     assert tuples.l4src(chosen) == tuples.l4dst(made[2].reply)
 
