@@ -43,17 +43,17 @@ class PacketInfo:
         self.out_interface = self.names.get(skb.outdev, "")
         if not skb.version:
             return  # no readable IP header
-        self.fill(addresses(skb), skb.protonum)
+        pair = addresses(skb)
+        half = len(pair) // 2
+        self.fill(pair[:half], pair[half:], skb.protonum)
         if skb.protonum in WITH_PORTS and skb.dataoff + 4 <= skb.end:
             self.sport = u16(skb.data, skb.dataoff)
             self.dport = u16(skb.data, skb.dataoff + 2)
 
-    def fill(self, pair: bytes, protonum: int) -> None:
-        """pair: source and destination address."""
-        half = len(pair) // 2
-        self.version = 4 if half == 4 else 6
-        self.source = pair[:half]
-        self.destination = pair[half:]
+    def fill(self, source: bytes, destination: bytes, protonum: int) -> None:
+        self.version = 4 if len(source) == 4 else 6
+        self.source = source
+        self.destination = destination
         self.protonum = protonum
 
 
@@ -106,7 +106,9 @@ class Match:
         """All but the ct expression. assume: an UNREAD number is taken to match."""
         if self.family and self.family != info.version:
             return False
-        if not self.fits_interfaces(info):
+        if self.in_interface is not None and not self.in_interface.has(info.in_interface):
+            return False
+        if self.out_interface is not None and not self.out_interface.has(info.out_interface):
             return False
         if self.source is not None and not self.source.has(info.source):
             return False
@@ -117,11 +119,6 @@ class Match:
             and _fits(self.sport, info.sport, assume)
             and _fits(self.dport, info.dport, assume)
         )
-
-    def fits_interfaces(self, info: PacketInfo) -> bool:
-        if self.in_interface is not None and not self.in_interface.has(info.in_interface):
-            return False
-        return self.out_interface is None or self.out_interface.has(info.out_interface)
 
     def fits_protocol(self, protonum: int) -> bool:
         return self.proto is None or self.proto.has(protonum)

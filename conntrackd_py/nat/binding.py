@@ -43,12 +43,7 @@ def leads_to(rule: NatRule, interfaces: Interfaces, address: bytes) -> bool:
         return False
     if rule.action != NAT_MASQUERADE:
         return rule.to.has_address(address)
-    return any(address in link.addresses and leaves_by(rule, link.name) for link in interfaces.links.values())
-
-
-def leaves_by(rule: NatRule, interface: str) -> bool:
-    """Whether the rule matches packets that leave by the interface."""
-    return rule.match.out_interface is None or rule.match.out_interface.has(interface)
+    return any(address in link.addresses and rule.leaves_by(link.name) for link in interfaces.links.values())
 
 
 def info_of(ct: NfConn, current: bytes) -> PacketInfo:
@@ -56,7 +51,7 @@ def info_of(ct: NfConn, current: bytes) -> PacketInfo:
     sport = dport = ABSENT
     if ct.l4proto.ports:
         sport, dport = tuples.l4src(current), tuples.l4dst(current)
-    return packet_info(tuples.src(current) + tuples.dst(current), tuples.protonum(current), sport, dport)
+    return packet_info(tuples.src(current), tuples.dst(current), tuples.protonum(current), sport, dport)
 
 
 def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:

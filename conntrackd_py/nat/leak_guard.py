@@ -20,21 +20,23 @@ def leaks(skb: Skb, rules: Ruleset, interfaces: Interfaces, protos: list[L4Proto
     if not skb.version:
         return rules.translates(skb.outdev)
     pair = ip.addresses(skb)
-    source = pair[: len(pair) // 2]
+    half = len(pair) // 2
+    source = pair[:half]
     if interfaces.owns(skb.outdev, source):
         return False
-    rule = translating(rules.source(_info(skb, pair, reason, protos[skb.protonum]), skb.outdev))
+    info = _info(skb, source, pair[half:], reason, protos[skb.protonum])
+    rule = translating(rules.source(info, skb.outdev))
     return rule is not None and not rule.to.has_address(source)
 
 
-def _info(skb: Skb, pair: bytes, reason: int, l4proto: L4Proto) -> PacketInfo:
+def _info(skb: Skb, source: bytes, destination: bytes, reason: int, l4proto: L4Proto) -> PacketInfo:
     """reason: why the packet cannot be parsed; OK if it can."""
     l4 = l4proto.l4(skb) if not reason else b""
     protonum = UNREAD if reason and skb.version == 6 else skb.protonum  # 6: an extension header is broken
     sport = dport = UNREAD if protonum == UNREAD or l4proto.ports else ABSENT
     if l4proto.ports and l4:
         sport, dport = l4[0] << 8 | l4[1], l4[2] << 8 | l4[3]
-    return packet_info(pair, protonum, sport, dport)
+    return packet_info(source, destination, protonum, sport, dport)
 
 
 def _may_leak(skb: Skb) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import ICMP_PROTOCOLS, IPPROTO_ICMP, IPPROTO_ICMPV6
-from conntrackd_py.nat.binding import leads_to, leaves_by
+from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.pool import IDS, UNPRIVILEGED, PoolUsage
 from conntrackd_py.nat.ports import answer_port
@@ -177,7 +177,7 @@ def _addresses(rule: NatRule, interfaces: Interfaces, lengths: tuple[int, ...]) 
         return int.from_bytes(rule.to.high, "big") - int.from_bytes(rule.to.low, "big") + 1 if fits else 0
     found: dict[bytes, None] = {}
     for link in interfaces.links.values():
-        if leaves_by(rule, link.name):
+        if rule.leaves_by(link.name):
             for length in lengths:
                 if length in link.preferred:
                     found[link.preferred[length]] = None

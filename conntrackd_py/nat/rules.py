@@ -33,3 +33,8 @@ class NatRule:
         self.label = label
         self.comment = comment
         self.pool = Pool()
+
+    def leaves_by(self, interface: str) -> bool:
+        """Whether the rule matches packets that leave by this interface."""
+        wanted = self.match.out_interface
+        return wanted is None or wanted.has(interface)

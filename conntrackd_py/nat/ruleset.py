@@ -10,10 +10,10 @@ NO_NAMES: Final[dict[int, str]] = {}
 UNKNOWN: Final = "/"  # no interface has this name; an inverted match accepts it
 
 
-def packet_info(pair: bytes, protonum: int, sport: int, dport: int) -> PacketInfo:
-    """What NAT rules compare; the ruleset adds the interface. pair: source and destination address."""
+def packet_info(source: bytes, destination: bytes, protonum: int, sport: int, dport: int) -> PacketInfo:
+    """What NAT rules compare; the ruleset adds the interface."""
     info = PacketInfo(NO_NAMES)
-    info.fill(pair, protonum)
+    info.fill(source, destination, protonum)
     info.sport = sport
     info.dport = dport
     return info
@@ -40,9 +40,8 @@ class Ruleset:
 
     def translates(self, outdev: int) -> bool:
         """Whether a rule may translate the source of some packet that leaves by this interface."""
-        info = PacketInfo(NO_NAMES)
-        info.out_interface = self._name(outdev)
-        return any(rule.action != NAT_ACCEPT and rule.match.fits_interfaces(info) for rule in self.source_rules)
+        name = self._name(outdev)
+        return any(rule.action != NAT_ACCEPT and rule.leaves_by(name) for rule in self.source_rules)
 
     def _name(self, index: int) -> str:
         return (self.interfaces.name(index) or UNKNOWN) if index else ""

@@ -1,4 +1,4 @@
-"""Ct expressions as iptables writes them: what is read, and what is refused with which words."""
+"""Ct expressions in iptables' syntax, and the errors."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_read_and_printed(text: str) -> None:
         ("-m conntrack --ctstatus NONE,ASSURED", "-m conntrack --ctstatus ASSURED"),
     ],
 )
-def test_two_ways_to_say_the_same(text: str, same: str) -> None:
+def test_equivalent_texts(text: str, same: str) -> None:
     assert iptables.parse(text).form() == iptables.parse(same).form()
 
 

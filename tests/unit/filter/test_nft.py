@@ -1,4 +1,4 @@
-"""Ct expressions as nft writes them: what is read, what it means, and what is refused with which words."""
+"""Ct expressions in nft's syntax, and the errors."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_as_nft_prints_it(text: str) -> None:
         ("ct original ip saddr 10.0.0.7/8", "ct original ip saddr 10.0.0.0/8"),
     ],
 )
-def test_two_ways_to_say_the_same(text: str, same: str) -> None:
+def test_equivalent_texts(text: str, same: str) -> None:
     assert form(text) == form(same)
 
 
@@ -139,7 +139,7 @@ def test_what_is_refused(text: str, why: str) -> None:
     assert why in str(caught.value)
 
 
-def test_an_error_knows_what_could_have_been_meant() -> None:
+def test_an_error_lists_the_allowed_words() -> None:
     with pytest.raises(ParseError) as caught:
         nft.parse("ct state establised")
     assert caught.value.word == "establised"

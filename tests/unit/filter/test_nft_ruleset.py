@@ -1,4 +1,4 @@
-"""Rulesets as nft writes them: chains, rules, verdicts; and what is not understood is said with its line."""
+"""Rulesets in nft's syntax: chains, rules, verdicts; errors with their line."""
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_verdicts(verdict: str, action: int, kind: int) -> None:
     assert (one.action, one.reject) == (action, kind)
 
 
-def test_what_an_answer_says_of_the_packet() -> None:
+def test_reject_with_implies_protocol_and_family() -> None:
     reset = rule("reject with tcp reset")
     assert reset.match.proto is not None
     assert reset.match.proto.bounds == [6, 6]
@@ -174,7 +174,7 @@ def test_what_an_answer_says_of_the_packet() -> None:
         ("policy deny", "no such policy: deny"),
     ],
 )
-def test_what_is_not_read_is_said_with_its_line(statement: str, why: str) -> None:
+def test_a_wrong_statement_is_refused_with_its_line(statement: str, why: str) -> None:
     text = f"table inet t {{\n chain c {{\n type filter hook forward priority 0;\n {statement}\n }}\n}}"
     with pytest.raises(RulesetError, match=why) as caught:
         nft_ruleset.parse(text)
@@ -202,5 +202,5 @@ def test_what_else_is_refused(text: str, why: str) -> None:
         nft_ruleset.parse(text)
 
 
-def test_nothing_is_a_ruleset_too() -> None:
+def test_an_empty_ruleset() -> None:
     assert nft_ruleset.parse("") == nft_ruleset.parse("# nothing\n;;\n") == nft_ruleset.parse("table ip t { }") == []

@@ -39,7 +39,7 @@ def test_the_default_decides_when_none_does(default: int) -> None:
     assert skb.reason == (OK if default == NF_ACCEPT else FILTER_DROP)
 
 
-def test_a_rejected_packet_says_how() -> None:
+def test_a_rejected_packet_has_the_kind_of_its_answer() -> None:
     skb = packet()
     assert verdict([FilterRule(REJECT, reject=ADMIN_PROHIBITED)], skb) == NF_DROP
     assert (skb.reason, skb.reject) == (FILTER_REJECT, ADMIN_PROHIBITED)

@@ -1,4 +1,4 @@
-"""Addresses and ports in the spellings of conntrack(8); its exit status for the mistakes is in tests/e2e."""
+"""Addresses, networks and ports, plain and inverted; the errors are those of conntrack(8)."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_an_address_and_a_port(text: str, found: tuple[bytes, int | None]) -> No
         ("[bogus]:1", "Invalid IP address `bogus'"),
     ],
 )
-def test_a_mistake_is_one_exact_sentence(text: str, why: str) -> None:
+def test_errors(text: str, why: str) -> None:
     with pytest.raises(AddressError) as raised:
         address_and_port(text)
     assert str(raised.value) == why
@@ -76,7 +76,7 @@ def test_a_network(net: str, prefix: int, inside: list[str], outside: list[str])
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_a_network_never_matches_the_other_family(invert: bool) -> None:
-    """Not even inverted: `! 10.0.0.0/8` is said of IPv4 packets."""
+    """Not even inverted: `! 10.0.0.0/8` means IPv4 packets."""
     assert not addresses(network("0.0.0.0/0"), invert).has(address("::"))
     assert not addresses(network("::/0"), invert).has(address("0.0.0.0"))
 

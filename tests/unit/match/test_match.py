@@ -73,7 +73,7 @@ def test_what_a_packet_does_not_have_never_matches(invert: bool) -> None:
 
 def test_a_number_that_cannot_be_read_matches_only_if_assumed() -> None:
     info = PacketInfo({})
-    info.fill(packets.address(A) + packets.address(B), UNREAD)
+    info.fill(packets.address(A), packets.address(B), UNREAD)
     assert Match(proto=Numbers([17, 17])).fits(info, True)
     assert not Match(proto=Numbers([17, 17])).fits(info, False)
     assert not Match(dport=Numbers([53, 53])).fits(info, True), "absent, not unread"

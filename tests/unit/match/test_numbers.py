@@ -1,4 +1,4 @@
-"""Sets: ranges with their ends, inverted, and in one form however they were written."""
+"""Sets of ranges, plain and inverted, in canonical form."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_numbers_include_their_ends(invert: bool) -> None:
         ([0, 255], True, ([0, 255], True)),
     ],
 )
-def test_one_form(bounds: list[int], invert: bool, one_form: tuple[list[int], bool]) -> None:
+def test_canonical_form(bounds: list[int], invert: bool, one_form: tuple[list[int], bool]) -> None:
     found = numbers(bounds, invert, 255)
     assert (found.bounds, found.invert) == one_form
     pairs = [(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
@@ -46,7 +46,7 @@ class Counted(int):
 
 
 def test_a_large_set_is_searched_in_few_steps() -> None:
-    """A packet asks every rule of its chain: one with thousands of values must not look at each of them."""
+    """A packet is compared with every rule of its chain; a set with thousands of values needs a binary search."""
     found = numbers([Counted(value) for value in range(0, 20_000, 10) for _ in range(2)], False, 1 << 32)
     Counted.compared = 0
     assert found.has(19_990)

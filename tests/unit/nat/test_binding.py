@@ -1,4 +1,4 @@
-"""Whether a connection is bound as the rules of today would bind it."""
+"""From a rule to a range, and whether a connection still agrees with the rules."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What conversations do not ask of Nat: the books it keeps, binding once, null bindings, links coming and going."""
+"""NAT operations: binding once, null bindings, redirects, early sources, changes of interfaces."""
 
 import pytest
 
@@ -38,8 +38,8 @@ from tests.unit.nat.conftest import MASQUERADE, QUERY, forward, router
 DONE = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
 
 
-def test_a_null_binding_is_a_binding() -> None:
-    """Without a rule nothing changes, but it is settled: rules that come later are for later connections."""
+def test_a_null_binding_is_final() -> None:
+    """New rules apply to later connections only."""
     engine = router()
     skb, _ = forward(engine, QUERY)
     assert skb.ct is not None
@@ -51,7 +51,7 @@ def test_a_null_binding_is_a_binding() -> None:
     assert engine.core.stats.nat_allocations == 1
 
 
-def test_what_is_bound_stays_bound() -> None:
+def test_a_confirmed_connection_is_not_bound_again() -> None:
     engine = router(MASQUERADE)
     first, _ = forward(engine, QUERY)
     engine.nat.replace_rules([])
@@ -59,7 +59,7 @@ def test_what_is_bound_stays_bound() -> None:
     assert second.data == first.data != QUERY
 
 
-def test_only_what_was_changed_is_called_nat() -> None:
+def test_the_nat_status_bits_need_a_change() -> None:
     engine = router(MASQUERADE)
     own, _ = forward(engine, packets.udp(ROUTER.v4, SERVER.v4, 1000, 53))
     assert own.ct is not None
@@ -76,7 +76,7 @@ def test_to_ports_alone_keeps_the_address() -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-def test_redirect_leads_to_the_address_the_packet_came_in_on(family: int) -> None:
+def test_redirect_uses_an_address_of_the_incoming_interface(family: int) -> None:
     rule = NatRule(
         NAT_REDIRECT, Match(proto=Numbers([17, 17]), dport=Numbers([53, 53])), Range(port_low=5353, port_high=5353)
     )
@@ -87,15 +87,15 @@ def test_redirect_leads_to_the_address_the_packet_came_in_on(family: int) -> Non
     assert skb.data == packets.udp(src, inside, 1000, 5353)
 
 
-def test_redirect_without_an_address_to_lead_to() -> None:
+def test_redirect_without_an_address_drops() -> None:
     engine = router(NatRule(NAT_REDIRECT, Match(proto=Numbers([17, 17]))))
     skb = Skb(QUERY, 0, 77, 0)
     assert engine.handle(skb, PRE_ROUTING, 0) == NF_DROP
     assert skb.reason == NAT_NO_ADDRESS
 
 
-def test_no_rule_is_asked_on_the_way_in() -> None:
-    """INPUT has a null binding: what is for the router keeps its source."""
+def test_source_rules_do_not_apply_at_input() -> None:
+    """INPUT makes a null binding: a packet to the router keeps its source."""
     engine = router(NatRule(NAT_MASQUERADE))
     first = Skb(packets.udp(CLIENT.v4, INSIDE.v4, 1000, 53), 0, LAN, 0)
     engine.handle(first, PRE_ROUTING, 0)
@@ -118,7 +118,7 @@ def test_a_packet_first_seen_after_routing_cannot_change_its_destination() -> No
 # --- books ------------------------------------------------------------------------------------------------
 
 
-def test_mappings_are_forgotten_with_their_connection() -> None:
+def test_mappings_end_with_their_connection() -> None:
     pool = NatRule(NAT_SNAT, to=Range(address("203.0.113.1"), address("203.0.113.9")))
     engine = router(pool)
     for sport in range(1000, 1010):
@@ -128,8 +128,8 @@ def test_mappings_are_forgotten_with_their_connection() -> None:
     assert engine.nat.ports.by_source == {}
 
 
-def test_a_new_interface_lets_nothing_out_before_it_is_known() -> None:
-    """Rules by its name cannot match yet, and a connection would be bound without them for good."""
+def test_an_unknown_outgoing_interface_drops() -> None:
+    """Rules with its name cannot match yet, and a binding is final."""
     engine = router(MASQUERADE)
     skb, verdict = forward(engine, QUERY, outdev=9)
     assert (verdict, skb.reason) == (NF_DROP, NAT_OIF_UNKNOWN)
@@ -139,13 +139,13 @@ def test_a_new_interface_lets_nothing_out_before_it_is_known() -> None:
     assert skb.data != QUERY
 
 
-def test_nothing_is_known_of_interfaces_where_nothing_is_translated() -> None:
+def test_without_nat_an_unknown_interface_is_no_reason_to_drop() -> None:
     engine = Engine(Tunables(), Repeatable(1), mode="track")
     assert forward(engine, QUERY, outdev=9)[1] == NF_ACCEPT
 
 
 def test_a_connection_to_an_address_that_moved_away_is_not_leaked() -> None:
-    """It ended at the router; now its packets are forwarded, and a source rule covers them."""
+    """It was with the router itself; now its packets are forwarded, and a source rule matches them."""
     engine = router(MASQUERADE)
     query = packets.udp(CLIENT.v4, ROUTER.v4, 1000, 53)
     first = Skb(query, 0, LAN, 0)
@@ -176,7 +176,7 @@ def test_why_an_unconfirmed_connection_ended() -> None:
 
 
 def test_a_redirect_about_a_translated_connection_is_dropped() -> None:
-    """It would teach a route to an address that only the router knows."""
+    """Its receiver would learn a route to an address of the other side."""
     engine = router(MASQUERADE)
     translated, _ = forward(engine, QUERY)
     redirect = packets.icmp(SERVER.v4, ROUTER.v4, 5, 1, data=translated.data)
@@ -194,7 +194,7 @@ def test_a_redirect_about_a_translated_connection_is_dropped() -> None:
 
 
 def super_packet(dport: int, *, outer: str = ROUTER.v4) -> Skb:
-    """One that is not cut into segments, its checksum begun."""
+    """Not cut into segments, with a partial checksum."""
     skb = Skb(packets.tcp(CLIENT.v4, outer, 1000, dport, "PA", seq=2, ack=2, data=bytes(5000)), 0, LAN, 0)
     assert ip.parse(skb) == 0
     skb.data = skb.data[:36] + (ip.pseudo_header(skb) % 65535).to_bytes(2, "big") + skb.data[38:]
@@ -213,7 +213,7 @@ def deliver(engine: Engine, skb: Skb) -> Skb:
 
 @pytest.mark.parametrize("to", [INSIDE.v4, "198.51.100.77"], ids=["an address", "a local route"])
 def test_a_delivered_super_packet_has_a_whole_checksum(to: str) -> None:
-    """Nobody cuts it, and the router's own TCP verifies it. Of the two calls the second has another source port."""
+    """The router's TCP verifies it. The second of the two connections gets another source port."""
     service = address(to)
     rule = NatRule(NAT_DNAT, Match(dport=Numbers([8001, 8002])), Range(service, service, 80, 80))
     engine = router(rule)
@@ -225,6 +225,6 @@ def test_a_delivered_super_packet_has_a_whole_checksum(to: str) -> None:
     assert sources[0] == (1000).to_bytes(2, "big") != sources[1]
 
 
-def test_a_delivered_super_packet_nobody_changed_is_left_alone() -> None:
+def test_an_unchanged_super_packet_keeps_its_partial_checksum() -> None:
     skb = super_packet(80)
     assert deliver(router(), skb).data is skb.data

@@ -28,18 +28,18 @@ from tests.unit.nat.conftest import MASQUERADE, QUERY, forward, router
     [(CLIENT, WAN, NF_DROP), (ROUTER, WAN, NF_ACCEPT), (CLIENT, LAN, NF_ACCEPT)],
     ids=["covered", "the router's own address", "no rule covers it"],
 )
-def test_an_invalid_packet_at_the_way_out(source: object, outdev: int, verdict: int) -> None:
+def test_an_invalid_packet_at_postrouting(source: object, outdev: int, verdict: int) -> None:
     stray = packets.tcp(source.v4, SERVER.v4, 1000, 80, "R", seq=5)  # type: ignore[attr-defined]
     assert forward(router(MASQUERADE), stray, outdev)[1] == verdict
 
 
-def test_a_source_that_is_already_outside_may_leave() -> None:
+def test_a_source_in_the_target_range_may_leave() -> None:
     rule = NatRule(NAT_SNAT, to=Range(address("203.0.113.1"), address("203.0.113.9")))
     stray = packets.tcp("203.0.113.5", SERVER.v4, 1000, 80, "R", seq=5)
     assert forward(router(rule), stray)[1] == NF_ACCEPT
 
 
-def test_ports_of_a_rule_count_where_they_can_be_read() -> None:
+def test_ports_of_a_rule_are_compared_if_readable() -> None:
     web = NatRule(NAT_MASQUERADE, Match(proto=Numbers([6, 6]), dport=Numbers([80, 80])))
     for dport, verdict in ((80, NF_DROP), (443, NF_ACCEPT)):
         skb, seen = forward(router(web), packets.tcp(CLIENT.v4, SERVER.v4, 1000, dport, "R", seq=5))
@@ -53,8 +53,8 @@ BROKEN_CHAIN = packets.ip(CLIENT.v6, SERVER.v6, 60, b"\x06\xff\0\0\0\0\0\0")
 
 
 @pytest.mark.parametrize("packet", [HEADLESS, FRAGMENT, BROKEN_CHAIN], ids=["headless", "fragment", "broken chain"])
-def test_what_a_rule_asks_of_an_unreadable_part_is_assumed(packet: bytes) -> None:
-    """A rule that translates is taken to match, a rule that exempts is not."""
+def test_an_unreadable_field_is_taken_to_match(packet: bytes) -> None:
+    """For rules that translate, not for ACCEPT rules."""
     web = NatRule(NAT_MASQUERADE, Match(proto=Numbers([6, 6]), dport=Numbers([80, 80])))
     exempt = NatRule(
         NAT_ACCEPT, Match(proto=Numbers([6, 6]), dport=Numbers([80, 80]), out_interface=InterfaceNames(["wan"]))
@@ -71,8 +71,8 @@ def test_a_packet_without_addresses_does_not_leave_where_sources_are_translated(
     assert forward(router(), packet)[1] == NF_ACCEPT
 
 
-def test_what_cannot_even_be_parsed_does_not_leak_either() -> None:
-    """A fragment that nobody reassembled still shows where it comes from."""
+def test_a_fragment_does_not_leak() -> None:
+    """Its source address is readable."""
     fragment = QUERY[:6] + b"\x20\0" + QUERY[8:]
     assert forward(router(MASQUERADE), fragment)[1] == NF_DROP
     assert forward(router(MASQUERADE, leak_guard=False), fragment)[1] == NF_ACCEPT
@@ -80,7 +80,7 @@ def test_what_cannot_even_be_parsed_does_not_leak_either() -> None:
 
 @pytest.mark.parametrize("kind", [*range(130, 137), 143])
 def test_neighbour_discovery_is_never_forwarded_untranslated(kind: int) -> None:
-    """It is untracked by its type, so only the leak guard can hold it."""
+    """It is UNTRACKED by its type, so only the leak guard can drop it."""
     message = packets.icmp(CLIENT.v6, SERVER.v6, kind, data=bytes(16))
     assert forward(router(MASQUERADE), message)[1] == NF_DROP
     assert forward(router(MASQUERADE), message, outdev=LAN)[1] == NF_ACCEPT

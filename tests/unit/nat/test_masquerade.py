@@ -13,7 +13,7 @@ from tests.support.play import CLIENT, OTHER, ROUTER, SERVER, WAN
 from tests.unit.nat.conftest import MASQUERADE, QUERY, forward, router
 
 
-def test_only_the_link_that_lost_an_address_loses_connections() -> None:
+def test_only_connections_of_that_interface_end() -> None:
     engine = router(MASQUERADE, NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["tun+"]))))
     engine.set_interface(9, "tun0", [address("10.8.0.1")], 0)
     forward(engine, QUERY)
@@ -28,7 +28,7 @@ def test_only_the_link_that_lost_an_address_loses_connections() -> None:
     assert not other.ct.dying
 
 
-def test_an_address_that_goes_ends_its_connections_in_bounded_steps() -> None:
+def test_connections_of_a_removed_address_end_in_bounded_steps() -> None:
     engine = router(MASQUERADE)
     count = AT_ONCE + 1000
     for sport in range(1024, 1024 + count):
@@ -41,7 +41,7 @@ def test_an_address_that_goes_ends_its_connections_in_bounded_steps() -> None:
     assert len(engine.core.table) == 0
 
 
-def test_an_address_that_comes_back_in_time_keeps_what_is_left_of_its_connections() -> None:
+def test_an_address_added_again_keeps_the_remaining_connections() -> None:
     engine = router(MASQUERADE)
     for sport in range(1024, 1024 + AT_ONCE + 1000):
         forward(engine, packets.udp(CLIENT.v4, SERVER.v4, sport, 53))

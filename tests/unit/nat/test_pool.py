@@ -1,4 +1,4 @@
-"""The fullest of several addresses, kept without looking at the others."""
+"""The fullest of several outer addresses."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -67,7 +67,7 @@ def used(rule: NatRule, protonum: int = IPPROTO_UDP) -> tuple[int, int]:
     return use.ports, use.fullest
 
 
-def test_a_port_counts_once_however_many_destinations_it_serves() -> None:
+def test_a_port_counts_once_for_all_its_destinations() -> None:
     rule = masquerade()
     engine = router(rule)
     two = [opened(engine, 5000, number) for number in (1, 2)]
@@ -78,8 +78,8 @@ def test_a_port_counts_once_however_many_destinations_it_serves() -> None:
         assert used(rule) == (left, left)
 
 
-def test_ports_that_the_rule_does_not_give_do_not_count() -> None:
-    """A source below 1024 keeps its port; it is not one of those that others may get."""
+def test_ports_outside_the_rules_range_do_not_count() -> None:
+    """A source port below 1024 stays; it is not in the range for others."""
     rule = masquerade()
     opened(router(rule), 123)
     assert used(rule) == (0, 0)
@@ -99,8 +99,8 @@ def test_the_fullest_address_counts() -> None:
     assert not engine.nat.port_usage.outers
 
 
-def test_two_rules_for_one_address_see_the_ports_of_both() -> None:
-    """Whoever took them, they are gone for the other."""
+def test_two_rules_for_one_address_count_the_ports_of_both() -> None:
+    """A port that one rule allocated is in use for the other."""
     low, high = masquerade(1024, 30000), masquerade()
     engine = router(low, high)
     opened(engine, 2000)
@@ -110,7 +110,7 @@ def test_two_rules_for_one_address_see_the_ports_of_both() -> None:
     check(engine)
 
 
-def test_new_rules_take_over_what_is_in_use() -> None:
+def test_new_rules_count_the_ports_in_use() -> None:
     old, new = masquerade(), snat()
     engine = router(old)
     kept = opened(engine, 2000)

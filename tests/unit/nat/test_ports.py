@@ -97,7 +97,7 @@ def test_a_port_range_is_kept_to() -> None:
     assert desk.ask(make(99), to(ports=(2000, 2010))) == b""
 
 
-def test_the_mapping_this_source_already_has() -> None:
+def test_a_source_keeps_its_mapping() -> None:
     """Also another address of the range than the hash would choose."""
     desk = Desk()
     pool = to(address("203.0.113.1"), address("203.0.113.200"), (2000, 2999))
@@ -110,7 +110,7 @@ def test_the_mapping_this_source_already_has() -> None:
         assert tuples.l4src(chosen) == tuples.l4dst(first.reply)
 
 
-def test_a_forgotten_mapping_is_not_offered() -> None:
+def test_a_dropped_mapping_is_not_used() -> None:
     desk = Desk()
     ct = desk.bind(make(1000), to(ports=(2000, 2999)))
     assert list(desk.ports.by_source) == [source_key(ct.original)]
@@ -119,8 +119,8 @@ def test_a_forgotten_mapping_is_not_offered() -> None:
     assert desk.ports.by_source == {}
 
 
-def test_of_one_source_few_mappings_are_remembered() -> None:
-    """A new connection tries them all, so there must not be more of them than it may try."""
+def test_the_mappings_of_a_source_are_bounded() -> None:
+    """A new connection tries them all."""
     desk = Desk()
     pool = to(ports=(2000, 2999), random=True)
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 100)]
@@ -141,7 +141,7 @@ def test_connections_share_a_mapping_until_the_last_ends() -> None:
     assert tuples.l4src(chosen) == tuples.l4dst(made[2].reply)
 
 
-def test_a_mapping_that_follows_from_the_packet_need_not_be_remembered() -> None:
+def test_a_mapping_that_keeps_the_port_is_not_kept() -> None:
     """One address and the same port: the common case costs no memory."""
     desk = Desk()
     desk.bind(make(1000), to())
@@ -159,7 +159,7 @@ def test_an_identifier_is_chosen_like_a_port() -> None:
     assert tuples.l4dst(chosen) == 8 << 8, "type and code stay"
 
 
-def test_without_anything_to_choose_there_is_one_connection() -> None:
+def test_without_ports_there_is_one_connection() -> None:
     desk = Desk()
     desk.bind(make(0, 0, proto=OSPF), to())
     assert desk.ask(make(0, 0, proto=OSPF, source=address("192.168.1.3")), to()) == b""
@@ -192,7 +192,7 @@ def test_a_destination_is_never_refused() -> None:
 
 
 @pytest.mark.parametrize("wanted", [to(CLIENT), to(CLIENT, random=True)], ids=["plain", "random"])
-def test_the_other_end_sent_first_as_well(wanted: Range) -> None:
+def test_both_ends_send_first(wanted: Range) -> None:
     """Its connection is confirmed: this one's packet will be its reply and keeps the port."""
     desk = Desk()
     t = make(500, 500)
@@ -200,7 +200,7 @@ def test_the_other_end_sent_first_as_well(wanted: Range) -> None:
     assert desk.ask(t, wanted) == t
 
 
-def test_both_ends_sent_first_through_a_port_forward() -> None:
+def test_both_ends_send_first_through_a_port_forward() -> None:
     """The client's source is translated to what the server's connection already goes to."""
     desk = Desk()
     server_first = NfConn(make(500, 500, source=SERVER, destination=OUTSIDE), make(500, 500), PROTOS[UDP], 0)

@@ -1,4 +1,4 @@
-"""Which rule a connection gets: every field can say no, the first rule that says yes binds."""
+"""Which rule a connection gets: the first whose fields all match."""
 
 import pytest
 
@@ -32,12 +32,12 @@ def outgoing(
 ) -> NatRule | None:
     """The source rule of a packet to port 53."""
     destination = "198.51.100.2" if ":" not in source else "2001:db8:2::2"
-    return rules.source(packet_info(address(source) + address(destination), proto, sport, 53), outdev)
+    return rules.source(packet_info(address(source), address(destination), proto, sport, 53), outdev)
 
 
 def incoming(rules: Ruleset, indev: int = WAN) -> NatRule | None:
     """The destination rule of a packet to port 80."""
-    return rules.destination(packet_info(address("198.51.100.2") + address("203.0.113.1"), 6, 5555, 80), indev)
+    return rules.destination(packet_info(address("198.51.100.2"), address("203.0.113.1"), 6, 5555, 80), indev)
 
 
 def net(text: str, invert: bool = False) -> Addresses:
@@ -78,7 +78,7 @@ def test_a_rule_that_fits_in_every_field() -> None:
         ("family", 6),
     ],
 )
-def test_any_one_field_can_say_no(field: str, other: object) -> None:
+def test_any_one_field_can_prevent_a_match(field: str, other: object) -> None:
     rule = NatRule(NAT_SNAT, Match(**{**everything(), field: other}), Range(TO, TO))  # type: ignore[arg-type]
     assert outgoing(ruleset(rule)) is None
 
@@ -111,15 +111,15 @@ def test_each_action_has_its_hook() -> None:
     assert rules.destination_rules == destination
 
 
-def test_a_redirect_leaves_what_the_router_itself_sends() -> None:
-    """Where no interface is the incoming one, there is no address to redirect to, and a proxy would call itself."""
+def test_redirect_does_not_match_packets_of_the_router() -> None:
+    """Without an incoming interface there is no address to redirect to, and a proxy would call itself."""
     rule = NatRule(NAT_REDIRECT)
     assert incoming(ruleset(rule)) is rule
     assert incoming(ruleset(rule), indev=0) is None
 
 
-def test_an_interface_says_which_search_an_accept_ends() -> None:
-    """The incoming one is not known where sources are translated, nor the outgoing one where destinations are."""
+def test_the_interface_of_an_accept_rule_decides_its_kind() -> None:
+    """Source rules do not know the incoming interface, destination rules not the outgoing one."""
     both, leaving, arriving = (
         NatRule(NAT_ACCEPT),
         NatRule(NAT_ACCEPT, Match(out_interface=InterfaceNames(["wan"]))),
@@ -130,7 +130,7 @@ def test_an_interface_says_which_search_an_accept_ends() -> None:
     assert rules.destination_rules == [both, arriving]
 
 
-def test_destination_rules_look_where_a_packet_comes_in() -> None:
+def test_destination_rules_match_the_incoming_interface() -> None:
     rule = NatRule(NAT_DNAT, Match(in_interface=InterfaceNames(["w+"])), Range(TO, TO))
     rules = ruleset(rule)
     assert incoming(rules) is rule
@@ -139,7 +139,7 @@ def test_destination_rules_look_where_a_packet_comes_in() -> None:
 
 
 @pytest.mark.parametrize("invert", [False, True])
-def test_an_unknown_interface_matches_by_an_empty_name(invert: bool) -> None:
+def test_an_unknown_interface_matches_only_inverted(invert: bool) -> None:
     rule = NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"], invert)))
     assert (outgoing(ruleset(rule), outdev=77) is rule) == invert
 

@@ -1,4 +1,4 @@
-"""[filter] and [[filter.rule]]: what they mean, and what the operator reads about mistakes."""
+"""[filter] and [[filter.rule]] tables, and the errors."""
 
 import tomllib
 from pathlib import Path
@@ -88,14 +88,14 @@ def test_numbers_may_be_numbers() -> None:
         ("-m conntrack --ctstate NEW", iptables.parse("-m conntrack --ctstate NEW")),
     ],
 )
-def test_ct_in_either_spelling(text: str, same: Expr) -> None:
+def test_ct_in_either_syntax(text: str, same: Expr) -> None:
     one = rule(f'hook = "forward"\naction = "accept"\nct = "{text}"')
     assert one.match.ct is not None
     assert one.match.ct.form() == same.form()
     assert one.action == ACCEPT
 
 
-def test_rejecting_is_port_unreachable_unless_told_otherwise() -> None:
+def test_reject_defaults_to_port_unreachable() -> None:
     assert rule('hook = "forward"\naction = "reject"').reject == reject.PORT_UNREACHABLE
 
 
@@ -187,7 +187,7 @@ def test_mistakes(text: str, message: str) -> None:
         (f"[filter]\nnft = '{CHAIN.replace('forward', 'input')}'", "filter.nft"),
     ],
 )
-def test_what_is_not_steered_cannot_be_filtered(text: str, path: str) -> None:
+def test_a_rule_for_unqueued_packets_is_refused(text: str, path: str) -> None:
     (said,) = mistakes(f"[steering]\nlocal = false\n{text}")
     assert f"{path}: " in said
     assert said.endswith("is for the router's own packets and needs steering.local = true")

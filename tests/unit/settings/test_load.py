@@ -1,4 +1,4 @@
-"""The configuration file as a whole: defaults, types, drop-ins, and what the operator reads about mistakes."""
+"""The configuration file: defaults, types, drop-ins, errors."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ SAMPLE = Path(__file__).parents[3] / "config" / "conntrackd.toml"
 
 
 def mistakes(text: str) -> list[str]:
-    """What the operator reads about this file."""
+    """The errors of this file, one per line."""
     with pytest.raises(ConfigError) as caught:
         parse(tomllib.loads(text), "FILE")
     return str(caught.value).splitlines()
@@ -82,7 +82,7 @@ def test_values_are_taken_over() -> None:
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl(1)")
 def test_tls_is_checked_with_the_rest(tmp_path: Path) -> None:
-    """Names are beside the configuration. Whatever would keep the daemon from serving is found."""
+    """File names are relative to the configuration's directory; unusable files are refused."""
     authority = Authority(tmp_path)
     authority.signed("one")
     authority.signed("two")
@@ -162,7 +162,7 @@ def test_a_mistake_is_named_with_its_key_and_reason(text: str, message: str) -> 
 
 
 @pytest.mark.parametrize("mask", ["0xff00ff00", "0x7f", "0x1ffffffff", "-1"])
-def test_the_mark_needs_eight_bits_side_by_side(mask: str) -> None:
+def test_the_mark_needs_eight_adjacent_bits(mask: str) -> None:
     (line,) = mistakes(f"[steering]\nmark_mask = {mask}")
     assert line.startswith("FILE: steering.mark_mask = ")
 
@@ -182,7 +182,7 @@ def test_redirect_needs_the_routers_own_traffic() -> None:
     assert line.startswith('FILE: nat[0].action = "REDIRECT": ')
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     assert [
         line.partition(" = ")[0] for line in mistakes('mode = "x"\n[queue]\nfirst = -1\n[log]\nlevle = "info"')
     ] == [
@@ -208,7 +208,7 @@ def test_drop_ins_replace_keys_and_append_rules(tmp_path: Path) -> None:
     assert [rule.label for rule in settings.nat] == ["nat[0]", "nat[1]", "nat[2]"]
 
 
-def test_a_mistake_names_the_file_it_stands_in(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_file(tmp_path: Path) -> None:
     main = tmp_path / "conntrackd.toml"
     main.write_text('[[nat]]\naction = "MASQUERADE"\n')
     (tmp_path / "conf.d").mkdir()
@@ -222,19 +222,19 @@ def test_a_mistake_names_the_file_it_stands_in(tmp_path: Path) -> None:
     ]
 
 
-def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
+def test_broken_toml_is_reported_with_its_line(tmp_path: Path) -> None:
     main = tmp_path / "conntrackd.toml"
     main.write_text("mode = 'nat'\n[queue]\nfirst = \n")
     with pytest.raises(ConfigError, match=r"conntrackd\.toml: .*line 3"):
         load(main)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.toml: No such file or directory"):
         load(tmp_path / "missing.toml")
 
 
-def test_what_becomes_of_the_rules_at_a_stop() -> None:
+def test_on_stop() -> None:
     assert parse({}, "FILE").steering.on_stop == "remove"
     assert parse({"steering": {"on_stop": "keep"}}, "FILE").steering.on_stop == "keep"
     (line,) = mistakes("[steering]\non_stop = 'leave'")

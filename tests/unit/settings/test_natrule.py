@@ -1,4 +1,4 @@
-"""[[nat]] tables: what iptables would take becomes a NatRule, what it would refuse is refused with the reason."""
+"""[[nat]] tables, and the errors: a rule that iptables would refuse is refused."""
 
 import tomllib
 from ipaddress import ip_address
@@ -168,7 +168,7 @@ def test_a_rule_covers_the_packets_it_names(text: str, source: str, covered: boo
     """With the engine's own matching: a UDP packet from this source."""
     rules = Ruleset([rule(f'action = "MASQUERADE"\n{text}')], Interfaces())
     address = packed(source)
-    info = packet_info(address * 2, const.IPPROTO_UDP, 1, 2)
+    info = packet_info(address, address, const.IPPROTO_UDP, 1, 2)
     assert (rules.source(info, 0) is not None) is covered
 
 

@@ -1,4 +1,4 @@
-"""[[raw]] and [[connmark]]: what they say, and what is wrong with what they say."""
+"""[[raw]] and [[connmark]] tables, and the errors."""
 
 import tomllib
 
