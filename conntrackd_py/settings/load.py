@@ -28,6 +28,7 @@ SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
+RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 Document = dict[str, object]
 
@@ -59,9 +60,7 @@ class _Merged:
         self.report = Report()
         self.top = Table({}, "", {"": documents[0][0]}, self.report)
         self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
-        self.rules: list[Table] = []
-        self.filter_rules: list[Table] = []
-        self.lists: dict[str, list[Table]] = {"raw": [], "connmark": []}
+        self.rules: dict[str, list[Table]] = {name: [] for name in RULES}
         for source, document in documents:
             self.add(source, document)
 
@@ -70,19 +69,18 @@ class _Merged:
             if key in self.tables and isinstance(value, dict):
                 rest = dict(value)
                 if key == "filter" and _is_rules(rest.get("rule")):
-                    self.filter_rules += self.rule_tables(rest.pop("rule"), "filter.rule", source)
+                    self.add_rules("filter.rule", rest.pop("rule"), source)
                 self.tables[key].data.update(rest)
                 self.tables[key].sources.update(dict.fromkeys(rest, source))
-            elif key == "nat" and _is_rules(value):
-                self.rules += self.rule_tables(value, "nat", source)
-            elif key in self.lists and _is_rules(value):
-                self.lists[key] += self.rule_tables(value, key, source)
+            elif key in RULES and _is_rules(value):
+                self.add_rules(key, value, source)
             else:
                 self.top.data[key] = value
                 self.top.sources[key] = source
 
-    def rule_tables(self, rules: Any, path: str, source: str) -> list[Table]:
-        return [Table(rule, f"{path}[{index}]", {"": source}, self.report) for index, rule in enumerate(rules)]
+    def add_rules(self, key: str, rules: Any, source: str) -> None:
+        """Errors count the rules of one file; labels count the rules of all files, in the order of matching."""
+        self.rules[key] += [Table(rule, f"{key}[{at}]", {"": source}, self.report) for at, rule in enumerate(rules)]
 
     def settings(self) -> Settings:
         top, tables = self.top, self.tables
@@ -93,9 +91,9 @@ class _Merged:
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
-            raw=tuple(raw_rule(one) for one in self.lists["raw"]),
-            connmark=tuple(mark_rule(one) for one in self.lists["connmark"]),
-            nat=self.nat_rules(),
+            raw=tuple(raw_rule(one) for one in self.rules["raw"]),
+            connmark=tuple(mark_rule(one) for one in self.rules["connmark"]),
+            nat=tuple(nat_rule(one, f"nat[{at}]") for at, one in enumerate(self.rules["nat"])),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
@@ -107,13 +105,9 @@ class _Merged:
             tables["queue"].wrong("fail_open", why)
         if not result.steering.local:
             self.reject_redirects(result.nat)
-            reject_unvisited(tables["filter"], self.filter_rules, result.filter)
+            reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         self.report.raise_if_any()
         return result
-
-    def nat_rules(self) -> tuple[NatRule, ...]:
-        # Errors count the rules of one file; labels count the rules of all files, in the order of matching.
-        return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
 
     def filter(self, table: Table) -> Filter:
         if table.value("rule") is not ABSENT:
@@ -122,23 +116,21 @@ class _Merged:
             default_in=table.choice("default_in", Filter.default_in, schema.VERDICTS),
             default_forward=table.choice("default_forward", Filter.default_forward, schema.VERDICTS),
             default_out=table.choice("default_out", Filter.default_out, schema.VERDICTS),
-            rule=tuple(filter_rule(one, f"filter.rule[{index}]") for index, one in enumerate(self.filter_rules)),
+            rule=tuple(filter_rule(one, f"filter.rule[{at}]") for at, one in enumerate(self.rules["filter.rule"])),
             nft=ruleset(table),
             file=table.string("file", Filter.file),
         )
 
     def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
-        for table, rule in zip(self.rules, rules, strict=True):
+        for table, rule in zip(self.rules["nat"], rules, strict=True):
             if rule.action == NAT_REDIRECT:
                 table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
 
     def reject_misplaced(self) -> None:
         """Report values that should be tables, then unknown keys."""
-        for name in (*self.tables, "nat", *self.lists):
+        for name in (*TABLES, *RULES):
             if self.top.value(name) is not ABSENT:
-                self.top.wrong(
-                    name, f"must be a [{name}] table" if name in self.tables else f"must be [[{name}]] tables"
-                )
+                self.top.wrong(name, f"must be a [{name}] table" if name in TABLES else f"must be [[{name}]] tables")
         self.top.reject_unknown()
         for table in self.tables.values():
             table.reject_unknown()
