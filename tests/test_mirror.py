@@ -31,7 +31,7 @@ TESTED_ELSEWHERE = {
     "lab/traffic.py": "servers and clients in namespaces: tests/e2e/test_integrity.py",
     "settings/errors.py": "what the operator reads is the subject of tests/unit/settings/test_load.py",
     "settings/table.py": "every getter with its mistakes: tests/unit/settings/test_load.py",
-    "settings/spelling.py": "every spelling as part of a rule: tests/unit/settings/test_natrule.py",
+    "settings/match.py": "every key as part of a rule: tests/unit/settings/test_natrule.py and test_filterrule.py",
 }
 
 UNIT_TESTS = sorted(TESTS.rglob("test_*.py"))

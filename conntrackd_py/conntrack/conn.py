@@ -131,7 +131,7 @@ class NfConn:
         self.oif = NO_INTERFACE  # outgoing interface of its first packet, bound by masquerade; 0: delivered here
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
-        self.port_counted = False  # in nat.portuse
+        self.port_counted = False  # in nat.port_usage
         self.source_early = False  # PREROUTING changed its source port (null binding)
         self.master: NfConn | None = None
         self.labels = 0  # 128 bits (connlabel)

@@ -10,14 +10,13 @@ or those a source above 1023 may get. `share` is that of the fullest protocol, 0
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
-from conntrackd_py.const import PROTO_NAMES
+from conntrackd_py.const import ICMP_PROTOCOLS, PROTO_NAMES
 from conntrackd_py.control.view import Json
 from conntrackd_py.explain.hosts import Pool
 from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.pool import IDS, UNPRIVILEGED
-from conntrackd_py.nat.portuse import is_query, span
-from conntrackd_py.nat.rules import ANY_PROTO
+from conntrackd_py.nat.port_usage import span
 
 SHOWN: Final = 16  # addresses, those with most connections
 
@@ -67,8 +66,8 @@ def ranges(nat: Nat, address: bytes, protonum: int) -> set[tuple[int, int]]:
     """The spans of ports (or ids) from which the source rules that lead to this address choose."""
     spans: set[tuple[int, int]] = set()
     for rule in nat.rules.source_rules:
-        if rule.protonum in (ANY_PROTO, protonum) and leads_to(rule, nat.interfaces, address):
-            if not rule.port_high:
+        if rule.match.fits_protocol(protonum) and leads_to(rule, nat.interfaces, address):
+            if not rule.to.has_ports:
                 return {span(rule, protonum)}
             spans.add(span(rule, protonum))
-    return spans or {IDS if is_query(protonum) else UNPRIVILEGED}
+    return spans or {IDS if protonum in ICMP_PROTOCOLS else UNPRIVILEGED}

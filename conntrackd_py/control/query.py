@@ -42,9 +42,9 @@ from conntrackd_py.const import (
     STATUS_NAMES,
     WITH_PORTS,
 )
-from conntrackd_py.control.network import AddressError, Network, address_and_port
 from conntrackd_py.explain.stale import CURRENT, Stale
-from conntrackd_py.nat.rules import Interface
+from conntrackd_py.match.address import AddressError, MaskedNetwork, address_and_port
+from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.proto import rfc7857, sctp, tcp_states
 
 NO_NAMES: Final[Mapping[int, str]] = {}
@@ -176,12 +176,12 @@ class Query:
                 continue
             self.tests.append(_address_test(direction, field, self._network(key)))
 
-    def _network(self, key: str) -> Network:
+    def _network(self, key: str) -> MaskedNetwork:
         text = self.spec[key]
         if not isinstance(text, str):
             raise FilterError(f"{key} must be an address, not {shown(text)}")
         try:
-            network = Network(text)
+            network = MaskedNetwork(text)
         except AddressError as error:
             raise FilterError(str(error)) from error
         self._set_length(network.length)
@@ -266,15 +266,13 @@ class Query:
     def _whereabouts(self, names: Mapping[int, str]) -> None:
         if "host" in self.spec:
             network = self._network("host")
-            self.tests.append(lambda ct, seen: any(end in network for end in _ends(ct)))
+            self.tests.append(lambda ct, seen: any(network.has(end) for end in _ends(ct)))
         if "interface" in self.spec:
             text = self.spec["interface"]
             if not isinstance(text, str) or not text:
                 raise FilterError(f"interface must be a name, not {shown(text)}")
-            interface = Interface(text)
-            self.tests.append(
-                lambda ct, seen: any(interface.matches(names.get(index, "")) for index in (ct.iif, ct.oif))
-            )
+            interface = InterfaceNames([text])
+            self.tests.append(lambda ct, seen: any(interface.has(names.get(index, "")) for index in (ct.iif, ct.oif)))
 
     def _age(self, now: int) -> None:
         for key in AGES:
@@ -298,8 +296,8 @@ def _tag_test(direction: int, wanted: int) -> Test:
     return lambda ct, seen: isinstance(ct.proto, sctp.SctpInfo) and ct.proto.vtag[direction] == wanted
 
 
-def _address_test(direction: int, field: Callable[[bytes], bytes], network: Network) -> Test:
-    return lambda ct, seen: field(ct.tuple(direction)) in network
+def _address_test(direction: int, field: Callable[[bytes], bytes], network: MaskedNetwork) -> Test:
+    return lambda ct, seen: network.has(field(ct.tuple(direction)))
 
 
 def _port_test(direction: int, field: Callable[[bytes], int], port: int) -> Test:

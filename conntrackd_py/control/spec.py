@@ -30,9 +30,9 @@ from conntrackd_py.const import (
     STATUS_NAMES,
     WITH_PORTS,
 )
-from conntrackd_py.control.network import AddressError, address_and_port, packed_address
 from conntrackd_py.control.query import FilterError, shown
-from conntrackd_py.nat.ports import Range
+from conntrackd_py.match.address import AddressError, address_and_port, packed_address
+from conntrackd_py.nat.range import Range
 from conntrackd_py.proto.icmp import ANSWERS, V6_ANSWERS
 
 Spec = Mapping[str, object]
@@ -175,7 +175,7 @@ def _range(spec: Spec, key: str) -> Range | None:
         raise SpecError(str(error)) from error
     if number(spec, "proto", 255) not in WITH_PORTS:
         port = 0
-    return Range(address, address, port or 0, port or 0, False, False)
+    return Range(address, address, port or 0, port or 0)
 
 
 def _given_port(spec: Spec, key: str, bound: Range | None) -> Range | None:
@@ -184,7 +184,7 @@ def _given_port(spec: Spec, key: str, bound: Range | None) -> Range | None:
     if bound is None or bound.has_ports or key not in spec or not told:
         return bound
     port = number(spec, key, 65535)
-    return Range(bound.low, bound.high, port, port, False, False)
+    return Range(bound.low, bound.high, port, port)
 
 
 def change_of(spec: Spec, l4proto: L4Proto) -> Change:

@@ -46,7 +46,7 @@ from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.ports import Range
+from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
 from conntrackd_py.proto.gre import Gre
@@ -238,11 +238,11 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End expired connections, in at most budget steps; returns how many ended."""
-        return evict.expire(self.core, now, budget) + self.nat.expire(now, budget)
+        return evict.expire(self.core, now, budget) + self.nat.masquerade.expire(now, budget)
 
     def next_expiry(self) -> int:
         """When expire has work again, in ms; 0: now."""
-        return 0 if self.nat.withdrawn else evict.next_expiry(self.core)
+        return 0 if self.nat.masquerade.removed else evict.next_expiry(self.core)
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()
@@ -278,8 +278,8 @@ class Engine:
             return EXHAUSTED
         outcome = create(self.core, ct, change, now)
         if outcome == DONE and source is not None:
-            self.nat.ports.remember(ct, source)
-            self.nat.use.take(ct, None)
+            self.nat.ports.keep_mapping(ct, source)
+            self.nat.port_usage.add(ct, None)
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
@@ -299,7 +299,7 @@ class Engine:
     def _mark_outside(self, index: int, name: str) -> None:
         """For the RFC 7857 trackers an interface is outside if a source NAT rule has it as out_interface."""
         rules = self.nat.rules.source_rules
-        outside = any(rule.out_interface is not None and rule.out_interface.matches(name) for rule in rules)
+        outside = any(rule.match.out_interface is not None and rule.match.out_interface.has(name) for rule in rules)
         for tracker in self.trackers:
             if not isinstance(tracker, Rfc7857):
                 continue

@@ -1,9 +1,9 @@
-"""What rules say about a packet before and after it is tracked: iptables' raw table and its CONNMARK.
+"""Raw and mark rules: iptables' raw table with its CT target, and CONNMARK.
 
-raw, priority -300: leave a packet alone (notrack), or say how its connection is tracked if it is a new one: zone,
-trackers with other timeouts or another TCP tracker, labels. The first rule that matches decides.
-mangle, priority -150: marks. The connection's mark can be set, saved from the packet's, restored to it; all
-rules that match act, in order. Bits of the packet mark that carry the connection are never touched.
+raw, priority -300: exempt a packet from tracking (notrack), or set how a new connection is tracked: zone, trackers with
+other timeouts or another TCP tracker. The first rule that matches decides.
+mangle, priority -150: set the connection's mark, save it from the packet's, restore it, or set labels. Every rule that
+matches acts, in order. The bits of the packet mark that carry the connection never change.
 """
 
 from typing import Final, final
@@ -11,11 +11,21 @@ from typing import Final, final
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import HOOK_NAMES, IP_CT_UNTRACKED, IPCT_LABEL, IPCT_MARK, NF_ACCEPT, PRI_MANGLE, PRI_RAW
+from conntrackd_py.const import (
+    HOOK_NAMES,
+    IP_CT_UNTRACKED,
+    IPCT_LABEL,
+    IPCT_MARK,
+    LOCAL_OUT,
+    NF_ACCEPT,
+    PRE_ROUTING,
+    PRI_MANGLE,
+    PRI_RAW,
+)
 from conntrackd_py.engine.hooks import HookOp
-from conntrackd_py.filter.policy import FilterRule, Seen, matches
+from conntrackd_py.match.match import Match, PacketInfo
 
-MARK_SET: Final = 0  # connection mark: clear the bits of mask, toggle value
+MARK_SET: Final = 0  # connection mark: clear the bits of mask, XOR value
 MARK_SAVE: Final = 1  # packet mark -> connection mark, within mask
 MARK_RESTORE: Final = 2  # connection mark -> packet mark, within mask
 LABEL_SET: Final = 3  # set the bits of value among the connection's labels
@@ -26,11 +36,11 @@ M32: Final = 0xFFFFFFFF
 
 @final
 class RawRule:
-    """match: only its matches count. protos: trackers by protocol number, None for the usual ones."""
+    """protos: trackers by protocol number; None: the usual ones."""
 
     def __init__(
         self,
-        match: FilterRule,
+        match: Match,
         *,
         notrack: bool = False,
         zone_original: int = 0,
@@ -46,11 +56,19 @@ class RawRule:
 
 @final
 class MarkRule:
-    def __init__(self, match: FilterRule, action: int, value: int = 0, mask: int = M32) -> None:
+    def __init__(
+        self,
+        match: Match,
+        action: int,
+        value: int = 0,
+        mask: int = M32,
+        hooks: tuple[int, ...] = (PRE_ROUTING, LOCAL_OUT),
+    ) -> None:
         self.match = match
         self.action = action
         self.value = value
         self.mask = mask
+        self.hooks = hooks
 
 
 @final
@@ -63,11 +81,10 @@ class Raw(HookOp):
         self.names = names
 
     def run(self, skb: Skb, now: int) -> int:
-        seen = Seen(skb, self.names)
+        info = PacketInfo(self.names)
         for rule in self.rules:
-            if not matches(rule.match, skb, seen, now):
+            if not rule.match.matches(skb, info, now):
                 continue
-            rule.match.count(skb)
             if rule.notrack:
                 skb.ctinfo = IP_CT_UNTRACKED
             skb.zone_original = rule.zone_original
@@ -93,10 +110,9 @@ class Mangle(HookOp):
     def run(self, skb: Skb, now: int) -> int:
         if skb.ct is None:
             return NF_ACCEPT
-        seen = Seen(skb, self.names)
+        info = PacketInfo(self.names)
         for rule in self.rules:
-            if matches(rule.match, skb, seen, now):
-                rule.match.count(skb)
+            if rule.match.matches(skb, info, now):
                 self._act(rule, skb, now)
         return NF_ACCEPT
 
@@ -121,9 +137,9 @@ class Mangle(HookOp):
 
 
 def mangles_by_hook(core: Conntrack, rules: list[MarkRule], names: dict[int, str], carried: int) -> list[Mangle | None]:
-    """One operation a hook that any rule is for."""
+    """By hook, the operation of its rules; None where a hook has no rules."""
     found: list[Mangle | None] = []
     for hook in range(len(HOOK_NAMES)):
-        here = [rule for rule in rules if hook in rule.match.hooks]
+        here = [rule for rule in rules if hook in rule.hooks]
         found.append(Mangle(core, here, names, carried) if here else None)
     return found

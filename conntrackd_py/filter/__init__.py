@@ -1,1 +1,1 @@
-"""Match expressions over connections, in nft and iptables spelling, and the policy built of them."""
+"""The filter: its chains and verdicts, and the syntax of nft and iptables for rules and ct expressions."""

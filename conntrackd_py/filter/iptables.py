@@ -1,7 +1,7 @@
-"""Ct expressions as iptables spells them: `-m conntrack`, `-m connmark` and the old `-m state` <-> Expr.
+"""Ct expressions in iptables' syntax: `-m conntrack`, `-m connmark` and the old `-m state` -> Expr.
 
-Each `-m` is asked by itself; within one all conditions must hold, but for the packet without a connection
-(see expr). `--ctstatus NONE` asks for no bit and so never holds, as in the kernel.
+All `-m` must match, and all conditions of one `-m`; for packets without a connection see match.expr. `--ctstatus NONE`
+has no bit and so never matches, as in the kernel.
 """
 
 from typing import Final, final
@@ -16,8 +16,10 @@ from conntrackd_py.const import (
     ORIGINAL,
     REPLY,
 )
-from conntrackd_py.filter.expr import (
+from conntrackd_py.match.address import addresses
+from conntrackd_py.match.expr import (
     DIRECTION,
+    DIRECTIONS,
     EITHER,
     EXPIRATION,
     LARGEST,
@@ -41,14 +43,8 @@ from conntrackd_py.filter.expr import (
     State,
     Term,
 )
-from conntrackd_py.filter.match import addresses, exactly, numbers
-from conntrackd_py.filter.words import (
-    ExprError,
-    address_range,
-    integer,
-    lookup,
-    protocol,
-)
+from conntrackd_py.match.numbers import exactly, numbers
+from conntrackd_py.match.words import ParseError, address_range, colon_range, integer, lookup, protocol
 
 STATES: Final = {
     "INVALID": STATE_INVALID,
@@ -66,7 +62,6 @@ STATUSES: Final = {
     "ASSURED": IPS_ASSURED,
     "CONFIRMED": IPS_CONFIRMED,
 }
-DIRECTIONS: Final = {"ORIGINAL": ORIGINAL, "REPLY": REPLY}
 STATUS_OF_STATE: Final = {STATE_SNAT: IPS_SRC_NAT, STATE_DNAT: IPS_DST_NAT, STATE_NAT: IPS_SRC_NAT | IPS_DST_NAT}
 MATCHES: Final = ("conntrack", "connmark", "state")
 OPTION_OF: Final = {"state": "--state", "connmark": "--mark"}  # of the matches with a single option
@@ -106,7 +101,7 @@ class Block:
         return option in OPTIONS if self.match == "conntrack" else option == OPTION_OF[self.match]
 
     def terms(self) -> list[Term]:
-        """As they must all hold, in the one form."""
+        """The terms in canonical form."""
         for one in self.found:
             if isinstance(one, State) and one.holds_unattached() and len(self.found) > 1:
                 return [Conntrack(one, [other for other in self.found if other is not one])]
@@ -114,7 +109,7 @@ class Block:
 
 
 def parse(text: str) -> Expr:
-    """The expression: one or more `-m`, each with its options. ExprError when it is none."""
+    """The expression: one or more `-m`, each with its options. Raises ParseError."""
     words = text.split()
     blocks: list[Block] = []
     at = 0
@@ -126,30 +121,30 @@ def parse(text: str) -> Expr:
         at += 2
         if option in ("-m", "--match") and not invert:
             if value not in MATCHES:
-                raise ExprError(f"no such match: -m {value}", value, MATCHES)
+                raise ParseError(f"no such match: -m {value}", value, MATCHES)
             blocks.append(Block(value))
         else:
             _add(blocks, option, value, invert)
     terms: list[Term] = []
     for block in blocks:
         if not block.found:
-            raise ExprError(f"-m {block.match} asks nothing")
+            raise ParseError(f"-m {block.match} has no condition")
         terms += block.terms()
     return Expr(terms)
 
 
 def _add(blocks: list[Block], option: str, value: str, invert: bool) -> None:
     if not option.startswith("-"):
-        raise ExprError(f"{option or 'nothing'} where an option belongs", option)
+        raise ParseError(f"expected an option, found {option or 'the end of the text'}", option)
     if not blocks or not blocks[-1].knows(option):
         if option in OPTIONS:
-            raise ExprError(f"{option} needs -m conntrack before it", option)
-        raise ExprError(f"no such option: {option}", option, OPTIONS)
+            raise ParseError(f"{option} needs -m conntrack before it", option)
+        raise ParseError(f"no such option: {option}", option, OPTIONS)
     block = blocks[-1]
     if option in block.options:
-        raise ExprError(f"{option} can be used only once in one -m", option)
+        raise ParseError(f"{option} can be used only once in one -m", option)
     if not value or value == "!":
-        raise ExprError(f"{option} needs a value", option)
+        raise ParseError(f"{option} needs a value", option)
     block.options.append(option)
     block.found.append(_term(option, value, invert))
 
@@ -162,17 +157,17 @@ def _term(option: str, value: str, invert: bool) -> Term:
         return Address(direction, source, addresses(address_range(value), invert))
     if option in PORT_OPTIONS:
         direction, key = PORT_OPTIONS[option]
-        return Number(key, direction, LARGEST[key], numbers(_range(value, 65535, "port"), invert, 65535))
+        return Number(key, direction, LARGEST[key], numbers(colon_range(value, 65535, "port"), invert, 65535))
     if option == "--ctstatus":
         return Number(STATUS, EITHER, _bits(value, STATUSES, "status"), exactly([0, 0], not invert))
     if option == "--ctdir":
-        number = lookup(value, {name.lower(): of for name, of in DIRECTIONS.items()}, "direction")
+        number = lookup(value, DIRECTIONS, "direction")
         return _number(DIRECTION, [number, number], invert)
     if option == "--ctproto":
         number = protocol(value.lower())
         return _number(PROTOCOL, [number, number], invert)
     if option == "--ctexpire":
-        bounds = _range(value, LARGEST[EXPIRATION] // 1000, "number of seconds")
+        bounds = colon_range(value, LARGEST[EXPIRATION] // 1000, "number of seconds")
         return _number(EXPIRATION, [bounds[0] * 1000, min(bounds[1] * 1000 + 999, LARGEST[EXPIRATION])], invert)
     text, _, mask = value.partition("/")
     bits = integer(mask, LARGEST[MARK], "mask") if mask else LARGEST[MARK]
@@ -194,18 +189,6 @@ def _bits(value: str, known: dict[str, int], what: str) -> int:
     bits = 0
     for word in value.split(","):
         if word.upper() not in known:
-            raise ExprError(f"no such {what}: {word}", word, tuple(known))
+            raise ParseError(f"no such {what}: {word}", word, tuple(known))
         bits |= known[word.upper()]
     return bits
-
-
-def _range(value: str, most: int, what: str) -> list[int]:
-    """`low`, `low:high`, `low:` or `:high`."""
-    low, colon, high = value.partition(":")
-    if not colon:
-        number = integer(low, most, what)
-        return [number, number]
-    bounds = [integer(low, most, what) if low else 0, integer(high, most, what) if high else most]
-    if bounds[1] < bounds[0]:
-        raise ExprError(f"{value} ends before it begins", value)
-    return bounds

@@ -3,7 +3,9 @@
 from typing import Final
 
 from conntrackd_py.const import IPS_DST_NAT, IPS_SRC_NAT, REPLY
-from conntrackd_py.filter.expr import (
+from conntrackd_py.filter.iptables import ADDRESS_OPTIONS, PORT_OPTIONS, STATES, STATUSES
+from conntrackd_py.match.address import range_text
+from conntrackd_py.match.expr import (
     DIRECTION,
     EXPIRATION,
     LARGEST,
@@ -19,17 +21,16 @@ from conntrackd_py.filter.expr import (
     State,
     Term,
 )
-from conntrackd_py.filter.iptables import ADDRESS_OPTIONS, PORT_OPTIONS, STATES, STATUSES
-from conntrackd_py.filter.match import Numbers
-from conntrackd_py.filter.words import Inexpressible, address_text, protocol_name
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.match.words import Inexpressible, protocol_name
 
 IPS_NAT: Final = IPS_SRC_NAT | IPS_DST_NAT
 
 
 def text(expr: Expr) -> str:
-    """Inexpressible when iptables has no words for it."""
+    """Raises Inexpressible when iptables has no option for it."""
     words: list[str] = []
-    used: list[str] = []  # options of the -m conntrack that is open
+    used: list[str] = []  # options of the last -m conntrack
     alone = True  # whether the next term needs a -m of its own
     for term in expr.terms:
         if isinstance(term, Conntrack):
@@ -62,7 +63,7 @@ def _option(term: Term) -> str:
         if term.key == STATUS:
             return _status(term)
         if term.mask != LARGEST[term.key] and term.key != MARK:
-            raise Inexpressible("iptables has no mask there")
+            raise Inexpressible("iptables has a mask only for marks")
         return _number(term)
     raise Inexpressible("iptables has no nested matches")
 
@@ -77,7 +78,7 @@ def _words(mask: int, known: dict[str, int]) -> str:
 
 def _address(term: Address) -> str:
     bounds = term.addresses.bounds
-    value = address_text(bounds[0], bounds[1])
+    value = range_text(bounds[0], bounds[1])
     if len(bounds) > 2 or "-" in value:
         raise Inexpressible("iptables matches one address or prefix of a connection, no range or set")
     for option, (direction, source) in ADDRESS_OPTIONS.items():
@@ -88,7 +89,7 @@ def _address(term: Address) -> str:
 
 def _status(term: Number) -> str:
     if term.numbers.bounds != [0, 0] or term.mask == LARGEST[STATUS]:
-        raise Inexpressible("iptables asks only whether one of some status bits is set")
+        raise Inexpressible("iptables matches only if one of some status bits is set")
     if term.mask & IPS_NAT:
         if term.mask & ~IPS_NAT or not term.numbers.invert:
             raise Inexpressible("iptables counts SNAT and DNAT among the states")

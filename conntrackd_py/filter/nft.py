@@ -1,9 +1,8 @@
-"""Ct expressions as nft spells them (nft(8), CONNTRACK EXPRESSIONS): text -> Expr.
+"""Ct expressions in nft's syntax (nft(8), CONNTRACK EXPRESSIONS): text -> Expr.
 
-Without an operator, `status` and `state` ask whether one of the bits is set, all else whether it is equal. With
-`==` and `!=` they compare the whole word, as nft does: `ct status == assured` is a connection with no other bit.
-Of a state that is what one means only for a single one; `ct state != established,related`, which is always true,
-is refused.
+Without an operator, `status` and `state` match if one of the bits is set; every other key must be equal. With `==` and
+`!=` they compare the whole word, as in nft: `ct status == assured` matches connections with no other bit. A packet has
+one state bit, so `ct state != established,related` is always true; it is refused.
 """
 
 from typing import Final
@@ -18,13 +17,14 @@ from conntrackd_py.const import (
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
     IPS_SRC_NAT,
-    ORIGINAL,
-    REPLY,
 )
-from conntrackd_py.filter.expr import (
+from conntrackd_py.filter.nft_tokens import END, NEWLINE, Cursor, shown
+from conntrackd_py.match.address import addresses
+from conntrackd_py.match.expr import (
     AVGPKT,
     BYTES,
     DIRECTION,
+    DIRECTIONS,
     EITHER,
     EXPIRATION,
     L3PROTO,
@@ -48,9 +48,8 @@ from conntrackd_py.filter.expr import (
     State,
     Term,
 )
-from conntrackd_py.filter.match import Numbers, addresses, exactly, numbers
-from conntrackd_py.filter.tokens import END, NEWLINE, Cursor, shown
-from conntrackd_py.filter.words import ExprError, address_range, integer, lookup, milliseconds, protocol
+from conntrackd_py.match.numbers import Numbers, exactly, numbers
+from conntrackd_py.match.words import ParseError, address_range, integer, lookup, milliseconds, protocol
 
 STATES: Final = {
     "invalid": STATE_INVALID,
@@ -69,7 +68,6 @@ STATUSES: Final = {
     "dying": IPS_DYING,
 }
 STATUSES_READ: Final = {**STATUSES, "seen_reply": IPS_SEEN_REPLY}
-DIRECTIONS: Final = {"original": ORIGINAL, "reply": REPLY}
 L3PROTOS: Final = {"ipv4": AF_INET, "ipv6": AF_INET6}
 KEYS: Final = {
     "status": STATUS,
@@ -85,7 +83,7 @@ KEYS: Final = {
     "packets": PACKETS,
     "avgpkt": AVGPKT,
 }
-DIRECTED: Final = (PROTO_SRC, PROTO_DST)  # keys that need a direction; saddr and daddr do, too
+DIRECTED: Final = (PROTO_SRC, PROTO_DST)  # keys that need a direction, as saddr and daddr do
 UNDIRECTED: Final = (STATUS, DIRECTION, MARK, EXPIRATION)
 ADDRESSES: Final = ("saddr", "daddr")
 NOT_YET: Final = ("label", "helper", "id", "event", "secmark", "count")
@@ -95,7 +93,7 @@ SETS: Final = ("", "==", "!=")
 
 
 def parse(text: str) -> Expr:
-    """The expression, `ct` before each term, which may be left out of the first. ExprError when it is none."""
+    """The expression; each term begins with `ct`, optional for the first. Raises ParseError."""
     cursor = Cursor(text)
     if cursor.peek() != "ct":
         cursor.words.insert(0, "ct")
@@ -103,7 +101,7 @@ def parse(text: str) -> Expr:
     found: list[Term] = []
     while cursor.peek() != END:
         if not cursor.skip("ct"):
-            raise ExprError(f"{shown(cursor.peek())} where ct belongs", cursor.peek())
+            raise ParseError(f"expected ct, found {shown(cursor.peek())}", cursor.peek())
         found.append(term(cursor))
     return Expr(found)
 
@@ -120,32 +118,32 @@ def term(cursor: Cursor) -> Term:
         family = 4 if word == "ip" else 16
         word = cursor.value("saddr or daddr")
         if word not in ADDRESSES:
-            raise ExprError(f"{word} where saddr or daddr belongs", word, ADDRESSES)
+            raise ParseError(f"expected saddr or daddr, found {word}", word, ADDRESSES)
     if word in ADDRESSES:
         return _address(cursor, word, direction, family)
     if word == "state":
         _undirected(word, direction)
         return _state(cursor)
     if word in NOT_YET:
-        raise ExprError(f"ct {word} is not supported", word)
+        raise ParseError(f"ct {word} is not supported", word)
     if word not in KEYS:
-        raise ExprError(f"no such ct key: {word}", word, (*KEYS, "state", *ADDRESSES))
+        raise ParseError(f"no such ct key: {word}", word, (*KEYS, "state", *ADDRESSES))
     key = KEYS[word]
     if key in UNDIRECTED:
         _undirected(word, direction)
     if key in DIRECTED and direction == EITHER:
-        raise ExprError(f"ct {word} needs a direction: ct original {word} or ct reply {word}", word)
+        raise ParseError(f"ct {word} needs a direction: ct original {word} or ct reply {word}", word)
     mask, found = _comparison(cursor, key)
     return Number(key, direction, mask, found)
 
 
 def _undirected(word: str, direction: int) -> None:
     if direction != EITHER:
-        raise ExprError(f"ct {word} has no direction", word)
+        raise ParseError(f"ct {word} has no direction", word)
 
 
 def _state(cursor: Cursor) -> State:
-    """Any relation over a word with one bit set is a choice of states."""
+    """The states for which the relation holds."""
     operator = _operator_ahead(cursor)
     mask, found = _comparison(cursor, STATUS, STATES)
     accepted = 0
@@ -154,7 +152,7 @@ def _state(cursor: Cursor) -> State:
             accepted |= bit
     if accepted in (0, STATE_ALL):
         always = "always" if accepted else "never"
-        raise ExprError(f"{always} true: {operator} compares the whole state; write ct state [!] established,related")
+        raise ParseError(f"{always} true: {operator} compares the whole state; write ct state [!] established,related")
     if operator in ("!", "!="):
         return State(STATE_ALL & ~accepted, True)
     return State(accepted)
@@ -166,20 +164,20 @@ def _operator_ahead(cursor: Cursor) -> str:
 
 def _address(cursor: Cursor, word: str, direction: int, family: int) -> Address:
     if direction == EITHER:
-        raise ExprError(f"ct {word} needs a direction: ct original {word} or ct reply {word}", word)
+        raise ParseError(f"ct {word} needs a direction: ct original {word} or ct reply {word}", word)
     operator = _operator(cursor)
     if operator not in SETS:
-        raise ExprError(f"{operator} cannot compare addresses", operator)
+        raise ParseError(f"{operator} cannot compare addresses", operator)
     bounds: list[bytes] = []
     for value in values(cursor, "an address"):
         bounds += address_range(value)
     if len({len(bound) for bound in bounds} | ({family} if family else set())) > 1:
-        raise ExprError("mixes IPv4 and IPv6")
+        raise ParseError("mixes IPv4 and IPv6")
     return Address(direction, word == "saddr", addresses(bounds, operator == "!="))
 
 
 def _operator(cursor: Cursor) -> str:
-    """The comparison that stands next, empty when none is written."""
+    """Take the next word if it is a comparison; otherwise empty."""
     operator = _operator_ahead(cursor)
     if operator not in COMPARISONS:
         return ""
@@ -188,7 +186,7 @@ def _operator(cursor: Cursor) -> str:
 
 
 def values(cursor: Cursor, what: str) -> list[str]:
-    """One value, or those of a set in braces, which may go over several lines."""
+    """One value, or the values of a set in braces, possibly on several lines."""
     if not cursor.skip("{"):
         return [cursor.value(what)]
     found: list[str] = []
@@ -201,19 +199,19 @@ def values(cursor: Cursor, what: str) -> list[str]:
         if cursor.peek() != "}":
             cursor.expect(",", "between the elements of a set")
     if not found:
-        raise ExprError("an empty set")
+        raise ParseError("an empty set")
     return found
 
 
 def _comparison(cursor: Cursor, key: int, bits: dict[str, int] = STATUSES_READ) -> tuple[int, Numbers]:
-    """Mask and set of a relation: `[& mask] [operator] value`. bits: the words of a bit mask."""
+    """Mask and set of a relation `[& mask] [operator] value`. bits: the names of bits."""
     most = LARGEST[key]
     mask = most
     masked = _operator_ahead(cursor) in ("&", "|", "^", "or", "xor", "<<", ">>")
     if masked:
         operator = cursor.take()
         if operator not in ("&", "and"):
-            raise ExprError(f"{operator} is not supported, only & (and)", operator)
+            raise ParseError(f"{operator} is not supported, only & (and)", operator)
         mask = _bits(cursor, bits) if key == STATUS else integer(cursor.value("a mask"), most, "mask")
     operator = _operator(cursor)
     if key == STATUS:
@@ -222,14 +220,14 @@ def _comparison(cursor: Cursor, key: int, bits: dict[str, int] = STATUSES_READ) 
 
 
 def ports(cursor: Cursor) -> Numbers:
-    """A set of ports, as behind `tcp dport`."""
+    """A set of ports, as after `tcp dport`."""
     return _number_set(cursor, _operator(cursor), PROTO_DST)
 
 
 def _number_set(cursor: Cursor, operator: str, key: int) -> Numbers:
     most = LARGEST[key]
     if operator == "!":
-        raise ExprError("! is for state and status; write !=", "!")
+        raise ParseError("! is for state and status; write !=", "!")
     if operator in ("<", ">", "<=", ">="):
         return _inequality(operator, _value(cursor.value("a number"), key), most)
     bounds: list[int] = []
@@ -240,10 +238,10 @@ def _number_set(cursor: Cursor, operator: str, key: int) -> Numbers:
 
 def _bit_relation(cursor: Cursor, operator: str, mask: int, masked: bool, bits: dict[str, int]) -> tuple[int, Numbers]:
     if operator not in ("", "!", "==", "!="):
-        raise ExprError(f"{operator} cannot compare bits", operator)
+        raise ParseError(f"{operator} cannot compare bits", operator)
     if cursor.peek() == "{":
         if operator == "!":
-            raise ExprError("! cannot stand before a set; write !=", "!")
+            raise ParseError("! cannot stand before a set; write !=", "!")
         bounds: list[int] = []
         for word in values(cursor, "a bit"):
             one = _bit(word, bits)
@@ -254,10 +252,10 @@ def _bit_relation(cursor: Cursor, operator: str, mask: int, masked: bool, bits: 
         return _bits(cursor, bits), exactly([value, value], operator == "!=")
     if operator in ("==", "!=") or masked:
         if operator in ("", "!"):
-            raise ExprError("& needs == or != after its mask")
+            raise ParseError("& needs == or != after its mask")
         return mask, exactly([value, value], operator == "!=")
     if not value:
-        raise ExprError("0 names no bit")
+        raise ParseError("0 names no bit")
     return value, exactly([0, 0], operator == "")
 
 
@@ -286,7 +284,7 @@ def _inequality(operator: str, value: int, most: int) -> Numbers:
     else:
         low, high = (value + 1 if operator == ">" else value), most
     if low > high:
-        raise ExprError("can never be true")
+        raise ParseError("can never be true")
     return Numbers([low, high])
 
 
@@ -298,7 +296,7 @@ def _range(word: str, key: int) -> list[int]:
         return [value, value]
     bounds = [_value(low, key), _value(high, key)]
     if bounds[1] < bounds[0]:
-        raise ExprError(f"{word} ends before it begins", word)
+        raise ParseError(f"{word} ends before it begins", word)
     return bounds
 
 

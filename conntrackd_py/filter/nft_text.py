@@ -1,7 +1,9 @@
-"""Expr -> ct expressions as nft spells them; nft.parse reads the same expression back."""
+"""Expr -> ct expression in nft's syntax; nft.parse reads the same expression back."""
 
 from conntrackd_py.const import AF_INET, AF_INET6, ORIGINAL, REPLY
-from conntrackd_py.filter.expr import (
+from conntrackd_py.filter.nft import KEYS, STATES, STATUSES
+from conntrackd_py.match.address import range_text
+from conntrackd_py.match.expr import (
     DIRECTION,
     EITHER,
     EXPIRATION,
@@ -17,13 +19,12 @@ from conntrackd_py.filter.expr import (
     State,
     Term,
 )
-from conntrackd_py.filter.match import Numbers
-from conntrackd_py.filter.nft import KEYS, STATES, STATUSES
-from conntrackd_py.filter.words import Inexpressible, address_text, protocol_name, time_text
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.match.words import Inexpressible, protocol_name, time_text
 
 
 def text(expr: Expr) -> str:
-    """Inexpressible when nft has no words for it."""
+    """Raises Inexpressible when nft has no syntax for it."""
     return " ".join([f"ct {_term(term)}" for term in expr.terms])
 
 
@@ -35,7 +36,7 @@ def _term(term: Term) -> str:
     if isinstance(term, Number):
         name = next(word for word, key in KEYS.items() if key == term.key)
         return f"{_direction(term.direction)}{name} {_relation(term)}"
-    raise Inexpressible("nft cannot ask one condition of packets with a connection and another of those without")
+    raise Inexpressible("nft has no separate condition for packets without a connection")
 
 
 def _direction(direction: int) -> str:
@@ -46,7 +47,7 @@ def _direction(direction: int) -> str:
 
 def _state(term: State) -> str:
     if term.mask & STATE_NAT:
-        raise Inexpressible("nft has no states SNAT and DNAT; it asks the status")
+        raise Inexpressible("nft has no states SNAT and DNAT, only status bits")
     words = ",".join([word for word, bit in STATES.items() if term.mask & bit])
     if not term.invert:
         return f"state {words}"
@@ -55,7 +56,7 @@ def _state(term: State) -> str:
 
 def _address(term: Address) -> str:
     bounds = term.addresses.bounds
-    values = [address_text(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
+    values = [range_text(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
     family = "ip" if term.addresses.length == 4 else "ip6"
     name = "saddr" if term.source else "daddr"
     return f"{_direction(term.direction)}{family} {name} {'!= ' if term.addresses.invert else ''}{_set(values)}"
@@ -84,7 +85,7 @@ def _relation(term: Number) -> str:
 def _any_bit(term: Number) -> str:
     words = [word for word, bit in STATUSES.items() if term.mask & bit]
     if not term.mask:
-        raise Inexpressible("nft cannot ask for no bit")
+        raise Inexpressible("nft cannot match an empty set of status bits")
     if sum([STATUSES[word] for word in words]) != term.mask:
         words = [f"{term.mask:#x}"]
     return ("" if term.numbers.invert else "! ") + ",".join(words)

@@ -1,9 +1,9 @@
-"""What a rejected packet is answered with: a TCP RST or an ICMP unreachable, as bytes.
+"""The answer to a rejected packet, as bytes: a TCP RST or an ICMP unreachable.
 
-Given is the packet as its sender sent it (whoever calls undoes a translated destination first): the answer comes
-from where that packet was going. The source address of an ICMP answer is left unspecified unless it must be a
-certain one; it is the host's own and depends on the route, so the sender of the answer fills it in (`with_source`).
-No answer to an ICMP error, a RST, a broadcast or multicast, a packet nobody could read or with a wrong checksum.
+The packet is given as its sender sent it; the caller undoes a translated destination first. The answer comes from the
+packet's destination. An ICMP answer has no source address unless one is given: the sender of the answer knows its
+route and fills it in (`with_source`).
+No answer to an ICMP error, a RST, a broadcast or multicast, an unreadable packet, a wrong checksum.
 Sources: nf_reject_ip_tcphdr_put, nf_send_unreach, icmp_send; RFC 1122 3.2.2, RFC 4443 2.4, RFC 9293 3.10.7.1.
 """
 
@@ -41,7 +41,7 @@ KINDS: Final = {
     "icmp6-no-route": NET_UNREACHABLE,
     "icmp6-policy-fail": POLICY_FAIL,
     "icmp6-reject-route": REJECT_ROUTE,
-}  # the names of iptables and ip6tables; of the other family, the nearest
+}  # the names of iptables and ip6tables; a packet of the other family gets the nearest code
 
 HOPS: Final = 64
 MOST_V4: Final = 576  # bytes of an ICMP error (RFC 1812 4.3.2.3)
@@ -53,7 +53,7 @@ UNSPECIFIED_V6: Final = bytes(16)
 
 
 def answer(packet: Packet, kind: int, source: bytes = b"") -> bytes:
-    """The answer to a parsed packet, or nothing. source: where an ICMP answer comes from, if that is decided."""
+    """The answer to a parsed packet; empty for none. source: of an ICMP answer; empty: filled in later."""
     if packet.version == 0 or ip.parse(packet) or not _answerable(packet):
         return b""
     if kind == TCP_RESET:
@@ -87,7 +87,7 @@ def _is_unicast(address: bytes) -> bool:
 
 
 def _checksum_holds(packet: Packet) -> bool:
-    """One that nobody has finished yet is nothing to hold against the packet."""
+    """A partial checksum counts as right."""
     return packet.checksum_partial or checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
 
 
@@ -153,12 +153,12 @@ def _ip_v6(pair: bytes, protonum: int, payload: bytes) -> bytes:
 
 
 def lacks_source(data: bytes) -> bool:
-    """Whether an answer waits for its source address."""
+    """Whether an answer has no source address yet."""
     return data[12:16] == UNSPECIFIED_V4 if data[0] >> 4 == 4 else data[8:24] == UNSPECIFIED_V6
 
 
 def with_source(data: bytes, source: bytes) -> bytes:
-    """The answer with its source address, which was unspecified, filled in."""
+    """The answer with its source address filled in."""
     new = checksum.total(source)
     if len(source) == 4:
         return data[:10] + put16(checksum.adjust(u16(data, 10), 0, new)) + source + data[16:]

@@ -11,10 +11,10 @@ from typing import Final
 
 from conntrackd_py.kernel import rules
 from conntrackd_py.kernel.plan import Plan
-from conntrackd_py.settings.schema import FAMILIES, IPV4
+from conntrackd_py.settings.schema import FAMILIES
 
-IPTABLES: Final = {IPV4: "iptables", "ipv6": "ip6tables"}
-NFT_FAMILY: Final = {IPV4: "ip", "ipv6": "ip6"}
+IPTABLES: Final = {"ipv4": "iptables", "ipv6": "ip6tables"}
+NFT_FAMILY: Final = {"ipv4": "ip", "ipv6": "ip6"}
 SEARCH_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # users' shells often lack sbin
 SECONDS_FOR_THE_LOCK: Final = "10"  # how long iptables waits for another iptables
 

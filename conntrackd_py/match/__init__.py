@@ -1,1 +1,1 @@
-"""The one matcher of addresses, ports, interfaces and protocols, for NAT, filter, raw and mark rules."""
+"""What a rule compares a packet with, once for NAT, filter, raw and mark rules, and how these values are written."""

@@ -1,6 +1,6 @@
-"""The interfaces of the router as NAT needs them: name by index, and addresses in order of preference.
+"""The router's interfaces as NAT needs them: name by index, and addresses in order of preference.
 
-Fed from outside (kernel.addresses); the engine never asks the machine.
+kernel.addresses fills them.
 """
 
 from typing import final
@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Link:
-    """addresses: packed, in order of preference."""
+    """addresses: packed, preferred first."""
 
     def __init__(self, name: str, addresses: list[bytes]) -> None:
         self.name = name
@@ -20,10 +20,10 @@ class Link:
 class Interfaces:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
-        self.local: dict[bytes, int] = {}  # address -> how many interfaces have it
+        self.local: dict[bytes, int] = {}  # address -> number of interfaces with it
 
     def replace(self, index: int, link: Link | None) -> list[bytes]:
-        """Note what an interface is from now on; None: it is gone. Returns the addresses that it has no longer."""
+        """Set or (None) remove an interface. Returns the addresses it lost."""
         before = self.links.pop(index, None)
         if link is not None:
             self.links[index] = link
@@ -38,7 +38,7 @@ class Interfaces:
         return [address for address in before.addresses if link is None or address not in link.addresses]
 
     def name(self, index: int) -> str:
-        """Empty for an index nobody has told us about."""
+        """Empty for an unknown index."""
         link = self.links.get(index)
         return "" if link is None else link.name
 

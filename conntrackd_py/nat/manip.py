@@ -1,8 +1,8 @@
-"""Rewriting: one address and one port (or ICMP id) of a packet, its checksums brought along (RFC 1624).
+"""Rewriting: one address and one port (or ICMP id) of a packet, and its checksums (RFC 1624).
 
-What a packet is rewritten *to* follows from its connection alone: the inverse of the tuple of the other
-direction. An ICMP error is rewritten twice: the quoted packet the opposite way, so that its receiver
-recognises what it sent, and the outer header like any packet of that direction.
+A packet gets the values of the inverted tuple of the connection's other direction. Of an ICMP error the quoted packet
+is rewritten the opposite way, so that the receiver recognises it, and the outer header like any packet of that
+direction.
 Sources: nf_nat_manip_pkt, nf_nat_icmp_reply_translation; RFC 5508 sections 4 and 5.
 """
 
@@ -40,7 +40,7 @@ def _checksum_at(protonum: int) -> int:
 
 
 def _field_at(protonum: int, manip: int, ports: bool) -> int:
-    """Offset in the layer 4 header of what NAT may choose; NOWHERE when there is nothing."""
+    """Offset in the layer 4 header of the port or id that NAT may change; NOWHERE without one."""
     if protonum in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         return ID_AT
     if not ports:
@@ -49,7 +49,7 @@ def _field_at(protonum: int, manip: int, ports: bool) -> int:
 
 
 def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
-    """The packet with another address pair and, at field_at in layer 4, other two bytes (NOWHERE: none)."""
+    """The packet with another address pair and other two bytes at field_at in layer 4 (NOWHERE: no such field)."""
     data = packet.data
     at = packet.dataoff
     old = checksum.total(ip.addresses(packet))
@@ -81,7 +81,7 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
 
 
 def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
-    """Give packet the source (or destination) that `other`, the opposite direction's tuple, answers to."""
+    """Set the source (or destination) from `other`, the tuple of the opposite direction."""
     pair = ip.addresses(packet)
     n = len(pair) // 2
     field_at = _field_at(packet.protonum, manip, ports)
@@ -95,7 +95,7 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
         field = tuples.l4(other)[:2]
     packet.data = rewrite(packet, pair, field_at, field)
     if packet.checksum_partial and not packet.segments:
-        finish_checksum(packet)  # what is sent back is taken to be complete
+        finish_checksum(packet)  # the kernel takes the checksum of a returned packet for complete
     if packet.protonum == IPPROTO_SCTP and packet.dataoff + sctp.HEADER <= packet.end:
         at = packet.dataoff + 8  # its checksum covers the ports but not the addresses, and cannot be adjusted
         crc = sctp.put_checksum(sctp.crc32c(packet.data, packet.dataoff, packet.end))
@@ -103,7 +103,7 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
 
 
 def finish_checksum(packet: Packet) -> None:
-    """Compute the layer 4 checksum of a packet that was still without one."""
+    """Compute the layer 4 checksum of a packet with a partial one."""
     packet.checksum_partial = False
     sum_at = _checksum_at(packet.protonum)
     field = packet.dataoff + sum_at
@@ -118,7 +118,7 @@ def finish_checksum(packet: Packet) -> None:
 
 
 def _rewrite_quoted(quoted: Packet, other: bytes, manip: int, ports: bool) -> bytes:
-    """The quoted packet with the source (or destination) that tuple `other` itself names."""
+    """The quoted packet with the source (or destination) of the tuple `other`."""
     pair = ip.addresses(quoted)
     n = len(pair) // 2
     field = tuples.l4(other)[:2]
@@ -151,7 +151,7 @@ def translate_error(packet: Packet, inner_at: int, other: bytes, manip: int, por
 
 
 def _finish_icmp(packet: Packet, at: int) -> None:
-    """Compute the ICMP checksum anew: what changed inside need not lie on even offsets."""
+    """Compute the ICMP checksum anew: changes in the quoted packet may be at odd offsets."""
     head = packet.data[: at + 2]
     body = packet.data[at + 4 : packet.end]
     pseudo = ip.pseudo_header(packet) if packet.protonum == IPPROTO_ICMPV6 else 0

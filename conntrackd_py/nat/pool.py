@@ -1,4 +1,4 @@
-"""What one NAT rule did, and how many of the ports it may choose are in use. Plain integers; nothing here decides.
+"""The counters of one NAT rule, and its ports in use.
 
 The pool of a source rule is its ports (ids, for ICMP) on each of its outer addresses.
 """
@@ -10,18 +10,18 @@ IDS: Final = (0, 65535)  # of ICMP
 
 
 @final
-class Use:
+class PoolUsage:
     """Ports in use of one pool and protocol. low, high: the first and last port that count."""
 
     def __init__(self, low: int, high: int) -> None:
         self.low = low
         self.high = high
         self.ports = 0  # in use, over all outer addresses
-        self.fullest = 0  # in use at the outer address where most are
-        self.levels: dict[int, int] = {}  # ports in use -> outer addresses with so many; empty while only one has any
+        self.fullest = 0  # in use at the fullest outer address
+        self.levels: dict[int, int] = {}  # ports in use -> number of outer addresses; empty while at most one has any
 
     def moved(self, before: int, after: int) -> None:
-        """An outer address has `after` ports in use, not `before` any more; down by one at most."""
+        """The ports in use at one outer address went from `before` to `after`, down by at most one."""
         levels = self.levels
         if not levels:
             if before == self.ports:  # the only address with any
@@ -45,10 +45,8 @@ class Use:
 
 @final
 class Pool:
-    """The counters of one NAT rule."""
-
     def __init__(self) -> None:
-        self.connections = 0  # whose first packet matched the rule
-        self.allocations = 0  # of these, those whose address or port it changed
-        self.failures = 0  # of these, those for which no port was free
-        self.uses: dict[int, Use] = {}  # by protocol number
+        self.connections = 0  # first packets that matched the rule
+        self.allocations = 0  # of these, translated
+        self.failures = 0  # of these, refused: no free port
+        self.usage: dict[int, PoolUsage] = {}  # by protocol number

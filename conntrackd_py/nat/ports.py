@@ -1,8 +1,7 @@
 """Choosing the translated tuple: unique among all connections, as close to the original as the rule allows.
 
-The kernel's order (get_unique_tuple): the tuple as it is; the mapping this source already has; an
-address by hash; the same port; then a search of the range from a random offset, in shrinking
-windows, which gives up rather than walk all of it.
+The kernel's order (get_unique_tuple): the unchanged tuple; a mapping that this source already has; an address by
+hash; the same port; then a search of the port range from a random offset, in shrinking windows, with an upper bound.
 """
 
 from typing import Final, final
@@ -11,54 +10,18 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.table import Table
-from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, MANIP_DST, MANIP_SRC
+from conntrackd_py.const import ICMP_PROTOCOLS, MANIP_DST, MANIP_SRC
+from conntrackd_py.nat.binding import inverted
+from conntrackd_py.nat.range import Range
 
 ATTEMPTS: Final = 128
 LEAST_ATTEMPTS: Final = 16
-CANDIDATES: Final = 16  # mappings of one source that are remembered and tried
-
-
-@final
-class Range:
-    """Where a manip may map to: inclusive addresses, inclusive ports (0, 0: not given)."""
-
-    def __init__(self, low: bytes, high: bytes, port_low: int, port_high: int, random: bool, persistent: bool) -> None:
-        self.low = low
-        self.high = high
-        self.port_low = port_low
-        self.port_high = port_high
-        self.random = random
-        self.persistent = persistent
-
-    @property
-    def has_ports(self) -> bool:
-        return self.port_high > 0
-
-    def holds(self, address: bytes, port: int) -> bool:
-        return self.low <= address <= self.high and (not self.has_ports or self.port_low <= port <= self.port_high)
-
-    def pick(self, source: bytes, destination: bytes) -> bytes:
-        """One address of the range; the same for the same source and, unless persistent, destination."""
-        if self.low == self.high:
-            return self.low
-        low = int.from_bytes(self.low, "big")
-        size = int.from_bytes(self.high, "big") - low + 1
-        chosen = low + fnv(source if self.persistent else source + destination) % size
-        return chosen.to_bytes(len(self.low), "big")
-
-
-def fnv(data: bytes) -> int:
-    """FNV-1a, 32 bits, mixed once more: spreads neighbouring addresses."""
-    h = 0x811C9DC5
-    for byte in data:
-        h = (h ^ byte) * 0x01000193 & 0xFFFFFFFF
-    h ^= h >> 15
-    return h * 0x2C1B3C6D & 0xFFFFFFFF
+CANDIDATES: Final = 16  # mappings kept and tried per source
 
 
 @final
 class Ports:
-    """Finds free tuples in a table, and remembers the mappings a plain port-preserving choice cannot find again."""
+    """Finds free tuples, and keeps the mappings of each source that changed its address or port."""
 
     def __init__(self, table: Table, randomness: Randomness) -> None:
         self.table = table
@@ -66,13 +29,12 @@ class Ports:
         self.by_source: dict[bytes, dict[bytes, int]] = {}  # source -> mapping -> connections that have it
 
     def used(self, t: bytes, ct: NfConn) -> bool:
-        answer = tuples.swapped(t, ct.l4proto.invert(tuples.l4(t)))
-        return self.table.taken(answer, ct)
+        return self.table.taken(inverted(t, ct.l4proto), ct)
 
     def unique(self, current: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
         """The tuple to translate `current` to; empty when the range is exhausted.
 
-        A destination is never refused here: a collision it leaves is resolved by the source binding.
+        A destination is never refused: the source binding resolves a collision.
         """
         if manip == MANIP_SRC:
             joined = self._joined(current, wanted, ct)
@@ -108,7 +70,7 @@ class Ports:
 
     def _search(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
         l4proto = ct.l4proto
-        query = l4proto.protonum == IPPROTO_ICMP or l4proto.protonum == IPPROTO_ICMPV6
+        query = l4proto.protonum in ICMP_PROTOCOLS
         if not l4proto.ports and not query:
             return t if manip == MANIP_DST or not self.used(t, ct) else b""
         if wanted.has_ports:
@@ -131,9 +93,9 @@ class Ports:
             offset = self.randomness.below(65536)
 
     def _joined(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
-        """The source that the connection with ct's original tuple has: ct's packets will join it at confirm.
+        """The source mapping of the confirmed connection with ct's original tuple; empty if there is none.
 
-        Both ends sent first. One of them is confirmed now; a port of its own would split what is one connection.
+        Both ends sent a first packet. At confirm ct joins that connection; another port would split it in two.
         """
         other = self.table.find(ct.original)
         if other is None:
@@ -142,11 +104,10 @@ class Ports:
         t = tuples.with_src(current, tuples.dst(answer), answering(answer, ct.l4proto))
         if not wanted.holds(tuples.src(t), tuples.l4src(t)):
             return b""
-        expected = tuples.swapped(t, ct.l4proto.invert(tuples.l4(t)))
-        return t if tuples.bare(expected) == tuples.bare(answer) else b""
+        return t if tuples.bare(inverted(t, ct.l4proto)) == tuples.bare(answer) else b""
 
     def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
-        """The mapping another connection of this very source has, if it suits and is free for this destination."""
+        """The mapping of another connection of this source, if the range holds it and it is free."""
         known = self.by_source.get(tuples.source_key(current))
         if known is None:
             return b""
@@ -158,8 +119,8 @@ class Ports:
                     return t
         return b""
 
-    def remember(self, ct: NfConn, wanted: Range) -> None:
-        """Keep a source mapping that chose among addresses or ports, CANDIDATES of each source."""
+    def keep_mapping(self, ct: NfConn, wanted: Range) -> None:
+        """Keep a source mapping for `_same_mapping`, at most CANDIDATES per source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
         known = self.by_source.setdefault(tuples.source_key(ct.original), {})
@@ -168,7 +129,7 @@ class Ports:
             known[mapping] = known.get(mapping, 0) + 1
             ct.remembered = True
 
-    def forget(self, ct: NfConn) -> None:
+    def drop_mapping(self, ct: NfConn) -> None:
         if not ct.remembered:
             return
         ct.remembered = False
@@ -187,12 +148,12 @@ def mapping_of(ct: NfConn) -> bytes:
 
 
 def answer_port(ct: NfConn) -> int:
-    """The port (or id) answers come to: what the source was mapped to."""
+    """The port (or id) that the source was mapped to: the destination of answers."""
     return answering(ct.reply, ct.l4proto)
 
 
 def answering(answer: bytes, l4proto: L4Proto) -> int:
-    """The port (or id) this answer goes to."""
+    """The destination port (or id) of an answer."""
     return tuples.l4dst(answer) if l4proto.ports else tuples.l4src(answer)
 
 
@@ -209,7 +170,7 @@ def with_choice(t: bytes, l4proto: L4Proto, manip: int, value: int) -> bytes:
 
 
 def port_class(port: int) -> tuple[int, int]:
-    """Privileged ports stay privileged: some services judge their clients by it."""
+    """The range for a port: a privileged port stays privileged, because some services require it of clients."""
     if port < 512:
         return 1, 511
     return (600, 1023) if port < 1024 else (1024, 65535)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.engine.engine import Engine, standard_protos
-from conntrackd_py.engine.raw_mangle import MARK_ACTIONS, MarkRule, RawRule
+from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.settings.schema import RawSpec, Settings
 
 
@@ -25,9 +25,7 @@ def configure(engine: Engine, settings: Settings) -> None:
         tcp_tracker=settings.tcp_tracker,
         policy=settings.filter.policy(),
         raw_rules=[raw_rule(settings, spec) for spec in settings.raw],
-        mark_rules=[
-            MarkRule(spec.match, MARK_ACTIONS.index(spec.action), spec.value, spec.mask) for spec in settings.connmark
-        ],
+        mark_rules=list(settings.connmark),
     )
 
 

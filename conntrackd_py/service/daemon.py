@@ -256,7 +256,7 @@ class Daemon:
     def tell_addresses_lost(self) -> None:
         """One line for an address that went, once all its masqueraded connections have ended."""
         ended = self.engine.core.stats.ended[END_ADDRESS_GONE]
-        if ended != self.addresses_lost and not self.engine.nat.withdrawn:
+        if ended != self.addresses_lost and not self.engine.nat.masquerade.removed:
             log.info("connections_ended", reason="address_gone", connections=ended - self.addresses_lost)
             self.addresses_lost = ended
 

@@ -1,4 +1,4 @@
-"""What the operator gets to read when a configuration is wrong: where, what it says, and why that cannot be."""
+"""Configuration errors: file, key, value and reason."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from typing import Final
 
 
 class Absent:
-    """The value of a key that is not there."""
+    """The value of an absent key."""
 
 
 ABSENT: Final = Absent()
 
 
 class ConfigError(Exception):
-    """One mistake. `path` is the key, as `nat[2].to`, or empty when the whole file is meant.
+    """One mistake. `path` is the key, as `nat[2].to`, or empty for the whole file.
 
     `errors` holds every mistake of the same configuration; see ConfigErrors.
     """
@@ -32,7 +32,7 @@ class ConfigError(Exception):
 
 
 class ConfigErrors(ConfigError):  # noqa: N818  a plural reads better than a suffix
-    """Several mistakes, in the order they were found; reads as one line each."""
+    """Several mistakes in the order of discovery; its text has one line each."""
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:
         everything = tuple(errors)
@@ -45,7 +45,7 @@ class ConfigErrors(ConfigError):  # noqa: N818  a plural reads better than a suf
 
 
 def toml(value: object) -> str:
-    """The value as it would stand in the file."""
+    """The value in TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,18 +1,19 @@
-"""TOML -> Settings. Every mistake is found and named before anything is believed.
+"""TOML -> Settings. All mistakes are reported together; with any mistake there are no settings.
 
-`load` reads a file and then conf.d/*.toml beside it in the order of their names: a key given again
-replaces the earlier value, [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
+`load` reads a file, then conf.d/*.toml of its directory in the order of their names: a repeated key replaces the
+earlier value; [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
 """
 
 import tomllib
 from dataclasses import fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.match.address import packed_address
+from conntrackd_py.match.interface import wrong_name
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
-from conntrackd_py.settings import schema, spelling
+from conntrackd_py.settings import schema
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.natrule import nat_rule
@@ -27,18 +28,19 @@ SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
+RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 Document = dict[str, object]
 
 
 def load(path: Path) -> Settings:
-    """The settings of a file and its drop-ins. ConfigError when any of it is wrong or cannot be read."""
+    """The settings of a file and its drop-ins. Raises ConfigError."""
     drop_ins = sorted((path.parent / "conf.d").glob("*.toml"))
     return _Merged([(str(file), _read(file)) for file in (path, *drop_ins)]).settings()
 
 
 def parse(data: Document, source: str) -> Settings:
-    """The settings of one document that tomllib has read. `source` names it in errors."""
+    """The settings of one document from tomllib. `source` names it in errors. Raises ConfigError."""
     return _Merged([(source, data)]).settings()
 
 
@@ -52,15 +54,13 @@ def _read(path: Path) -> Document:
 
 
 class _Merged:
-    """Several documents as one, remembering which file each key came from."""
+    """Several documents as one, with the file of each key."""
 
     def __init__(self, documents: list[tuple[str, Document]]) -> None:
         self.report = Report()
         self.top = Table({}, "", {"": documents[0][0]}, self.report)
         self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
-        self.rules: list[Table] = []
-        self.filter_rules: list[Table] = []
-        self.lists: dict[str, list[Table]] = {"raw": [], "connmark": []}
+        self.rules: dict[str, list[Table]] = {name: [] for name in RULES}
         for source, document in documents:
             self.add(source, document)
 
@@ -69,19 +69,18 @@ class _Merged:
             if key in self.tables and isinstance(value, dict):
                 rest = dict(value)
                 if key == "filter" and _is_rules(rest.get("rule")):
-                    self.filter_rules += self.rule_tables(rest.pop("rule"), "filter.rule", source)
+                    self.add_rules("filter.rule", rest.pop("rule"), source)
                 self.tables[key].data.update(rest)
                 self.tables[key].sources.update(dict.fromkeys(rest, source))
-            elif key == "nat" and _is_rules(value):
-                self.rules += self.rule_tables(value, "nat", source)
-            elif key in self.lists and _is_rules(value):
-                self.lists[key] += self.rule_tables(value, key, source)
+            elif key in RULES and _is_rules(value):
+                self.add_rules(key, value, source)
             else:
                 self.top.data[key] = value
                 self.top.sources[key] = source
 
-    def rule_tables(self, rules: Any, path: str, source: str) -> list[Table]:
-        return [Table(rule, f"{path}[{index}]", {"": source}, self.report) for index, rule in enumerate(rules)]
+    def add_rules(self, key: str, rules: Any, source: str) -> None:
+        """Errors count the rules of one file; labels count the rules of all files, in the order of matching."""
+        self.rules[key] += [Table(rule, f"{key}[{at}]", {"": source}, self.report) for at, rule in enumerate(rules)]
 
     def settings(self) -> Settings:
         top, tables = self.top, self.tables
@@ -92,9 +91,9 @@ class _Merged:
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
-            raw=tuple(raw_rule(one, f"raw[{index}]") for index, one in enumerate(self.lists["raw"])),
-            connmark=tuple(mark_rule(one, f"connmark[{index}]") for index, one in enumerate(self.lists["connmark"])),
-            nat=self.nat_rules(),
+            raw=tuple(raw_rule(one) for one in self.rules["raw"]),
+            connmark=tuple(mark_rule(one) for one in self.rules["connmark"]),
+            nat=tuple(nat_rule(one, f"nat[{at}]") for at, one in enumerate(self.rules["nat"])),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
@@ -102,17 +101,13 @@ class _Merged:
         )
         self.reject_misplaced()
         if result.mode == schema.NAT and result.queue.fail_open:
-            why = "would let packets leave untranslated while the daemon is away; only in mode track or observe"
+            why = "would let packets leave untranslated while no daemon runs; only for mode track or observe"
             tables["queue"].wrong("fail_open", why)
         if not result.steering.local:
             self.reject_redirects(result.nat)
-            reject_unvisited(tables["filter"], self.filter_rules, result.filter)
+            reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         self.report.raise_if_any()
         return result
-
-    def nat_rules(self) -> tuple[NatRule, ...]:
-        # Errors count the rules of a file; labels count all rules, which is the order they are tried in.
-        return tuple(nat_rule(table, f"nat[{index}]") for index, table in enumerate(self.rules))
 
     def filter(self, table: Table) -> Filter:
         if table.value("rule") is not ABSENT:
@@ -121,23 +116,21 @@ class _Merged:
             default_in=table.choice("default_in", Filter.default_in, schema.VERDICTS),
             default_forward=table.choice("default_forward", Filter.default_forward, schema.VERDICTS),
             default_out=table.choice("default_out", Filter.default_out, schema.VERDICTS),
-            rule=tuple(filter_rule(one, f"filter.rule[{index}]") for index, one in enumerate(self.filter_rules)),
+            rule=tuple(filter_rule(one, f"filter.rule[{at}]") for at, one in enumerate(self.rules["filter.rule"])),
             nft=ruleset(table),
             file=table.string("file", Filter.file),
         )
 
     def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
-        for table, rule in zip(self.rules, rules, strict=True):
+        for table, rule in zip(self.rules["nat"], rules, strict=True):
             if rule.action == NAT_REDIRECT:
-                table.wrong("action", "REDIRECT leads to the router itself and needs steering.local = true")
+                table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
 
     def reject_misplaced(self) -> None:
-        """Tables written as something else, then unknown keys, of the document itself and of each table."""
-        for name in (*self.tables, "nat", *self.lists):
+        """Report values that should be tables, then unknown keys."""
+        for name in (*TABLES, *RULES):
             if self.top.value(name) is not ABSENT:
-                self.top.wrong(
-                    name, f"must be a [{name}] table" if name in self.tables else f"must be [[{name}]] tables"
-                )
+                self.top.wrong(name, f"must be a [{name}] table" if name in TABLES else f"must be [[{name}]] tables")
         self.top.reject_unknown()
         for table in self.tables.values():
             table.reject_unknown()
@@ -148,12 +141,8 @@ def _is_rules(value: object) -> bool:
 
 
 def _queue(table: Table) -> Queue:
-    count = table.integer("count", Queue.count, 1, 65535)
-    if count != 1:
-        table.wrong("count", "must be 1: the kernel's spreading over queues would part the directions of a connection")
     return Queue(
         first=table.integer("first", Queue.first, 0, 65534),
-        count=count,
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),
@@ -166,10 +155,10 @@ def _steering(table: Table) -> Steering:
     mask = table.integer("mark_mask", Steering.mark_mask, 0, 0xFFFFFFFF)
     bits = mask.bit_count()
     if mask and (mask // (mask & -mask) != (1 << bits) - 1 or bits < LEAST_MARK_BITS):
-        table.wrong("mark_mask", f"must be 0 or at least {LEAST_MARK_BITS} bits side by side")
+        table.wrong("mark_mask", f"must be 0 or at least {LEAST_MARK_BITS} adjacent bits")
     excluded = table.strings("exclude_interfaces", Steering.exclude_interfaces)
     for name in excluded:
-        if why := spelling.wrong_interface(name):
+        if why := wrong_name(name):
             table.wrong("exclude_interfaces", f"{name!r} {why}")
     families = table.strings("families", Steering.families)
     if not families or not set(families) <= set(schema.FAMILIES):
@@ -204,17 +193,17 @@ def _metrics(table: Table) -> Metrics:
     )
     try:
         address = metrics.address()
-        if address is not None:
-            ip_address(address[0])
-            spelling.target_ports(str(address[1]))
+        valid = address is None or (bool(packed_address(address[0])) and 0 < address[1] < 65536)
     except ValueError:
-        table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty for none")
+        valid = False
+    if not valid:
+        table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty")
     _check_tls(table, metrics)
     return metrics
 
 
 def _file(table: Table, key: str) -> str:
-    """The path of a readable file, beside the configuration unless absolute; empty when absent."""
+    """The path of a readable file, relative to the configuration's directory; empty when absent."""
     name = table.string(key, "")
     if not name:
         return ""
@@ -236,7 +225,7 @@ def _check_tls(table: Table, metrics: Metrics) -> None:
         try:
             metrics.tls()
         except OSError as error:
-            why = "cannot be used, or tls_key is not its key, or client_ca is no certificate"
+            why = "cannot be used, or its key tls_key or client_ca cannot"
             table.wrong("tls_certificate", f"{why}: {error}")
 
 
@@ -246,7 +235,7 @@ def _control(table: Table) -> Control:
     if text and set(text) <= set("01234567") and int(text, 8) <= 0o777:
         mode = int(text, 8)
     else:
-        table.wrong("mode", 'must be permissions in octal, as "0660"')
+        table.wrong("mode", 'must be octal permissions such as "0660"')
     socket = table.string("socket", Control.socket)
     # sun_path has room for 107 bytes and a closing zero.
     if not socket.startswith("/") or len(socket.encode()) > 107:

@@ -1,7 +1,7 @@
-"""[[raw]] and [[connmark]] tables -> RawSpec and MarkSpec: what is said of a packet before and after it is tracked.
+"""[[raw]] and [[connmark]] tables -> RawSpec and MarkRule.
 
-The vocabulary is iptables': `-j CT --notrack --zone --zone-orig --zone-reply`, `-j CONNMARK --set-xmark --save-mark
---restore-mark`. `timeouts` is a timeout policy: tunables that differ for the new connections a rule matches.
+The keys are those of iptables: `-j CT --notrack --zone --zone-orig --zone-reply`, `-j CONNMARK --set-xmark --save-mark
+--restore-mark`. `timeouts` is a timeout policy: other tunables for the new connections that match the rule.
 """
 
 from dataclasses import fields
@@ -9,14 +9,12 @@ from typing import Final
 
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.filter.policy import CONTINUE
+from conntrackd_py.engine.raw_mangle import LABEL_SET, M32, MARK_ACTIONS, MARK_SET, MarkRule
 from conntrackd_py.settings.errors import ABSENT, did_you_mean
-from conntrackd_py.settings.filterrule import match_of
-from conntrackd_py.settings.schema import TCP_TRACKERS, MarkSpec, RawSpec
+from conntrackd_py.settings.match import ct_of, hooks_of, match_of
+from conntrackd_py.settings.schema import TCP_TRACKERS, RawSpec
 from conntrackd_py.settings.table import Table
 
-M32: Final = 0xFFFFFFFF
-RAW_HOOKS: Final = (PRE_ROUTING, LOCAL_OUT)
 HOOKS: Final = {
     "prerouting": PRE_ROUTING,
     "input": LOCAL_IN,
@@ -24,14 +22,14 @@ HOOKS: Final = {
     "output": LOCAL_OUT,
     "postrouting": POST_ROUTING,
 }
-ACTIONS: Final = ("set", "save", "restore", "label")
 TIMEOUTS: Final = tuple(field.name for field in fields(Tunables) if "timeout" in field.name)
 
 
-def raw_rule(table: Table, label: str) -> RawSpec:
-    match = match_of(table, CONTINUE, RAW_HOOKS, label)
-    if match.ct is not None:
-        table.wrong("ct", "nothing is known of a connection before the packet is tracked")
+def raw_rule(table: Table) -> RawSpec:
+    match = match_of(table)
+    table.string("comment", "")
+    if table.value("ct") is not ABSENT:
+        table.wrong("ct", "a raw rule matches before the packet has a connection")
     if match.out_interface is not None:
         table.wrong("out_interface", "is not known before routing")
     notrack = table.boolean("notrack", False)
@@ -46,7 +44,7 @@ def raw_rule(table: Table, label: str) -> RawSpec:
     )
     asked = [key for key in ("zone", "zone_orig", "zone_reply", "tcp_tracker", "timeouts") if key in table.data]
     if notrack and asked:
-        table.wrong(asked[0], "means nothing for packets that are not tracked")
+        table.wrong(asked[0], "has no effect together with notrack")
     elif not notrack and not asked:
         table.wrong("", "does nothing: give notrack, zone, zone_orig, zone_reply, tcp_tracker or timeouts")
     table.reject_unknown()
@@ -63,7 +61,7 @@ def _timeouts(table: Table) -> tuple[tuple[str, int], ...]:
     found = []
     for name, seconds in value.items():
         if name not in TIMEOUTS:
-            table.wrong("timeouts", f"knows no {name}{did_you_mean(name, TIMEOUTS)}")
+            table.wrong("timeouts", f"unknown timeout {name}{did_you_mean(name, TIMEOUTS)}")
         elif not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds < 1 << 31:
             table.wrong("timeouts", f"{name} must be a number of seconds, at least 1")
         else:
@@ -71,31 +69,26 @@ def _timeouts(table: Table) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def mark_rule(table: Table, label: str) -> MarkSpec:
-    match = match_of(table, CONTINUE, _hooks(table), label)
-    asked = [action for action in ACTIONS if table.value(action) is not ABSENT]
+def mark_rule(table: Table) -> MarkRule:
+    match = match_of(table)
+    match.ct = ct_of(table)
+    table.string("comment", "")
+    hooks = hooks_of(table, ("prerouting", "output"), HOOKS)
+    given = [action for action in MARK_ACTIONS if table.value(action) is not ABSENT]
     table.reject_unknown()
-    if len(asked) != 1:
-        table.wrong(asked[1] if asked else "", f"one of {', '.join(ACTIONS)} is wanted, and only one")
-        return MarkSpec(match, "set")
-    action = asked[0]
-    if action == "label":
-        return MarkSpec(match, action, 1 << table.integer("label", 0, 0, 127))
-    if action == "set":
-        return MarkSpec(match, action, *_value_and_mask(table))
-    return MarkSpec(match, action, mask=_mask(table, action))
-
-
-def _hooks(table: Table) -> tuple[int, ...]:
-    names = table.strings("hooks", ("prerouting", "output"))
-    for name in names:
-        if name not in HOOKS:
-            table.wrong("hooks", f"must be of {', '.join(HOOKS)}{did_you_mean(name, tuple(HOOKS))}")
-    return tuple(HOOKS[name] for name in names if name in HOOKS)
+    if len(given) != 1:
+        table.wrong(given[1] if given else "", f"exactly one of {', '.join(MARK_ACTIONS)} is required")
+        return MarkRule(match, MARK_SET)
+    action = MARK_ACTIONS.index(given[0])
+    if action == LABEL_SET:
+        return MarkRule(match, action, 1 << table.integer("label", 0, 0, 127), hooks=hooks)
+    if action == MARK_SET:
+        return MarkRule(match, action, *_value_and_mask(table), hooks)
+    return MarkRule(match, action, 0, _mask(table, given[0]), hooks)
 
 
 def _value_and_mask(table: Table) -> tuple[int, int]:
-    """`0x10/0xff` or a number: the bits of the mask are cleared, then those of the value toggled."""
+    """`0x10/0xff` or a number: clear the bits of the mask, then XOR the value."""
     value = table.value("set")
     if isinstance(value, int) and not isinstance(value, bool):
         return table.integer("set", 0, 0, M32), M32
@@ -104,7 +97,7 @@ def _value_and_mask(table: Table) -> tuple[int, int]:
 
 
 def _mask(table: Table, key: str) -> int:
-    """`save = true` for all bits, or the bits that count."""
+    """`true` for all bits, or a mask."""
     value = table.value(key)
     if value is True:
         return M32
@@ -120,5 +113,5 @@ def _number(table: Table, key: str, text: str) -> int:
         number = -1
     if 0 <= number <= M32:
         return number
-    table.wrong(key, "must be a number of 32 bits, or two with a slash between")
+    table.wrong(key, "must be a 32-bit number, or value/mask")
     return 0

@@ -1,7 +1,7 @@
-"""Reading one TOML table: typed values within their ranges, every mistake noted, none fatal.
+"""Reading one TOML table: typed values within their ranges.
 
-A getter returns the default when the key is absent and when its value is wrong; a wrong value is noted
-in the Report, so the caller goes on and the operator sees all mistakes at once.
+A getter returns the default when the key is absent or its value is wrong. A wrong value is reported and reading goes
+on, so that the operator sees all mistakes at once.
 """
 
 from collections.abc import Collection
@@ -36,10 +36,10 @@ class Table:
         self.known: set[str] = set()
 
     def wrong(self, key: str, why: str) -> None:
-        """Note a mistake in the value of `key`."""
+        """Report a mistake in the value of `key`."""
         path = f"{self.path}.{key}" if self.path else key
         value = self.data.get(key, ABSENT)
-        # A table or list of tables as a value would fill the screen; its path says enough.
+        # A table as a value would fill the screen.
         shown = ABSENT if isinstance(value, dict) else value
         self.report.add(path, shown, why, self.sources.get(key, self.sources.get("", "")))
 
@@ -58,7 +58,7 @@ class Table:
         return default
 
     def integer(self, key: str, default: int, low: int, high: int, why: str = "") -> int:
-        """why: the reason for the range, for the message where it is not obvious."""
+        """why: the reason for the range, if not obvious."""
         value = self.value(key)
         if value is ABSENT:
             return default
@@ -87,20 +87,20 @@ class Table:
         return default
 
     def strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A list of strings without doubles."""
+        """A list of different strings."""
         value = self.value(key)
         if value is ABSENT:
             return default
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.wrong(key, "must be a list of strings")
         elif len(set(value)) != len(value):
-            self.wrong(key, "names the same twice")
+            self.wrong(key, "has a duplicate")
         else:
             return tuple(value)
         return default
 
     def reject_unknown(self) -> None:
-        """Note every key no getter has asked for. Call it last."""
+        """Report every key that no getter has read. Call it last."""
         for key in self.data:
             if key not in self.known:
                 self.wrong(key, f"unknown key{did_you_mean(key, self.known)}")

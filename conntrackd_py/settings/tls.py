@@ -1,4 +1,4 @@
-"""The TLS context of the metrics server: its certificate and key, and who may ask."""
+"""The TLS context of the metrics server."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def context(certificate: str, key: str, client_ca: str) -> "SSLContext":
-    """Of files in PEM. client_ca: clients need a certificate that it signed; empty: anybody may ask.
+    """From PEM files. client_ca: clients need a certificate signed by it; empty: no client certificate.
 
     Raises OSError for a file that cannot be read, and its subclass SSLError for one whose content is wrong.
     """

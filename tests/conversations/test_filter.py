@@ -19,10 +19,14 @@ from conntrackd_py.const import (
     POST_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.filter import nftfile
+from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.filter.reject import lacks_source, with_source
-from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT, IP_VERSION
 from tests.support import packets
 from tests.support.play import (
@@ -67,7 +71,7 @@ class Filtered(Play):
 
     def __init__(self, family: int, ruleset: str, nat_rules: list[NatRule] | None = None, mode: str = "nat") -> None:
         super().__init__(family, nat_rules)
-        self.policy = Policy(nftfile.parse(ruleset))
+        self.policy = Policy(nft_ruleset.parse(ruleset))
         self.engine = Engine(Tunables(), Repeatable(7), nat_rules=nat_rules, mode=mode, policy=self.policy)
         self.engine.core.events.enabled = True
         for link, name, host in ((LAN, "eth0", INSIDE), (WAN, "eth1", ROUTER)):
@@ -149,11 +153,11 @@ def test_rules_see_the_packet_behind_dnat_and_before_snat(family: int) -> None:
     rules = f"iif eth0 oif eth1 {'ip' if family == 4 else 'ip6'} saddr {CLIENT.v4 if family == 4 else CLIENT.v6} accept"
     to = f"{'ip' if family == 4 else 'ip6'} daddr {CLIENT.v4 if family == 4 else CLIENT.v6}"
     rules += f"\nct state established accept\niif eth1 {to} tcp dport 80 ct status dnat accept"
-    nat = [NatRule(3, out_interface=masquerade().out_interface), web_server_inside(family)]
+    nat = [NatRule(3, Match(out_interface=masquerade().match.out_interface)), web_server_inside(family)]
     for rule in nat:
-        for names in (rule.in_interface, rule.out_interface):
+        for names in (rule.match.in_interface, rule.match.out_interface):
             if names is not None:
-                names.name = "eth1"
+                names.names = ["eth1"]
     play = Filtered(family, inet("forward", rules, "drop"), nat)
     assert (
         play
@@ -246,8 +250,8 @@ def test_a_rejected_packet_is_answered_from_where_it_was_going(family: int) -> N
 def test_the_answer_quotes_what_its_receiver_sent(family: int) -> None:
     """The destination was translated before the filter saw the packet; its sender knows only the router."""
     rule = web_server_inside(family)
-    assert rule.in_interface is not None
-    rule.in_interface.name = "eth1"
+    assert rule.match.in_interface is not None
+    rule.match.in_interface.names = ["eth1"]
     play = Filtered(family, inet("forward", "tcp dport 80 reject"), [rule])
     sent = tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
     assert play >> sent << dropped(FILTER_REJECT)
@@ -260,8 +264,8 @@ def test_the_answer_quotes_what_its_receiver_sent(family: int) -> None:
 def test_a_rejected_answer_quotes_it_too(family: int) -> None:
     """The other way round: the reply came to the router's address, not to the client's."""
     rule = masquerade()
-    assert rule.out_interface is not None
-    rule.out_interface.name = "eth1"
+    assert rule.match.out_interface is not None
+    rule.match.out_interface.names = ["eth1"]
     play = Filtered(family, inet("forward", "ct direction reply reject"), [rule])
     reply = udp(SERVER, ROUTER)
     assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER) >> reply << dropped(FILTER_REJECT)
@@ -272,7 +276,11 @@ def test_a_rejected_answer_quotes_it_too(family: int) -> None:
 
 def test_the_answer_quotes_the_source_port_that_was_sent(family: int) -> None:
     """PREROUTING changed it, because another connection to the same service has it."""
-    rule = NatRule(NAT_REDIRECT, in_interface=Interface("eth0"), dport=Ports(81, 82), port_low=80, port_high=80)
+    rule = NatRule(
+        NAT_REDIRECT,
+        Match(in_interface=InterfaceNames(["eth0"]), dport=Numbers([81, 82])),
+        Range(port_low=80, port_high=80),
+    )
     play = Filtered(family, inet("input", "ct mark 1 reject"), [rule])
     assert play >> udp(CLIENT, ROUTER, dport=81) << accept(IP_CT_NEW, sport=40000)
     sent = udp(CLIENT, ROUTER, dport=82)

@@ -26,13 +26,21 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import DEFAULT_MASK
 from conntrackd_py.engine.mark_codec import MarkCodec
-from conntrackd_py.nat.rules import NAT_REDIRECT, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.reasons import NAT_EXHAUSTED
 from tests.support.invariants import check
 from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, ROUTER, WAN, Host, Play, Said, accept, error, tcp, udp
 from tests.support.rules import masquerade
 
-REDIRECT = NatRule(NAT_REDIRECT, in_interface=Interface("lan"), dport=Ports(8001, 8999), port_low=9000, port_high=9000)
+REDIRECT = NatRule(
+    NAT_REDIRECT,
+    Match(in_interface=InterfaceNames(["lan"]), dport=Numbers([8001, 8999])),
+    Range(port_low=9000, port_high=9000),
+)
 BOUND = IPS_DST_NAT | IPS_DST_NAT_DONE
 
 

@@ -16,7 +16,12 @@ from conntrackd_py.const import (
     POST_ROUTING,
     PRE_ROUTING,
 )
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, Interface, NatRule, Net, Ports
+from conntrackd_py.match.address import Addresses
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
 from conntrackd_py.wire import checksum
 from tests.support import packets
@@ -218,16 +223,8 @@ def test_the_routers_own_stray_packets_may_leave(snat: Play) -> None:
 
 def snat_to(family: int, low: str, high: str, ports: tuple[int, int] = (0, 0), **more: bool) -> NatRule:
     addresses = (low, high) if family == 4 else (low.replace("203.0.113.", "2001:db8:1::"),) * 2
-    to = [packets.address(a) for a in addresses]
-    return NatRule(
-        NAT_SNAT,
-        out_interface=Interface("wan"),
-        to_low=to[0],
-        to_high=to[1],
-        port_low=ports[0],
-        port_high=ports[1],
-        **more,  # type: ignore[arg-type]
-    )
+    first, last = (packets.address(a) for a in addresses)
+    return NatRule(NAT_SNAT, Match(out_interface=InterfaceNames(["wan"])), Range(first, last, *ports, **more))
 
 
 def test_a_port_range_that_runs_out(family: int) -> None:
@@ -276,7 +273,7 @@ def test_an_address_range_spreads_sources_and_stays_put() -> None:
 def test_an_exempt_destination(family: int) -> None:
     """ACCEPT before MASQUERADE, as in iptables."""
     vpn = packets.address(OTHER.v4 if family == 4 else OTHER.v6)
-    exempt = NatRule(NAT_ACCEPT, out_interface=Interface("wan"), destination=Net(vpn, len(vpn) * 8))
+    exempt = NatRule(NAT_ACCEPT, Match(out_interface=InterfaceNames(["wan"]), destination=Addresses([vpn, vpn])))
     play = Play(family, [exempt, masquerade()])
     assert play >> udp(CLIENT, OTHER) << accept(src=CLIENT, not_status=IPS_SRC_NAT)
     assert play >> udp(CLIENT, SERVER) << accept(src=ROUTER)
@@ -331,7 +328,7 @@ def test_a_changed_port_is_no_translated_source(family: int) -> None:
     play.engine.nat.replace_rules(
         [
             masquerade(),
-            NatRule(NAT_DNAT, protonum=17, dport=Ports(81, 81), to_low=to, to_high=to, port_low=80, port_high=80),
+            NatRule(NAT_DNAT, Match(proto=Numbers([17, 17]), dport=Numbers([81, 81])), Range(to, to, 80, 80)),
         ]
     )
 

@@ -8,9 +8,9 @@ import pytest
 
 from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_INVALID, IP_CT_NEW, IP_CT_RELATED, IP_CT_RELATED_REPLY
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.filter.match import Names
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import ICMP_UNRELATED, NAT_MANIP
 from tests.support.play import (
     CLIENT,
@@ -94,7 +94,7 @@ def test_about_an_answer(snat: Play) -> None:
 @pytest.mark.parametrize("masquerading", [False, True], ids=["forwarded port", "and masqueraded inside"])
 def test_about_a_packet_whose_destination_was_translated(family: int, confirmed: bool, masquerading: bool) -> None:
     """The outside sees the error come from the address it wrote to, about the packet it sent."""
-    inwards = NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))
+    inwards = NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["lan"])))
     play = Play(family, [web_server_inside(family), *([inwards] if masquerading else [])])
     syn = tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080)
     assert play >> (syn if confirmed else arrives(syn)) << accept(IP_CT_NEW)
@@ -104,7 +104,7 @@ def test_about_a_packet_whose_destination_was_translated(family: int, confirmed:
 
 
 def test_about_an_answer_that_is_translated_at_both_ends(family: int) -> None:
-    inwards = NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))
+    inwards = NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["lan"])))
     play = Play(family, [web_server_inside(family), inwards])
     assert play >> tcp(SERVER, ROUTER, "S", seq=1, sport=5555, dport=8080) << accept(IP_CT_NEW, src=INSIDE)
     answer = tcp(CLIENT, INSIDE, "SA", seq=9, ack=2, sport=80, dport=5555)
@@ -117,7 +117,7 @@ def test_about_an_answer_that_is_translated_at_both_ends(family: int) -> None:
 @pytest.mark.parametrize("confirmed", [False, True], ids=["first packet", "later packet"])
 def test_in_a_zone_that_the_error_itself_is_not_in(family: int, confirmed: bool) -> None:
     """A raw rule gave the zone by the interface the packet came in by; an error of the router's own has none."""
-    lan = FilterRule(CONTINUE, hooks=(0,), in_interface=Names(["lan"]))
+    lan = Match(in_interface=InterfaceNames(["lan"]))
     play = Play(family, raw_rules=[RawRule(lan, zone_original=7, zone_reply=7)])
     assert play >> (PROBE if confirmed else arrives(PROBE)) << accept(IP_CT_NEW, zones=(7, 7))
     assert play >> exceeded(INSIDE, CLIENT, PROBE) << accept(IP_CT_RELATED_REPLY, zones=(7, 7))

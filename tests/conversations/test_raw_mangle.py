@@ -21,8 +21,9 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import LABEL_SET, MARK_RESTORE, MARK_SAVE, MARK_SET, MarkRule, RawRule
-from conntrackd_py.filter.match import Names, Numbers
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from tests.support import packets
 from tests.support.play import (
     CLIENT,
@@ -42,13 +43,11 @@ from tests.support.play import (
 from tests.support.router import source_mask
 from tests.support.rules import masquerade, web_server_inside
 
-
-def rule(**match: object) -> FilterRule:
-    return FilterRule(CONTINUE, hooks=(PRE_ROUTING, LOCAL_OUT, POST_ROUTING), **match)  # type: ignore[arg-type]
+HOOKS = (PRE_ROUTING, LOCAL_OUT, POST_ROUTING)
 
 
-def to_port(port: int) -> FilterRule:
-    return rule(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), dport=Numbers([port, port]))
+def to_port(port: int) -> Match:
+    return Match(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), dport=Numbers([port, port]))
 
 
 # --- raw --------------------------------------------------------------------------------------------------
@@ -62,7 +61,7 @@ def test_notrack(family: int) -> None:
 
 
 def test_the_first_raw_rule_that_matches_decides(family: int) -> None:
-    rules = [RawRule(to_port(53), zone_original=7, zone_reply=7), RawRule(rule(), notrack=True)]
+    rules = [RawRule(to_port(53), zone_original=7, zone_reply=7), RawRule(Match(), notrack=True)]
     play = Play(family, raw_rules=rules)
     assert play >> udp(CLIENT, SERVER, dport=53) << accept(IP_CT_NEW, zones=(7, 7))
     assert play >> udp(CLIENT, SERVER, dport=54) << accept(IP_CT_UNTRACKED)
@@ -70,8 +69,8 @@ def test_the_first_raw_rule_that_matches_decides(family: int) -> None:
 
 def by_link(zone_of_lan: int, zone_of_wan: int) -> list[RawRule]:
     return [
-        RawRule(rule(in_interface=Names(["lan"])), zone_original=zone_of_lan, zone_reply=zone_of_lan),
-        RawRule(rule(in_interface=Names(["wan"])), zone_original=zone_of_wan, zone_reply=zone_of_wan),
+        RawRule(Match(in_interface=InterfaceNames(["lan"])), zone_original=zone_of_lan, zone_reply=zone_of_lan),
+        RawRule(Match(in_interface=InterfaceNames(["wan"])), zone_original=zone_of_wan, zone_reply=zone_of_wan),
     ]
 
 
@@ -99,7 +98,7 @@ def test_errors_stay_in_their_zone(family: int) -> None:
 
 def test_a_zone_for_one_direction_only(family: int) -> None:
     """Many inner networks with the same addresses, one outside: answers come back in zone 0."""
-    rules = [RawRule(rule(in_interface=Names(["lan"])), zone_original=9)]
+    rules = [RawRule(Match(in_interface=InterfaceNames(["lan"])), zone_original=9)]
     play = Play(family, [masquerade()], raw_rules=rules)
     assert (
         play
@@ -123,7 +122,10 @@ def test_timeouts_for_a_port(family: int) -> None:
 
 def test_another_tcp_tracker_for_a_zone(family: int) -> None:
     rfc = standard_protos(Tunables(), RFC7857)
-    rules = [RawRule(rule(in_interface=Names(["lan"])), zone_original=3, zone_reply=3, protos=rfc), *by_link(3, 3)]
+    rules = [
+        RawRule(Match(in_interface=InterfaceNames(["lan"])), zone_original=3, zone_reply=3, protos=rfc),
+        *by_link(3, 3),
+    ]
     play = Play(family, raw_rules=rules)
     assert play >> tcp(CLIENT, SERVER, "S") << accept(IP_CT_NEW, state="SYN_I2O", timeout=240)
     assert (
@@ -134,7 +136,7 @@ def test_another_tcp_tracker_for_a_zone(family: int) -> None:
 def test_the_trackers_of_a_zone_know_what_is_outside(family: int) -> None:
     """A call from outside is one to each RFC tracker, also to one that only a raw rule brings."""
     rfc = standard_protos(Tunables(), RFC7857)
-    play = Play(family, [masquerade(), web_server_inside(family)], raw_rules=[RawRule(rule(), protos=rfc)])
+    play = Play(family, [masquerade(), web_server_inside(family)], raw_rules=[RawRule(Match(), protos=rfc)])
     assert play >> tcp(SERVER, ROUTER, "S", dport=8080) << accept(IP_CT_NEW, state="SYN_O2I", timeout=240, dst=CLIENT)
 
 
@@ -143,8 +145,8 @@ def test_the_trackers_of_a_zone_know_what_is_outside(family: int) -> None:
 
 def test_a_mark_is_set_once_and_restored_to_every_packet(family: int) -> None:
     """Policy routing by connection: the first packet decides, the rest follow, answers too."""
-    decide = MarkRule(to_port(443), MARK_SET, value=0x11, mask=0xFF)
-    follow = MarkRule(rule(), MARK_RESTORE, mask=0xFF)
+    decide = MarkRule(to_port(443), MARK_SET, value=0x11, mask=0xFF, hooks=HOOKS)
+    follow = MarkRule(Match(), MARK_RESTORE, mask=0xFF, hooks=HOOKS)
     play = Play(family, mark_rules=[decide, follow])
     assert (
         play
@@ -158,7 +160,7 @@ def test_a_mark_is_set_once_and_restored_to_every_packet(family: int) -> None:
 
 
 def test_the_packets_mark_is_saved_but_not_the_bits_that_carry_the_connection(family: int) -> None:
-    play = Play(family, mark_rules=[MarkRule(rule(), MARK_SAVE)])
+    play = Play(family, mark_rules=[MarkRule(Match(), MARK_SAVE, hooks=HOOKS)])
     assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, connmark=0)
     skb = Skb(udp(CLIENT, SERVER).bytes_for(family), 0x42, 2, 0)
     play.engine.handle(skb, PRE_ROUTING, play.now)
@@ -168,7 +170,7 @@ def test_the_packets_mark_is_saved_but_not_the_bits_that_carry_the_connection(fa
 
 
 def test_a_changed_mark_is_an_event(family: int) -> None:
-    play = Play(family, mark_rules=[MarkRule(to_port(443), MARK_SET, value=1)])
+    play = Play(family, mark_rules=[MarkRule(to_port(443), MARK_SET, value=1, hooks=HOOKS)])
     assert play >> udp(CLIENT, SERVER, dport=443) << accept(IP_CT_NEW)
     assert play.events == ["NEW"]
     assert play >> udp(CLIENT, SERVER, dport=443) << accept(IP_CT_NEW)
@@ -177,8 +179,11 @@ def test_a_changed_mark_is_an_event(family: int) -> None:
 
 def test_a_changed_label_is_an_event_of_its_own(family: int) -> None:
     """In the NEW event with the first packet, later as an update; set again, it is none (nf_connlabel_set)."""
-    answers = rule(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), sport=Numbers([443, 443]))
-    rules = [MarkRule(to_port(443), LABEL_SET, value=1 << 5), MarkRule(answers, LABEL_SET, value=1 << 127)]
+    answers = Match(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), sport=Numbers([443, 443]))
+    rules = [
+        MarkRule(to_port(443), LABEL_SET, value=1 << 5, hooks=HOOKS),
+        MarkRule(answers, LABEL_SET, value=1 << 127, hooks=HOOKS),
+    ]
     play = Play(family, mark_rules=rules)
     for _ in range(2):
         assert (

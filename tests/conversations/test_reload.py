@@ -12,7 +12,9 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.policy import DROP, Chain, FilterRule, Policy
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import FILTER_DROP
 from tests.support.play import (
     CLIENT,
@@ -31,10 +33,10 @@ from tests.support.rules import forward, masquerade
 
 
 def test_another_target_is_for_new_connections(family: int) -> None:
-    play = Play(family, [forward(family, Ports(8080, 8080), protonum=6)])
+    play = Play(family, [forward(family, (8080, 8080), protonum=6)])
     assert play >> tcp(SERVER, ROUTER, "S", seq=1, sport=5000, dport=8080) << accept(IP_CT_NEW, dst=CLIENT)
     assert play >> tcp(CLIENT, SERVER, "SA", seq=9, ack=2, sport=8080, dport=5000) << accept(src=ROUTER)
-    play.engine.configure(Tunables(), nat_rules=[forward(family, Ports(8080, 8080), protonum=6, host=NEIGHBOUR)])
+    play.engine.configure(Tunables(), nat_rules=[forward(family, (8080, 8080), protonum=6, host=NEIGHBOUR)])
     assert (
         play
         >> tcp(SERVER, ROUTER, "A", seq=2, ack=10, sport=5000, dport=8080)
@@ -81,7 +83,7 @@ def test_trackers_that_nothing_uses_are_forgotten(play: Play) -> None:
     """A raw rule's trackers are made anew by every reload."""
     before = len(play.engine.trackers)
     for _ in range(5):
-        rule = RawRule(FilterRule(DROP), protos=standard_protos(Tunables(nf_conntrack_udp_timeout=3)))
+        rule = RawRule(Match(), protos=standard_protos(Tunables(nf_conntrack_udp_timeout=3)))
         play.engine.configure(Tunables(), raw_rules=[rule])
     assert len(play.engine.trackers) == 2 * before
     play.engine.configure(Tunables())
@@ -99,7 +101,7 @@ def test_a_filter_comes_and_goes(play: Play) -> None:
 
 
 def test_raw_rules_come_and_go(snat: Play) -> None:
-    snat.engine.configure(Tunables(), nat_rules=[masquerade()], raw_rules=[RawRule(FilterRule(DROP), notrack=True)])
+    snat.engine.configure(Tunables(), nat_rules=[masquerade()], raw_rules=[RawRule(Match(), notrack=True)])
     assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_UNTRACKED, src=CLIENT)
-    snat.engine.configure(Tunables(), nat_rules=[NatRule(NAT_MASQUERADE, out_interface=Interface("wan"))])
+    snat.engine.configure(Tunables(), nat_rules=[NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])))])
     assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)

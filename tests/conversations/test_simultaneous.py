@@ -12,12 +12,10 @@ from conntrackd_py.const import (
     IP_CT_NEW,
     IPS_SEEN_REPLY,
     IPS_SRC_NAT,
-    PRE_ROUTING,
 )
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.filter.match import Names
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
 from conntrackd_py.reasons import INSERT_FAILED
 from conntrackd_py.wire import sctp as wire
 from tests.support import packets
@@ -187,7 +185,7 @@ def test_echo_requests_are_two_connections(play: Play, order: int) -> None:
 def by_link(lan: tuple[int, int], wan: tuple[int, int]) -> list[RawRule]:
     return [
         RawRule(
-            FilterRule(CONTINUE, hooks=(PRE_ROUTING,), in_interface=Names([name])),
+            Match(in_interface=InterfaceNames([name])),
             zone_original=original,
             zone_reply=reply,
         )
@@ -227,10 +225,7 @@ def test_in_two_zones_they_are_two_connections(family: int, order: int) -> None:
 
 def port_forward(family: int, *, random: bool = False) -> Play:
     """WireGuard on the client: its port on the router is forwarded, and what leaves is masqueraded."""
-    return Play(
-        family,
-        [NatRule(NAT_MASQUERADE, out_interface=Interface("wan"), random=random), forward(family, Ports(PORT, PORT))],
-    )
+    return Play(family, [masquerade(random=random), forward(family, (PORT, PORT))])
 
 
 @pytest.mark.parametrize("random", [False, True], ids=["port kept", "random"])
@@ -315,7 +310,7 @@ def test_an_unconfirmed_connection_holds_no_port(family: int) -> None:
 
 def test_two_forwarded_ports_to_one_service(family: int) -> None:
     """Between the visits both look the same. The first to leave keeps its port, the other gets one of its own."""
-    play = Play(family, [forward(family, Ports(8000, 8001), 80)])
+    play = Play(family, [forward(family, (8000, 8001), 80)])
     assert (
         play
         >> arrives(udp(OTHER, ROUTER, sport=5000, dport=8000))

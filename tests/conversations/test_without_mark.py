@@ -25,7 +25,9 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import LEAK_GUARD
 from tests.support import packets
 from tests.support.invariants import check
@@ -66,7 +68,11 @@ def neighbours_fill_the_slots(play: Play) -> None:
 @pytest.fixture(params=[NO_MARK, NARROW], ids=["no mark", "narrow mark"])
 def router(request: pytest.FixtureRequest, family: int) -> Play:
     """Masquerades towards wan; its port 8080 is the client's port 80; what comes in for lan is masqueraded, too."""
-    rules = [masquerade(), web_server_inside(family), NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))]
+    rules = [
+        masquerade(),
+        web_server_inside(family),
+        NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["lan"]))),
+    ]
     play = Play(family, rules)
     play.engine.mark_codec = MarkCodec(play.engine.core, request.param)
     if request.param == NARROW:

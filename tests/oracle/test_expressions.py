@@ -19,8 +19,9 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import CTINFO_NAMES, FORWARD, IPPROTO_UDP, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.filter import iptables, iptables_text, nft_text, nftfile
+from conntrackd_py.filter import iptables, iptables_text, nft_ruleset, nft_text
 from conntrackd_py.filter.policy import CONTINUE, Chain, FilterRule, Policy
+from conntrackd_py.match.match import Match
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel, kernel
 from tests.support import packets
 
@@ -226,10 +227,10 @@ class Twins:
         self.inside("nft", "-f", "-", text=ruleset(self.nft_rules) + MARKING)
         for rule in self.iptables_rules:
             self.inside(self.program, "-A", "FORWARD", *rule.split())
-        (chain,) = nftfile.parse(ruleset(self.nft_rules))
+        (chain,) = nft_ruleset.parse(ruleset(self.nft_rules))
         self.rules = [
             *chain.rules,
-            *(FilterRule(CONTINUE, ct=iptables.parse(rule), label=rule) for rule in self.iptables_rules),
+            *(FilterRule(CONTINUE, Match(ct=iptables.parse(rule)), label=rule) for rule in self.iptables_rules),
         ]
         policy = Policy([Chain(FORWARD, self.rules, NF_ACCEPT)])
         tunables = Tunables(**self.kernel.sysctls)  # type: ignore[arg-type]
@@ -295,15 +296,17 @@ def test_what_we_print_nft_and_iptables_read(family: int) -> None:
         # nft 1.0.6 lists times of less than a second as nothing, sets of ct ports as of an invalid type, and an exact
         # comparison with two bits as if it asked for one of them.
         listable = [rule for rule in NFT if not re.search("expiration|proto-|== confirmed,", rule)]
-        rules = [nft_text.text(rule.ct) for rule in nftfile.parse(ruleset(listable))[0].rules if rule.ct]
+        rules = [
+            nft_text.text(rule.match.ct) for rule in nft_ruleset.parse(ruleset(listable))[0].rules if rule.match.ct
+        ]
         saved = [iptables_text.text(iptables.parse(rule)) for rule in IPTABLES + IPTABLES_OF[family]]
         twins = Twins(oracle, family, rules, saved)
         listed = twins.inside("nft", "list", "table", "inet", "oracle")
-        again = nftfile.parse(listed)[0].rules
+        again = nft_ruleset.parse(listed)[0].rules
         for rule, back in zip(twins.rules, again, strict=False):
-            assert rule.ct is not None
-            assert back.ct is not None
-            assert rule.ct.form() == back.ct.form()
+            assert rule.match.ct is not None
+            assert back.match.ct is not None
+            assert rule.match.ct.form() == back.match.ct.form()
         said = twins.inside(f"{twins.program}-save", "-t", "filter")
         for text, back_text in zip(saved, re.findall(r"^-A FORWARD (.*)$", said, re.MULTILINE), strict=True):
             assert iptables.parse(text).form() == iptables.parse(back_text.replace("--match", "-m")).form()

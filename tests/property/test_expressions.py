@@ -12,9 +12,9 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_INVALID, IP_CT_UNTRACKED, IPS_CONFIRMED
 from conntrackd_py.engine.engine import standard_protos
-from conntrackd_py.filter import iptables, iptables_text, nft, nft_text, nftfile
-from conntrackd_py.filter.expr import Expr
-from conntrackd_py.filter.words import ExprError, Inexpressible
+from conntrackd_py.filter import iptables, iptables_text, nft, nft_ruleset, nft_text
+from conntrackd_py.match.expr import Expr
+from conntrackd_py.match.words import Inexpressible, ParseError
 
 PROTOS = standard_protos(Tunables())
 NOW = 1_000_000
@@ -86,7 +86,7 @@ def parsed_nft(text: str) -> Expr:
     """What nft itself would take though it is always or never true is no example."""
     try:
         return nft.parse(text)
-    except ExprError as error:
+    except ParseError as error:
         if "true" not in error.why:
             raise
         reject()
@@ -146,6 +146,6 @@ def test_iptables(text: str, skb: Skb) -> None:
      "conntrack", "--ctstate", "!", "NEW", "table", "ip", "t", "chain", "\n", "type", "filter", "hook", "input",
      "priority", "0", ";", "accept"]), max_size=20).map(" ".join))  # fmt: skip
 def test_nonsense_is_an_error_and_nothing_else(text: str) -> None:
-    for parse in (nft.parse, iptables.parse, nftfile.parse):
-        with contextlib.suppress(ExprError):
+    for parse in (nft.parse, iptables.parse, nft_ruleset.parse):
+        with contextlib.suppress(ParseError):
             parse(text)

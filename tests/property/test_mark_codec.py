@@ -9,7 +9,9 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from tests.support.invariants import check
 from tests.support.packets import address
 from tests.support.play import (
@@ -39,7 +41,11 @@ OWN = (ROUTER, INSIDE)
 
 
 def router(mask: int, family: int) -> Engine:
-    rules = [masquerade(), web_server_inside(family), NatRule(NAT_MASQUERADE, out_interface=Interface("lan"))]
+    rules = [
+        masquerade(),
+        web_server_inside(family),
+        NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["lan"]))),
+    ]
     engine = Engine(Tunables(), Repeatable(4), nat_rules=rules, mark_mask=mask)
     for link, name, host in ((LAN, "lan", INSIDE), (WAN, "wan", ROUTER)):
         engine.set_interface(link, name, [address(host.v4), address(host.v6)], 0)

@@ -17,7 +17,11 @@ from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_UNTRACKED, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, ORIGINAL, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from tests.support import packets
 from tests.support.invariants import check
 from tests.support.packets import address
@@ -36,23 +40,20 @@ def forward(protonum: int) -> NatRule:
     to = address(CLIENT.v4)
     return NatRule(
         NAT_DNAT,
-        in_interface=Interface("wan"),
-        protonum=protonum,
-        dport=Ports(5000, 5002),
-        to_low=to,
-        to_high=to,
-        port_low=5000,
-        port_high=5000,
+        Match(in_interface=InterfaceNames(["wan"]), proto=Numbers([protonum, protonum]), dport=Numbers([5000, 5002])),
+        Range(to, to, 5000, 5000),
     )
 
 
 def router(mask: int) -> Engine:
     rules = [
-        NatRule(NAT_MASQUERADE, out_interface=Interface("wan")),
+        NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"]))),
         forward(6),
         forward(17),
         NatRule(
-            NAT_REDIRECT, in_interface=Interface("lan"), protonum=17, dport=Ports(53, 54), port_low=5353, port_high=5353
+            NAT_REDIRECT,
+            Match(in_interface=InterfaceNames(["lan"]), proto=Numbers([17, 17]), dport=Numbers([53, 54])),
+            Range(port_low=5353, port_high=5353),
         ),
     ]
     tunables = Tunables(nf_conntrack_max=400, nf_conntrack_acct=True)

@@ -16,7 +16,11 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, Interface, NatRule, Ports
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.reasons import CONNECTION_LOST, NAT_EXHAUSTED
 from tests.support import packets
 from tests.support.invariants import check
@@ -30,17 +34,9 @@ PUBLISHED = (8080, 8081)  # two ports of the other host that lead to one service
 def router(ports: tuple[int, int], random: bool) -> Engine:
     to, server = packets.address(ROUTER.v4), packets.address(SERVER.v4)
     snat = NatRule(
-        NAT_SNAT,
-        out_interface=Interface("wan"),
-        to_low=to,
-        to_high=to,
-        port_low=ports[0],
-        port_high=ports[1],
-        random=random,
+        NAT_SNAT, Match(out_interface=InterfaceNames(["wan"])), Range(to, to, ports[0], ports[1], random=random)
     )
-    dnat = NatRule(
-        NAT_DNAT, protonum=17, dport=Ports(*PUBLISHED), to_low=server, to_high=server, port_low=80, port_high=80
-    )
+    dnat = NatRule(NAT_DNAT, Match(proto=Numbers([17, 17]), dport=Numbers([*PUBLISHED])), Range(server, server, 80, 80))
     engine = Engine(Tunables(), Repeatable(9), nat_rules=[snat, dnat])
     engine.set_interface(LAN, "lan", [], 0)
     engine.set_interface(WAN, "wan", [to], 0)

@@ -47,17 +47,17 @@ def ports(nat: Nat, held: list[NfConn]) -> None:
             assert not ct.status & IPS_DYING
             key = tuples.dst(ct.reply) + bytes([tuples.protonum(ct.reply)])
             found.setdefault(key, Counter())[answer_port(ct)] += 1
-    assert nat.use.outers.keys() == found.keys()
+    assert nat.port_usage.outers.keys() == found.keys()
     shares: dict[int, list[int]] = {}
-    for key, outer in nat.use.outers.items():
+    for key, outer in nat.port_usage.outers.items():
         counted = outer.sparse or {port: count for port, count in enumerate(outer.dense) if count}
         assert counted == found[key]
         assert outer.ports == len(counted)
         for share in outer.shares:
-            assert share.ports == sum(share.use.low <= port <= share.use.high for port in counted)
-            shares.setdefault(id(share.use), []).append(share.ports)
+            assert share.ports == sum(share.usage.low <= port <= share.usage.high for port in counted)
+            shares.setdefault(id(share.usage), []).append(share.ports)
     for rule in nat.rules.source_rules:
-        for use in rule.pool.uses.values():
+        for use in rule.pool.usage.values():
             mine = [count for count in shares.get(id(use), []) if count]
             assert (use.ports, use.fullest) == (sum(mine), max(mine, default=0))
             assert use.levels == (dict(Counter(mine)) if len(mine) > 1 else {})

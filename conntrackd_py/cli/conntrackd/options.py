@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.control.network import AddressError, packed_address
-from conntrackd_py.nat.rules import Net
+from conntrackd_py.match.address import AddressError, Addresses, addresses, packed_address
+from conntrackd_py.match.address import network as network_bounds
 from conntrackd_py.settings.load import DEFAULT_PATH
 
 RULES_ACTIONS: Final = {
@@ -173,13 +173,11 @@ def count(text: str) -> int:
     return number
 
 
-def network(text: str) -> Net:
-    host, _, prefix = text.partition("/")
-    packed = address(host)
-    width = len(packed) * 8
-    if prefix and not (prefix.isdigit() and int(prefix) <= width):
-        raise argparse.ArgumentTypeError(f"{text} is not a network")
-    return Net(packed, int(prefix) if prefix else width)
+def network(text: str) -> Addresses:
+    try:
+        return addresses(network_bounds(text))
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def address(text: str) -> bytes:

@@ -9,13 +9,20 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, PROTO_NAMES, WITH_PORTS
+from conntrackd_py.const import (
+    ICMP_PROTOCOLS,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    PROTO_NAMES,
+    WITH_PORTS,
+)
 from conntrackd_py.control.filter_counters import chains as filter_chains
 from conntrackd_py.control.filter_counters import rules as filter_rules
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.portuse import is_query
-from conntrackd_py.nat.rules import ANY_PROTO, NAT_ACCEPT, NAT_ACTIONS, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_ACTIONS, NatRule
 from conntrackd_py.service.metrics.families import counter, counter_of, gauge, summed
 
 ALWAYS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6)  # protocols of a rule for all
@@ -35,7 +42,7 @@ def nat(nat: Nat) -> Iterator[Metric]:
     yield from (connections, allocations, failures)
     yield from _ports(nat)
     text = "Connections left out of nat_ports_in_use: too many outer addresses."
-    yield counter_of("nat_ports_uncounted", text, nat.use.uncounted)
+    yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
 
 def distinct(nat: Nat) -> list[NatRule]:
@@ -51,8 +58,8 @@ def _ports(nat: Nat) -> Iterator[Metric]:
     fullest = gauge("nat_ports_fullest_ratio", "Share of ports in use at the fullest outer address, 0 to 1.", *labels)
     for rule in nat.rules.source_rules:
         for protonum in protocols(rule):
-            addresses, ports = nat.use.limit_of(rule, protonum)
-            use = rule.pool.uses.get(protonum)
+            addresses, ports = nat.port_usage.limit_of(rule, protonum)
+            use = rule.pool.usage.get(protonum)
             if not addresses and use is None:
                 continue
             by = [rule.label, PROTO_NAMES.get(protonum, str(protonum)), rule.comment]
@@ -66,9 +73,10 @@ def protocols(rule: NatRule) -> list[int]:
     """Of the ports that a source rule gives: those that it names, or the usual ones and those seen."""
     if rule.action == NAT_ACCEPT:
         return []
-    if rule.protonum == ANY_PROTO:
-        return sorted({*ALWAYS, *rule.pool.uses})
-    return [rule.protonum] if rule.protonum in WITH_PORTS or is_query(rule.protonum) else []
+    if rule.match.proto is None:
+        return sorted({*ALWAYS, *rule.pool.usage})
+    protonum = rule.match.only_protocol()
+    return [protonum] if protonum in WITH_PORTS or protonum in ICMP_PROTOCOLS else []
 
 
 def filtered(policy: Policy | None) -> Iterator[Metric]:

@@ -10,7 +10,11 @@ from conntrackd_py.const import IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_
 from conntrackd_py.control.pools import SHOWN, pools, ranges, usage
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.hosts import Pool
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_SNAT, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_SNAT, NatRule
 
 OUTER, OTHER = bytes([203, 0, 113, 1]), bytes([203, 0, 113, 2])
 
@@ -30,7 +34,8 @@ def pool(*ports: int, connections: int = 0) -> Pool:
 
 
 def snat(low: int = 0, high: int = 0, protonum: int = -1) -> NatRule:
-    return NatRule(NAT_SNAT, to_low=OUTER, to_high=OUTER, port_low=low, port_high=high, protonum=protonum)
+    proto = Numbers([protonum, protonum]) if protonum >= 0 else None
+    return NatRule(NAT_SNAT, Match(proto=proto), Range(OUTER, OUTER, low, high))
 
 
 def test_the_fullest_protocol_says_how_full_it_is() -> None:
@@ -71,11 +76,15 @@ def test_a_pool_without_ports_has_no_share() -> None:
         ([snat(2000, 2999), snat(5000, 5999)], IPPROTO_TCP, {(2000, 2999), (5000, 5999)}),
         ([snat(2000, 2999), snat()], IPPROTO_TCP, {(1024, 65535)}),
         ([snat(2000, 2999, IPPROTO_UDP)], IPPROTO_TCP, {(1024, 65535)}),
-        ([NatRule(NAT_ACCEPT, port_low=1, port_high=2)], IPPROTO_TCP, {(1024, 65535)}),
-        ([NatRule(NAT_MASQUERADE, port_low=7, port_high=9)], IPPROTO_TCP, {(7, 9)}),
-        ([NatRule(NAT_MASQUERADE, out_interface=Interface("wan+"), port_low=7, port_high=9)], IPPROTO_TCP, {(7, 9)}),
+        ([NatRule(NAT_ACCEPT, to=Range(port_low=1, port_high=2))], IPPROTO_TCP, {(1024, 65535)}),
+        ([NatRule(NAT_MASQUERADE, to=Range(port_low=7, port_high=9))], IPPROTO_TCP, {(7, 9)}),
         (
-            [NatRule(NAT_MASQUERADE, out_interface=Interface("ppp+"), port_low=7, port_high=9)],
+            [NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan+"])), Range(port_low=7, port_high=9))],
+            IPPROTO_TCP,
+            {(7, 9)},
+        ),
+        (
+            [NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["ppp+"])), Range(port_low=7, port_high=9))],
             IPPROTO_TCP,
             {(1024, 65535)},
         ),

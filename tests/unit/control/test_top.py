@@ -14,6 +14,7 @@ from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control import top as module
 from conntrackd_py.control.top import FRESH, Top
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_SNAT, NatRule
 from tests.support.router import Router
 from tests.support.stage import Stage, play
@@ -34,7 +35,7 @@ async def in_the_midst(stage: Stage) -> None:
 
 def nat_router() -> Router:
     router = Router()
-    rules = [NatRule(NAT_SNAT, to_low=OUTER, to_high=OUTER)]
+    rules = [NatRule(NAT_SNAT, to=Range(OUTER, OUTER))]
     router.engine = Engine(Tunables(nf_conntrack_acct=True), Repeatable(), nat_rules=rules)
     router.engine.set_interface(2, "wan", [], 0)
     return router

@@ -29,7 +29,9 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.control import spec
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
-from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
 from tests.support import packets
 from tests.support.packets import address
@@ -40,7 +42,10 @@ QUERY = packets.udp(CLIENT.v4, SERVER.v4, 1000, 53)
 
 def router(mode: str = "nat") -> Engine:
     engine = Engine(
-        Tunables(), Repeatable(1), mode=mode, nat_rules=[NatRule(NAT_MASQUERADE, out_interface=Interface("wan"))]
+        Tunables(),
+        Repeatable(1),
+        mode=mode,
+        nat_rules=[NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])))],
     )
     engine.set_interface(WAN, "wan", [address(ROUTER.v4)], 0)
     return engine

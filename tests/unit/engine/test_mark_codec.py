@@ -22,7 +22,10 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, NOT_SEEN, RESUMED, MarkCodec
-from conntrackd_py.nat.rules import NAT_DNAT, NatRule, Ports
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NatRule
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import ip
 from tests.support import packets
@@ -357,7 +360,7 @@ def test_neighbour_discovery_keeps_its_mark(mark: int, indev: int) -> None:
 def test_what_output_translates_is_marked() -> None:
     """The kernel routes it anew for its destination. Two that look alike now are told apart by the mark."""
     to = packets.address(NEIGHBOUR.v4)
-    rule = NatRule(NAT_DNAT, protonum=17, dport=Ports(53, 54), to_low=to, to_high=to, port_low=99, port_high=99)
+    rule = NatRule(NAT_DNAT, Match(proto=Numbers([17, 17]), dport=Numbers([53, 54])), Range(to, to, 99, 99))
     engine = Engine(Tunables(), Repeatable(1), nat_rules=[rule])
     for link in (LAN, WAN):
         engine.set_interface(link, f"link{link}", [], 0)

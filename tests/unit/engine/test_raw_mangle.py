@@ -6,11 +6,11 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import LOCAL_OUT, PRE_ROUTING
 from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.engine.raw_mangle import MARK_SET, MarkRule, mangles_by_hook
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
+from conntrackd_py.match.match import Match
 
 
 def test_only_hooks_with_rules_have_an_operation() -> None:
     core = Conntrack(standard_protos(Tunables()), Tunables(), Repeatable())
-    rules = [MarkRule(FilterRule(CONTINUE, hooks=(PRE_ROUTING, LOCAL_OUT)), MARK_SET, value=1)]
+    rules = [MarkRule(Match(), MARK_SET, value=1, hooks=(PRE_ROUTING, LOCAL_OUT))]
     found = mangles_by_hook(core, rules, {}, 0)
     assert [mangle is not None for mangle in found] == [True, False, False, True, False]

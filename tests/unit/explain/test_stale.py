@@ -7,14 +7,15 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT
 from conntrackd_py.explain.stale import CURRENT, NOT_ALLOWED, TRANSLATED_OTHERWISE, first_packet
 from conntrackd_py.filter import nft
-from conntrackd_py.filter.match import Numbers
 from conntrackd_py.filter.policy import ACCEPT, DROP, Chain, FilterRule, Policy
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import Packet
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, Said, accept, ping, tcp, udp
 from tests.support.rules import masquerade, web_server_inside
 
-ANSWERS = FilterRule(ACCEPT, ct=nft.parse("state established,related"))
+ANSWERS = FilterRule(ACCEPT, Match(ct=nft.parse("state established,related")))
 
 
 @pytest.fixture(params=[4, 6], ids=["v4", "v6"])
@@ -52,13 +53,13 @@ def test_without_its_nat_rule_it_is_stale(play: Play) -> None:
 def test_a_filter_that_would_not_let_it_begin(play: Play, said: Said, hook: int) -> None:
     """That it is established does not count: its first packet was not. The rules' counters stay."""
     ct = made(play, said)
-    web = FilterRule(ACCEPT, proto=Numbers([17, 17]), dport=Numbers([53, 53]))
+    web = FilterRule(ACCEPT, Match(proto=Numbers([17, 17]), dport=Numbers([53, 53])))
     policy = Policy([Chain(hook, [ANSWERS, web], 0)])
     rules = [masquerade(), web_server_inside(play.family)]
     play.engine.configure(Tunables(), nat_rules=rules, policy=policy)
     assert judge(play, ct) == NOT_ALLOWED
     assert [rule.packets for rule in (ANSWERS, web)] == [0, 0]
-    allowed = Policy([Chain(hook, [FilterRule(ACCEPT, proto=Numbers([17, 17]))], 0)])
+    allowed = Policy([Chain(hook, [FilterRule(ACCEPT, Match(proto=Numbers([17, 17])))], 0)])
     play.engine.configure(Tunables(), nat_rules=rules, policy=allowed)
     assert judge(play, ct) == CURRENT
     assert policy.chains[hook][0].packets == 0

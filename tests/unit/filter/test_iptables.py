@@ -1,9 +1,9 @@
-"""Ct expressions as iptables writes them: what is read, and what is refused with which words."""
+"""Ct expressions in iptables' syntax, and the errors."""
 
 import pytest
 
 from conntrackd_py.filter import iptables, iptables_text
-from conntrackd_py.filter.words import ExprError
+from conntrackd_py.match.words import ParseError
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_read_and_printed(text: str) -> None:
         ("-m conntrack --ctstatus NONE,ASSURED", "-m conntrack --ctstatus ASSURED"),
     ],
 )
-def test_two_ways_to_say_the_same(text: str, same: str) -> None:
+def test_equivalent_texts(text: str, same: str) -> None:
     assert iptables.parse(text).form() == iptables.parse(same).form()
 
 
@@ -61,19 +61,19 @@ def test_two_ways_to_say_the_same(text: str, same: str) -> None:
         ("-m conntrack --ctstate NEW --ctstate NEW", "--ctstate can be used only once in one -m"),
         ("-m conntrack --ctstate", "--ctstate needs a value"),
         ("-m conntrack --ctstate ! NEW", "--ctstate needs a value"),
-        ("-m conntrack", "-m conntrack asks nothing"),
-        ("-m conntrack NEW", "NEW where an option belongs"),
+        ("-m conntrack", "-m conntrack has no condition"),
+        ("-m conntrack NEW", "expected an option, found NEW"),
         ("-m conntrack --ctstate NWE", "no such state: NWE"),
         ("-m conntrack --ctstatus DYING", "no such status: DYING"),
         ("-m conntrack --ctdir back", "no such direction: back"),
         ("-m conntrack --ctexpire 30:10", "30:10 ends before it begins"),
-        ("-m conntrack --ctorigsrcport http", "http where a port"),
-        ("-m conntrack --ctorigsrc host", "host where an address"),
-        ("-m connmark --mark 1/x", "x where a mask"),
+        ("-m conntrack --ctorigsrcport http", "'http' is not a port"),
+        ("-m conntrack --ctorigsrc host", "'host' is not an address"),
+        ("-m connmark --mark 1/x", "'x' is not a mask"),
         ("! -m conntrack --ctstate NEW", "no such option: -m"),
     ],
 )
 def test_what_is_refused(text: str, why: str) -> None:
-    with pytest.raises(ExprError) as caught:
+    with pytest.raises(ParseError) as caught:
         iptables.parse(text)
     assert str(caught.value).startswith(why)

@@ -1,9 +1,9 @@
-"""What only nft can say is refused when it is to be printed for iptables."""
+"""From nft's syntax to iptables'; what iptables cannot express is refused."""
 
 import pytest
 
 from conntrackd_py.filter import iptables_text, nft
-from conntrackd_py.filter.words import Inexpressible
+from conntrackd_py.match.words import Inexpressible
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_from_nft(text: str, as_iptables: str) -> None:
         "ct original proto-dst {1, 3}",
     ],
 )
-def test_iptables_has_no_words_for_it(text: str) -> None:
+def test_iptables_cannot_express_it(text: str) -> None:
     with pytest.raises(Inexpressible):
         iptables_text.text(nft.parse(text))

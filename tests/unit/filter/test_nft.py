@@ -1,9 +1,9 @@
-"""Ct expressions as nft writes them: what is read, what it means, and what is refused with which words."""
+"""Ct expressions in nft's syntax, and the errors."""
 
 import pytest
 
 from conntrackd_py.filter import nft, nft_text
-from conntrackd_py.filter.words import ExprError
+from conntrackd_py.match.words import ParseError
 
 
 def form(text: str) -> str:
@@ -88,7 +88,7 @@ def test_as_nft_prints_it(text: str) -> None:
         ("ct original ip saddr 10.0.0.7/8", "ct original ip saddr 10.0.0.0/8"),
     ],
 )
-def test_two_ways_to_say_the_same(text: str, same: str) -> None:
+def test_equivalent_texts(text: str, same: str) -> None:
     assert form(text) == form(same)
 
 
@@ -97,9 +97,9 @@ def test_two_ways_to_say_the_same(text: str, same: str) -> None:
     [
         ("ct state establised", "no such ct state: establised"),
         ("ct stat new", "no such ct key: stat"),
-        ("ct state", "nothing where a bit belongs"),
-        ("ct", "nothing where a ct key"),
-        ("ct state new foo", "foo where ct belongs"),
+        ("ct state", "expected a bit, found the end of the text"),
+        ("ct", "expected a ct key"),
+        ("ct state new foo", "expected ct, found foo"),
         ("ct state != established,related", "always true: != compares the whole state"),
         ("ct state == established,related", "never true: == compares the whole state"),
         ("ct state > new", "> cannot compare bits"),
@@ -107,40 +107,40 @@ def test_two_ways_to_say_the_same(text: str, same: str) -> None:
         ("ct reply mark 1", "ct mark has no direction"),
         ("ct proto-dst 80", "ct proto-dst needs a direction: ct original proto-dst or"),
         ("ct saddr 10.0.0.1", "ct saddr needs a direction"),
-        ("ct original ip proto-dst 80", "proto-dst where saddr or daddr belongs"),
+        ("ct original ip proto-dst 80", "expected saddr or daddr, found proto-dst"),
         ("ct original ip saddr fd00::1", "mixes IPv4 and IPv6"),
         ("ct original ip saddr {10.0.0.1, fd00::1}", "mixes IPv4 and IPv6"),
         ("ct original ip saddr > 10.0.0.1", "> cannot compare addresses"),
-        ("ct original ip saddr eth0", "eth0 where an address"),
-        ("ct original proto-dst http", "http where a port (0 to 65535) belongs"),
+        ("ct original ip saddr eth0", "'eth0' is not an address"),
+        ("ct original proto-dst http", "'http' is not a port (0 to 65535)"),
         ("ct original proto-dst 90-80", "90-80 ends before it begins"),
         ("ct mark ^ 1 == 1", "^ is not supported, only &"),
         ("ct mark | 1 == 1", "| is not supported, only &"),
         ("ct mark ! 1", "! is for state and status"),
-        ("ct mark 0x100000000", "where a number (0 to 4294967295) belongs"),
+        ("ct mark 0x100000000", "is not a number (0 to 4294967295)"),
         ("ct mark < 0", "can never be true"),
         ("ct mark {}", "an empty set"),
-        ("ct mark {1 2}", "2 where , belongs"),
-        ("ct mark {1", "nothing where , belongs"),
+        ("ct mark {1 2}", "expected , between the elements of a set, found 2"),
+        ("ct mark {1", "expected , between the elements of a set, found the end of the text"),
         ("ct status & assured snat", "& needs == or != after its mask"),
         ("ct status 0", "0 names no bit"),
         ("ct status ! {assured}", "! cannot stand before a set"),
-        ("ct status (snat", "nothing where ) belongs"),
-        ("ct expiration 5x", "5x where a time"),
+        ("ct status (snat", "expected ) to close the parenthesis, found the end of the text"),
+        ("ct expiration 5x", "'5x' is not a time"),
         ('ct helper "ftp"', "ct helper is not supported"),
         ("ct protocol tpc", "no such protocol: tpc"),
-        ("ct l3proto ip", "ip where a number"),
+        ("ct l3proto ip", "'ip' is not a number"),
         ("ct direction back", "no such direction: back"),
     ],
 )
 def test_what_is_refused(text: str, why: str) -> None:
-    with pytest.raises(ExprError) as caught:
+    with pytest.raises(ParseError) as caught:
         nft.parse(text)
     assert why in str(caught.value)
 
 
-def test_an_error_knows_what_could_have_been_meant() -> None:
-    with pytest.raises(ExprError) as caught:
+def test_an_error_lists_the_allowed_words() -> None:
+    with pytest.raises(ParseError) as caught:
         nft.parse("ct state establised")
     assert caught.value.word == "establised"
     assert "established" in caught.value.known

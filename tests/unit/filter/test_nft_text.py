@@ -1,9 +1,9 @@
-"""What only iptables can say is refused when it is to be printed for nft."""
+"""From iptables' syntax to nft's; what nft cannot express is refused."""
 
 import pytest
 
 from conntrackd_py.filter import iptables, nft_text
-from conntrackd_py.filter.words import Inexpressible
+from conntrackd_py.match.words import Inexpressible
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,6 @@ def test_from_iptables(text: str, as_nft: str) -> None:
         "-m conntrack --ctstate INVALID --ctstatus ASSURED",
     ],
 )
-def test_nft_has_no_words_for_it(text: str) -> None:
+def test_nft_cannot_express_it(text: str) -> None:
     with pytest.raises(Inexpressible):
         nft_text.text(iptables.parse(text))

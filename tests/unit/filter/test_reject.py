@@ -1,4 +1,4 @@
-"""Answers to rejected packets, checked by scapy and against the rules that say when there must be none."""
+"""Answers to rejected packets, checked by scapy; and packets that get no answer."""
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP

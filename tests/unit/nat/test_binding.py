@@ -1,4 +1,4 @@
-"""Whether a connection is bound as the rules of today would bind it."""
+"""From a rule to a range, and whether a connection still agrees with the rules."""
 
 import pytest
 
@@ -6,9 +6,13 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import standard_protos
-from conntrackd_py.nat.binding import outdated
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat.binding import outdated, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_SNAT, Interface, NatRule, Ports
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_SNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from tests.support.packets import address
 
@@ -33,24 +37,19 @@ MASQUERADED = connection(t(CLIENT, 1000, SERVER, 53), t(SERVER, 53, OUTER, 1000)
 FORWARDED = connection(t(SERVER, 1000, OUTER, 8080), t(TARGET, 80, SERVER, 1000), WAN, LAN)
 LOCAL = connection(t(CLIENT, 1000, OUTER, 53), t(OUTER, 53, CLIENT, 1000), LAN, 0)
 
-OUT = Interface("wan")
-MASQUERADE = NatRule(NAT_MASQUERADE, out_interface=OUT)
-PORTS = NatRule(NAT_MASQUERADE, out_interface=OUT, protonum=17, port_low=2000, port_high=3000)
-SNAT = NatRule(NAT_SNAT, out_interface=OUT, to_low=OUTER, to_high=OUTER)
-ELSEWHERE = NatRule(NAT_SNAT, out_interface=OUT, to_low=TARGET, to_high=TARGET)
-EXEMPT = NatRule(NAT_ACCEPT, out_interface=OUT)
+OUT = InterfaceNames(["wan"])
+MASQUERADE = NatRule(NAT_MASQUERADE, Match(out_interface=OUT))
+PORTS = NatRule(NAT_MASQUERADE, Match(out_interface=OUT, proto=Numbers([17, 17])), Range(port_low=2000, port_high=3000))
+SNAT = NatRule(NAT_SNAT, Match(out_interface=OUT), Range(OUTER, OUTER))
+ELSEWHERE = NatRule(NAT_SNAT, Match(out_interface=OUT), Range(TARGET, TARGET))
+EXEMPT = NatRule(NAT_ACCEPT, Match(out_interface=OUT))
 
 
 def forward(to: bytes, port: int = 80) -> NatRule:
     return NatRule(
         NAT_DNAT,
-        in_interface=OUT,
-        protonum=17,
-        dport=Ports(8080, 8080),
-        to_low=to,
-        to_high=to,
-        port_low=port,
-        port_high=port,
+        Match(in_interface=OUT, proto=Numbers([17, 17]), dport=Numbers([8080, 8080])),
+        Range(to, to, port, port),
     )
 
 
@@ -79,3 +78,9 @@ def test_which_connections_are_outdated(ct: NfConn, rules: list[NatRule], wanted
     interfaces.links[LAN] = Link("lan", [address("192.168.1.1")])
     interfaces.links[WAN] = Link("wan", [OUTER])
     assert outdated(Ruleset(rules, interfaces), interfaces, ct) is wanted
+
+
+@pytest.mark.parametrize(("action", "kept"), [(NAT_SNAT, CLIENT), (NAT_DNAT, SERVER)])
+def test_ports_alone_keep_the_address(action: int, kept: bytes) -> None:
+    found = range_of(NatRule(action, to=Range(port_low=80, port_high=90)), Interfaces(), WAN, PLAIN.original)
+    assert (found.low, found.high, found.port_low, found.port_high) == (kept, kept, 80, 90)

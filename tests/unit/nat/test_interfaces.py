@@ -1,4 +1,4 @@
-"""The router's links as NAT asks about them."""
+"""Names and addresses of the router's interfaces."""
 
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from tests.support.packets import address
@@ -26,14 +26,14 @@ def test_no_address() -> None:
     assert known().select(4, 4) == known().select(5, 4) == b""
 
 
-def test_whose_address_it_is() -> None:
+def test_an_interface_owns_its_addresses() -> None:
     assert known().owns(3, V4_TOO)
     assert not known().owns(4, V4_TOO)
     assert not known().owns(5, V4)
 
 
 def test_local_is_what_any_interface_has() -> None:
-    """Known without asking every interface: a router has thousands of them, and packets ask."""
+    """One lookup, however many interfaces the router has."""
     interfaces = known()
     assert interfaces.replace(5, Link("wan2", [V4])) == []
     assert interfaces.replace(3, Link("wan", [V4_TOO])) == [V6, V4]

@@ -152,7 +152,7 @@ def test_a_udp_packet_without_a_checksum_stays_without(family: int, choice: int,
 @FAMILIES
 @pytest.mark.parametrize("lite", [False, True], ids=["udp", "udplite"])
 def test_a_checksum_that_comes_out_as_zero_is_written_as_ones(family: int, lite: bool) -> None:
-    """Zero would say that there is none, which UDP-Lite even forbids (RFC 768, RFC 3828 3.1)."""
+    """Zero means no checksum, which UDP-Lite forbids (RFC 768, RFC 3828 3.1)."""
     ends = SRC[family], DST[family], 1, 2, b"data"
     skb = parsed(udplite(*ends, 12) if lite else packets.udp(*ends))
     # A source port larger by what the field still holds makes the sum come out as zero.
@@ -192,7 +192,7 @@ def error_about(quoted: bytes, src: str, dst: str) -> Skb:
 @FAMILIES
 @pytest.mark.parametrize("kept", [0, 4, 8, 9, 33], ids=lambda n: f"{n} bytes of layer 4")
 def test_an_error_quotes_what_its_receiver_sent(family: int, kept: int) -> None:
-    """The outside host complains about the translated packet; the inside host must recognise its own."""
+    """The outside host quotes the translated packet; the inside host must recognise its own."""
     router = "203.0.113.1" if family == 4 else "2001:db8:1::1"
     head = 20 if family == 4 else 40
     mine = packets.udp(SRC[family], DST[family], 1000, 53, b"q" * 25)
@@ -218,7 +218,7 @@ def test_an_error_whose_quotation_cannot_be_read_is_not_rewritten(family: int) -
 
 
 def checksum_partial(packet: bytes, *, segments: bool) -> Skb:
-    """The packet as a network card that sums by itself hands it over: the pseudo-header's sum in the field."""
+    """With checksum offload: the field holds the sum of the pseudo-header."""
     skb = parsed(packet)
     at = skb.dataoff + SUM_AT[skb.protonum]
     skb.data = skb.data[:at] + (ip.pseudo_header(skb) % 65535).to_bytes(2, "big") + skb.data[at + 2 :]
@@ -230,7 +230,7 @@ def checksum_partial(packet: bytes, *, segments: bool) -> Skb:
 @FAMILIES
 @pytest.mark.parametrize("make", [packets.tcp, packets.udp], ids=["tcp", "udp"])
 @pytest.mark.parametrize("way", [MANIP_SRC, MANIP_DST], ids=["source", "destination"])
-def test_a_checksum_nobody_has_finished_is_finished(family: int, make: object, way: int) -> None:
+def test_a_partial_checksum_is_finished(family: int, make: object, way: int) -> None:
     arguments = ("S",) if make is packets.tcp else ()
     skb = checksum_partial(make(SRC[family], DST[family], 1000, 80, *arguments, data=b"odd"), segments=False)  # type: ignore[operator]
     address = packets.address("203.0.113.9" if family == 4 else "2001:db8:9::9")
@@ -241,7 +241,7 @@ def test_a_checksum_nobody_has_finished_is_finished(family: int, make: object, w
 
 @FAMILIES
 def test_a_super_packet_keeps_the_sum_of_its_pseudo_header(family: int) -> None:
-    """Whoever cuts it into segments adds the rest; a port is no part of that sum."""
+    """Segmentation adds the rest; a port is not part of that sum."""
     whole = packets.tcp(SRC[family], DST[family], 1000, 80, "A", data=bytes(5000))
     skb = checksum_partial(whole, segments=True)
     address = packets.address("203.0.113.9" if family == 4 else "2001:db8:9::9")

@@ -1,20 +1,15 @@
-"""Which rule a connection gets: every field can say no, the first rule that says yes binds."""
+"""Which rule a connection gets: the first whose fields all match."""
 
 import pytest
 
+from conntrackd_py.match.address import Addresses, addresses, network
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import ABSENT, Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.interfaces import Interfaces, Link
-from conntrackd_py.nat.rules import (
-    NAT_ACCEPT,
-    NAT_DNAT,
-    NAT_MASQUERADE,
-    NAT_REDIRECT,
-    NAT_SNAT,
-    Interface,
-    NatRule,
-    Net,
-    Ports,
-)
-from conntrackd_py.nat.ruleset import Flow, Ruleset
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.ruleset import Ruleset, packet_info, translating
 from tests.support.packets import address
 
 LAN, WAN = 2, 3
@@ -32,69 +27,80 @@ def ruleset(*rules: NatRule) -> Ruleset:
     return Ruleset(list(rules), links())
 
 
-def outgoing(source: str = "192.168.1.2", proto: int = 17, sport: int = 1000, outdev: int = WAN) -> Flow:
+def outgoing(
+    rules: Ruleset, source: str = "192.168.1.2", proto: int = 17, sport: int = 1000, outdev: int = WAN
+) -> NatRule | None:
+    """The source rule of a packet to port 53."""
     destination = "198.51.100.2" if ":" not in source else "2001:db8:2::2"
-    return Flow(address(source), address(destination), proto, sport, 53, 0, outdev)
+    return rules.source(packet_info(address(source), address(destination), proto, sport, 53), outdev)
 
 
-def incoming(indev: int = WAN) -> Flow:
-    return Flow(address("198.51.100.2"), address("203.0.113.1"), 6, 5555, 80, indev, 0)
+def incoming(rules: Ruleset, indev: int = WAN) -> NatRule | None:
+    """The destination rule of a packet to port 80."""
+    return rules.destination(packet_info(address("198.51.100.2"), address("203.0.113.1"), 6, 5555, 80), indev)
+
+
+def net(text: str, invert: bool = False) -> Addresses:
+    return addresses(network(text), invert)
 
 
 def everything() -> dict[str, object]:
-    """A rule that names every field, all fitting `outgoing()`."""
+    """A match of every field, all fitting `outgoing()`."""
     return {
-        "out_interface": Interface("wan"),
-        "source": Net(address("192.168.1.0"), 24),
-        "destination": Net(address("198.51.100.0"), 24),
-        "protonum": 17,
-        "sport": Ports(1000, 2000),
-        "dport": Ports(53, 53),
+        "out_interface": InterfaceNames(["wan"]),
+        "source": net("192.168.1.0/24"),
+        "destination": net("198.51.100.0/24"),
+        "proto": Numbers([17, 17]),
+        "sport": Numbers([1000, 2000]),
+        "dport": Numbers([53, 53]),
         "family": 4,
-        "to_low": TO,
-        "to_high": TO,
     }
 
 
 def test_a_rule_that_fits_in_every_field() -> None:
-    rule = NatRule(NAT_SNAT, **everything())  # type: ignore[arg-type]
-    assert ruleset(rule).source(outgoing()) is rule
+    rule = NatRule(NAT_SNAT, Match(**everything()), Range(TO, TO))  # type: ignore[arg-type]
+    assert outgoing(ruleset(rule)) is rule
 
 
 @pytest.mark.parametrize(
     ("field", "other"),
     [
-        ("out_interface", Interface("lan")),
-        ("out_interface", Interface("wan", invert=True)),
-        ("in_interface", Interface("lan")),
-        ("source", Net(address("192.168.2.0"), 24)),
-        ("source", Net(address("192.168.1.0"), 24, invert=True)),
-        ("destination", Net(address("198.51.101.0"), 24)),
-        ("protonum", 6),
-        ("sport", Ports(1, 999)),
-        ("sport", Ports(1000, 2000, invert=True)),
-        ("dport", Ports(54, 54)),
+        ("out_interface", InterfaceNames(["lan"])),
+        ("out_interface", InterfaceNames(["wan"], invert=True)),
+        ("in_interface", InterfaceNames(["lan"])),
+        ("source", net("192.168.2.0/24")),
+        ("source", net("192.168.1.0/24", invert=True)),
+        ("destination", net("198.51.101.0/24")),
+        ("proto", Numbers([6, 6])),
+        ("sport", Numbers([1, 999])),
+        ("sport", Numbers([1000, 2000], invert=True)),
+        ("dport", Numbers([54, 54])),
         ("family", 6),
-        ("to_low", address("2001:db8::1")),
     ],
 )
-def test_any_one_field_can_say_no(field: str, other: object) -> None:
-    rule = NatRule(NAT_SNAT, **{**everything(), field: other})  # type: ignore[arg-type]
-    assert ruleset(rule).source(outgoing()) is None
+def test_any_one_field_can_prevent_a_match(field: str, other: object) -> None:
+    rule = NatRule(NAT_SNAT, Match(**{**everything(), field: other}), Range(TO, TO))  # type: ignore[arg-type]
+    assert outgoing(ruleset(rule)) is None
+
+
+def test_a_range_of_the_other_family_never_matches() -> None:
+    to = address("2001:db8::1")
+    assert outgoing(ruleset(NatRule(NAT_SNAT, to=Range(to, to)))) is None
 
 
 def test_the_first_that_matches_binds() -> None:
-    other = NatRule(NAT_SNAT, source=Net(address("10.0.0.0"), 8), to_low=TO, to_high=TO)
-    first, second = NatRule(NAT_MASQUERADE), NatRule(NAT_SNAT, to_low=TO, to_high=TO)
-    assert ruleset(other, first, second).source(outgoing()) is first
+    other = NatRule(NAT_SNAT, Match(source=net("10.0.0.0/8")), Range(TO, TO))
+    first, second = NatRule(NAT_MASQUERADE), NatRule(NAT_SNAT, to=Range(TO, TO))
+    assert outgoing(ruleset(other, first, second)) is first
 
 
 def test_accept_ends_the_search() -> None:
-    exempt = NatRule(NAT_ACCEPT, source=Net(address("192.168.1.2"), 32))
+    exempt = NatRule(NAT_ACCEPT, Match(source=net("192.168.1.2/32")))
     masquerade = NatRule(NAT_MASQUERADE)
     rules = ruleset(exempt, masquerade)
-    assert rules.source(outgoing()) is None
-    assert rules.source(outgoing("192.168.1.3")) is masquerade
+    assert outgoing(rules) is exempt
+    assert translating(exempt) is None
+    assert outgoing(rules, "192.168.1.3") is masquerade
 
 
 def test_each_action_has_its_hook() -> None:
@@ -105,46 +111,46 @@ def test_each_action_has_its_hook() -> None:
     assert rules.destination_rules == destination
 
 
-def test_a_redirect_leaves_what_the_router_itself_sends() -> None:
-    """Where no interface is the incoming one, there is no address to redirect to, and a proxy would call itself."""
+def test_redirect_does_not_match_packets_of_the_router() -> None:
+    """Without an incoming interface there is no address to redirect to, and a proxy would call itself."""
     rule = NatRule(NAT_REDIRECT)
-    assert ruleset(rule).destination(incoming()) is rule
-    assert ruleset(rule).destination(incoming(indev=0)) is None
+    assert incoming(ruleset(rule)) is rule
+    assert incoming(ruleset(rule), indev=0) is None
 
 
-def test_an_interface_says_which_search_an_accept_ends() -> None:
-    """The incoming one is not known where sources are translated, nor the outgoing one where destinations are."""
+def test_the_interface_of_an_accept_rule_decides_its_kind() -> None:
+    """Source rules do not know the incoming interface, destination rules not the outgoing one."""
     both, leaving, arriving = (
         NatRule(NAT_ACCEPT),
-        NatRule(NAT_ACCEPT, out_interface=Interface("wan")),
-        NatRule(NAT_ACCEPT, in_interface=Interface("wan")),
+        NatRule(NAT_ACCEPT, Match(out_interface=InterfaceNames(["wan"]))),
+        NatRule(NAT_ACCEPT, Match(in_interface=InterfaceNames(["wan"]))),
     )
     rules = ruleset(both, leaving, arriving)
     assert rules.source_rules == [both, leaving]
     assert rules.destination_rules == [both, arriving]
 
 
-def test_destination_rules_look_where_a_packet_comes_in() -> None:
-    rule = NatRule(NAT_DNAT, in_interface=Interface("w+"), to_low=TO, to_high=TO)
+def test_destination_rules_match_the_incoming_interface() -> None:
+    rule = NatRule(NAT_DNAT, Match(in_interface=InterfaceNames(["w+"])), Range(TO, TO))
     rules = ruleset(rule)
-    assert rules.destination(incoming()) is rule
-    assert rules.destination(incoming(LAN)) is None
-    assert rules.destination(incoming(0)) is None, "the router's own packets come in nowhere"
+    assert incoming(rules) is rule
+    assert incoming(rules, LAN) is None
+    assert incoming(rules, 0) is None, "the router's own packets come in nowhere"
 
 
 @pytest.mark.parametrize("invert", [False, True])
-def test_an_unknown_interface_matches_by_an_empty_name(invert: bool) -> None:
-    rule = NatRule(NAT_MASQUERADE, out_interface=Interface("wan", invert))
-    assert (ruleset(rule).source(outgoing(outdev=77)) is rule) == invert
+def test_an_unknown_interface_matches_only_inverted(invert: bool) -> None:
+    rule = NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"], invert)))
+    assert (outgoing(ruleset(rule), outdev=77) is rule) == invert
 
 
 @pytest.mark.parametrize("invert", [False, True])
-def test_ports_are_never_asked_of_what_has_none(invert: bool) -> None:
-    rule = NatRule(NAT_MASQUERADE, sport=Ports(0, 65535, invert))
-    assert ruleset(rule).source(outgoing(proto=89, sport=-1)) is None
+def test_ports_never_match_a_protocol_without_ports(invert: bool) -> None:
+    rule = NatRule(NAT_MASQUERADE, Match(sport=Numbers([0, 65535], invert)))
+    assert outgoing(ruleset(rule), proto=89, sport=ABSENT) is None
 
 
 def test_a_rule_for_both_families() -> None:
     rule = NatRule(NAT_MASQUERADE)
-    assert ruleset(rule).source(outgoing()) is rule
-    assert ruleset(rule).source(outgoing("fd00:1::2")) is rule
+    assert outgoing(ruleset(rule)) is rule
+    assert outgoing(ruleset(rule), "fd00:1::2") is rule

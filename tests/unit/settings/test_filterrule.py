@@ -1,4 +1,4 @@
-"""[filter] and [[filter.rule]]: what they mean, and what the operator reads about mistakes."""
+"""[filter] and [[filter.rule]] tables, and the errors."""
 
 import tomllib
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from conntrackd_py.const import FORWARD, LOCAL_OUT
 from conntrackd_py.filter import iptables, nft, reject
-from conntrackd_py.filter.expr import Expr
 from conntrackd_py.filter.policy import ACCEPT, DROP, REJECT, FilterRule
+from conntrackd_py.match.expr import Expr
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load, parse
 from conntrackd_py.settings.schema import Filter
@@ -50,27 +50,33 @@ def test_every_key() -> None:
         comment = "why"
         """
     )
-    assert (one.action, one.reject, one.hooks, one.family, one.label) == (REJECT, 1, (FORWARD,), 4, "filter.rule[0]")
-    assert one.in_interface is not None
-    assert one.out_interface is not None
-    assert one.source is not None
-    assert one.destination is not None
-    assert one.proto is not None
-    assert one.sport is not None
-    assert one.dport is not None
-    assert one.ct is not None
-    assert (one.in_interface.names, one.in_interface.invert) == (["eth0"], False)
-    assert (one.out_interface.names, one.out_interface.invert) == (["ppp+"], True)
-    assert one.source.bounds == [address("10.0.0.0"), address("10.255.255.255")]
-    assert (one.destination.bounds, one.destination.invert) == ([address("10.0.0.1")] * 2, True)
-    assert (one.proto.bounds, one.sport.bounds) == ([6, 6], [1024, 65535])
-    assert (one.dport.bounds, one.dport.invert) == ([80, 80], True)
+    assert (one.action, one.reject, one.hooks, one.match.family, one.label) == (
+        REJECT,
+        1,
+        (FORWARD,),
+        4,
+        "filter.rule[0]",
+    )
+    assert one.match.in_interface is not None
+    assert one.match.out_interface is not None
+    assert one.match.source is not None
+    assert one.match.destination is not None
+    assert one.match.proto is not None
+    assert one.match.sport is not None
+    assert one.match.dport is not None
+    assert one.match.ct is not None
+    assert (one.match.in_interface.names, one.match.in_interface.invert) == (["eth0"], False)
+    assert (one.match.out_interface.names, one.match.out_interface.invert) == (["ppp+"], True)
+    assert one.match.source.bounds == [address("10.0.0.0"), address("10.255.255.255")]
+    assert (one.match.destination.bounds, one.match.destination.invert) == ([address("10.0.0.1")] * 2, True)
+    assert (one.match.proto.bounds, one.match.sport.bounds) == ([6, 6], [1024, 65535])
+    assert (one.match.dport.bounds, one.match.dport.invert) == ([80, 80], True)
 
 
 def test_numbers_may_be_numbers() -> None:
     one = rule('hooks = ["out"]\naction = "drop"\nproto = 17\ndport = 53')
-    assert one.dport is not None
-    assert one.dport.bounds == [53, 53]
+    assert one.match.dport is not None
+    assert one.match.dport.bounds == [53, 53]
     assert (one.hooks, one.action) == ((LOCAL_OUT,), DROP)
 
 
@@ -82,14 +88,14 @@ def test_numbers_may_be_numbers() -> None:
         ("-m conntrack --ctstate NEW", iptables.parse("-m conntrack --ctstate NEW")),
     ],
 )
-def test_ct_in_either_spelling(text: str, same: Expr) -> None:
+def test_ct_in_either_syntax(text: str, same: Expr) -> None:
     one = rule(f'hook = "forward"\naction = "accept"\nct = "{text}"')
-    assert one.ct is not None
-    assert one.ct.form() == same.form()
+    assert one.match.ct is not None
+    assert one.match.ct.form() == same.form()
     assert one.action == ACCEPT
 
 
-def test_rejecting_is_port_unreachable_unless_told_otherwise() -> None:
+def test_reject_defaults_to_port_unreachable() -> None:
     assert rule('hook = "forward"\naction = "reject"').reject == reject.PORT_UNREACHABLE
 
 
@@ -123,7 +129,7 @@ PATH = "FILE: filter.rule[0]."
             '[[filter.rule]]\naction = "drop"\nhooks = ["inn"]',
             PATH + 'hooks = ["inn"]: must be of in, forward, out, did you mean in?',
         ),
-        (RULE + 'hooks = ["in"]', PATH + 'hooks = ["in"]: cannot stand beside hook; one of them is enough'),
+        (RULE + 'hooks = ["in"]', PATH + 'hooks = ["in"]: cannot be given together with hook'),
         (
             RULE + 'ct = "state establised"',
             PATH + 'ct = "state establised": no such ct state: establised, did you mean established?',
@@ -138,7 +144,7 @@ PATH = "FILE: filter.rule[0]."
         (RULE + "dport = 80", PATH + "dport = 80: needs proto tcp, udp, udplite, dccp or sctp"),
         (
             RULE + 'proto = "tcp"\ndport = "http"',
-            PATH + "dport = \"http\": has 'http' where a port (0 to 65535) belongs",
+            PATH + "dport = \"http\": 'http' is not a port (0 to 65535)",
         ),
         (RULE + 'source = "10.0.0"', PATH + 'source = "10.0.0": must be an address, address/prefix or address/netmask'),
         (RULE + 'source = "10.0.0.1"\ndestination = "::1"', PATH + 'destination = "::1": is IPv6, but source is IPv4'),
@@ -148,24 +154,24 @@ PATH = "FILE: filter.rule[0]."
         (RULE + 'acton = "drop"', PATH + 'acton = "drop": unknown key, did you mean action?'),
         (
             '[[filter.rule]]\nhook = "in"\naction = "drop"\nout_interface = "eth0"',
-            PATH + 'out_interface = "eth0": hook in knows only in_interface',
+            PATH + 'out_interface = "eth0": is not known at hook in',
         ),
         (
             '[[filter.rule]]\nhook = "out"\naction = "drop"\nin_interface = "eth0"',
-            PATH + 'in_interface = "eth0": hook out knows only out_interface',
+            PATH + 'in_interface = "eth0": is not known at hook out',
         ),
         (
             '[[filter.rule]]\nhook = "out"\naction = "reject"\nreject_with = "tcp-reset"',
             PATH + 'reject_with = "tcp-reset": tcp-reset needs proto = "tcp"',
         ),
-        ("[filter]\nnft = 'table ip t {'", "FILE: filter.nft: line 1: the text ends where } belongs"),
+        ("[filter]\nnft = 'table ip t {'", "FILE: filter.nft: line 1: expected }, found the end of the text"),
         (
             f"[filter]\nnft = '''\n\n{CHAIN.replace('policy', 'plicy')}'''",
-            "FILE: filter.nft: line 2: plicy is not read here",
+            "FILE: filter.nft: line 2: plicy is not supported",
         ),
         (
             f"[filter]\nnft = '{CHAIN}'\nfile = 'a'",
-            'FILE: filter.file = "a": cannot stand beside nft; one of them is enough',
+            'FILE: filter.file = "a": cannot be given together with nft',
         ),
     ],
 )
@@ -181,7 +187,7 @@ def test_mistakes(text: str, message: str) -> None:
         (f"[filter]\nnft = '{CHAIN.replace('forward', 'input')}'", "filter.nft"),
     ],
 )
-def test_what_is_not_steered_cannot_be_filtered(text: str, path: str) -> None:
+def test_a_rule_for_unqueued_packets_is_refused(text: str, path: str) -> None:
     (said,) = mistakes(f"[steering]\nlocal = false\n{text}")
     assert f"{path}: " in said
     assert said.endswith("is for the router's own packets and needs steering.local = true")

@@ -1,13 +1,14 @@
-"""[[raw]] and [[connmark]]: what they say, and what is wrong with what they say."""
+"""[[raw]] and [[connmark]] tables, and the errors."""
 
 import tomllib
 
 import pytest
 
 from conntrackd_py.const import FORWARD, LOCAL_OUT, PRE_ROUTING
+from conntrackd_py.engine.raw_mangle import MarkRule
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import parse
-from conntrackd_py.settings.schema import MarkSpec, RawSpec, Settings
+from conntrackd_py.settings.schema import RawSpec, Settings
 
 
 def settings(text: str) -> Settings:
@@ -18,7 +19,7 @@ def raw(text: str) -> RawSpec:
     return settings(f"[[raw]]\n{text}").raw[0]
 
 
-def connmark(text: str) -> MarkSpec:
+def connmark(text: str) -> MarkRule:
     return settings(f"[[connmark]]\n{text}").connmark[0]
 
 
@@ -38,23 +39,23 @@ def test_mark_rules() -> None:
     assert connmark("save = true").mask == 0xFFFFFFFF
     assert connmark("restore = 0xff").mask == 0xFF
     assert connmark("label = 5").value == 1 << 5
-    assert connmark("restore = true").match.hooks == (PRE_ROUTING, LOCAL_OUT)
-    assert connmark('hooks = ["forward"]\nct = "state new"\nset = 1').match.hooks == (FORWARD,)
+    assert connmark("restore = true").hooks == (PRE_ROUTING, LOCAL_OUT)
+    assert connmark('hooks = ["forward"]\nct = "state new"\nset = 1').hooks == (FORWARD,)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[[raw]]\nzone = 65536", "FILE: raw[0].zone = 65536: must be between 0 and 65535"),
-        ('[[raw]]\nct = "state new"\nnotrack = true', "nothing is known of a connection before"),
-        ("[[raw]]\nnotrack = true\nzone = 1", "FILE: raw[0].zone = 1: means nothing for packets that are not tracked"),
+        ('[[raw]]\nct = "state new"\nnotrack = true', "matches before the packet has a connection"),
+        ("[[raw]]\nnotrack = true\nzone = 1", "FILE: raw[0].zone = 1: has no effect together with notrack"),
         ('[[raw]]\nproto = "tcp"', "does nothing"),
         ("[[raw]]\ntimeouts = { nf_conntrack_udp_timeot = 5 }", "did you mean nf_conntrack_udp_timeout?"),
         ("[[raw]]\ntimeouts = { nf_conntrack_udp_timeout = 0 }", "must be a number of seconds"),
         ("[[raw]]\nzoen = 1\nnotrack = true", "did you mean zone?"),
-        ("[[connmark]]\nset = 1\nsave = true", "only one"),
-        ('[[connmark]]\nproto = "tcp"', "one of set, save, restore, label is wanted"),
-        ('[[connmark]]\nset = "x"', "must be a number of 32 bits"),
+        ("[[connmark]]\nset = 1\nsave = true", "exactly one"),
+        ('[[connmark]]\nproto = "tcp"', "exactly one of set, save, restore, label is required"),
+        ('[[connmark]]\nset = "x"', "must be a 32-bit number"),
         ('[[connmark]]\nhooks = ["prerouting", "forwad"]\nset = 1', "did you mean forward?"),
         ("[[connmark]]\nlabel = 128", "must be between 0 and 127"),
         ("[raw]\nzone = 1", "must be [[raw]] tables"),

@@ -1,4 +1,4 @@
-"""What the settings come to: the chains of a [filter] table."""
+"""The chains of a [filter] table."""
 
 import tomllib
 

@@ -133,9 +133,9 @@ def interface_name(rules: Iterable[NatRule], outgoing: bool) -> str:
     if not outgoing:
         return "inside"
     for rule in rules:
-        interface = rule.out_interface or rule.in_interface
+        interface = rule.match.out_interface or rule.match.in_interface
         if interface is not None and not interface.invert:
-            return interface.name
+            return interface.names[0].removesuffix("+")
     return "outside"
 
 

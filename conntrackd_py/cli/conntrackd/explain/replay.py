@@ -23,7 +23,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.refusals import Refusal
-from conntrackd_py.nat.rules import Net
+from conntrackd_py.match.address import Addresses
 from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED
 from conntrackd_py.proto.tcp_window import M32, Segment, TcpInfo, after
 from conntrackd_py.reasons import END_TIMEOUT
@@ -75,7 +75,7 @@ class Step:
 class Replay:
     """inside: networks whose packets arrive at the inside interface; if empty, all packets do."""
 
-    def __init__(self, engine: Engine, inside: list[Net]) -> None:
+    def __init__(self, engine: Engine, inside: list[Addresses]) -> None:
         self.engine = engine
         self.inside = inside
         self.now = 0
@@ -147,7 +147,7 @@ class Replay:
             return INSIDE, OUTSIDE
         pair = ip.addresses(packet)
         source = pair[: len(pair) // 2]
-        return (INSIDE, OUTSIDE) if any(net.matches(source) for net in self.inside) else (OUTSIDE, INSIDE)
+        return (INSIDE, OUTSIDE) if any(net.has(source) for net in self.inside) else (OUTSIDE, INSIDE)
 
     def _known(self, data: bytes) -> NfConn | None:
         """The connection of the packet's tuple, or of the tuple an ICMP error quotes, before the packet is handled."""

@@ -18,15 +18,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control.refusals import RefusalLog
 from conntrackd_py.control.reloads import Reloads
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.filter.match import Numbers
-from conntrackd_py.filter.policy import CONTINUE, FilterRule
 from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.exporter import Exporter
@@ -106,9 +105,7 @@ def test_what_happened_is_counted(router: Router, exporter: Exporter) -> None:
 
 def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) -> None:
     """A raw rule brings other trackers of the same protocols; an entry is one whichever tracks it."""
-    quick = RawRule(
-        FilterRule(CONTINUE, hooks=(PRE_ROUTING,), sport=Numbers([7, 7])), protos=standard_protos(Tunables())
-    )
+    quick = RawRule(Match(sport=Numbers([7, 7])), protos=standard_protos(Tunables()))
     router.engine = Engine(Tunables(), Repeatable(), mode="track", raw_rules=[quick])
     router.udp(6)
     router.udp(7)

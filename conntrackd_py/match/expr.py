@@ -1,10 +1,8 @@
-"""Ct expressions: what a rule can ask about the connection of a packet. One form for both spellings.
+"""Ct expressions: the conditions of a rule on the packet's connection, in one form for nft's and iptables' syntax.
 
-An expression is a list of terms that must all hold. nft.py and iptables.py read and print it.
-
-A packet without a connection has a state, INVALID or UNTRACKED, and nothing else: every other term fails for it,
-inverted or not. The one exception is xt_conntrack, where a state condition answers alone for such a packet and the
-other conditions of the same `-m conntrack` are not asked (`Conntrack`).
+All terms of an expression must hold. A packet without a connection has a state, INVALID or UNTRACKED; every other
+term fails for it, inverted or not. Exception: xt_conntrack, where the state condition alone decides about such a
+packet and the other conditions of the same `-m conntrack` are skipped (`Conntrack`).
 Sources: nft_ct_get_eval, conntrack_mt, connmark_mt.
 """
 
@@ -15,7 +13,8 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.const import IP_CT_UNTRACKED, IPS_CONFIRMED, IPS_DST_NAT, IPS_SRC_NAT, ORIGINAL, REPLY
-from conntrackd_py.filter.match import Addresses, Numbers
+from conntrackd_py.match.address import Addresses
+from conntrackd_py.match.numbers import Numbers
 
 # The state of a packet as one bit (NF_CT_STATE_*).
 STATE_INVALID: Final = 1
@@ -25,7 +24,7 @@ STATE_NEW: Final = 8
 STATE_UNTRACKED: Final = 64
 STATE_ALL: Final = STATE_INVALID | STATE_ESTABLISHED | STATE_RELATED | STATE_NEW | STATE_UNTRACKED
 STATE_UNATTACHED: Final = STATE_INVALID | STATE_UNTRACKED
-# Two that only iptables counts as states; in truth they are status bits of the connection.
+# Status bits of the connection that only iptables counts as states.
 STATE_SNAT: Final = 128
 STATE_DNAT: Final = 256
 STATE_NAT: Final = STATE_SNAT | STATE_DNAT
@@ -40,12 +39,12 @@ STATE_OF_CTINFO: Final = (
     STATE_UNTRACKED,
 )
 
-# What a Number compares.
+# Keys of a Number.
 STATUS: Final = 0
 DIRECTION: Final = 1
 MARK: Final = 2
 ZONE: Final = 3
-EXPIRATION: Final = 4  # ms left; none before the connection is confirmed, as in the kernel
+EXPIRATION: Final = 4  # ms left; 0 before the connection is confirmed, as in the kernel
 L3PROTO: Final = 5
 PROTOCOL: Final = 6
 PROTO_SRC: Final = 7  # source port, or ICMP identifier
@@ -68,7 +67,8 @@ LARGEST: Final = (
     0xFFFFFFFFFFFFFFFF,
 )  # by key
 
-EITHER: Final = -1  # no direction was named: the sum of both, or what both have in common
+DIRECTIONS: Final = {"original": ORIGINAL, "reply": REPLY}
+EITHER: Final = -1  # no direction given: counters of both are added
 
 
 class Term(ABC):
@@ -82,7 +82,7 @@ class Term(ABC):
 
 @final
 class State(Term):
-    """Whether the packet's state is one of mask's (STATE_*)."""
+    """Whether the state of the packet is in mask (STATE_*)."""
 
     def __init__(self, mask: int, invert: bool = False) -> None:
         self.mask = mask
@@ -112,7 +112,7 @@ class State(Term):
 
 @final
 class Number(Term):
-    """Whether a number of the connection, masked, is in a set. direction: ORIGINAL, REPLY or EITHER."""
+    """Whether a number of the connection, masked, is in the set. direction: ORIGINAL, REPLY or EITHER."""
 
     def __init__(self, key: int, direction: int, mask: int, numbers: Numbers) -> None:
         self.key = key
@@ -134,7 +134,7 @@ class Number(Term):
 
 @final
 class Address(Term):
-    """Whether an address of the original or reply tuple is in a set."""
+    """Whether an address of the original or reply tuple is in the set."""
 
     def __init__(self, direction: int, source: bool, addresses: Addresses) -> None:
         self.direction = direction
@@ -155,7 +155,7 @@ class Address(Term):
 
 @final
 class Conntrack(Term):
-    """One `-m conntrack` whose state also holds for packets without a connection: for those it answers alone."""
+    """One `-m conntrack` whose state condition can match packets without a connection; for those it alone decides."""
 
     def __init__(self, state: State, others: list[Term]) -> None:
         self.state = state
@@ -186,7 +186,7 @@ class Expr:
 
 
 def number_of(ct: NfConn, key: int, direction: int, now: int) -> int:
-    """The number a key (other than DIRECTION) stands for."""
+    """The number of a key other than DIRECTION."""
     if key == STATUS:
         return ct.status
     if key == MARK:

@@ -1,4 +1,4 @@
-"""A ruleset as nft writes it -> chains: tables ip, ip6 and inet with filter chains at input, forward and output.
+"""A ruleset in nft's syntax -> chains: tables ip, ip6 and inet with filter chains at input, forward and output.
 
     table ip filter {
             chain forward {
@@ -7,19 +7,22 @@
             }
     }
 
-A rule is a line of matches and one verdict: interfaces, addresses, protocol, ports, ct expressions; counter and
-comment are read, and counting is done anyway. Whatever else nft can do is refused by name and line, never ignored.
+A rule is a line of matches (interfaces, addresses, protocol, ports, ct expressions) and one verdict. `counter` is
+accepted and changes nothing: every rule counts. Anything else of nft is refused with its line, never ignored.
 """
 
 from typing import Final, final
 
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PROTO_NUMBERS, WITH_PORTS
 from conntrackd_py.filter import nft, reject
-from conntrackd_py.filter.expr import Expr, Term
-from conntrackd_py.filter.match import Addresses, Names, Numbers, addresses, numbers
+from conntrackd_py.filter.nft_tokens import END, NEWLINE, Cursor, shown
 from conntrackd_py.filter.policy import ACCEPT, CONTINUE, DROP, REJECT, Chain, FilterRule
-from conntrackd_py.filter.tokens import END, NEWLINE, Cursor, shown
-from conntrackd_py.filter.words import ExprError, address_range, integer, lookup, protocol
+from conntrackd_py.match.address import Addresses, addresses
+from conntrackd_py.match.expr import Expr, Term
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers, numbers
+from conntrackd_py.match.words import ParseError, address_range, integer, lookup, protocol
 
 FAMILIES: Final = {"ip": 4, "ip6": 6, "inet": 0}
 HOOKS: Final = {"input": LOCAL_IN, "forward": FORWARD, "output": LOCAL_OUT}
@@ -55,17 +58,17 @@ REJECT_BOTH: Final = {
 MATCHES: Final = (*INTERFACES, "ip", "ip6", "tcp", "udp", "th", "meta", "ct", "counter", "comment")
 
 
-class RulesetError(ExprError):
-    """The ruleset cannot be read; `line` is where."""
+class RulesetError(ParseError):
+    """The ruleset is wrong or not supported; `line` is where."""
 
-    def __init__(self, line: int, error: ExprError) -> None:
+    def __init__(self, line: int, error: ParseError) -> None:
         super().__init__(f"line {line}: {error.why}", error.word, error.known)
         self.line = line
 
 
 @final
 class Placed:
-    """A chain with what orders it among the others of its hook."""
+    """A chain and its priority."""
 
     def __init__(self, chain: Chain, priority: int) -> None:
         self.chain = chain
@@ -73,18 +76,18 @@ class Placed:
 
 
 def parse(text: str) -> list[Chain]:
-    """The chains of all tables, in the order packets meet them. RulesetError when anything is not understood."""
+    """The chains of all tables, by priority. Raises RulesetError."""
     cursor = Cursor(text, lines=True)
     placed: list[Placed] = []
     try:
         while _more(cursor, END):
             if cursor.skip("flush"):
-                cursor.expect("ruleset", "behind flush")
+                cursor.expect("ruleset", "after flush")
                 continue
             cursor.skip("add")
             cursor.expect("table", "at the top of a ruleset")
             _table(cursor, placed)
-    except ExprError as error:
+    except ParseError as error:
         raise RulesetError(cursor.line, error) from error
     placed.sort(key=_priority)
     return [one.chain for one in placed]
@@ -95,11 +98,11 @@ def _priority(one: Placed) -> int:
 
 
 def _more(cursor: Cursor, end: str) -> bool:
-    """Whether anything stands before the end, which is taken; ends of statements are skipped."""
+    """Skip ends of statements; whether more comes before `end`, which is taken."""
     while cursor.peek() in (NEWLINE, ";"):
         cursor.take()
     if cursor.peek() == END and end != END:
-        raise ExprError(f"the text ends where {end} belongs")
+        raise ParseError(f"expected {end}, found the end of the text")
     return not cursor.skip(end) if end != END else cursor.peek() != END
 
 
@@ -107,13 +110,13 @@ def _table(cursor: Cursor, placed: list[Placed]) -> None:
     word = cursor.value("a family or a name")
     family, name = 4, word
     if cursor.peek() not in ("{", NEWLINE):
-        family = lookup(word, FAMILIES, "family of tables that can filter")
+        family = lookup(word, FAMILIES, "family of filter tables")
         name = cursor.value("the name of a table")
-    _open(cursor, f"behind table {name}")
+    _open(cursor, f"after table {name}")
     while _more(cursor, "}"):
         if not cursor.skip("chain"):
-            raise ExprError(
-                f"{shown(cursor.peek())} where chain belongs; a table holds only chains here", cursor.peek()
+            raise ParseError(
+                f"expected chain, found {shown(cursor.peek())}: only chains are supported in a table", cursor.peek()
             )
         chain = f"{name} {cursor.value('the name of a chain')}"
         placed.append(_chain(cursor, family, chain))
@@ -126,7 +129,7 @@ def _open(cursor: Cursor, where: str) -> None:
 
 
 def _chain(cursor: Cursor, family: int, label: str) -> Placed:
-    _open(cursor, f"behind chain {label.split()[1]}")
+    _open(cursor, f"after chain {label.split()[1]}")
     placed: Placed | None = None
     while _more(cursor, "}"):
         if cursor.skip("type"):
@@ -134,24 +137,24 @@ def _chain(cursor: Cursor, family: int, label: str) -> Placed:
         elif cursor.skip("comment"):
             cursor.value("a comment")
         elif placed is None:
-            raise ExprError(f"chain {label.split()[1]} must begin with type filter hook ...: only such chains are read")
+            break
         elif cursor.skip("policy"):
             placed.chain.default = lookup(cursor.value("accept or drop"), POLICIES, "policy")
         else:
             placed.chain.rules.append(_rule(cursor, family, f"{label} line {cursor.line}"))
         if cursor.peek() not in (";", NEWLINE, "}"):
-            raise ExprError(f"{shown(cursor.peek())} where the statement should end", cursor.peek())
+            raise ParseError(f"expected the end of the statement, found {shown(cursor.peek())}", cursor.peek())
     if placed is None:
-        raise ExprError(f"chain {label.split()[1]} must begin with type filter hook ...: only such chains are read")
+        raise ParseError(f"chain {label.split()[1]} must begin with type filter hook ...")
     return placed
 
 
 def _base(cursor: Cursor, family: int, label: str) -> Placed:
-    """`filter hook forward priority filter`, behind type."""
-    cursor.expect("filter", "behind type: no other chains are read")
-    cursor.expect("hook", "behind type filter")
-    hook = lookup(cursor.value("a hook"), HOOKS, "hook that is read here")
-    cursor.expect("priority", "behind the hook")
+    """`filter hook forward priority filter`, after type."""
+    cursor.expect("filter", "after type (no other chains are supported)")
+    cursor.expect("hook", "after type filter")
+    hook = lookup(cursor.value("a hook"), HOOKS, "supported hook")
+    cursor.expect("priority", "after the hook")
     return Placed(Chain(hook, [], NF_ACCEPT, family, label), _priority_number(cursor))
 
 
@@ -172,44 +175,35 @@ def _priority_number(cursor: Cursor) -> int:
 
 @final
 class Draft:
-    """A rule while it is read."""
+    """A rule that is being read."""
 
     def __init__(self, label: str, family: int) -> None:
-        self.rule = FilterRule(CONTINUE, label=label)
+        self.match = Match()
+        self.rule = FilterRule(CONTINUE, self.match, label=label)
         self.table_family = family
         self.terms: list[Term] = []
 
     def once(self, taken: object, word: str) -> None:
         if taken is not None:
-            raise ExprError(f"{word} asks the same thing a second time in one rule", word)
+            raise ParseError(f"{word} repeats a match of the same rule", word)
 
     def of_family(self, family: int, word: str) -> None:
-        known = self.rule.family or self.table_family
+        known = self.match.family or self.table_family
         if known and known != family:
-            raise ExprError(f"{word} is for IPv{family}, but this rule is for IPv{known}", word)
-        self.rule.family = family
+            raise ParseError(f"{word} is for IPv{family}, but this rule is for IPv{known}", word)
+        self.match.family = family
 
     def of_protocol(self, found: Numbers, word: str) -> None:
-        """A protocol may be named again, as in `ip protocol tcp tcp dport 22`."""
-        if self.rule.proto is not None and self.rule.proto.bounds != found.bounds:
-            raise ExprError(f"{word} contradicts the protocol already named", word)
-        self.rule.proto = found
+        """The same protocol may be repeated, as in `ip protocol tcp tcp dport 22`."""
+        if self.match.proto is not None and self.match.proto.bounds != found.bounds:
+            raise ParseError(f"{word} contradicts the protocol given before", word)
+        self.match.proto = found
 
     def done(self) -> FilterRule:
-        rule = self.rule
         if self.terms:
-            rule.ct = Expr(self.terms)
-        asked = (
-            rule.in_interface,
-            rule.out_interface,
-            rule.source,
-            rule.destination,
-            rule.proto,
-            rule.sport,
-            rule.dport,
-        )
-        rule.asks_packet = any(one is not None for one in asked)
-        return rule
+            self.match.ct = Expr(self.terms)
+        self.match.settle()
+        return self.rule
 
 
 def _rule(cursor: Cursor, family: int, label: str) -> FilterRule:
@@ -231,7 +225,7 @@ def _match(cursor: Cursor, draft: Draft, word: str) -> None:
     if word == "meta":
         word = cursor.value("a meta key")
         if word not in META_KEYS:
-            raise ExprError(f"meta {word} is not read here", word, META_KEYS)
+            raise ParseError(f"meta {word} is not supported", word, META_KEYS)
     if word == "ct":
         draft.terms.append(nft.term(cursor))
     elif word in INTERFACES:
@@ -247,10 +241,10 @@ def _match(cursor: Cursor, draft: Draft, word: str) -> None:
     elif word == "counter":
         if cursor.skip("packets"):
             cursor.value("a number")
-            cursor.expect("bytes", "behind packets")
+            cursor.expect("bytes", "after packets")
             cursor.value("a number")
     else:
-        raise ExprError(f"{word} is not read here", word, (*MATCHES, *VERDICTS))
+        raise ParseError(f"{word} is not supported", word, (*MATCHES, *VERDICTS))
 
 
 def _inverted(cursor: Cursor) -> bool:
@@ -262,11 +256,11 @@ def _interface(cursor: Cursor, draft: Draft, word: str) -> None:
     invert = _inverted(cursor)
     names = [name[:-1] + "+" if name.endswith("*") else name for name in nft.values(cursor, "an interface")]
     if word.startswith("i"):
-        draft.once(draft.rule.in_interface, word)
-        draft.rule.in_interface = Names(names, invert)
+        draft.once(draft.match.in_interface, word)
+        draft.match.in_interface = InterfaceNames(names, invert)
     else:
-        draft.once(draft.rule.out_interface, word)
-        draft.rule.out_interface = Names(names, invert)
+        draft.once(draft.match.out_interface, word)
+        draft.match.out_interface = InterfaceNames(names, invert)
 
 
 def _protocols(cursor: Cursor) -> Numbers:
@@ -285,7 +279,7 @@ def _network_header(cursor: Cursor, draft: Draft, word: str) -> None:
     elif field in ("saddr", "daddr"):
         _address(cursor, draft, field, 4 if word == "ip" else 16)
     else:
-        raise ExprError(f"{word} {field} is not read here", field, ("saddr", "daddr", "protocol", "nexthdr"))
+        raise ParseError(f"{word} {field} is not supported", field, ("saddr", "daddr", "protocol", "nexthdr"))
 
 
 def _address(cursor: Cursor, draft: Draft, field: str, length: int) -> None:
@@ -294,44 +288,44 @@ def _address(cursor: Cursor, draft: Draft, field: str, length: int) -> None:
     for value in nft.values(cursor, "an address"):
         bounds += address_range(value)
     if any(len(bound) != length for bound in bounds):
-        raise ExprError(f"{field} of this family cannot be that address", field)
+        raise ParseError(f"the address of {field} is of the other family", field)
     found: Addresses = addresses(bounds, invert)
     if field == "saddr":
-        draft.once(draft.rule.source, field)
-        draft.rule.source = found
+        draft.once(draft.match.source, field)
+        draft.match.source = found
     else:
-        draft.once(draft.rule.destination, field)
-        draft.rule.destination = found
+        draft.once(draft.match.destination, field)
+        draft.match.destination = found
 
 
 def _ports(cursor: Cursor, draft: Draft, word: str) -> None:
     if word != "th":
         number = protocol(word)
         if number not in WITH_PORTS:
-            raise ExprError(f"{word} has no ports; its other fields are not read here", word)
+            raise ParseError(f"{word} has no ports; its other fields are not supported", word)
         draft.of_protocol(Numbers([number, number]), word)
     field = cursor.value("sport or dport")
     if field not in ("sport", "dport"):
-        raise ExprError(f"{word} {field} is not read here", field, ("sport", "dport"))
+        raise ParseError(f"{word} {field} is not supported", field, ("sport", "dport"))
     found = nft.ports(cursor)
     if field == "sport":
-        draft.once(draft.rule.sport, field)
-        draft.rule.sport = found
+        draft.once(draft.match.sport, field)
+        draft.match.sport = found
     else:
-        draft.once(draft.rule.dport, field)
-        draft.rule.dport = found
+        draft.once(draft.match.dport, field)
+        draft.match.dport = found
 
 
 def _reject_with(cursor: Cursor, draft: Draft) -> None:
     word = cursor.value("icmp, icmpv6, icmpx or tcp reset")
     if word == "tcp":
-        cursor.expect("reset", "behind tcp")
+        cursor.expect("reset", "after tcp")
         draft.of_protocol(Numbers([6, 6]), "tcp reset")
         draft.rule.reject = reject.TCP_RESET
         return
     kinds = {"icmp": REJECT_V4, "icmpv6": REJECT_V6, "icmpx": REJECT_BOTH}
     if word not in kinds:
-        raise ExprError(f"no such answer: {word}", word, (*kinds, "tcp"))
+        raise ParseError(f"no such reject type: {word}", word, (*kinds, "tcp"))
     if word != "icmpx":
         draft.of_family(4 if word == "icmp" else 6, word)
     cursor.skip("type")

@@ -1,4 +1,4 @@
-"""What expressions are true of, for packets of every kind."""
+"""Which packets a ct expression matches."""
 
 import pytest
 
@@ -110,7 +110,7 @@ NONE: set[str] = set()
         ("-m conntrack --ctstate SNAT,DNAT,NEW", {"NEW"}),
     ],
 )
-def test_what_is_asked_of_the_connection_is_never_true_without_one(ct: NfConn, text: str, states: set[str]) -> None:
+def test_a_condition_on_the_connection_needs_one(ct: NfConn, text: str, states: set[str]) -> None:
     assert true_of(text, ct) == states
 
 
@@ -143,7 +143,7 @@ def test_counters(ct: NfConn) -> None:
 
 
 def test_an_unconfirmed_connection_has_no_time_left(ct: NfConn) -> None:
-    """Its timeout is a span that has not begun; the kernel, too, answers 0."""
+    """Its timeout has not started; the kernel also reports 0."""
     fresh = NfConn(ct.original, ct.reply, ct.l4proto, LAST)
     fresh.timeout = 30_000
     assert nft.parse("ct expiration 0").matches(packet(IP_CT_NEW, fresh), LAST)

@@ -1,9 +1,9 @@
-"""The words both spellings share: protocols, numbers, addresses, times; and the two ways they can go wrong."""
+"""The words of rules and ct expressions: text <-> protocols, numbers, ranges, addresses, times."""
 
-from ipaddress import ip_address, ip_network
 from typing import Final
 
 from conntrackd_py.const import IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMPV6, IPPROTO_IGMP, PROTO_NAMES
+from conntrackd_py.match.address import AddressError, network, packed_address
 
 PROTOCOLS: Final = {
     **{name: number for number, name in PROTO_NAMES.items()},
@@ -16,8 +16,8 @@ UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000),
 HEX: Final = "0123456789abcdef"
 
 
-class ExprError(ValueError):
-    """The text cannot be read. `word` is the one that is wrong; `known`, if not empty, what could have stood there."""
+class ParseError(ValueError):
+    """The text is wrong. `word`: the wrong word; `known`: the words allowed there, if they can be listed."""
 
     def __init__(self, why: str, word: str = "", known: tuple[str, ...] = ()) -> None:
         super().__init__(why)
@@ -26,19 +26,27 @@ class ExprError(ValueError):
         self.known = known
 
 
-class Inexpressible(ExprError):  # noqa: N818  it says of an expression what it is
-    """The expression is right, but the other spelling has no words for it."""
+class Inexpressible(ParseError):  # noqa: N818  the expression is correct
+    """The other syntax cannot express it."""
 
 
 def is_number(word: str) -> bool:
     return word.isascii() and word.isdigit()
 
 
+def negation(text: str) -> tuple[str, bool]:
+    """The text without a leading `!`, and whether it had one."""
+    stripped = text.strip()
+    if stripped.startswith("!"):
+        return stripped[1:].strip(), True
+    return stripped, False
+
+
 def lookup(word: str, known: dict[str, int], what: str) -> int:
-    """What a word stands for; `what` names its kind."""
+    """The number of a word; `what` names its kind in the error."""
     value = known.get(word.lower())
     if value is None:
-        raise ExprError(f"no such {what}: {word}", word, tuple(known))
+        raise ParseError(f"no such {what}: {word}", word, tuple(known))
     return value
 
 
@@ -51,8 +59,20 @@ def integer(word: str, most: int, what: str) -> int:
     elif is_number(text):
         value = int(text)
     if not 0 <= value <= most:
-        raise ExprError(f"{word or 'nothing'} where a {what} (0 to {most}) belongs", word)
+        raise ParseError(f"{word!r} is not a {what} (0 to {most})", word)
     return value
+
+
+def colon_range(word: str, most: int, what: str) -> list[int]:
+    """`low`, `low:high`, `low:` or `:high`, as iptables writes ranges."""
+    low, colon, high = word.partition(":")
+    if not colon:
+        number = integer(low, most, what)
+        return [number, number]
+    bounds = [integer(low, most, what) if low else 0, integer(high, most, what) if high else most]
+    if bounds[1] < bounds[0]:
+        raise ParseError(f"{word} ends before it begins", word)
+    return bounds
 
 
 def protocol(word: str) -> int:
@@ -66,32 +86,17 @@ def protocol_name(number: int) -> str:
 
 
 def address_range(word: str) -> list[bytes]:
-    """`address`, `address/prefix`, `address/netmask` or `address-address`: lowest and highest."""
+    """First and last of `address`, `address/prefix`, `address/netmask` or `address-address`."""
     low, dash, high = word.partition("-")
     try:
-        if dash:
-            bounds = [ip_address(low).packed, ip_address(high).packed]
-        else:
-            network = ip_network(word, strict=False)
-            bounds = [network.network_address.packed, network.broadcast_address.packed]
-    except ValueError:
-        raise ExprError(f"{word} where an address, address/prefix or address-address belongs", word) from None
+        bounds = [packed_address(low), packed_address(high)] if dash else network(word)
+    except AddressError:
+        raise ParseError(f"{word!r} is not an address, address/prefix or address-address", word) from None
     if len(bounds[0]) != len(bounds[1]):
-        raise ExprError(f"{word} mixes IPv4 and IPv6", word)
+        raise ParseError(f"{word} mixes IPv4 and IPv6", word)
     if bounds[1] < bounds[0]:
-        raise ExprError(f"{word} ends before it begins", word)
+        raise ParseError(f"{word} ends before it begins", word)
     return bounds
-
-
-def address_text(low: bytes, high: bytes) -> str:
-    """The shortest spelling of a range that address_range reads."""
-    first, last = ip_address(low), ip_address(high)
-    if low == high:
-        return str(first)
-    size = int(last) - int(first) + 1
-    if size & (size - 1) == 0 and int(first) % size == 0:
-        return f"{first}/{len(low) * 8 - size.bit_length() + 1}"
-    return f"{first}-{last}"
 
 
 def milliseconds(word: str, most: int) -> int:
@@ -108,10 +113,11 @@ def milliseconds(word: str, most: int) -> int:
             at += 1
         scale = dict(UNITS).get(word[unit:at], 0)
         if start == unit or not scale:
-            raise ExprError(f"{word} where a time such as 1m30s belongs", word)
+            total = most + 1
+            break
         total += int(word[start:unit]) * scale
     if not word or total > most:
-        raise ExprError(f"{word or 'nothing'} where a time such as 1m30s belongs", word)
+        raise ParseError(f"{word!r} is not a time such as 1m30s", word)
     return total
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.filter.tokens import Cursor
-from conntrackd_py.filter.words import ExprError
+from conntrackd_py.filter.nft_tokens import Cursor
+from conntrackd_py.match.words import ParseError
 
 
 def words(text: str, lines: bool = False) -> list[str]:
@@ -35,11 +35,11 @@ def test_lines() -> None:
 
 def test_values_are_no_punctuation() -> None:
     assert Cursor('"eth0"').value("an interface") == "eth0"
-    for text, why in (("{", "{ where a name belongs"), ("", "nothing where a name belongs")):
-        with pytest.raises(ExprError, match=why):
+    for text, why in (("{", "expected a name, found {"), ("", "expected a name, found the end of the text")):
+        with pytest.raises(ParseError, match=why):
             Cursor(text).value("a name")
 
 
 def test_expect() -> None:
-    with pytest.raises(ExprError, match="b where a belongs, at the beginning"):
+    with pytest.raises(ParseError, match="expected a at the beginning, found b"):
         Cursor("b").expect("a", "at the beginning")

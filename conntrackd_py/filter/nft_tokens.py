@@ -1,9 +1,9 @@
-"""nft text as words, one after the other, each knowing its line."""
+"""nft text split into words, each with its line."""
 
 import re
 from typing import Final, final
 
-from conntrackd_py.filter.words import ExprError
+from conntrackd_py.match.words import ParseError
 
 NEWLINE: Final = "\n"
 END: Final = ""
@@ -21,7 +21,7 @@ WORD: Final = re.compile(
 
 @final
 class Cursor:
-    """A place in the text. Within an expression a new line is a blank; in a ruleset it ends a statement."""
+    """A position in the text. lines: a new line is a word, because it ends a statement of a ruleset."""
 
     def __init__(self, text: str, lines: bool = False) -> None:
         self.words: list[str] = []
@@ -60,18 +60,18 @@ class Cursor:
 
     def expect(self, word: str, where: str) -> None:
         if not self.skip(word):
-            raise ExprError(f"{shown(self.peek())} where {word} belongs, {where}", self.peek())
+            raise ParseError(f"expected {word} {where}, found {shown(self.peek())}", self.peek())
 
     def value(self, what: str) -> str:
-        """The next word, which must not be punctuation; quotes are taken off."""
+        """Take the next word, which must not be punctuation; quotes are removed."""
         word = self.peek()
         if word in (END, NEWLINE) or word[0] in "{}();,&|^!<>=":
-            raise ExprError(f"{shown(word)} where {what} belongs", word)
+            raise ParseError(f"expected {what}, found {shown(word)}", word)
         self.at += 1
         return word.strip('"')
 
 
 def shown(word: str) -> str:
     if word == END:
-        return "nothing"
+        return "the end of the text"
     return "the end of the line" if word == NEWLINE else word

@@ -1,11 +1,11 @@
-"""Words both spellings share, read and written."""
+"""Text of protocols, numbers, addresses and times, read and written."""
 
 import pytest
 
-from conntrackd_py.filter.words import (
-    ExprError,
+from conntrackd_py.match.address import range_text
+from conntrackd_py.match.words import (
+    ParseError,
     address_range,
-    address_text,
     integer,
     milliseconds,
     protocol,
@@ -28,7 +28,7 @@ from tests.support.packets import address
 )
 def test_addresses(text: str, low: str, high: str) -> None:
     assert address_range(text) == [address(low), address(high)]
-    assert address_text(address(low), address(high)) == text
+    assert range_text(address(low), address(high)) == text
 
 
 def test_addresses_with_bits_beyond_the_prefix_or_a_netmask() -> None:
@@ -37,7 +37,7 @@ def test_addresses_with_bits_beyond_the_prefix_or_a_netmask() -> None:
 
 @pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.1-", "10.0.0.2-10.0.0.1", "10.0.0.1-::1", "10.0.0.0/33", "a"])
 def test_no_addresses(text: str) -> None:
-    with pytest.raises(ExprError):
+    with pytest.raises(ParseError):
         address_range(text)
 
 
@@ -60,21 +60,21 @@ def test_times(text: str, ms: int, shortest: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "1x", "1m30", "-1", "1.5s", "49711d"])
 def test_no_times(text: str) -> None:
-    with pytest.raises(ExprError):
+    with pytest.raises(ParseError):
         milliseconds(text, 0xFFFFFFFF)
 
 
 def test_numbers() -> None:
     assert [integer(text, 255, "mark") for text in ("0", "255", "0xff", "0XA")] == [0, 255, 255, 10]
     for text in ("", "256", "-1", "0x", "0xg", "1e2", "\u0661"):
-        with pytest.raises(ExprError, match=r"where a mark \(0 to 255\) belongs"):
+        with pytest.raises(ParseError, match=r"is not a mark \(0 to 255\)"):
             integer(text, 255, "mark")
 
 
 def test_protocols() -> None:
     assert [protocol(text) for text in ("tcp", "UDP", "ipv6-icmp", "icmpv6", "47", "esp")] == [6, 17, 58, 58, 47, 50]
     assert [protocol_name(number) for number in (6, 58, 50)] == ["tcp", "icmpv6", "50"]
-    with pytest.raises(ExprError) as caught:
+    with pytest.raises(ParseError) as caught:
         protocol("tcpp")
     assert caught.value.word == "tcpp"
     assert "tcp" in caught.value.known

@@ -18,9 +18,13 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat import portuse
-from conntrackd_py.nat.portuse import PortUse, span
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_SNAT, Interface, NatRule
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.nat import port_usage
+from conntrackd_py.nat.port_usage import PortUsage, span
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_SNAT, NatRule
 from conntrackd_py.reasons import END_DELETED
 from tests.support import packets
 from tests.support.invariants import check
@@ -31,12 +35,14 @@ INSIDE = "192.168.1.2"
 
 
 def masquerade(low: int = 0, high: int = 0, protonum: int = -1) -> NatRule:
-    out = Interface("wan")
-    return NatRule(NAT_MASQUERADE, out_interface=out, port_low=low, port_high=high, protonum=protonum)
+    proto = Numbers([protonum, protonum]) if protonum >= 0 else None
+    return NatRule(
+        NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"]), proto=proto), Range(port_low=low, port_high=high)
+    )
 
 
 def snat() -> NatRule:
-    return NatRule(NAT_SNAT, to_low=OUTER, to_high=LAST)
+    return NatRule(NAT_SNAT, to=Range(OUTER, LAST))
 
 
 def router(*rules: NatRule) -> Engine:
@@ -57,11 +63,11 @@ def opened(engine: Engine, sport: int, number: int = 9, source: str = INSIDE) ->
 
 def used(rule: NatRule, protonum: int = IPPROTO_UDP) -> tuple[int, int]:
     """Ports in use, and those at the fullest address."""
-    use = rule.pool.uses[protonum]
+    use = rule.pool.usage[protonum]
     return use.ports, use.fullest
 
 
-def test_a_port_counts_once_however_many_destinations_it_serves() -> None:
+def test_a_port_counts_once_for_all_its_destinations() -> None:
     rule = masquerade()
     engine = router(rule)
     two = [opened(engine, 5000, number) for number in (1, 2)]
@@ -72,8 +78,8 @@ def test_a_port_counts_once_however_many_destinations_it_serves() -> None:
         assert used(rule) == (left, left)
 
 
-def test_ports_that_the_rule_does_not_give_do_not_count() -> None:
-    """A source below 1024 keeps its port; it is not one of those that others may get."""
+def test_ports_outside_the_rules_range_do_not_count() -> None:
+    """A source port below 1024 stays; it is not in the range for others."""
     rule = masquerade()
     opened(router(rule), 123)
     assert used(rule) == (0, 0)
@@ -83,20 +89,19 @@ def test_the_fullest_address_counts() -> None:
     rule = snat()
     engine = router(rule)
     made = [opened(engine, 2000 + number, number) for number in range(1, 100)]
-    by_address = [outer.ports for outer in engine.nat.use.outers.values()]
+    by_address = [outer.ports for outer in engine.nat.port_usage.outers.values()]
     assert len(by_address) == 4
     assert used(rule) == (99, max(by_address))
     for ct in made:
         engine.core.kill(ct, END_DELETED, 0)
         check(engine)
     assert used(rule) == (0, 0)
-    assert not engine.nat.use.outers
+    assert not engine.nat.port_usage.outers
 
 
-def test_two_rules_for_one_address_see_the_ports_of_both() -> None:
-    """Whoever took them, they are gone for the other."""
+def test_two_rules_for_one_address_count_the_ports_of_both() -> None:
+    """A port that one rule allocated is in use for the other."""
     low, high = masquerade(1024, 30000), masquerade()
-    low.source = None
     engine = router(low, high)
     opened(engine, 2000)
     engine.nat.replace_rules([high, low])
@@ -105,11 +110,13 @@ def test_two_rules_for_one_address_see_the_ports_of_both() -> None:
     check(engine)
 
 
-def test_new_rules_take_over_what_is_in_use() -> None:
+def test_new_rules_count_the_ports_in_use() -> None:
     old, new = masquerade(), snat()
     engine = router(old)
     kept = opened(engine, 2000)
-    engine.nat.replace_rules([new, NatRule(NAT_ACCEPT), NatRule(NAT_MASQUERADE, out_interface=Interface("ppp0"))])
+    engine.nat.replace_rules(
+        [new, NatRule(NAT_ACCEPT), NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["ppp0"])))]
+    )
     assert used(new) == (1, 1)
     engine.core.kill(kept, END_DELETED, 0)
     assert used(new) == (0, 0)
@@ -118,8 +125,8 @@ def test_new_rules_take_over_what_is_in_use() -> None:
 def test_many_ports_take_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = masquerade()
     engine = router(rule)
-    made = [opened(engine, 1024 + number) for number in range(portuse.SPARSE + 5)]
-    (outer,) = engine.nat.use.outers.values()
+    made = [opened(engine, 1024 + number) for number in range(port_usage.SPARSE + 5)]
+    (outer,) = engine.nat.port_usage.outers.values()
     assert (len(outer.dense), outer.sparse) == (65536, {})
     assert used(rule) == (len(made), len(made))
     check(engine)
@@ -133,10 +140,10 @@ def test_many_ports_take_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_outer_addresses_are_bounded() -> None:
     rule = snat()
     engine = router(rule)
-    engine.nat.use.limit = 2
+    engine.nat.port_usage.limit = 2
     made = [opened(engine, 2000 + number, number) for number in range(1, 100)]
-    assert len(engine.nat.use.outers) == 2
-    assert 0 < engine.nat.use.uncounted == 99 - used(rule)[0]
+    assert len(engine.nat.port_usage.outers) == 2
+    assert 0 < engine.nat.port_usage.uncounted == 99 - used(rule)[0]
     for ct in made:
         engine.core.kill(ct, END_DELETED, 0)
     check(engine)
@@ -149,13 +156,13 @@ def test_outer_addresses_are_bounded() -> None:
         (masquerade(), IPPROTO_ICMP, (1, 65536)),
         (masquerade(), IPPROTO_ICMPV6, (0, 65536)),
         (masquerade(5000, 5999), IPPROTO_UDP, (1, 1000)),
-        (NatRule(NAT_MASQUERADE, family=6), IPPROTO_TCP, (0, 64512)),
+        (NatRule(NAT_MASQUERADE, Match(family=6)), IPPROTO_TCP, (0, 64512)),
         (snat(), IPPROTO_TCP, (4, 64512)),
         (NatRule(NAT_ACCEPT), IPPROTO_TCP, (0, 64512)),
     ],
 )
 def test_the_limit_is_addresses_by_ports(rule: NatRule, protonum: int, expected: tuple[int, int]) -> None:
-    assert router(rule).nat.use.limit_of(rule, protonum) == expected
+    assert router(rule).nat.port_usage.limit_of(rule, protonum) == expected
 
 
 def test_a_protocol_without_ports_is_not_counted() -> None:
@@ -164,7 +171,7 @@ def test_a_protocol_without_ports_is_not_counted() -> None:
     first = Skb(packets.ip(INSIDE, "198.51.100.1", IPPROTO_GRE, bytes(8)), 0, 1, 0)
     engine.handle(first, PRE_ROUTING, 0)
     engine.handle(Skb(first.data, first.mark, 1, 2), POST_ROUTING, 0)
-    assert not engine.nat.use.outers
+    assert not engine.nat.port_usage.outers
     assert span(rule, IPPROTO_ICMP) == (0, 65535)
 
 
@@ -195,4 +202,4 @@ def test_what_is_kept_is_what_a_walk_finds(orders: list[Order]) -> None:
 
 
 def test_nothing_is_counted_before_anything_is_bound() -> None:
-    assert PortUse(router().nat.interfaces).outers == {}
+    assert PortUsage(router().nat.interfaces).outers == {}
