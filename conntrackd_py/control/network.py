@@ -1,16 +1,18 @@
-"""Addresses as a filter writes them: `address`, `address/bits`, `address/mask`, `address:port`, `[address]:port`."""
+"""Addresses of a request: `address`, `address/bits`, `address/mask`, `address:port`, `[address]:port`."""
 
 from socket import AF_INET, AF_INET6, inet_pton
 
+from conntrackd_py.control.protocol.requests import RequestError
 
-class AddressError(ValueError):
-    """What is wrong with the text, in conntrack(8)'s words where it has some."""
+
+class AddressError(RequestError):
+    """Reads as conntrack(8)'s own message, where it has one."""
 
 
 class Network:
-    """`address[/bits]` or `address/mask`; host bits are ignored, as conntrack(8) does. Asked with `packed in network`.
+    """`address[/bits]` or `address/mask`; test with `packed in network`. Raises AddressError.
 
-    The mask is an address whose bits count; they need not be in a row.
+    Host bits are ignored, as in conntrack(8). The bits of a mask need not be contiguous.
     """
 
     def __init__(self, text: str) -> None:
@@ -44,10 +46,7 @@ def packed_address(text: str) -> bytes:
 
 
 def address_and_port(text: str) -> tuple[bytes, int | None]:
-    """`ip`, `ip:port` or `[ip]:port`, as the NAT options of conntrack(8) take it; raises AddressError.
-
-    Brackets need a port behind them, there and here.
-    """
+    """`ip`, `ip:port` or `[ip]:port`; raises AddressError. Brackets need a port, as in conntrack(8)'s NAT options."""
     if text.startswith("["):
         address, bracket, rest = text[1:].partition("]")
         if not bracket:

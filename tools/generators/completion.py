@@ -24,7 +24,7 @@ from conntrackd_py.cli.conntrack.options import (
 from conntrackd_py.cli.conntrack.output import ALONE
 from conntrackd_py.cli.conntrack.parse import LIST_ONLY, NEVER_ON_EXPECT
 from conntrackd_py.const import IPPROTO_TCP, PROTO_NAMES
-from conntrackd_py.control.query import FAMILIES, STATES
+from conntrackd_py.control.matcher import FAMILIES, STATES
 
 WRITTEN: Final = "Written by scripts/generate from the tables of the program; do not edit."
 

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from msgspec import UNSET, convert
+from msgspec.structs import replace
+
 from conntrackd_py.cli.conntrack import filter as options
 from conntrackd_py.cli.conntrack.format import json_line, stats_line
 from conntrackd_py.cli.conntrack.output import Output, tell
 from conntrackd_py.cli.conntrack.parse import Parsed
 from conntrackd_py.cli.conntrack.values import number
 from conntrackd_py.control.client import Client, ClientError
+from conntrackd_py.control.protocol import requests
+from conntrackd_py.control.protocol.requests import Change, Filter, Request
 
 Connect = Callable[[], Client]
 Fields = dict[str, Any]
@@ -30,13 +35,13 @@ def run_command(parsed: Parsed, connect: Connect) -> int:
 # --- answers ------------------------------------------------------------------------------------------
 
 
-def one(connect: Connect, request: Fields) -> Fields:
+def one(connect: Connect, request: Request) -> Fields:
     """The first line of the answer."""
     with connect() as client:
         return next(client.ask(request))
 
 
-def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
+def answers(connect: Connect, request: Request) -> Iterator[Fields]:
     """The lines of the answer, the last of them with `done`."""
     with connect() as client:
         for line in client.ask(request):
@@ -46,7 +51,7 @@ def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
     raise ClientError("the answer has no end")
 
 
-def entries(connect: Connect, request: Fields, what: str, done: list[int]) -> Iterator[Fields]:
+def entries(connect: Connect, request: Request, what: str, done: list[int]) -> Iterator[Fields]:
     """The entries of the answer; afterwards `done` holds how many the daemon says there were."""
     for line in answers(connect, request):
         if "failed" in line:
@@ -76,10 +81,9 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
 
 def show(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request: Fields = {"command": "list", "table": parsed.table, "filter": options.filter_of(parsed.values)}
     limit = number(parsed.values["limit"]) if "limit" in parsed.values else None
-    if "zero" in parsed.values:
-        request["zero"] = True
+    request = requests.List(convert(parsed.table, requests.Table), options.filter_of(parsed.values))
+    request = replace(request, zero="zero" in parsed.values)
     done: list[int] = []
     if "sort" in parsed.values:
         from conntrackd_py.cli.conntrack.sort import key_of, ordered
@@ -88,7 +92,7 @@ def show(parsed: Parsed, connect: Connect) -> int:
         found = ordered(entries(connect, request, "ct", done), key, limit)
     else:
         if limit is not None:
-            request["limit"] = limit
+            request = replace(request, limit=limit)
         found = entries(connect, request, "ct", done)
     count = shown(found, output.connection, output, "conntrack")
     tell(f"{count} flow entries have been shown.")
@@ -98,23 +102,23 @@ def show(parsed: Parsed, connect: Connect) -> int:
 def get(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     wanted = options.filter_of({key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values})
-    request = {"command": "get", "tuple": options.tuple_of(parsed.values)}
+    request = requests.Get(options.tuple_of(parsed.values))
     fitting = (ct for ct in entries(connect, request, "ct", []) if fits(ct, wanted))
     count = shown(fitting, lambda ct: output.connection(ct, use=2), output, "conntrack")
     tell(f"{count} flow entries have been shown.")
     return 0 if count else 1
 
 
-def fits(ct: Fields, wanted: Fields) -> bool:
+def fits(ct: Fields, wanted: Filter) -> bool:
     """What -G may ask beyond the tuple."""
-    if "state" in wanted and ct.get("state") != wanted["state"]:
+    if wanted.state is not UNSET and ct.get("state") != wanted.state:
         return False
-    return set(wanted.get("labels", ())) <= set(ct.get("labels", ()))
+    return wanted.labels is UNSET or set(wanted.labels) <= set(ct.get("labels", ()))
 
 
 def delete(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = {"command": "delete", "filter": options.filter_of(parsed.values)}
+    request = requests.Delete(filter=options.filter_of(parsed.values))
     count = shown(entries(connect, request, "ct", []), lambda ct: output.connection(ct, command="-D"), output, "")
     tell(f"{count} flow entries have been deleted.")
     return 0 if count else 1
@@ -124,8 +128,8 @@ def update(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     matching, changes = options.update(parsed.values)
     done = [0]
-    if changes:
-        request = {"command": "update", "filter": matching, "set": changes}
+    if changes != Change():
+        request = requests.Update(changes, matching)
         shown(entries(connect, request, "ct", done), lambda ct: output.connection(ct, use=2), output, "")
     tell(f"{done[-1]} flow entries have been updated.")
     return 0 if done[-1] else 1
@@ -134,7 +138,7 @@ def update(parsed: Parsed, connect: Connect) -> int:
 def create(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     exclusive = parsed.command == "I"
-    request = {"command": "create", "ct": options.creation(parsed.values), "exclusive": exclusive}
+    request = requests.Create(ct=options.creation(parsed.values), exclusive=exclusive)
     done: list[int] = []
     for ct in entries(connect, request, "ct", done):
         if output.json:
@@ -145,7 +149,7 @@ def create(parsed: Parsed, connect: Connect) -> int:
 
 def flush(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, {"command": "flush", "filter": options.filter_of(parsed.values)})
+    answer = one(connect, requests.Flush(filter=options.filter_of(parsed.values)))
     return emptied(output, answer, "connection tracking table has been emptied.")
 
 
@@ -158,14 +162,14 @@ def emptied(output: Output, answer: Fields, text: str) -> int:
 
 def count(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, {"command": "count", "table": parsed.table})
+    answer = one(connect, requests.Counts(convert(parsed.table, requests.KeptTable)))
     print(json_line(answer) if output.json else answer["count"])
     return 0
 
 
 def stats(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    for row in one(connect, {"command": "stats", "table": parsed.table})["stats"]:
+    for row in one(connect, requests.Stats(convert(parsed.table, requests.KeptTable)))["stats"]:
         print(json_line(row) if output.json else stats_line(row))
     return 0
 
@@ -176,10 +180,13 @@ def stats(parsed: Parsed, connect: Connect) -> int:
 def events(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expectations = parsed.table == "expect"
-    request: Fields = {"command": "events", "table": parsed.table, "mask": options.event_mask(parsed.values)}
-    request["filter"] = options.filter_of(parsed.values)
-    if "buffer" in parsed.values:
-        request["buffer"] = number(parsed.values["buffer"]) // EVENT_BYTES
+    sized = "buffer" in parsed.values
+    request = requests.Events(
+        "expect" if expectations else "conntrack",
+        options.event_mask(parsed.values),
+        options.filter_of(parsed.values),
+        number(parsed.values["buffer"]) // EVENT_BYTES if sized else UNSET,
+    )
     render = output.expectation if expectations else output.event
     root = "expect" if expectations else "conntrack"
     count = 0
@@ -193,8 +200,8 @@ def events(parsed: Parsed, connect: Connect) -> int:
                     count += 1
                 elif "lost" in line:
                     output.lost(line["lost"])
-                elif "buffer" in request:
-                    print(f"NOTICE: {line['listening']} events may wait to be shown.", file=sys.stderr)
+                elif sized:
+                    print(f"NOTICE: {line['buffer']} events may wait to be shown.", file=sys.stderr)
         finally:
             if count:
                 output.foot(root)
@@ -225,25 +232,24 @@ def stop_signal() -> Iterator[int]:
 
 def show_expectations(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request: Fields = {"command": "list", "table": "expect", "filter": options.filter_of(parsed.values)}
-    if "limit" in parsed.values:
-        request["limit"] = number(parsed.values["limit"])
+    limit = number(parsed.values["limit"]) if "limit" in parsed.values else UNSET
+    request = requests.List("expect", options.filter_of(parsed.values), limit)
     count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
     tell(f"{count} expectations have been shown.")
     return 0
 
 
 def get_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "get", "shown")
+    return _one_expectation(parsed, connect, requests.Get(options.tuple_of(parsed.values), "expect"), "shown")
 
 
 def delete_expectation(parsed: Parsed, connect: Connect) -> int:
-    return _one_expectation(parsed, connect, "delete", "deleted")
+    request = requests.Delete("expect", tuple=options.tuple_of(parsed.values))
+    return _one_expectation(parsed, connect, request, "deleted")
 
 
-def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) -> int:
+def _one_expectation(parsed: Parsed, connect: Connect, request: Request, done: str) -> int:
     output = Output(parsed.values)
-    request = {"command": command, "table": "expect", "tuple": options.tuple_of(parsed.values)}
     count = shown(entries(connect, request, "expect", []), output.expectation, output, "expect")
     tell(f"{count} expectations have been {done}.")
     return 0
@@ -251,7 +257,7 @@ def _one_expectation(parsed: Parsed, connect: Connect, command: str, done: str) 
 
 def create_expectation(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = {"command": "create", "table": "expect", "expect": options.expectation(parsed.values)}
+    request = requests.Create("expect", expect=options.expectation(parsed.values))
     for known in entries(connect, request, "expect", []):
         if output.json:
             print(json_line(known))
@@ -260,7 +266,7 @@ def create_expectation(parsed: Parsed, connect: Connect) -> int:
 
 def flush_expectations(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, {"command": "flush", "table": "expect"})
+    answer = one(connect, requests.Flush("expect"))
     return emptied(output, answer, "expectation table has been emptied.")
 
 

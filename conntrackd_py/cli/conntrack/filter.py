@@ -2,12 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from socket import ntohl
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from msgspec import convert
 
 from conntrackd_py.cli.conntrack.options import EVENTS, ROLES, STATUSES
 from conntrackd_py.cli.conntrack.values import UsageError, chosen, duration, labels, number, protocol
-from conntrackd_py.control.query import FAMILIES, STATES, FilterError, Query
-from conntrackd_py.control.spec import CHANGE_KEYS, CREATE_KEYS, TUPLE_KEYS, RefusedError, one_tuple, wanted
+from conntrackd_py.control.matcher import FAMILIES, STATES, Matcher
+from conntrackd_py.control.protocol.requests import (
+    Change,
+    EventName,
+    Filter,
+    Mask,
+    NewConnection,
+    NewExpectation,
+    RefusedError,
+    TupleFields,
+    UpdateFilter,
+)
+from conntrackd_py.control.spec import one_tuple, wanted
 
 TEXTS: Final = ("src", "dst", "reply_src", "reply_dst", "host", "interface")
 U32: Final = 0xFFFFFFFF
@@ -24,6 +37,7 @@ STATE_ALIASES: Final = {"LISTEN": "SYN_SENT2"}
 NEVER_MATCHED: Final = frozenset({"label_add", "label_del"})
 
 Spec = dict[str, Any]
+Fields = TypeVar("Fields", TupleFields, NewConnection, UpdateFilter, Filter)
 
 
 def read(values: Mapping[str, str]) -> Spec:
@@ -90,56 +104,59 @@ def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
         spec[key] = f"{address}/{mask}"
 
 
-def filter_of(values: Mapping[str, str]) -> Spec:
-    """The filter for service.query: of -L, -D and -E. Raises UsageError."""
-    return checked({key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
+def filter_of(values: Mapping[str, str]) -> Filter:
+    """The filter of -L, -D and -E. Raises UsageError."""
+    return _checked(Matcher, Filter, {key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
 
 
-def checked(spec: Spec) -> Spec:
-    return _understood(Query, spec)
+def creation(values: Mapping[str, str]) -> NewConnection:
+    """The connection of -I and -A. Raises UsageError."""
+    keys = NewConnection.__struct_fields__
+    return _checked(
+        wanted, NewConnection, {key: value for key, value in read(values).items() if key in keys and value is not True}
+    )
 
 
-def creation(values: Mapping[str, str]) -> Spec:
-    """The connection that -I and -A make, for service.spec. Raises UsageError."""
-    spec = {key: value for key, value in read(values).items() if key in CREATE_KEYS and value is not True}
-    return _understood(wanted, spec)
-
-
-def _understood(reading: Callable[[Spec], object], spec: Spec) -> Spec:
-    """What makes no sense to any daemon is told here; what the daemon may refuse, it tells itself."""
+def _checked(check: Callable[[Fields], object], fields: type[Fields], spec: Spec) -> Fields:
+    """Raises UsageError for what is wrong for every daemon. What one daemon may refuse is sent to it."""
     try:
-        reading(spec)
-    except FilterError as error:
-        raise UsageError(str(error)) from error
+        converted = convert(spec, fields)
+        check(converted)
     except RefusedError:
-        return spec  # sent all the same: the daemon says why not
-    return spec
+        return converted
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return converted
 
 
-def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
+def update(values: Mapping[str, str]) -> tuple[UpdateFilter, Change]:
     """The filter and the changes of -U. Raises UsageError."""
     spec = read(values)
-    changes = {key: value for key, value in spec.items() if key in CHANGE_KEYS}
-    return checked({key: value for key, value in spec.items() if key not in CHANGE_KEYS}), changes
+    changes = {key: value for key, value in spec.items() if key in Change.__struct_fields__}
+    matched = {key: value for key, value in spec.items() if key not in changes}
+    return _checked(Matcher, UpdateFilter, matched), convert(changes, Change)
 
 
-def tuple_of(values: Mapping[str, str]) -> Spec:
-    """The tuple that -G asks for. Raises UsageError."""
-    return _understood(one_tuple, {key: value for key, value in read(values).items() if key in TUPLE_KEYS})
+def tuple_of(values: Mapping[str, str]) -> TupleFields:
+    """The tuple of -G. Raises UsageError."""
+    return _tuple(read(values))
 
 
-def expectation(values: Mapping[str, str]) -> Spec:
-    """What -I expect makes. Raises UsageError."""
+def _tuple(spec: Spec) -> TupleFields:
+    keys = TupleFields.__struct_fields__
+    return _checked(one_tuple, TupleFields, {key: value for key, value in spec.items() if key in keys})
+
+
+def expectation(values: Mapping[str, str]) -> NewExpectation:
+    """The expectation of -I expect. Raises UsageError."""
     spec = read(values)
     expected = {"src": values["tuple_src"], "dst": values["tuple_dst"], "proto": spec["proto"]}
     expected |= {key: spec[f"tuple_{key}"] for key in ("sport", "dport") if f"tuple_{key}" in spec}
     mask = {"src": values["src_mask"], "dst": values["dst_mask"]}
     mask |= {key: spec[f"{key}_mask"] for key in ("sport", "dport") if f"{key}_mask" in spec}
-    master = {key: value for key, value in spec.items() if key in TUPLE_KEYS}
-    master |= {"src": values["src"], "dst": values["dst"]}
-    tuples = {"master": _understood(one_tuple, master), "tuple": _understood(one_tuple, expected)}
-    return {**tuples, "mask": mask, "timeout": spec["timeout"]}
+    master = {**spec, "src": values["src"], "dst": values["dst"]}
+    return NewExpectation(_tuple(master), _tuple(expected), convert(mask, Mask), spec["timeout"])
 
 
-def event_mask(values: Mapping[str, str]) -> list[str]:
-    return chosen(values.get("mask", "ALL"), EVENTS)
+def event_mask(values: Mapping[str, str]) -> tuple[EventName, ...]:
+    return convert(chosen(values.get("mask", "ALL"), EVENTS), tuple[EventName, ...])

@@ -7,17 +7,17 @@ first command that fails ends it; only -F says what it did. A line is split at b
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from conntrackd_py.cli.conntrack import filter as options
 from conntrackd_py.cli.conntrack.output import tell
 from conntrackd_py.cli.conntrack.parse import Parsed, parse
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.control.client import Client, ClientError
+from conntrackd_py.control.protocol.requests import Create, Delete, Flush, Request, Update
 
 ALLOWED: Final = "AIDUF"
 
-Fields = dict[str, Any]
 Connect = Callable[[], Client]
 
 
@@ -36,11 +36,11 @@ def load(path: str, connect: Connect) -> int:
     return 0
 
 
-def carry_out(client: Client, request: Fields) -> None:
+def carry_out(client: Client, request: Request) -> None:
     for line in client.ask(request):
         if "done" in line:
             break
-    if request["command"] == "flush":
+    if isinstance(request, Flush):
         tell("connection tracking table has been emptied.")
 
 
@@ -53,7 +53,7 @@ def opened(path: str) -> Iterator[TextIO]:
         raise UsageError(f"Failed to open file {path} for reading: {error}") from error
 
 
-def requests_of(at: int, line: str) -> list[Fields]:
+def requests_of(at: int, line: str) -> list[Request]:
     words = line.split()
     if not words or words[0].startswith("#"):
         return []
@@ -63,15 +63,15 @@ def requests_of(at: int, line: str) -> list[Fields]:
         raise UsageError(f"line {at}: {error}") from error
 
 
-def request_of(parsed: Parsed) -> Fields:
+def request_of(parsed: Parsed) -> Request:
     """Raises UsageError for a command that has no place in a file."""
     if not parsed.command or parsed.command not in ALLOWED or parsed.table != "conntrack":
         raise UsageError(f"Cannot use command `-{parsed.command}' with --load-file")
     if parsed.command in "AI":
         exclusive = parsed.command == "I"
-        return {"command": "create", "ct": options.creation(parsed.values), "exclusive": exclusive}
+        return Create(ct=options.creation(parsed.values), exclusive=exclusive)
     if parsed.command == "U":
         matching, changes = options.update(parsed.values)
-        return {"command": "update", "filter": matching, "set": changes}
-    command = "delete" if parsed.command == "D" else "flush"
-    return {"command": command, "filter": options.filter_of(parsed.values)}
+        return Update(changes, matching)
+    command = Delete if parsed.command == "D" else Flush
+    return command(filter=options.filter_of(parsed.values))

@@ -22,9 +22,10 @@ from conntrackd_py.cli.conntrackd.explain_show import Screen, connection_text, s
 from conntrackd_py.cli.conntrackd.explain_walk import INSIDE, OUTSIDE, Walk
 from conntrackd_py.cli.conntrackd.options import settings_or_none
 from conntrackd_py.conntrack.randomness import Repeatable
-from conntrackd_py.control import view
-from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.protocol.answers import Line
+from conntrackd_py.control.protocol.requests import Recent
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.nat.rules import NatRule
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
 
 def recent(args: argparse.Namespace) -> int:
     with Client(socket_path(args.socket)) as client:
-        for line in client.ask({"command": "recent", "count": args.last}):
+        for line in client.ask(Recent(args.last)):
             if "done" in line:
                 if not line["done"] and not args.json:
                     print("nothing was refused, ignored or dropped yet")
@@ -108,7 +109,7 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
         if wanted:
             screen.step(step)
     count, left = left_over(walk)
-    summary: view.Json = {**hints.summary(), "connections_left": count}
+    summary: packetline.Fields = {**hints.summary(), "connections_left": count}
     if args.json:
         print(json.dumps({"summary": {**summary, "left": left}}))
     else:
@@ -157,7 +158,7 @@ def shows(args: argparse.Namespace, data: bytes) -> bool:
     )
 
 
-def left_over(walk: Walk) -> tuple[int, list[view.Json]]:
+def left_over(walk: Walk) -> tuple[int, list[packetline.Fields]]:
     """How many connections are in the table after the last packet, and those that end first."""
     table = walk.engine.core.table
     alive = {ct.id: ct for ct in table.hash.values()}
@@ -168,7 +169,7 @@ def left_over(walk: Walk) -> tuple[int, list[view.Json]]:
     ]
 
 
-def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> None:
+def summary_text(screen: Screen, summary: packetline.Fields, left: list[packetline.Fields]) -> None:
     for one in left:
         screen.put(f"--  without another packet, {one['ends_after']:g} s later: {one['connection']}: timeout: +DYING")
     hints = summary.pop("hints")

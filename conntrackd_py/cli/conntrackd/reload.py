@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from conntrackd_py.control.client import DEFAULT_PATH, VARIABLE, Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped, escaped_lines
+from conntrackd_py.control.protocol.requests import Reload
 
 WHY: Final = {"nat": "translated otherwise now", "filter": "not allowed any more"}
 
 
 def main(args: argparse.Namespace) -> int:
-    request = {"command": "reload", **({"flush_stale": True} if args.flush_stale else {})}
     try:
         with _client(args.socket, args.config) as client:
-            answer = next(client.ask(request))["reload"]
+            answer = next(client.ask(Reload(args.flush_stale)))["reload"]
     except ClientError as error:
         sys.stderr.write(f"conntrackd-py reload: {escaped_lines(str(error))}\n")
         return 1
