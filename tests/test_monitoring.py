@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.status import Clients, Reloads
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support.prometheus import CONFIG, DASHBOARD, RULES, panels
 from tests.support.router import Router
 
@@ -25,9 +25,10 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 
 
 class Control:
-    clients = 0
-    events_lost = 0
     acceptor = Acceptor("control", None, most=1, limit=1)  # type: ignore[arg-type]  # it never serves
+
+    def clients(self) -> Clients:
+        return Clients(connected=0, refused=0, subscribers=0, lost=0)
 
 
 def families() -> list[Metric]:

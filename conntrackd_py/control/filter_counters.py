@@ -29,7 +29,7 @@ def chains(policy: Policy | None) -> Counted:
 
 
 def refusing(policy: Policy | None) -> list[FilterRule]:
-    """Rules that dropped or rejected a packet, most packets first, SHOWN at most; a default is `default of CHAIN HOOK`."""
+    """Rules and defaults (`default of CHAIN HOOK`) that refused packets, most packets first, SHOWN at most."""
     found = rules(policy)
     found += [
         ((f"default of {chain} {hook}", verdict, ""), counts) for (hook, chain, verdict), counts in chains(policy)

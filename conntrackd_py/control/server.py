@@ -59,10 +59,10 @@ class ControlServer:
         )
         self.reloads = Reloads(time.time())
         self.publisher = Publisher(engine, clock)
-        self.commands = Commands(engine, self.publisher, info or DaemonInfo(), self.reloads, self._count_clients)
+        self.commands = Commands(engine, self.publisher, info or DaemonInfo(), self.reloads, self.clients)
         self._file = SocketFile(Path(path), mode, group)
 
-    def _count_clients(self) -> Clients:
+    def clients(self) -> Clients:
         return Clients(self.acceptor.sessions, self.refused, len(self.publisher.subscribers), self.publisher.lost)
 
     @property

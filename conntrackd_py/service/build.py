@@ -1,4 +1,4 @@
-"""Settings -> Engine. The rules of the configuration are objects already (settings/); raw and mark rules are built here."""
+"""Settings -> Engine. settings/ has built the NAT rules and the filter; raw and mark rules are built here."""
 
 from dataclasses import replace
 

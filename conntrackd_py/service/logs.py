@@ -1,7 +1,7 @@
 """Logs on standard error: JSON for machines, readable lines for a terminal. Never a line per packet.
 
-Under journald lines have no timestamp. One event is one line without control characters: JSON escapes them, and readable
-lines are escaped here. Only a traceback has several lines.
+Under journald lines have no timestamp. One event is one line without control characters: JSON escapes them, and
+readable lines are escaped here. Only a traceback has several lines.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Refused packets in the log: at most `rate` lines a second for each reason, each with the number left out before it."""
+"""Refused packets in the log: at most `rate` lines a second for each reason; each counts those left out before it."""
 
 from collections.abc import Callable
 from typing import Final, final

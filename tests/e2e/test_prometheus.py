@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.status import Reloads
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support.prometheus import RULES, Prometheus, filled, panels, quick
 from tests.support.router import Router as VirtualRouter
 

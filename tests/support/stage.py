@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from conntrackd_py.control.server import ControlServer
-from conntrackd_py.control.status import About
+from conntrackd_py.control.status import DaemonInfo
 from tests.support.router import Router
 
 
@@ -30,10 +30,10 @@ class Ticking(Router):
 
 
 class Stage:
-    def __init__(self, path: Path, router: Router | None = None, about: About | None = None) -> None:
+    def __init__(self, path: Path, router: Router | None = None, info: DaemonInfo | None = None) -> None:
         self.path = path
         self.router = router or Router()
-        self.control = ControlServer(self.router.engine, self.router.clock, path=str(path), about=about)
+        self.control = ControlServer(self.router.engine, self.router.clock, path=str(path), info=info)
 
     async def run(self, *words: str, env: dict[str, str] | None = None) -> Result:
         """conntrackd-py with these words, to its end."""

@@ -6,7 +6,7 @@ lines; answers.py has their keys.
     list    table? filter? limit? zero?    {"ct": {...}} or {"expect": {...}} for each entry, then {"done": n}
     get     table? tuple                   {"ct": {...}} or {"expect": {...}}, then {"done": 1}
     create  table? ct | expect, exclusive? {"ct": {...}} or {"expect": {...}}, then {"done": 1}; {"done": 0}: it exists
-    update  filter? set                    {"ct": {...}} for each after its change, with "failed": why if it was refused;
+    update  filter? set                    {"ct": {...}} for each after its change, with "failed": why if refused;
                                            then {"done": n}, without those refused
     delete  table? filter? | tuple         {"ct": {...}} or {"expect": {...}} for each entry, then {"done": n}
     flush   table? filter?                 {"done": n}

@@ -14,8 +14,7 @@ from prometheus_client.registry import Collector
 from conntrackd_py import __version__, compiled
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.status import Reloads
-from conntrackd_py.control.subscriber import Publisher
+from conntrackd_py.control.status import Clients, Reloads
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queue import QueueCounters
@@ -35,8 +34,7 @@ class Control(Protocol):
     @property
     def acceptor(self) -> Acceptor: ...
 
-    @property
-    def publisher(self) -> Publisher: ...
+    def clients(self) -> Clients: ...
 
 
 class EngineCollector(Collector):
@@ -178,9 +176,9 @@ class EngineCollector(Collector):
         lost = counter("events_lost", "Events dropped, by the queue that was full.", "queue")
         lost.add_metric(["engine"], self.core.events.lost)
         if self.control is not None:
-            lost.add_metric(["subscriber"], self.control.publisher.lost)
+            lost.add_metric(["subscriber"], self.control.clients().lost)
             yield gauge_of(
-                "control_clients", "Clients connected to the control socket.", self.control.acceptor.sessions
+                "control_clients", "Clients connected to the control socket.", self.control.clients().connected
             )
         yield lost
         info = gauge("build_info", "The running version; always 1.", "version", "backend", "compiled", "python")

@@ -28,6 +28,7 @@ from conntrackd_py.const import (
     PROTO_NAMES,
 )
 from conntrackd_py.control import spec
+from conntrackd_py.control.protocol.requests import NewConnection
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
 from conntrackd_py.nat.rules import NAT_MASQUERADE, Interface, NatRule
 from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
@@ -196,7 +197,7 @@ def test_a_translation_by_hand(mode: str, outcome: int) -> None:
     """An observer notes what the kernel will do; who only tracks would promise what nobody does."""
     engine = Engine(Tunables(), Repeatable(), mode=mode)
     made = spec.wanted(
-        {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "sport": 1, "dport": 2, "src_nat": "203.0.113.9:99"}
+        NewConnection(proto=17, src=CLIENT.v4, dst=SERVER.v4, sport=1, dport=2, src_nat="203.0.113.9:99")
     )
     ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
     change = Change()
@@ -214,15 +215,9 @@ def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:
     engine = Engine(Tunables(), Repeatable(), mode="nat")
     outcomes = []
     for sport in (1, 2):
-        said = {
-            "proto": 17,
-            "src": CLIENT.v4,
-            "dst": SERVER.v4,
-            "sport": sport,
-            "dport": 2,
-            "src_nat": "203.0.113.9:99",
-        }
-        made = spec.wanted(said)
+        made = spec.wanted(
+            NewConnection(proto=17, src=CLIENT.v4, dst=SERVER.v4, sport=sport, dport=2, src_nat="203.0.113.9:99")
+        )
         ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
         outcomes.append(engine.create(ct, Change(), made.source, made.destination, 0))
     assert outcomes == [DONE, EXHAUSTED]

@@ -52,12 +52,12 @@ class Stage:
     async def listening(self, *arguments: str) -> asyncio.subprocess.Process:
         process = await self.start("-E", *arguments)
         async with asyncio.timeout(10):
-            while not self.control.listeners:
+            while not self.control.publisher.subscribers:
                 await asyncio.sleep(0.01)
         return process
 
     def publish(self) -> None:
-        self.control.tell()
+        self.control.publisher.publish()
 
 
 async def finished(process: asyncio.subprocess.Process) -> Result:

@@ -22,8 +22,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.status import Clients, Reloads
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Numbers
@@ -33,6 +32,7 @@ from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IG
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.exporter import Exporter
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.tls import context
 from tests.support import packets
@@ -52,9 +52,10 @@ async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 class Control:
-    clients = 4
-    events_lost = 5
     acceptor = Acceptor("control", nothing, most=1, limit=1)
+
+    def clients(self) -> Clients:
+        return Clients(connected=4, refused=0, subscribers=1, lost=5)
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
     assert found["conntrackd_py_verdict_errors_total"] == 2
     assert found["conntrackd_py_truncated_packets_total"] == 1
     assert found["conntrackd_py_control_clients"] == 4
-    assert found["conntrackd_py_events_lost_total queue=listener"] == 5
+    assert found["conntrackd_py_events_lost_total queue=subscriber"] == 5
     (build,) = [name for name in found if name.startswith("conntrackd_py_build_info ")]
     assert f"version={__version__}" in build
 
