@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.status import Clients, Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
@@ -24,19 +23,11 @@ ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\|", re.MULTILINE)
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
-class Control:
-    acceptor = Acceptor("control", None, most=1, limit=1)  # type: ignore[arg-type]  # it never serves
-
-    def clients(self) -> Clients:
-        return Clients(connected=0, refused=0, subscribers=0, lost=0)
-
-
 def families() -> list[Metric]:
     router = Router()
     log = RefusalLog(router.engine.diagnostics.recent, router.clock)
-    collector = EngineCollector(
-        router.engine, QueueCounters(), Control(), refusals=log, reloads=Reloads(0), pauses=Pauses()
-    )
+    control = ControlServer(router.engine, router.clock, path="unused")
+    collector = EngineCollector(router.engine, QueueCounters(), control, refusals=log, pauses=Pauses())
     return list(collector.collect())
 
 

@@ -17,7 +17,7 @@ from conntrackd_py.control.edit import WHY, Editor
 from conntrackd_py.control.matcher import Matcher, expectation_family
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.answers import encode
-from conntrackd_py.control.protocol.requests import Filter, RefusedError, RequestError, UpdateFilter
+from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError, RequestError, UpdateFilter
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Subscriber
 from conntrackd_py.control.top import Top
@@ -112,7 +112,8 @@ class Commands:
             await send([encode({"done": 0})])
 
     async def update(self, request: requests.Update, send: Send) -> None:
-        self.editor.check(request.set)
+        if request.set == Change():
+            raise RequestError("update needs a change in `set`")
         failed = 0
 
         def change(ct: NfConn) -> bytes:

@@ -13,7 +13,6 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import USERSPACE, Expectation
 from conntrackd_py.control import spec as specs
-from conntrackd_py.control.matcher import status_bits
 from conntrackd_py.control.protocol.requests import (
     Change,
     Mask,
@@ -63,13 +62,6 @@ class Editor:
         if outcome:
             raise RefusedError(WHY[outcome])
         return ct
-
-    def check(self, change: Change) -> None:
-        """Raises RequestError for a change that is empty or wrong for every connection."""
-        if change == Change():
-            raise RequestError("update needs a change in `set`")
-        if change.status is not UNSET:
-            status_bits(change.status)
 
     def update(self, ct: NfConn, wanted: Change) -> str | None:
         """Why the change was refused; empty when it was made; None when it changes nothing."""

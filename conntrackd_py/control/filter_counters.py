@@ -3,7 +3,6 @@
 from typing import Final
 
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
-from conntrackd_py.control.protocol.answers import FilterRule
 from conntrackd_py.filter.policy import ACTIONS, DROP, REJECT, Policy
 
 SHOWN: Final = 16
@@ -28,7 +27,7 @@ def chains(policy: Policy | None) -> Counted:
     ]
 
 
-def refusing(policy: Policy | None) -> list[FilterRule]:
+def refusing(policy: Policy | None) -> list[dict[str, object]]:
     """Rules and defaults (`default of CHAIN HOOK`) that refused packets, most packets first, SHOWN at most."""
     found = rules(policy)
     found += [

@@ -28,7 +28,7 @@ from conntrackd_py.const import (
     WITH_PORTS,
 )
 from conntrackd_py.control.network import Network, address_and_port
-from conntrackd_py.control.protocol.requests import Filter, RequestError, UpdateFilter
+from conntrackd_py.control.protocol.requests import Filter, RequestError, StatusName, UpdateFilter
 from conntrackd_py.explain.stale import CURRENT, Stale
 from conntrackd_py.nat.rules import Interface
 from conntrackd_py.proto import rfc7857, sctp, tcp_states
@@ -44,18 +44,9 @@ ADDRESSES: Final = {
     "reply_src": (REPLY, tuples.src),
     "reply_dst": (REPLY, tuples.dst),
 }
-PORTS: Final[dict[str, tuple[int, Field]]] = {
-    "sport": (ORIGINAL, tuples.l4src),
-    "dport": (ORIGINAL, tuples.l4dst),
-    "reply_sport": (REPLY, tuples.l4src),
-    "reply_dport": (REPLY, tuples.l4dst),
-}
-GRE_KEYS: Final[dict[str, tuple[int, Field]]] = {
-    "srckey": (ORIGINAL, tuples.l4src),
-    "dstkey": (ORIGINAL, tuples.l4dst),
-    "reply_srckey": (REPLY, tuples.l4src),
-    "reply_dstkey": (REPLY, tuples.l4dst),
-}
+L4_FIELDS: Final = ((ORIGINAL, tuples.l4src), (ORIGINAL, tuples.l4dst), (REPLY, tuples.l4src), (REPLY, tuples.l4dst))
+PORTS: Final = dict(zip(("sport", "dport", "reply_sport", "reply_dport"), L4_FIELDS, strict=True))
+GRE_KEYS: Final = dict(zip(("srckey", "dstkey", "reply_srckey", "reply_dstkey"), L4_FIELDS, strict=True))
 ICMP_FIELDS: Final[dict[str, tuple[int, Field]]] = {
     "icmp_type": (ORIGINAL, lambda t: tuples.l4dst(t) >> 8),
     "icmp_code": (ORIGINAL, lambda t: tuples.l4dst(t) & 0xFF),
@@ -257,11 +248,8 @@ def _nat_test(source: bool, destination: bool, address: bytes, port: int | None)
     return test
 
 
-def status_bits(names: tuple[str, ...]) -> int:
-    """IPS_* bits of these names; UNSET is none. Raises RequestError."""
-    for name in names:
-        if name not in STATUS_NAMES and name != "UNSET":
-            raise RequestError(f"unknown status {name[:60]!r}")
+def status_bits(names: tuple[StatusName, ...]) -> int:
+    """IPS_* bits of these names; UNSET is none."""
     return sum(1 << bit for bit, name in enumerate(STATUS_NAMES) if name in names)
 
 

@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from conntrackd_py.const import PROTO_NAMES
-from conntrackd_py.control.protocol.answers import Pool, PoolPorts
+from conntrackd_py.control.protocol.answers import Pool
 from conntrackd_py.explain import hosts
 from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.core import Nat
@@ -33,16 +33,16 @@ def pools(nat: Nat, counted: dict[bytes, hosts.Pool]) -> list[Pool]:
 
 
 def _address(nat: Nat, address: bytes, protonums: list[int], counted: dict[bytes, hosts.Pool]) -> Pool:
-    protocols: dict[str, PoolPorts] = {}
+    protocols: dict[str, dict[str, int]] = {}
     connections = 0
     shares: list[float] = []
     for protonum in protonums:
         pool = counted[address + bytes([protonum])]
         connections += pool.connections
-        described: PoolPorts = {"connections": pool.connections}
+        described: dict[str, int] = {"connections": pool.connections}
         if pool.ports:
             used, available = usage(pool.ports, ranges(nat, address, protonum))
-            described["ports"], described["available"] = used, available
+            described.update(ports=used, available=available)
             shares.append(used / available)
         protocols[PROTO_NAMES.get(protonum, str(protonum))] = described
     found: Pool = {

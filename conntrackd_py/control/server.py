@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from conntrackd_py.control.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
 from conntrackd_py.control.commands import Commands, Send
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import RefusedError, RequestError, decode
-from conntrackd_py.control.socket_file import SocketFile
 from conntrackd_py.control.status import Clients, DaemonInfo, Reloads
 from conntrackd_py.control.subscriber import Publisher, Subscriber
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.kernel.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
+from conntrackd_py.kernel.socket_file import SocketFile
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from conntrackd_py import __version__, compiled
-from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.l4proto import L4Proto
-from conntrackd_py.conntrack.stats import Stats
-from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control.filter_counters import refusing
-from conntrackd_py.control.protocol.answers import Hook, Queues, Status, Table
+from conntrackd_py.control.protocol.answers import Counters, Status
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
@@ -84,18 +81,14 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
             "restart": reloads.restart,
             "stale": reloads.stale,
         },
-        **table(core),
+        **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
-        "states": states(engine.trackers),
-        **queues(info),
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},
         "helpers": [],
         "hints": {
             "expired_in_use": engine.diagnostics.expired_connections.expired_in_use,
             "one_sided_flows": engine.diagnostics.one_sided.flows,
         },
-        "invalid": reasons(stats.reasons, OK + 1, INVALID_LIMIT),
-        "dropped": reasons(stats.reasons, TABLE_FULL, len(REASON_NAMES)),
         "filter": refusing(engine.policy),
         "clients": clients.connected,
         "refused_clients": clients.refused,
@@ -104,12 +97,32 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
     }
 
 
-def table(core: Conntrack) -> Table:
+def counters(engine: Engine, info: DaemonInfo) -> Counters:
+    core, found = engine.core, info.counters
     return {
         "entries": len(core.table),
         "limit": core.limit,
         "unconfirmed": len(core.table.unconfirmed),
         "dying": len(core.table.dying),
+        "states": states(engine.trackers),
+        "invalid": reasons(core.stats.reasons, OK + 1, INVALID_LIMIT),
+        "dropped": reasons(core.stats.reasons, TABLE_FULL, len(REASON_NAMES)),
+        "queues": [
+            {
+                "queue": row.number,
+                "waiting": row.waiting,
+                "dropped": row.dropped,
+                "user_dropped": row.user_dropped,
+                "limit": info.queue_limit,
+            }
+            for row in (queue_rows(info.proc) if info.queues else ())
+            if row.number in info.queues
+        ],
+        "queue": {
+            "enobufs": found.enobufs,
+            "verdict_errors": found.verdict_errors,
+            "truncated": found.truncated,
+        },
     }
 
 
@@ -124,42 +137,6 @@ def states(trackers: Iterable[L4Proto]) -> dict[str, dict[str, int]]:
     return found
 
 
-def queues(info: DaemonInfo) -> Queues:
-    counters = info.counters
-    rows = queue_rows(info.proc) if info.queues else []
-    return {
-        "queues": [
-            {
-                "queue": row.number,
-                "waiting": row.waiting,
-                "dropped": row.dropped,
-                "user_dropped": row.user_dropped,
-                "limit": info.queue_limit,
-            }
-            for row in rows
-            if row.number in info.queues
-        ],
-        "queue": {
-            "enobufs": counters.enobufs,
-            "verdict_errors": counters.verdict_errors,
-            "truncated": counters.truncated,
-        },
-    }
-
-
 def reasons(counts: list[int], low: int, high: int) -> dict[str, int]:
     """Packets by reason, of the reasons from low to below high that are not 0."""
     return {REASON_NAMES[at]: counts[at] for at in range(low, high) if counts[at]}
-
-
-def hooks(stats: Stats) -> dict[str, Hook]:
-    """Visits by hook. FORWARD has none: it runs in the visit at POST_ROUTING."""
-    return {
-        name.lower(): {
-            "accepted": stats.verdicts[at * 2 + NF_ACCEPT],
-            "dropped": stats.verdicts[at * 2 + NF_DROP],
-            "bytes": stats.bytes[at],
-        }
-        for at, name in enumerate(HOOK_NAMES)
-        if name != "FORWARD"
-    }

@@ -5,9 +5,10 @@ publish() only fills the queues; it never waits, and renders nothing.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Final
 
 from conntrackd_py.conntrack import tuple as tuples
@@ -15,7 +16,7 @@ from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.expect import ExpectationEvent
 from conntrackd_py.control import view
 from conntrackd_py.control.matcher import Matcher, expectation_family
-from conntrackd_py.control.protocol.answers import Userspace, encode
+from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import EventName, Filter
 from conntrackd_py.engine.engine import Engine
 
@@ -34,51 +35,26 @@ PROGRAMS: Final = 256  # names kept
 
 
 class EventLine:
-    """An event for all subscribers; rendered once, when the first one takes it.
+    """An event for all subscribers; rendered once, when the first one takes it."""
 
-    program: of the client whose request caused the event; empty for none.
-    """
-
-    table = CONNTRACK
-
-    def __init__(self, event: Event, time: float, accounting: bool, timestamps: bool, program: str) -> None:
+    def __init__(
+        self, event: Event | ExpectationEvent, program: str, render: Callable[[], Mapping[str, object]]
+    ) -> None:
         self.event = event
-        self.program = program
-        self.time = time
-        self.accounting = accounting
-        self.timestamps = timestamps
+        self.table = CONNTRACK if isinstance(event, Event) else EXPECT
+        self.program = program  # of the client whose request caused the event
+        self.render = render
         self._text = b""
 
     @property
     def text(self) -> bytes:
         if not self._text:
-            described = view.event(self.event, self.time, self.accounting, self.timestamps)
+            described = {**self.render()}
             if self.event.origin:
-                described["userspace"] = _userspace(self.event.origin, self.program)
+                program = {"program": self.program} if self.program else {}
+                described["userspace"] = {"pid": self.event.origin, **program}
             self._text = encode({"event": described})
         return self._text
-
-
-class ExpectationLine:
-    """The same for an expectation."""
-
-    table = EXPECT
-
-    def __init__(self, event: ExpectationEvent, time: float, program: str) -> None:
-        self.event = event
-        self.time = time
-        self.program = program
-
-    @property
-    def text(self) -> bytes:
-        described = view.expectation_event(self.event, self.time)
-        if self.event.origin:
-            described["userspace"] = _userspace(self.event.origin, self.program)
-        return encode({"event": described})
-
-
-def _userspace(pid: int, program: str) -> Userspace:
-    return {"pid": pid, "program": program} if program else {"pid": pid}
 
 
 class Subscriber:
@@ -92,10 +68,10 @@ class Subscriber:
         self.lost_total = 0
         self._length = expectation_family(wanted) if table == EXPECT else 0
         self._lost = 0  # since the last line in the queue
-        self._waiting: deque[EventLine | ExpectationLine | int] = deque()
+        self._waiting: deque[EventLine | int] = deque()
         self._ready = asyncio.Event()
 
-    def offer(self, line: EventLine | ExpectationLine) -> None:
+    def offer(self, line: EventLine) -> None:
         """Queue the event if it matches; drop and count it if the queue is full."""
         if line.table != self.table or line.event.kind not in self.kinds or not self._matches(line):
             return
@@ -108,8 +84,8 @@ class Subscriber:
         self._waiting.append(line)
         self._ready.set()
 
-    def _matches(self, line: EventLine | ExpectationLine) -> bool:
-        if isinstance(line, EventLine):
+    def _matches(self, line: EventLine) -> bool:
+        if isinstance(line.event, Event):
             return self.matcher.matches(line.event.conn, line.event)
         return self._length in (0, tuples.address_length(line.event.expectation.tuple))
 
@@ -187,13 +163,14 @@ class Publisher:
         if self.subscribers:
             offset = view.epoch(self.clock)
             for event in events:
-                program = self.programs.get(event.origin, "")
-                self._offer(EventLine(event, offset + event.at / 1000, core.accounting, core.timestamps, program))
+                at = offset + event.at / 1000
+                self._offer(event, partial(view.event, event, at, core.accounting, core.timestamps))
             for change in expectations:
-                self._offer(ExpectationLine(change, offset + change.at / 1000, self.programs.get(change.origin, "")))
+                self._offer(change, partial(view.expectation_event, change, offset + change.at / 1000))
         self._report_queue_loss()
 
-    def _offer(self, line: EventLine | ExpectationLine) -> None:
+    def _offer(self, event: Event | ExpectationEvent, render: Callable[[], Mapping[str, object]]) -> None:
+        line = EventLine(event, self.programs.get(event.origin, ""), render)
         for subscriber in self.subscribers:
             before = subscriber.lost_total
             subscriber.offer(line)

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, cast
 
+from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control import status as report
 from conntrackd_py.control.pools import pools
-from conntrackd_py.control.protocol.answers import Counted, Host, Pool, Traffic
+from conntrackd_py.control.protocol.answers import Host, Pool, Traffic
 from conntrackd_py.control.protocol.answers import Top as TopAnswer
 from conntrackd_py.control.protocol.requests import Top as TopRequest
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import hosts as host_figures
 from conntrackd_py.explain.hosts import BY_BYTES, BY_CONNECTIONS, BY_NEW, CONNECTIONS, MOVED, PACKETS, RECEIVED, SENT
-from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
+from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, TABLE_FULL
 
 TURN: Final = 0.0002  # seconds
 PIECE: Final = 64  # slots between two reads of the clock
@@ -43,7 +44,7 @@ class Top:
         self._counting = asyncio.Lock()
         self._freeing: asyncio.Task[None] | None = None  # frees the last statistics in turns
         self._lapse: asyncio.TimerHandle | None = None
-        self._counted: Counted
+        self._counted: dict[str, int] = {}
         self._pools: list[Pool] = []
         self._at = 0
         self._until = 0  # ms: the last walk is used until then
@@ -62,15 +63,11 @@ class Top:
         return {
             "clock": self.clock(),
             "accounting": self.core.accounting,
-            **report.table(self.core),
+            **report.counters(self.engine, self.info),
             "created": stats.insert,
             "ended": {name: count for name, count in zip(END_NAMES, stats.ended, strict=True) if count},
-            "hooks": report.hooks(stats),
-            "invalid": report.reasons(stats.reasons, OK + 1, INVALID_LIMIT),
+            "hooks": self._hooks(),
             "ignored": report.reasons(stats.reasons, INVALID_LIMIT, TABLE_FULL),
-            "dropped": report.reasons(stats.reasons, TABLE_FULL, len(REASON_NAMES)),
-            "states": report.states(self.engine.trackers),
-            **report.queues(self.info),
             "counted": self._counted,
             "hosts": [
                 self._host(address, host_figures.figures_of(statistics.finished, address))
@@ -79,6 +76,15 @@ class Top:
             "pools": self._pools,
             "unpooled": statistics.unpooled,
         }
+
+    def _hooks(self) -> dict[str, dict[str, int]]:
+        """Visits by hook. FORWARD has none: it runs in the visit at POST_ROUTING."""
+        stats, found = self.core.stats, {}
+        for at, name in enumerate(HOOK_NAMES):
+            accepted, dropped = stats.verdicts[at * 2 + NF_ACCEPT], stats.verdicts[at * 2 + NF_DROP]
+            if name != "FORWARD":
+                found[name.lower()] = {"accepted": accepted, "dropped": dropped, "bytes": stats.bytes[at]}
+        return found
 
     async def _count(self) -> None:
         began = self.clock()

@@ -24,8 +24,6 @@ from conntrackd_py.const import (
 from conntrackd_py.control.protocol.answers import (
     Connection,
     ConnectionEvent,
-    ExpiredInUse,
-    RefusedConnection,
     RefusedPacket,
     Side,
 )
@@ -140,19 +138,17 @@ def refused_packet(note: Refusal, time: float) -> RefusedPacket:
     return described
 
 
-def _refused_connection(note: Refusal) -> RefusedConnection:
-    described: RefusedConnection = {
+def _refused_connection(note: Refusal) -> dict[str, object]:
+    return {
         "id": note.id,
+        **({"state": note.state} if note.state else {}),
         "status": names(note.status, STATUS_NAMES),
         "timeout": note.timeout // 1000,
         "orig": tuple_fields(note.original),
     }
-    if note.state:
-        described["state"] = note.state
-    return described
 
 
-def expired_in_use(expired: ExpiredConnection, at: int) -> ExpiredInUse:
+def expired_in_use(expired: ExpiredConnection, at: int) -> dict[str, object]:
     """at: ms, of the packet."""
     return {
         "proto": expired.proto,

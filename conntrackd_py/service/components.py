@@ -35,6 +35,7 @@ class Components:
         self.notify = Notify()
         self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
+        first = settings.queue.first
         self.control = ControlServer(
             self.engine,
             clock,
@@ -43,7 +44,13 @@ class Components:
             group=settings.control.group,
             max_clients=settings.control.max_clients,
             max_request=settings.control.max_request,
-            info=daemon_info(settings, self.counters),
+            info=DaemonInfo(
+                mode=settings.mode,
+                started=clock(),
+                queues=tuple(range(first, first + plan(settings).queues)),
+                queue_limit=settings.queue.max_length,
+                counters=self.counters,
+            ),
         )
         self.reloads = self.control.reloads
         self.tasks: set[asyncio.Task[None]] = set()
@@ -53,19 +60,18 @@ class Components:
         address = settings.metrics.address()
         if address is None:
             return None
-        from conntrackd_py.service.metrics.exporter import Exporter  # imports prometheus_client, which is slow
+        from conntrackd_py.service.metrics.collector import EngineCollector  # imports prometheus_client, which is slow
+        from conntrackd_py.service.metrics.exporter import Exporter
 
-        exporter = Exporter(
+        collector = EngineCollector(
             self.engine,
             self.counters,
-            address,
             self.control,
-            self.refusals,
-            reloads=self.reloads,
+            refusals=self.refusals,
             pauses=self.pauses,
             node_exporter=settings.metrics.node_exporter_names,
-            tls=settings.metrics.tls(),
         )
+        exporter = Exporter(collector, address, settings.metrics.tls())
         exporter.start()
         return exporter
 
@@ -90,15 +96,3 @@ class Components:
             await self.exporter.stop()
         if self.injector is not None:
             self.injector.close()
-
-
-def daemon_info(settings: Settings, counters: QueueCounters) -> DaemonInfo:
-    """Of a daemon that starts now."""
-    first = settings.queue.first
-    return DaemonInfo(
-        mode=settings.mode,
-        started=clock(),
-        queues=tuple(range(first, first + plan(settings).queues)),
-        queue_limit=settings.queue.max_length,
-        counters=counters,
-    )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conntrackd_py.control.status import Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
@@ -107,8 +107,9 @@ def series() -> set[str]:
     """Every name that the daemon publishes."""
     virtual = VirtualRouter()
     log = RefusalLog(virtual.engine.diagnostics.recent, virtual.clock)
+    control = ControlServer(virtual.engine, virtual.clock, path="unused")
     collector = EngineCollector(
-        virtual.engine, QueueCounters(), refusals=log, reloads=Reloads(0), pauses=Pauses(), node_exporter=False
+        virtual.engine, QueueCounters(), control, refusals=log, pauses=Pauses(), node_exporter=False
     )
     suffix = {"counter": "_total", "histogram": "_bucket"}
     return {family.name + suffix.get(family.type, "") for family in collector.describe()}

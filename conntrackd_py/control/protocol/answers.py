@@ -13,11 +13,6 @@ Line = dict[str, Any]  # one line of an answer
 encode: Final = Encoder().encode
 
 
-class Userspace(TypedDict, total=False):
-    pid: Required[int]
-    program: str
-
-
 class Side(TypedDict, total=False):
     """The tuple of one direction, and its counters while accounting is on."""
 
@@ -65,7 +60,7 @@ class _Event(TypedDict, total=False):
     event: Required[str]
     seq: Required[int]
     time: Required[float]
-    userspace: Userspace
+    userspace: dict[str, object]  # pid [program]
 
 
 class ConnectionEvent(_Event, Connection, total=False):
@@ -94,25 +89,11 @@ class ExpectationEvent(_Event, Expectation, total=False):
     pass
 
 
-class ExpiredInUse(TypedDict):
-    """Seconds. after: the timeout. ago: since the end. keepalive: an interval that keeps the connection."""
-
-    proto: str
-    after: float
-    ago: float
-    keepalive: float
-
-
-class RefusedConnection(TypedDict, total=False):
-    id: Required[int]
-    state: str
-    status: Required[list[str]]
-    timeout: Required[int]
-    orig: Required[Side]
-
-
 class RefusedPacket(TypedDict, total=False):
-    """outcome: INVALID, IGNORED or DROPPED; ACCEPTED if only `expired_in_use` is reported. time: seconds since 1970."""
+    """outcome: INVALID, IGNORED or DROPPED; ACCEPTED if only `expired_in_use` is reported. time: seconds since 1970.
+
+    expired_in_use: seconds: after (the timeout), ago (since the end), keepalive (a sufficient interval).
+    """
 
     sequence: Required[int]
     time: Required[float]
@@ -125,54 +106,29 @@ class RefusedPacket(TypedDict, total=False):
     ctinfo: Required[str]
     packet: Required[dict[str, object]]  # explain/packet_line.py
     text: Required[str]
-    connection: RefusedConnection
-    expired_in_use: ExpiredInUse
+    connection: dict[str, object]  # id [state] status timeout orig
+    expired_in_use: dict[str, object]  # proto after ago keepalive
 
 
-class Table(TypedDict):
-    entries: int
-    limit: int  # 0: no limit
-    unconfirmed: int
-    dying: int
-
-
-class Queue(TypedDict):
-    """dropped: the queue was full. user_dropped: the daemon's socket was full."""
-
-    queue: int
-    waiting: int
-    limit: int
-    dropped: int
-    user_dropped: int
-
-
-class Queues(TypedDict):
-    queues: list[Queue]
-    queue: dict[str, int]  # enobufs, verdict_errors, truncated: of all queues
-
-
-class FilterRule(TypedDict):
-    rule: str
-    comment: str
-    action: str
-    packets: int
-    bytes: int
-
-
-class ReloadState(TypedDict):
-    """successful: the last reload. stale: connections that its rules would not create, counted then."""
-
-    successful: bool
-    error: str
-    restart: tuple[str, ...]  # keys that take effect at a restart
-    stale: int
-
-
-class Status(Table, Queues):
-    """Times in seconds; started and reloaded since 1970 (null: never). invalid, dropped: packets by reason.
+class Counters(TypedDict):
+    """Of `status` and `top`. invalid, dropped: packets by reason. limit: 0: none.
 
     states: confirmed connections by protocol and state, {"tcp": {"ESTABLISHED": 3}, "udp": {"": 5}}.
     """
+
+    entries: int
+    limit: int
+    unconfirmed: int
+    dying: int
+    states: dict[str, dict[str, int]]
+    invalid: dict[str, int]
+    dropped: dict[str, int]
+    queues: list[dict[str, int]]  # queue waiting limit dropped (queue full) user_dropped (the daemon's socket full)
+    queue: dict[str, int]  # enobufs verdict_errors truncated
+
+
+class Status(Counters):
+    """Times in seconds; started and reloaded since 1970 (null: never)."""
 
     version: str
     compiled: bool
@@ -182,15 +138,12 @@ class Status(Table, Queues):
     started: float
     uptime: float
     reloaded: float | None
-    reload: ReloadState
-    expectations: dict[str, int]  # entries, limit
-    states: dict[str, dict[str, int]]
-    nat: dict[str, int]  # allocations, failures
+    reload: dict[str, object]  # successful error restart stale: class Reloads
+    expectations: dict[str, int]  # entries limit
+    nat: dict[str, int]  # allocations failures
     helpers: list[str]
-    hints: dict[str, int]  # expired_in_use, one_sided_flows
-    invalid: dict[str, int]
-    dropped: dict[str, int]
-    filter: list[FilterRule]  # rules and chain defaults that refused packets, most packets first
+    hints: dict[str, int]  # expired_in_use one_sided_flows
+    filter: list[dict[str, object]]  # rule comment action packets bytes: that refused packets, most packets first
     clients: int
     refused_clients: int
     subscribers: int
@@ -213,54 +166,28 @@ class Host(Traffic, total=False):
     moved: Traffic
 
 
-class PoolPorts(TypedDict, total=False):
-    connections: Required[int]
-    ports: int  # in use, each counted once
-    available: int  # of the source rules for the address, or those that a source port above 1023 may get
-
-
 class Pool(TypedDict, total=False):
+    """available: ports of the source rules for the address, or those that a source port above 1023 may get."""
+
     address: Required[str]
     connections: Required[int]
-    protocols: Required[dict[str, PoolPorts]]
+    protocols: Required[dict[str, dict[str, int]]]  # connections [ports (in use) available]
     share: float  # ports in use of the fullest protocol, 0 to 1
 
 
-class Counted(TypedDict, total=False):
-    """The walk over the table. Milliseconds, `at` of the engine's clock."""
+class Top(Counters):
+    """Counters of now, hosts and pools of the last walk. A rate is a difference divided by that of `clock` (ms).
 
-    at: Required[int]
-    took: Required[int]
-    period: int  # since the previous walk; absent in the first
-    hosts: Required[int]
-    others: Required[int]  # connections of hosts beyond the limit of explain/hosts.py
-
-
-class Hook(TypedDict):
-    accepted: int
-    dropped: int
-    bytes: int
-
-
-class Top(Table, Queues):
-    """Counters of now, and hosts and pools of the last walk. A rate is a difference divided by that of `clock` (ms)."""
+    counted: of the walk: at, took [period since the previous walk] (ms), hosts, others (connections of further hosts).
+    """
 
     clock: int
     accounting: bool
     created: int
     ended: dict[str, int]  # by reason
-    hooks: dict[str, Hook]
-    invalid: dict[str, int]
-    ignored: dict[str, int]
-    dropped: dict[str, int]
-    states: dict[str, dict[str, int]]
-    counted: Counted
+    hooks: dict[str, dict[str, int]]  # accepted dropped bytes
+    ignored: dict[str, int]  # by reason
+    counted: dict[str, int]
     hosts: list[Host]
     pools: list[Pool]
     unpooled: int  # connections of pools beyond the limit of explain/hosts.py
-
-
-class Reloaded(TypedDict):
-    restart: tuple[str, ...]
-    stale: dict[str, int]  # by nat, filter
-    flushed: int

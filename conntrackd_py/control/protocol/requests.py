@@ -15,7 +15,12 @@ U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Count = Annotated[int, Meta(ge=0)]
 Labels = Annotated[tuple[Annotated[int, Meta(ge=0, le=127)], ...], Meta(max_length=128)]  # numbers of bits
-Status = Annotated[tuple[str, ...], Meta(max_length=32)]  # names of IPS_* bits, or UNSET
+StatusName = (
+    Literal["EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST", "SRC_NAT_DONE"]
+    | Literal["DST_NAT_DONE", "DYING", "FIXED_TIMEOUT", "TEMPLATE", "NAT_CLASH", "HELPER", "OFFLOAD", "HW_OFFLOAD"]
+    | Literal["UNSET"]
+)
+Status = Annotated[tuple[StatusName, ...], Meta(max_length=32)]
 Family = Literal["ipv4", "ipv6"]
 Table = Literal["conntrack", "unconfirmed", "dying", "expect"]
 KeptTable = Literal["conntrack", "expect"]
@@ -30,9 +35,6 @@ class RequestError(ValueError):
 
 class RefusedError(ValueError):
     """A correct request that cannot be carried out; reads as conntrack(8) says it after `Operation failed: `."""
-
-
-# --- parts -----------------------------------------------------------------------------------------------
 
 
 class TupleFields(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -142,9 +144,6 @@ class NewExpectation(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     tuple: TupleFields
     mask: Mask
     timeout: U32 = 0  # seconds
-
-
-# --- requests --------------------------------------------------------------------------------------------
 
 
 class Request(Struct, forbid_unknown_fields=True, omit_defaults=True, tag_field="command"):

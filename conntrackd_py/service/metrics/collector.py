@@ -6,15 +6,13 @@ docs/metrics.md explains each metric; a test compares the names.
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
-from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.status import Clients, Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queue import QueueCounters
@@ -28,45 +26,33 @@ from conntrackd_py.service.refusal_log import RefusalLog
 HOOKS = tuple(name.lower() for name in HOOK_NAMES)
 
 
-class Control(Protocol):
-    """The part of ControlServer that counts."""
-
-    @property
-    def acceptor(self) -> Acceptor: ...
-
-    def clients(self) -> Clients: ...
-
-
 class EngineCollector(Collector):
     """queues: the kernel's list of queues. node_exporter: also publish the table under node_exporter's names.
 
-    Without control, refusals, http, reloads or pauses, their metrics are absent.
+    Without control, refusals or pauses, their metrics are absent.
     """
 
     def __init__(
         self,
         engine: Engine,
         queue: QueueCounters,
-        control: Control | None = None,
+        control: ControlServer | None = None,
         queues: Path = QUEUES,
         refusals: RefusalLog | None = None,
         *,
-        http: Httpd | None = None,
-        reloads: Reloads | None = None,
         pauses: Pauses | None = None,
         node_exporter: bool = False,
     ) -> None:
         self.engine = engine
         self.core = engine.core
         self.diagnostics = engine.diagnostics
-        self.reloads = reloads
         self.pauses = pauses
         self.node_exporter = node_exporter
         self.refusals = refusals
         self.queue = queue
         self.control = control
         self.queues = queues
-        self.http = http
+        self.http: Httpd | None = None  # set by the Exporter
 
     def describe(self) -> Iterable[Metric]:
         """Every family, without samples."""
@@ -184,12 +170,12 @@ class EngineCollector(Collector):
         info = gauge("build_info", "The running version; always 1.", "version", "backend", "compiled", "python")
         info.add_metric([__version__, self.queue.backend, str(compiled).lower(), platform.python_version()], 1)
         yield info
-        if self.reloads is not None:
-            good, at = self.reloads.successful, self.reloads.at
+        if self.control is not None:
+            good, at = self.control.reloads.successful, self.control.reloads.at
             yield gauge_of("config_last_reload_successful", "1: the last reload was successful. 0: it failed.", good)
             yield gauge_of("config_last_reload_success_timestamp_seconds", "Time of the last successful reload.", at)
             stale = "Connections that the rules of the last reload would not create."
-            yield gauge_of("stale_connections", stale, self.reloads.stale)
+            yield gauge_of("stale_connections", stale, self.control.reloads.stale)
 
     def _times(self) -> Iterator[Metric]:
         text = "Time of a packet visit without system calls, of one visit in 512."

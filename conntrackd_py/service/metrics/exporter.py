@@ -13,13 +13,8 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from conntrackd_py.control.status import Reloads
-from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.queue import QueueCounters
-from conntrackd_py.service.metrics.collector import Control, EngineCollector
+from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.httpd import Answer, Httpd, RefusedRequestError, Request
-from conntrackd_py.service.pauses import Pauses
-from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,37 +26,14 @@ INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Met
 
 
 class Exporter:
-    """address: IP address and port; port 0: the kernel chooses. tls: None for plain HTTP. The rest: EngineCollector."""
+    """address: IP address and port; port 0: the kernel chooses. tls: None for plain HTTP."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        queue: QueueCounters,
-        address: tuple[str, int],
-        control: Control | None = None,
-        refusals: RefusalLog | None = None,
-        *,
-        reloads: Reloads | None = None,
-        pauses: Pauses | None = None,
-        node_exporter: bool = False,
-        tls: "SSLContext | None" = None,
-    ) -> None:
+    def __init__(self, collector: EngineCollector, address: tuple[str, int], tls: "SSLContext | None" = None) -> None:
         self.address = address
-        self.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
+        self.http = collector.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(
-            EngineCollector(
-                engine,
-                queue,
-                control,
-                refusals=refusals,
-                http=self.http,
-                reloads=reloads,
-                pauses=pauses,
-                node_exporter=node_exporter,
-            )
-        )
+        self.registry.register(collector)
 
     def start(self) -> None:
         """Serve in the running loop. Raises ConfigError when the address cannot be bound."""

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 from urllib.parse import urlsplit
 
-from conntrackd_py.control.acceptor import Acceptor, close
+from conntrackd_py.kernel.acceptor import Acceptor, close
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter

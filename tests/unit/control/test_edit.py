@@ -67,7 +67,7 @@ def test_one_whose_time_is_over_is_in_nobodys_way(path: Path) -> None:
         ("update", {"set": {"proto": 6}}, "Object contains unknown field `proto` - at `$.set`"),
         ("update", {"set": {"mark": 5}, "filter": {"mark": 5}}, "Object contains unknown field `mark` - at `$.filter`"),
         ("update", {"set": {"mark": "5"}}, "Expected `int`, got `str` - at `$.set.mark`"),
-        ("update", {"set": {"status": ["BOGUS"]}}, "unknown status 'BOGUS'"),
+        ("update", {"set": {"status": ["BOGUS"]}}, "Invalid enum value 'BOGUS' - at `$.set.status[0]`"),
         ("get", {"tuple": {"proto": 17}}, f"{FAILED}invalid parameters"),
         ("get", {"tuple": []}, "Expected `object`, got `array` - at `$.tuple`"),
         ("get", {"table": "dying", "tuple": UDP}, "Invalid enum value 'dying' - at `$.table`"),

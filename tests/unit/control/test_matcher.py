@@ -124,7 +124,6 @@ def test_a_zone_is_of_both_directions_or_of_one(original: int, reply: int, wante
         ({"proto": 6, "icmp_type": 8}, "icmp_type needs the protocol icmp or icmpv6"),
         ({"proto": 17, "state": "ESTABLISHED"}, "state needs a protocol that has states"),
         ({"proto": 6, "state": "BOGUS"}, "unknown state 'BOGUS'"),
-        ({"status": ["BOGUS"]}, "unknown status 'BOGUS'"),
         ({"mark_mask": 1}, "mark_mask needs mark"),
         ({"src_nat": False}, "src_nat must be an address"),
         ({"stale": False}, "stale must be true"),

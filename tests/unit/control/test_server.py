@@ -548,7 +548,7 @@ def test_the_folder_under_run_is_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "why"),
     [
-        (lambda path: path.write_text("precious"), {}, "is there already and not a socket"),
+        (lambda path: path.write_text("precious"), {}, "exists and is not a socket"),
         (lambda path: (path.parent.rmdir(), path.parent.write_text("no folder")), {}, "File exists"),
         (lambda path: None, {"group": "no-such-group"}, "there is no such group"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.json import encode
 
+from conntrackd_py.const import STATUS_NAMES
 from conntrackd_py.control.protocol.requests import Change, Events, Filter, List, Ping, RequestError, Update, decode
 
 
@@ -20,6 +21,11 @@ def test_a_request_is_the_same_at_both_ends() -> None:
         Ping(),
     ):
         assert decode(encode(request)) == request
+
+
+def test_every_status_bit_has_its_name() -> None:
+    line = json.dumps({"command": "list", "filter": {"status": [*STATUS_NAMES, "UNSET"]}}).encode()
+    assert decode(line) == List(filter=Filter(status=(*STATUS_NAMES, "UNSET")))  # type: ignore[arg-type]  # names
 
 
 def test_what_is_absent_is_not_sent() -> None:
@@ -60,6 +66,7 @@ def test_what_is_no_request(line: bytes, why: str) -> None:
         ({"proto": 6, "state": []}, "Expected `str`, got `array` - at `$.filter.state`"),
         ({"status": "ASSURED"}, "Expected `array`, got `str` - at `$.filter.status`"),
         ({"status": [[]]}, "Expected `str`, got `array` - at `$.filter.status[0]`"),
+        ({"status": ["BOGUS"]}, "Invalid enum value 'BOGUS' - at `$.filter.status[0]`"),
         ({"status": []}, "Expected `array` of length >= 1 - at `$.filter.status`"),
         ({"status": ["ASSURED"] * 33}, "Expected `array` of length <= 32 - at `$.filter.status`"),
         ({"labels": [128]}, "Expected `int` <= 127 - at `$.filter.labels[0]`"),

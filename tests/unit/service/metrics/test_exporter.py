@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import shutil
 import ssl
@@ -21,8 +20,7 @@ from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.acceptor import Acceptor
-from conntrackd_py.control.status import Clients, Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.match import Numbers
@@ -47,15 +45,12 @@ def counters() -> QueueCounters:
     return found
 
 
-async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-class Control:
-    acceptor = Acceptor("control", nothing, most=1, limit=1)
-
-    def clients(self) -> Clients:
-        return Clients(connected=4, refused=0, subscribers=1, lost=5)
+def control(router: Router) -> ControlServer:
+    """Which does not listen."""
+    server = ControlServer(router.engine, router.clock, path="unused")
+    server.publisher.lost = 5
+    server.acceptor.refused["connections"] = 4
+    return server
 
 
 @pytest.fixture
@@ -65,7 +60,7 @@ def router() -> Router:
 
 @pytest.fixture
 def exporter(router: Router) -> Iterator[Exporter]:
-    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), Control())
+    exporter = Exporter(EngineCollector(router.engine, counters(), control(router)), ("127.0.0.1", 0))
     with running(exporter):
         yield exporter
 
@@ -119,7 +114,7 @@ def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) 
     router.udp(6)
     router.udp(7)
     registry = CollectorRegistry()
-    registry.register(EngineCollector(router.engine, counters(), Control()))
+    registry.register(EngineCollector(router.engine, counters(), control(router)))
     assert registry.get_sample_value("conntrackd_py_entries", {"proto": "udp", "state": ""}) == 2
 
 
@@ -151,7 +146,7 @@ def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
     assert found["conntrackd_py_queue_enobufs_total"] == 3
     assert found["conntrackd_py_verdict_errors_total"] == 2
     assert found["conntrackd_py_truncated_packets_total"] == 1
-    assert found["conntrackd_py_control_clients"] == 4
+    assert found["conntrackd_py_control_clients"] == 0
     assert found["conntrackd_py_events_lost_total queue=subscriber"] == 5
     (build,) = [name for name in found if name.startswith("conntrackd_py_build_info ")]
     assert f"version={__version__}" in build
@@ -212,9 +207,11 @@ def test_the_table_under_the_names_of_node_exporter(router: Router) -> None:
 
 
 def test_how_the_last_reload_went(router: Router) -> None:
-    reloads = Reloads(1234.5)
+    server = control(router)
+    reloads = server.reloads
+    reloads.at = 1234.5
     registry = CollectorRegistry()
-    registry.register(EngineCollector(router.engine, counters(), reloads=reloads))
+    registry.register(EngineCollector(router.engine, counters(), server))
     assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 1
     reloads.successful, reloads.stale = False, 7
     assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 0
@@ -237,9 +234,9 @@ def test_times(router: Router) -> None:
 
 
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
-    first = Exporter(router.engine, counters(), ("127.0.0.1", 0))
+    first = Exporter(EngineCollector(router.engine, counters()), ("127.0.0.1", 0))
     with running(first):
-        second = Exporter(router.engine, counters(), first.address)
+        second = Exporter(EngineCollector(router.engine, counters()), first.address)
         with pytest.raises(ConfigError, match="in use"):
             second.start()
     with running(second):
@@ -289,7 +286,7 @@ def test_who_was_refused_and_what_failed_is_counted(exporter: Exporter) -> None:
     exporter.http.acceptor.errors = 2
     found = values(scrape(exporter))
     assert found["conntrackd_py_connections_refused_total cause=descriptors server=metrics"] == 3
-    assert found["conntrackd_py_connections_refused_total cause=connections server=control"] == 0
+    assert found["conntrackd_py_connections_refused_total cause=connections server=control"] == 4
     assert found["conntrackd_py_session_errors_total server=metrics"] == 2
     assert found["conntrackd_py_session_errors_total server=control"] == 0
 
@@ -310,7 +307,7 @@ def test_tls(router: Router, tmp_path: Path) -> None:
     certificate, key = (str(path) for path in ours.signed("server"))
     prometheus, stranger = ours.signed("prometheus"), theirs.signed("stranger")
     tls = context(certificate, key, str(ours.certificate))
-    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), tls=tls)
+    exporter = Exporter(EngineCollector(router.engine, counters()), ("127.0.0.1", 0), tls)
     with running(exporter):
         assert "conntrackd_py_entries_limit" in secure(exporter, ours, prometheus)
         for pair in (None, stranger):
