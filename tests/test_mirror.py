@@ -13,6 +13,11 @@ LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
 TESTED_ELSEWHERE = {
+    "service/components.py": "the parts of a real daemon: every test of tests/e2e that starts one, as test_lifecycle.py",
+    "service/daemon.py": "a real daemon, its signals, its queue and systemd: tests/e2e/test_daemon.py, test_failure.py",
+    "service/metrics/collector.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
+    "service/metrics/families.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
+    "service/notify.py": "with a real systemd: tests/systemd/test_service.py",
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",

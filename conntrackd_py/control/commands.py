@@ -128,9 +128,8 @@ class Commands:
 
     async def delete(self, request: requests.Delete, send: Send) -> None:
         if request.table == EXPECT:
-            without_filter(request)
-            if request.tuple is UNSET:
-                raise RequestError("delete of expect needs tuple")
+            if request.tuple is UNSET or request.filter is not UNSET:
+                raise RequestError("delete of expect needs tuple, and takes no filter")
             known = self.editor.get_expectation(request.tuple)
             self.editor.delete_expectation(known)
             await send([self._expectation(known), encode({"done": 1})])
@@ -142,7 +141,8 @@ class Commands:
     async def flush(self, request: requests.Flush, send: Send) -> None:
         flushed = 0
         if request.table == EXPECT:
-            without_filter(request)
+            if request.filter is not UNSET:
+                raise RequestError("flush of expect takes no filter")
             for known in self.core.expectations.all():
                 self.editor.delete_expectation(known)
                 flushed += 1
@@ -262,10 +262,3 @@ class Commands:
                 if count >= limit:
                     break
         await send([encode({"done": count - minus()})])
-
-
-def without_filter(request: requests.Delete | requests.Flush) -> None:
-    """Raises RequestError: a filter of expectations to delete would be ignored."""
-    if request.filter is not UNSET:
-        command = "delete" if isinstance(request, requests.Delete) else "flush"
-        raise RequestError(f"{command} of expect takes no filter")

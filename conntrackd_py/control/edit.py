@@ -13,15 +13,8 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import USERSPACE, Expectation
 from conntrackd_py.control import spec as specs
-from conntrackd_py.control.protocol.requests import (
-    Change,
-    Mask,
-    NewConnection,
-    NewExpectation,
-    RefusedError,
-    RequestError,
-    TupleFields,
-)
+from conntrackd_py.control.protocol import requests
+from conntrackd_py.control.protocol.requests import RefusedError, RequestError, TupleFields
 from conntrackd_py.control.subscriber import Publisher
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine
 
@@ -43,7 +36,7 @@ class Editor:
         self.clock = clock
         self.publisher = publisher
 
-    def create(self, spec: NewConnection) -> NfConn | None:
+    def create(self, spec: requests.NewConnection) -> NfConn | None:
         """The new connection; None if it exists. Raises RequestError and RefusedError."""
         wanted = specs.wanted(spec)
         if spec.timeout is UNSET:
@@ -63,7 +56,7 @@ class Editor:
             raise RefusedError(WHY[outcome])
         return ct
 
-    def update(self, ct: NfConn, wanted: Change) -> str | None:
+    def update(self, ct: NfConn, wanted: requests.Change) -> str | None:
         """Why the change was refused; empty when it was made; None when it changes nothing."""
         try:
             change = specs.change_of(wanted, ct.l4proto)
@@ -88,7 +81,7 @@ class Editor:
 
     # --- expectations --------------------------------------------------------------------------------
 
-    def expect(self, spec: NewExpectation) -> Expectation:
+    def expect(self, spec: requests.NewExpectation) -> Expectation:
         """The new expectation. Raises RequestError and RefusedError."""
         master = self.get(spec.master)
         t = specs.one_tuple(spec.tuple)
@@ -116,7 +109,7 @@ class Editor:
         self.publisher.publish()
 
 
-def _mask(spec: Mask, t: bytes) -> bytes:
+def _mask(spec: requests.Mask, t: bytes) -> bytes:
     """A mask of t's length; destination and protocol are compared in full, as in the kernel."""
     address = specs.packed(spec.src) or b"\xff" * tuples.address_length(t)
     if len(address) != tuples.address_length(t):

@@ -5,28 +5,10 @@ from typing import Final
 
 from msgspec import UNSET
 
+from conntrackd_py import const
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
-from conntrackd_py.const import (
-    ICMP_PROTOCOLS,
-    IPPROTO_DCCP,
-    IPPROTO_GRE,
-    IPPROTO_SCTP,
-    IPPROTO_TCP,
-    IPS_ASSURED,
-    IPS_DST_NAT,
-    IPS_EXPECTED,
-    IPS_FIXED_TIMEOUT,
-    IPS_HW_OFFLOAD,
-    IPS_OFFLOAD,
-    IPS_SEEN_REPLY,
-    IPS_SRC_NAT,
-    ORIGINAL,
-    REPLY,
-    STATUS_NAMES,
-    WITH_PORTS,
-)
 from conntrackd_py.control.network import Network, address_and_port
 from conntrackd_py.control.protocol.requests import Filter, RequestError, StatusName, UpdateFilter
 from conntrackd_py.explain.stale import CURRENT, Stale
@@ -36,32 +18,36 @@ from conntrackd_py.proto import rfc7857, sctp, tcp_states
 NO_NAMES: Final[Mapping[int, str]] = {}
 Test = Callable[[NfConn, NfConn | Event], bool]
 Field = Callable[[bytes], int]
-UNSET_STATUS: Final = IPS_SEEN_REPLY | IPS_ASSURED | IPS_FIXED_TIMEOUT | IPS_EXPECTED | IPS_OFFLOAD | IPS_HW_OFFLOAD
 FAMILIES: Final = {"ipv4": 4, "ipv6": 16}
 ADDRESSES: Final = {
-    "src": (ORIGINAL, tuples.src),
-    "dst": (ORIGINAL, tuples.dst),
-    "reply_src": (REPLY, tuples.src),
-    "reply_dst": (REPLY, tuples.dst),
+    "src": (const.ORIGINAL, tuples.src),
+    "dst": (const.ORIGINAL, tuples.dst),
+    "reply_src": (const.REPLY, tuples.src),
+    "reply_dst": (const.REPLY, tuples.dst),
 }
-L4_FIELDS: Final = ((ORIGINAL, tuples.l4src), (ORIGINAL, tuples.l4dst), (REPLY, tuples.l4src), (REPLY, tuples.l4dst))
+L4_FIELDS: Final = (
+    (const.ORIGINAL, tuples.l4src),
+    (const.ORIGINAL, tuples.l4dst),
+    (const.REPLY, tuples.l4src),
+    (const.REPLY, tuples.l4dst),
+)
 PORTS: Final = dict(zip(("sport", "dport", "reply_sport", "reply_dport"), L4_FIELDS, strict=True))
 GRE_KEYS: Final = dict(zip(("srckey", "dstkey", "reply_srckey", "reply_dstkey"), L4_FIELDS, strict=True))
 ICMP_FIELDS: Final[dict[str, tuple[int, Field]]] = {
-    "icmp_type": (ORIGINAL, lambda t: tuples.l4dst(t) >> 8),
-    "icmp_code": (ORIGINAL, lambda t: tuples.l4dst(t) & 0xFF),
-    "icmp_id": (ORIGINAL, tuples.l4src),
+    "icmp_type": (const.ORIGINAL, lambda t: tuples.l4dst(t) >> 8),
+    "icmp_code": (const.ORIGINAL, lambda t: tuples.l4dst(t) & 0xFF),
+    "icmp_id": (const.ORIGINAL, tuples.l4src),
 }
 LAYER4: Final = (
-    (PORTS, WITH_PORTS, "a protocol with ports (tcp, udp, udplite, sctp, dccp)"),
-    (ICMP_FIELDS, ICMP_PROTOCOLS, "the protocol icmp or icmpv6"),
-    (GRE_KEYS, (IPPROTO_GRE,), "the protocol gre"),
+    (PORTS, const.WITH_PORTS, "a protocol with ports (tcp, udp, udplite, sctp, dccp)"),
+    (ICMP_FIELDS, const.ICMP_PROTOCOLS, "the protocol icmp or icmpv6"),
+    (GRE_KEYS, (const.IPPROTO_GRE,), "the protocol gre"),
 )
 NAT_SIDES: Final = {"src_nat": (True, False), "dst_nat": (False, True), "any_nat": (True, True)}
 STATES: Final = {
-    IPPROTO_TCP: (*tcp_states.STATE_NAMES, *(name for name in rfc7857.STATE_NAMES if name != "ESTABLISHED")),
-    IPPROTO_SCTP: sctp.STATE_NAMES,
-    IPPROTO_DCCP: ("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"),
+    const.IPPROTO_TCP: (*tcp_states.STATE_NAMES, *(name for name in rfc7857.STATE_NAMES if name != "ESTABLISHED")),
+    const.IPPROTO_SCTP: sctp.STATE_NAMES,
+    const.IPPROTO_DCCP: ("NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT"),
 }
 U32: Final = 0xFFFFFFFF
 
@@ -163,7 +149,7 @@ class Matcher:
             raise RequestError("mark_mask needs mark")
         for direction, tag in enumerate((wanted.orig_vtag, wanted.reply_vtag)):
             if tag is not UNSET:
-                if self._proto != IPPROTO_SCTP:
+                if self._proto != const.IPPROTO_SCTP:
                     raise RequestError("a verification tag needs the protocol sctp")
                 self.tests.append(_tag_test(direction, tag))
 
@@ -241,16 +227,19 @@ def _nat_test(source: bool, destination: bool, address: bytes, port: int | None)
 
     def test(ct: NfConn, seen: NfConn | Event) -> bool:
         reply = ct.reply
-        if source and seen.status & IPS_SRC_NAT and fits(tuples.dst(reply), tuples.l4dst(reply)):
+        if source and seen.status & const.IPS_SRC_NAT and fits(tuples.dst(reply), tuples.l4dst(reply)):
             return True
-        return bool(destination and seen.status & IPS_DST_NAT and fits(tuples.src(reply), tuples.l4src(reply)))
+        return bool(destination and seen.status & const.IPS_DST_NAT and fits(tuples.src(reply), tuples.l4src(reply)))
 
     return test
 
 
 def status_bits(names: tuple[StatusName, ...]) -> int:
     """IPS_* bits of these names; UNSET is none."""
-    return sum(1 << bit for bit, name in enumerate(STATUS_NAMES) if name in names)
+    return sum(1 << bit for bit, name in enumerate(const.STATUS_NAMES) if name in names)
+
+
+UNSET_STATUS: Final = status_bits(("SEEN_REPLY", "ASSURED", "FIXED_TIMEOUT", "EXPECTED", "OFFLOAD", "HW_OFFLOAD"))
 
 
 def label_bits(labels: tuple[int, ...]) -> int:

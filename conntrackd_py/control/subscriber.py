@@ -25,12 +25,7 @@ EXPECT: Final = "expect"
 LIMIT: Final = 8192  # events in the queue of one subscriber
 MOST: Final = 65536  # the largest queue a subscriber gets
 TURN: Final = 64  # lines rendered before the loop gets its turn
-KINDS: Final[dict[str, tuple[str, ...]]] = {
-    "NEW": ("NEW",),
-    "UPDATES": ("UPDATE",),
-    "DESTROY": ("DESTROY",),
-    "ALL": ("NEW", "UPDATE", "DESTROY"),
-}
+KINDS: Final = {"NEW": "NEW", "UPDATES": "UPDATE", "DESTROY": "DESTROY"}  # name in a mask -> kind of an event
 PROGRAMS: Final = 256  # names kept
 
 
@@ -63,7 +58,7 @@ class Subscriber:
     def __init__(self, matcher: Matcher, wanted: Filter, mask: tuple[EventName, ...], limit: int, table: str) -> None:
         self.table = table
         self.matcher = matcher
-        self.kinds = frozenset(kind for name in mask for kind in KINDS[name])
+        self.kinds = frozenset(kind for name, kind in KINDS.items() if name in mask or "ALL" in mask)
         self.limit = min(max(limit, 1), MOST)
         self.lost_total = 0
         self._length = expectation_family(wanted) if table == EXPECT else 0

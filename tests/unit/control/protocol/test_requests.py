@@ -25,7 +25,7 @@ def test_a_request_is_the_same_at_both_ends() -> None:
 
 def test_every_status_bit_has_its_name() -> None:
     line = json.dumps({"command": "list", "filter": {"status": [*STATUS_NAMES, "UNSET"]}}).encode()
-    assert decode(line) == List(filter=Filter(status=(*STATUS_NAMES, "UNSET")))  # type: ignore[arg-type]  # names
+    assert decode(line) == List(filter=Filter(status=(*STATUS_NAMES, "UNSET")))
 
 
 def test_what_is_absent_is_not_sent() -> None:
