@@ -13,7 +13,7 @@ LEAST_LOGIC = 10
 
 # Modules with logic whose tests live elsewhere, each with the reason and the place.
 TESTED_ELSEWHERE = {
-    "service/components.py": "the parts of a real daemon: every test of tests/e2e that starts one, as test_lifecycle.py",
+    "service/components.py": "the parts of a real daemon: tests/e2e/test_lifecycle.py and others",
     "service/daemon.py": "a real daemon, its signals, its queue and systemd: tests/e2e/test_daemon.py, test_failure.py",
     "service/metrics/collector.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
     "service/metrics/families.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
