@@ -66,10 +66,10 @@ class Injector:
 
     def _source(self, receiver: tuple[str, int, int, int]) -> bytes:
         """The source address that the kernel chooses for this destination."""
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
-            asking.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
-            asking.connect((receiver[0], ANY_PORT, 0, receiver[3]))
-            return socket.inet_pton(socket.AF_INET6, asking.getsockname()[0].partition("%")[0])
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            probe.connect((receiver[0], ANY_PORT, 0, receiver[3]))
+            return socket.inet_pton(socket.AF_INET6, probe.getsockname()[0].partition("%")[0])
 
     def close(self) -> None:
         for each in (self.v4, self.v6):

@@ -38,7 +38,7 @@ class Table:
     rules: tuple[str, ...] = ()  # -A lines of the daemon's chains
     jumps: tuple[str, ...] = ()  # -A lines of other chains that jump to these chains
     others: tuple[str, ...] = ()  # the rest of the table, without untouched base chains
-    behind: tuple[str, ...] = ()  # those of `others` after one of the jumps in the same chain
+    after_jump: tuple[str, ...] = ()  # those of `others` after one of the jumps in the same chain
 
     @property
     def created_by_us(self) -> bool:
@@ -103,7 +103,7 @@ def found(save: str) -> dict[str, Table]:
 
 
 def _table(lines: list[str]) -> Table:
-    chains, rules, jumps, others, behind = [], [], [], [], []
+    chains, rules, jumps, others, after_jump = [], [], [], [], []
     jumped_from = set()
     for line in lines:
         words = line.split()
@@ -117,8 +117,8 @@ def _table(lines: list[str]) -> Table:
         elif not (line.startswith(":") and words[1] == "ACCEPT"):
             others.append(line)
             if words[1] in jumped_from:
-                behind.append(line)
-    return Table(tuple(chains), tuple(rules), tuple(jumps), tuple(others), tuple(behind))
+                after_jump.append(line)
+    return Table(tuple(chains), tuple(rules), tuple(jumps), tuple(others), tuple(after_jump))
 
 
 def _target(words: list[str]) -> str:
@@ -170,26 +170,26 @@ def explained(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_wanted(now: Tables, asked: Tables) -> bool:
+def as_wanted(now: Tables, expected: Tables) -> bool:
     """Whether the installed rules are exactly those wanted."""
-    return not _differing(now, asked)
+    return not _differing(now, expected)
 
 
-def status(now: Tables, asked: Tables) -> str:
+def status(now: Tables, expected: Tables) -> str:
     """`installed`, `not installed`, or `partly installed` and the tables that differ."""
     if not any(table.chains for table in now.values()):
         return "not installed"
-    differing = _differing(now, asked)
+    differing = _differing(now, expected)
     if differing:
         return f"partly installed: {', '.join(differing)} not as the configuration says"
     return "installed"
 
 
-def _differing(now: Tables, asked: Tables) -> list[str]:
+def _differing(now: Tables, expected: Tables) -> list[str]:
     empty = Table()
-    return [name for name in TABLES if not now.get(name, empty).same_as(asked.get(name, empty))]
+    return [name for name in TABLES if not now.get(name, empty).same_as(expected.get(name, empty))]
 
 
 def bypassed(now: Tables) -> list[str]:
     """Rules after one of the jumps: queued packets never reach them."""
-    return [f"{name}: {line}" for name, table in now.items() for line in table.behind]
+    return [f"{name}: {line}" for name, table in now.items() for line in table.after_jump]

@@ -53,8 +53,8 @@ def status(plan: Plan) -> dict[str, tuple[bool, str, list[str]]]:
     for family in FAMILIES:
         if family not in plan.families and not _available(family):
             continue
-        now, asked = found(family), rules.wanted(plan, family)
-        states[family] = (rules.as_wanted(now, asked), rules.status(now, asked), rules.bypassed(now))
+        now, expected = found(family), rules.wanted(plan, family)
+        states[family] = (rules.as_wanted(now, expected), rules.status(now, expected), rules.bypassed(now))
     return states
 
 

@@ -20,9 +20,9 @@ class Notify:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
         self.path = "\0" + path[1:] if path.startswith("@") else path
-        ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        for_this_process = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.failed = False
-        self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000 if ours else 0.0
+        self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000 if for_this_process else 0.0
 
     def send(self, *assignments: str) -> None:
         """Send assignments such as "READY=1" in one datagram."""
