@@ -38,7 +38,7 @@ MESSAGE_ROOM: Final = 131072  # bytes, more than the largest packet with its oth
 ANSWER_WITHIN: Final = 2.0  # seconds
 SAMPLE_EVERY: Final = 512  # packets
 BACKEND: Final = "netfilterqueue"
-MAY_BE_TRUNCATED: Final = 4016  # no copy range in use is smaller
+MAY_BE_TRUNCATED: Final = 4016  # NetfilterQueue's copy range
 
 
 @final
@@ -93,7 +93,6 @@ class NfqueueQueue(PacketQueue):
         socket_buffer: int = 16777216,
         on_error: int = NF_DROP,
         fail_open: bool = False,
-        copy_range: int = netlink.LARGEST_COPY,
         counters: QueueCounters | None = None,
         gso: bool = False,
     ) -> None:
@@ -115,7 +114,7 @@ class NfqueueQueue(PacketQueue):
             wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
             if wanted:
                 self._configure(netlink.flags(wanted))
-            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, copy_range))
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, netlink.LARGEST_COPY))
         except OSError as error:
             self.close()
             raise QueueError(f"cannot configure packet queue {number}: {error}") from error
