@@ -21,14 +21,7 @@ from conntrackd_py.const import (
     STATUS_NAMES,
     WITH_PORTS,
 )
-from conntrackd_py.control.protocol.answers import (
-    Connection,
-    ConnectionEvent,
-    RefusedPacket,
-    Side,
-)
-from conntrackd_py.control.protocol.answers import Expectation as ExpectationAnswer
-from conntrackd_py.control.protocol.answers import ExpectationEvent as ExpectationEventAnswer
+from conntrackd_py.control.protocol import answers
 from conntrackd_py.explain import packet_line, sentences
 from conntrackd_py.explain.expired import ExpiredConnection
 from conntrackd_py.explain.hints import sentence
@@ -51,7 +44,7 @@ def epoch(clock: Callable[[], int]) -> float:
 
 def connection(
     ct: NfConn, now: int, accounting: bool, epoch: float | None = None, interfaces: Mapping[int, str] = NO_NAMES
-) -> Connection:
+) -> answers.Connection:
     """ct at `now` (ms). epoch: when the engine's clock was 0; None: without timestamps. interfaces: names by index."""
     described = _describe(ct, ct, ct.remaining(now), accounting)
     if epoch is not None:
@@ -65,7 +58,7 @@ def connection(
     return described
 
 
-def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> ConnectionEvent:
+def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> answers.ConnectionEvent:
     """time: of the event, in seconds since 1970."""
     head = {
         "event": what.kind,
@@ -73,7 +66,7 @@ def event(what: Event, time: float, accounting: bool, timestamps: bool = False) 
         "time": round(time, 6),
         "changed": names(what.bits, CHANGE_NAMES),
     }
-    described = cast(ConnectionEvent, head | _describe(what.conn, what, what.timeout, accounting))
+    described = cast(answers.ConnectionEvent, head | _describe(what.conn, what, what.timeout, accounting))
     if what.bits & IPCT_DESTROY and what.conn.end_reason >= 0:
         described["reason"] = END_NAMES[what.conn.end_reason]
     if timestamps:
@@ -84,12 +77,12 @@ def event(what: Event, time: float, accounting: bool, timestamps: bool = False) 
     return described
 
 
-def expectation(known: Expectation, now: int) -> ExpectationAnswer:
+def expectation(known: Expectation, now: int) -> answers.Expectation:
     """known at `now` (ms)."""
     t = known.tuple
     protonum = tuples.protonum(t)
     at = 2 * tuples.address_length(t) + 4
-    described: ExpectationAnswer = {
+    described: answers.Expectation = {
         "timeout": max(known.until - now, 0) // 1000,
         "family": _family(t),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
@@ -108,16 +101,16 @@ def expectation(known: Expectation, now: int) -> ExpectationAnswer:
     return described
 
 
-def expectation_event(what: ExpectationEvent, time: float) -> ExpectationEventAnswer:
+def expectation_event(what: ExpectationEvent, time: float) -> answers.ExpectationEvent:
     """time: of the event, in seconds since 1970."""
     head = {"event": what.kind, "seq": what.sequence, "time": round(time, 6)}
-    return cast(ExpectationEventAnswer, head | expectation(what.expectation, what.at))
+    return cast(answers.ExpectationEvent, head | expectation(what.expectation, what.at))
 
 
-def refused_packet(note: Refusal, time: float) -> RefusedPacket:
+def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
     """time: of the refusal, in seconds since 1970."""
     packet = packet_line.fields(note.header, note.length)
-    described: RefusedPacket = {
+    described: answers.RefusedPacket = {
         "sequence": note.sequence,
         "time": round(time, 6),
         "hook": HOOK_NAMES[note.hook],
@@ -172,11 +165,11 @@ def names(bits: int, by_bit: tuple[str, ...]) -> list[str]:
     return [name for bit, name in enumerate(by_bit) if bits >> bit & 1]
 
 
-def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> Connection:
+def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> answers.Connection:
     """seen: ct itself or an event of it; the source of status, state, mark, labels and counters."""
     protonum = tuples.protonum(ct.original)
     zone = tuples.zone(ct.original)
-    described: Connection = {
+    described: answers.Connection = {
         "family": _family(ct.original),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
@@ -196,7 +189,7 @@ def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> 
     return described
 
 
-def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> Side:
+def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> answers.Side:
     side = tuple_fields(ct.tuple(direction))
     zone = tuples.zone(ct.tuple(direction))
     if zone and zone != tuples.zone(ct.tuple(1 - direction)):
@@ -210,10 +203,10 @@ def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: boo
     return side
 
 
-def tuple_fields(t: bytes) -> Side:
+def tuple_fields(t: bytes) -> answers.Side:
     """Addresses as text, and ports, keys, or ICMP type, code and id."""
     family = AF_INET if tuples.address_length(t) == 4 else AF_INET6
-    fields: Side = {"src": inet_ntop(family, tuples.src(t)), "dst": inet_ntop(family, tuples.dst(t))}
+    fields: answers.Side = {"src": inet_ntop(family, tuples.src(t)), "dst": inet_ntop(family, tuples.dst(t))}
     protonum = tuples.protonum(t)
     first, second = tuples.l4src(t), tuples.l4dst(t)
     if protonum in WITH_PORTS:
