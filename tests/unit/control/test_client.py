@@ -20,7 +20,7 @@ from conntrackd_py.cli.conntrackd import main as conntrackd_py
 from conntrackd_py.control import client as module
 from conntrackd_py.control.client import Client, ClientError
 from conntrackd_py.control.commands import Send
-from conntrackd_py.control.protocol.requests import Events, Flush, Ping
+from conntrackd_py.control.protocol.requests import Events, Filter, Flush, List, Ping
 from tests.support.stage import Stage, play
 
 TUPLE = "-s 10.0.0.1 -d 10.0.0.2 -p udp --sport 1 --dport 2"
@@ -159,3 +159,17 @@ def test_events_are_waited_for_without_an_end(tmp_path: Path) -> None:
     finally:
         for end in ends:
             os.close(end)
+
+
+def test_a_request_that_is_not_utf8_is_an_error_of_the_client(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+
+    def list_it() -> None:
+        with Client(str(path)) as client:
+            next(client.ask(List(filter=Filter(interface="\udcff"))))
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(ClientError, match="not UTF-8"):
+            await asyncio.to_thread(list_it)
+
+    play(path, scene)

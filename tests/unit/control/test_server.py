@@ -155,3 +155,7 @@ def test_a_client_that_does_not_read_its_listing_is_let_go(path: Path, monkeypat
         await stage.until(lambda: stage.control.acceptor.sessions == 0)
 
     play(path, scene)
+
+
+def test_an_error_may_quote_bytes_that_are_not_utf8() -> None:
+    assert json.loads(module.error_line("no file /etc/\udcff")) == {"error": "no file /etc/\\udcff"}
