@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support.prometheus import CONFIG, DASHBOARD, RULES, panels
 from tests.support.router import Router
 from tests.support.tools import needs
@@ -28,9 +27,7 @@ def families() -> list[Metric]:
     router = Router()
     log = RefusalLog(router.engine.diagnostics.recent, router.clock)
     control = ControlServer(router.engine, router.clock, path="unused")
-    collector = EngineCollector(
-        router.engine, QueueCounters(), control, refusals=log, reloads=Reloads(0), pauses=Pauses()
-    )
+    collector = EngineCollector(router.engine, QueueCounters(), control, refusals=log, pauses=Pauses())
     return list(collector.collect())
 
 

@@ -1,48 +1,49 @@
-"""The other end of the control socket: one request, its lines. Blocking, and quick to import.
+"""The client of the control socket: sends a request and reads the lines of its answer. Blocking.
 
-A daemon that answers nothing for PATIENCE seconds is given up. An order may take longer and say nothing meanwhile (it
-walks the table): so after half of the time a second connection asks whether the daemon answers at all.
+A daemon that sends nothing for PATIENCE seconds is given up. A walk over the table may take longer: after half of the
+time the client sends a ping on a second connection, and waits on if that is answered.
 """
 
-import json
 import os
 import select
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
+
+from msgspec.json import Decoder, Encoder
+
+from conntrackd_py.control.protocol.answers import Line
+from conntrackd_py.control.protocol.requests import Ping, Request
 
 DEFAULT_PATH: Final = "/run/conntrackd-py/control.sock"
 VARIABLE: Final = "CONNTRACKD_PY_SOCKET"
 CHUNK: Final = 65536
 PATIENCE: Final = 10.0  # seconds
 TIMEVAL: Final = struct.Struct("@ll")
-
-Line = dict[str, Any]
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(Line).decode
 
 
 class ClientError(Exception):
-    """The daemon cannot be asked, or refused; reads as one line."""
+    """The daemon does not answer, or refused the request; the text is one line."""
 
 
 def socket_path(option: str | None) -> str:
-    """From --socket, else the environment, else where the packaged daemon listens."""
+    """The path of --socket, else of the environment, else of the packaged daemon."""
     return option or os.environ.get(VARIABLE) or DEFAULT_PATH
 
 
 class Client:
-    """One connection to a daemon; a context manager. Raises ClientError.
-
-    patience: seconds without an answer after which the daemon is given up.
-    """
+    """One connection to a daemon; a context manager. Raises ClientError. patience: seconds without an answer."""
 
     def __init__(self, path: str, patience: float | None = None) -> None:
         self.path = path
         self.patience = PATIENCE if patience is None else patience
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._buffer = b""
-        # Of the kernel, not Python's: with settimeout, connect(2) would fail at once when the backlog is full.
+        # The kernel's timeout: with settimeout(), connect(2) fails at once when the backlog is full.
         limit = TIMEVAL.pack(int(self.patience), int(self.patience % 1 * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:
@@ -62,26 +63,28 @@ class Client:
     def __exit__(self, *unused: object) -> None:
         self._socket.close()
 
-    def ask(self, request: Line, stop: int | None = None) -> Iterator[Line]:
-        """Send one request and yield what comes back, until the daemon closes or fd `stop` becomes readable.
+    def ask(self, request: Request, stop: int | None = None) -> Iterator[Line]:
+        """Send the request and yield the lines of its answer, until the daemon closes or fd `stop` becomes readable.
 
-        With `stop` it is a subscription: only the first line has to come in time.
+        With `stop` it is a subscription: only the first line must come in time.
         """
         try:
-            with suppress(ConnectionError):  # refused unread: the reason is waiting to be read
-                self._socket.sendall(json.dumps(request).encode() + b"\n", socket.MSG_NOSIGNAL)
+            with suppress(ConnectionError):  # the daemon refused the client: its reason can still be read
+                self._socket.sendall(_encode(request) + b"\n", socket.MSG_NOSIGNAL)
         except BlockingIOError as error:
             raise ClientError(self._silent()) from error
+        except UnicodeEncodeError as error:
+            raise ClientError(f"not UTF-8: {error.object!r}") from error
         limit: float | None = self.patience
         while (raw := self._readline(stop, limit)) is not None:
             limit = self.patience if stop is None else None
-            line: Line = json.loads(raw)
+            line = _decode(raw)
             if "error" in line:
                 raise ClientError(line["error"])
             yield line
 
     def _readline(self, stop: int | None, limit: float | None) -> bytes | None:
-        """The next line; None when `stop` is readable. limit: seconds until the daemon must show that it lives."""
+        """The next line; None when `stop` is readable. limit: seconds until the daemon must answer."""
         files = [self._socket.fileno(), *([] if stop is None else [stop])]
         while b"\n" not in self._buffer:
             ready = select.select(files, [], [], None if limit is None else limit / 2)[0]
@@ -101,10 +104,10 @@ class Client:
         return line
 
     def _check_alive(self) -> None:
-        """Raises ClientError when the daemon answers nothing on another connection either."""
+        """Raises ClientError when the daemon does not answer a ping on another connection."""
         with Client(self.path, self.patience / 2) as other:
-            with suppress(ConnectionError):  # too many clients: an answer
-                other._socket.sendall(b'{"command":"ping"}\n', socket.MSG_NOSIGNAL)
+            with suppress(ConnectionError):  # "too many clients" is an answer too
+                other._socket.sendall(_encode(Ping()) + b"\n", socket.MSG_NOSIGNAL)
             if not select.select([other._socket], [], [], other.patience)[0]:
                 raise ClientError(self._silent())
 

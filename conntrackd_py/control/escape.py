@@ -1,11 +1,11 @@
-"""Makes text from outside (a process name, an interface, a rule's comment) safe for a terminal or a log."""
+"""Escapes text of other programs (process name, interface, comment) for a terminal or a log."""
 
 
 def escaped(text: str) -> str:
     r"""text with every character that is not printable as an escape: `\x1b`, `\n`, `\u202e`.
 
-    Those are control characters (C0, DEL, C1), line and paragraph separators, those that turn the direction of writing,
-    other invisible ones, and halves of a surrogate pair.
+    Not printable are control characters (C0, DEL, C1), separators of lines and paragraphs, changes of the writing
+    direction, other invisible characters, and surrogates.
     """
     if text.isprintable():
         return text
@@ -13,5 +13,5 @@ def escaped(text: str) -> str:
 
 
 def escaped_lines(text: str) -> str:
-    """The same for text whose line breaks are meant."""
+    """The same, but line breaks stay."""
     return "\n".join(escaped(line) for line in text.split("\n"))

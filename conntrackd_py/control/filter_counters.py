@@ -1,13 +1,8 @@
-"""What the filter's rules and chains have counted, for the metrics and for `status`.
-
-In `status`, what drops or rejects: {rule comment action packets bytes}, most packets first. A chain whose default drops
-is a rule named `default of CHAIN HOOK`.
-"""
+"""Counters of the filter's rules and chains, for the metrics and for `status`."""
 
 from typing import Final
 
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
-from conntrackd_py.control.view import Json
 from conntrackd_py.filter.policy import ACTIONS, DROP, REJECT, Policy
 
 SHOWN: Final = 16
@@ -32,8 +27,8 @@ def chains(policy: Policy | None) -> Counted:
     ]
 
 
-def refusing(policy: Policy | None) -> list[Json]:
-    """Rules and defaults that refused a packet, SHOWN at most."""
+def refusing(policy: Policy | None) -> list[dict[str, object]]:
+    """Rules and defaults (`default of CHAIN HOOK`) that refused packets, most packets first, SHOWN at most."""
     found = rules(policy)
     found += [
         ((f"default of {chain} {hook}", verdict, ""), counts) for (hook, chain, verdict), counts in chains(policy)

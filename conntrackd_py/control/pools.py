@@ -1,28 +1,25 @@
-"""NAT pools: how many connections each outer address carries, and how many of its ports they take.
+"""NAT pools: how many connections each outer address carries, and how many of its ports are in use.
 
-    address connections protocols{tcp: {connections [ports available]}} [share]
-
-A port may serve many destinations at once, so connections may outnumber ports. `ports` counts each once: while it is
-below `available`, no destination has run out. Available are the ports of the source rules that lead to the address,
-or those a source above 1023 may get. `share` is that of the fullest protocol, 0 to 1.
+A port may serve many destinations at once, so connections may outnumber ports. While `ports` is below `available`, no
+destination has run out of ports.
 """
 
-from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from conntrackd_py.const import ICMP_PROTOCOLS, PROTO_NAMES
-from conntrackd_py.control.view import Json
-from conntrackd_py.explain.hosts import Pool
+from conntrackd_py.control.protocol.answers import Pool
+from conntrackd_py.explain import hosts
+from conntrackd_py.match.address import address_text
 from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.pool import IDS, UNPRIVILEGED
 from conntrackd_py.nat.port_usage import span
 
-SHOWN: Final = 16  # addresses, those with most connections
+SHOWN: Final = 16
 
 
-def pools(nat: Nat, counted: dict[bytes, Pool]) -> list[Json]:
-    """The addresses with most connections, first the fullest."""
+def pools(nat: Nat, counted: dict[bytes, hosts.Pool]) -> list[Pool]:
+    """SHOWN addresses with most connections, in that order."""
     totals: dict[bytes, int] = {}
     for key, pool in counted.items():
         totals[key[:-1]] = totals.get(key[:-1], 0) + pool.connections
@@ -34,28 +31,31 @@ def pools(nat: Nat, counted: dict[bytes, Pool]) -> list[Json]:
     return [_address(nat, address, sorted(protos[address]), counted) for address in largest]
 
 
-def _address(nat: Nat, address: bytes, protonums: list[int], counted: dict[bytes, Pool]) -> Json:
-    protocols: Json = {}
+def _address(nat: Nat, address: bytes, protonums: list[int], counted: dict[bytes, hosts.Pool]) -> Pool:
+    protocols: dict[str, dict[str, int]] = {}
     connections = 0
     shares: list[float] = []
     for protonum in protonums:
         pool = counted[address + bytes([protonum])]
         connections += pool.connections
-        described: Json = {"connections": pool.connections}
+        described: dict[str, int] = {"connections": pool.connections}
         if pool.ports:
             used, available = usage(pool.ports, ranges(nat, address, protonum))
             described.update(ports=used, available=available)
             shares.append(used / available)
         protocols[PROTO_NAMES.get(protonum, str(protonum))] = described
-    found: Json = {"address": inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)}
-    found.update(connections=connections, protocols=protocols)
+    found: Pool = {
+        "address": address_text(address),
+        "connections": connections,
+        "protocols": protocols,
+    }
     if shares:
         found["share"] = round(max(shares), 4)
     return found
 
 
 def usage(bits: bytearray, spans: set[tuple[int, int]]) -> tuple[int, int]:
-    """How many of the ports in these spans (inclusive) are in use, and how many there are."""
+    """Ports of these spans (inclusive) that are in use, and all of them."""
     wanted = 0
     for low, high in spans:
         wanted |= (1 << high + 1) - (1 << low)
@@ -63,7 +63,7 @@ def usage(bits: bytearray, spans: set[tuple[int, int]]) -> tuple[int, int]:
 
 
 def ranges(nat: Nat, address: bytes, protonum: int) -> set[tuple[int, int]]:
-    """The spans of ports (or ids) from which the source rules that lead to this address choose."""
+    """The spans of ports (or ids) that the source rules of this address choose from."""
     spans: set[tuple[int, int]] = set()
     for rule in nat.rules.source_rules:
         if rule.match.fits_protocol(protonum) and leads_to(rule, nat.interfaces, address):

@@ -1,105 +1,133 @@
-"""What the daemon says about itself: the answer to `status`, and the counters in the one to `top`.
-
-Nothing is walked: it costs the same whatever the table holds. The keys are a contract, as in view: added to, never
-renamed.
-
-    status: version compiled python pid mode started uptime reloaded reload{successful error restart stale}
-            entries limit unconfirmed dying expectations{entries limit} states{}
-            queues[{queue waiting limit dropped user_dropped}] queue{enobufs verdict_errors truncated}
-            nat{allocations failures} helpers[] hints{expired_in_use one_sided_flows} invalid{} dropped{}
-            filter[{rule comment action packets bytes}]
-            clients refused_clients listeners events_lost
-
-`started` and `reloaded` are seconds since the epoch (null: never), `uptime` is seconds. `states` counts confirmed
-connections by protocol and state, {"tcp": {"ESTABLISHED": 3}, "udp": {"": 5}}, `invalid` and `dropped` packets by
-reason; they have only what there is. `filter`: service/filtered.py. Of a queue, `dropped` are packets that found it
-full, `user_dropped` those that found our socket full.
-"""
+"""The answer to `status`, and the counters that `top` shows too. Nothing is walked, so the cost is constant."""
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple, final
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.conn import L4Proto
-from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control.filter_counters import refusing
-from conntrackd_py.control.view import Json
+from conntrackd_py.control.protocol.answers import Counters, Status
+from conntrackd_py.control.view import epoch
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.reasons import INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
 
-if TYPE_CHECKING:
-    from conntrackd_py.control.server import ControlServer
-
 
 @dataclass(frozen=True)
-class About:
-    """What the engine does not know of the daemon around it."""
+class DaemonInfo:
+    """started: ms, of the engine's clock. queues: their numbers. queue_limit: packets each of them holds."""
 
     mode: str = "track"
-    started: int = 0  # ms, of the engine's clock
-    queues: tuple[int, ...] = ()  # their numbers
-    queue_limit: int = 0  # packets that may wait in each
+    started: int = 0
+    queues: tuple[int, ...] = ()
+    queue_limit: int = 0
     counters: QueueCounters = field(default_factory=QueueCounters)
-    proc: Path = QUEUES  # where the kernel lists its queues
+    proc: Path = QUEUES
 
 
-def status(control: "ControlServer") -> Json:
-    """The answer to `status`."""
-    engine, about = control.engine, control.about
+class ReloadError(Exception):
+    """The new configuration was refused and nothing has changed; the text is for the operator."""
+
+
+@final
+class Reloads:
+    """The configuration in force; the start counts as a successful load.
+
+    successful: the last attempt. error: of the last attempt, empty after success.
+    count: successful reloads. at: of the last one, or of the start, in seconds since 1970.
+    restart: changed keys that take effect at a restart.
+    stale: connections that the rules of the last reload would not create, counted then.
+    take_over: reloads the configuration, raises ReloadError; None where that is impossible.
+    """
+
+    def __init__(self, at: float) -> None:
+        self.successful = True
+        self.count = 0
+        self.at = at
+        self.error = ""
+        self.restart: tuple[str, ...] = ()
+        self.stale = 0
+        self.take_over: Callable[[], Awaitable[None]] | None = None
+
+
+class Clients(NamedTuple):
+    """lost: events that subscribers' queues dropped."""
+
+    connected: int
+    refused: int
+    subscribers: int
+    lost: int
+
+
+def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: Reloads, clients: Clients) -> Status:
     core, stats = engine.core, engine.core.stats
     return {
         "version": __version__,
         "compiled": compiled,
         "python": platform.python_version(),
         "pid": os.getpid(),
-        "mode": about.mode,
-        "started": round(control.epoch() + about.started / 1000, 3),
-        "uptime": (control.clock() - about.started) / 1000,
-        "reloaded": control.reloads.at if control.reloads.count else None,
+        "mode": info.mode,
+        "started": round(epoch(clock) + info.started / 1000, 3),
+        "uptime": (clock() - info.started) / 1000,
+        "reloaded": reloads.at if reloads.count else None,
         "reload": {
-            "successful": control.reloads.successful,
-            "error": control.reloads.error,
-            "restart": control.reloads.restart,
-            "stale": control.reloads.stale,
+            "successful": reloads.successful,
+            "error": reloads.error,
+            "restart": reloads.restart,
+            "stale": reloads.stale,
         },
-        **table(control),
+        **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
-        "states": states(engine.trackers),
-        **queues(about),
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},
         "helpers": [],
         "hints": {
             "expired_in_use": engine.diagnostics.expired_connections.expired_in_use,
             "one_sided_flows": engine.diagnostics.one_sided.flows,
         },
-        "invalid": reasons(stats.reasons, OK + 1, INVALID_LIMIT),
-        "dropped": reasons(stats.reasons, TABLE_FULL, len(REASON_NAMES)),
         "filter": refusing(engine.policy),
-        "clients": control.clients,
-        "refused_clients": control.refused,
-        "listeners": control.listeners,
-        "events_lost": core.events.lost + control.events_lost,
+        "clients": clients.connected,
+        "refused_clients": clients.refused,
+        "subscribers": clients.subscribers,
+        "events_lost": core.events.lost + clients.lost,
     }
 
 
-def table(control: "ControlServer") -> Json:
-    """How full the table is; a limit of 0 is none."""
-    core = control.engine.core
+def counters(engine: Engine, info: DaemonInfo) -> Counters:
+    core, found = engine.core, info.counters
     return {
         "entries": len(core.table),
         "limit": core.limit,
         "unconfirmed": len(core.table.unconfirmed),
         "dying": len(core.table.dying),
+        "states": states(engine.trackers),
+        "invalid": reasons(core.stats.reasons, OK + 1, INVALID_LIMIT),
+        "dropped": reasons(core.stats.reasons, TABLE_FULL, len(REASON_NAMES)),
+        "queues": [
+            {
+                "queue": row.number,
+                "waiting": row.waiting,
+                "dropped": row.dropped,
+                "user_dropped": row.user_dropped,
+                "limit": info.queue_limit,
+            }
+            for row in (queue_rows(info.proc) if info.queues else ())
+            if row.number in info.queues
+        ],
+        "queue": {
+            "enobufs": found.enobufs,
+            "verdict_errors": found.verdict_errors,
+            "truncated": found.truncated,
+        },
     }
 
 
 def states(trackers: Iterable[L4Proto]) -> dict[str, dict[str, int]]:
-    """Confirmed connections by protocol and state; raw rules bring trackers of the same name."""
+    """Confirmed connections by protocol and state. Trackers of raw rules have the names of the ordinary ones."""
     found: dict[str, dict[str, int]] = {}
     for l4proto in trackers:
         for state, count in zip(l4proto.state_names, l4proto.entries, strict=True):
@@ -109,31 +137,6 @@ def states(trackers: Iterable[L4Proto]) -> dict[str, dict[str, int]]:
     return found
 
 
-def queues(about: About) -> Json:
-    """The kernel's side of our queues, and ours."""
-    counters = about.counters
-    rows = queue_rows(about.proc, about.queues) if about.queues else []
-    return {
-        "queues": [{**row, "limit": about.queue_limit} for row in rows],
-        "queue": {
-            "enobufs": counters.enobufs,
-            "verdict_errors": counters.verdict_errors,
-            "truncated": counters.truncated,
-        },
-    }
-
-
 def reasons(counts: list[int], low: int, high: int) -> dict[str, int]:
-    """Packets by reason, of the reasons low up to high that there were."""
+    """Packets by reason, of the reasons from low to below high that are not 0."""
     return {REASON_NAMES[at]: counts[at] for at in range(low, high) if counts[at]}
-
-
-def hooks(control: "ControlServer") -> Json:
-    """Visits by hook: accepted, dropped and their bytes; without the hooks that have none of their own."""
-    stats = control.engine.core.stats
-    found: Json = {}
-    for at, name in enumerate(HOOK_NAMES):
-        accepted, dropped = stats.verdicts[at * 2 + NF_ACCEPT], stats.verdicts[at * 2 + NF_DROP]
-        if name != "FORWARD":
-            found[name.lower()] = {"accepted": accepted, "dropped": dropped, "bytes": stats.bytes[at]}
-    return found

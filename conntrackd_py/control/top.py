@@ -1,96 +1,109 @@
-"""The answer to `top`: who fills the table and what passes, for two answers to make rates of.
+"""The answer to `top`: counters of now, and hosts and pools of a walk over the table.
 
-    clock accounting entries limit unconfirmed dying created ended{} hooks{} invalid{} ignored{} dropped{} states{}
-    queues[] queue{} counted{at took [period] hosts others} hosts[] pools[] unpooled
-
-Counters only grow: the difference between two answers, over that of their `clock` (ms), is a rate. They are of this
-moment; hosts and pools are of a walk over the table that began at `counted.at` and took `counted.took` ms.
-
-    hosts: address connections [packets sent received] [moved{connections [packets sent received]}]
-
-A host is the source of the original direction: who opened the connection. `moved` is exact also for connections that
-came and went: what the host opened and moved in the `counted.period` ms since the walk before; it is absent in the
-first walk. Bytes and packets are there while accounting is on. `counted.others` are the connections of hosts beyond
-the bound of engine/tally.py. pools: service/pools.py; `unpooled` are the connections of pools beyond the bound.
-
-Packets never wait for a walk: it goes on for at most TURN at a time. However many ask, there is one walk: an answer
-uses the last one while that is FRESH, and walks rest three times as long as they take. When nobody has asked for
-WATCHED, the tally is given up and costs nothing.
+The walk takes turns of at most TURN seconds. All clients share one walk: its result is used for FRESH ms, and three
+times as long as it took. After WATCHED seconds without a request the statistics are freed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from socket import AF_INET, AF_INET6, inet_ntop
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, cast
 
+from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control import status as report
 from conntrackd_py.control.pools import pools
-from conntrackd_py.control.query import FAMILIES, FilterError, shown
-from conntrackd_py.control.view import Json
+from conntrackd_py.control.protocol.answers import Host, Pool, Traffic
+from conntrackd_py.control.protocol.answers import Top as TopAnswer
+from conntrackd_py.control.protocol.requests import Top as TopRequest
+from conntrackd_py.control.status import DaemonInfo
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import hosts as host_figures
 from conntrackd_py.explain.hosts import BY_BYTES, BY_CONNECTIONS, BY_NEW, CONNECTIONS, MOVED, PACKETS, RECEIVED, SENT
-from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
-
-if TYPE_CHECKING:
-    from conntrackd_py.control.server import ControlServer
+from conntrackd_py.match.address import address_text
+from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, TABLE_FULL
 
 TURN: Final = 0.0002  # seconds
-PIECE: Final = 64  # slots between two looks at the time
+PIECE: Final = 64  # slots between two reads of the clock
 FRESH: Final = 400  # ms
 REST: Final = 3
 WATCHED: Final = 90.0  # seconds
-HOSTS: Final = 20
 ORDERS: Final = {"connections": BY_CONNECTIONS, "bytes": BY_BYTES, "new": BY_NEW}
 
 
 class Top:
-    """turn: held by whoever walks the table."""
+    """clock: the engine's, ms. turn: held by the walk that is in its turn."""
 
-    def __init__(self, control: "ControlServer", turn: asyncio.Lock) -> None:
-        self.control = control
+    def __init__(self, engine: Engine, clock: Callable[[], int], info: DaemonInfo, turn: asyncio.Lock) -> None:
+        self.engine = engine
+        self.core = engine.core
+        self.clock = clock
+        self.info = info
         self.turn = turn
         self.walks = 0  # ever
-        self._tally: host_figures.HostStatistics | None = None
+        self._statistics: host_figures.HostStatistics | None = None
         self._counting = asyncio.Lock()
-        self._leaving: asyncio.Task[None] | None = None  # gives back the memory of the last tally
+        self._freeing: asyncio.Task[None] | None = None  # frees the last statistics in turns
         self._lapse: asyncio.TimerHandle | None = None
-        self._counted: Json = {}
-        self._pools: list[Json] = []
+        self._counted: dict[str, int] = {}
+        self._pools: list[Pool] = []
         self._at = 0
-        self._until = 0  # ms: so long is the last walk good enough
+        self._until = 0  # ms: the last walk is used until then
 
-    async def answer(self, request: Mapping[str, object]) -> Json:
-        """Walks the table if it has to. Raises FilterError for a wrong hosts, sort or family."""
-        count, order, family = _hosts(request), _order(request), _family(request)
+    async def answer(self, request: TopRequest) -> TopAnswer:
+        """Walks the table unless the last walk is recent."""
         if self._lapse is not None:
             self._lapse.cancel()
         async with self._counting:
-            if self._tally is None or self.control.clock() >= self._until:
+            if self._statistics is None or self.clock() >= self._until:
                 await self._count()
-            self._lapse = asyncio.get_running_loop().call_later(WATCHED, self._give_up)
-        return {**self._counters(), **self._of_the_walk(count, order, family)}
+            self._lapse = asyncio.get_running_loop().call_later(WATCHED, self._free)
+        stats = self.core.stats
+        statistics = self._started()
+        best = statistics.best(ORDERS[request.sort], request.family != "ipv6", request.family != "ipv4")
+        return {
+            "clock": self.clock(),
+            "accounting": self.core.accounting,
+            **report.counters(self.engine, self.info),
+            "created": stats.insert,
+            "ended": {name: count for name, count in zip(END_NAMES, stats.ended, strict=True) if count},
+            "hooks": self._hooks(),
+            "ignored": report.reasons(stats.reasons, INVALID_LIMIT, TABLE_FULL),
+            "counted": self._counted,
+            "hosts": [
+                self._host(address, host_figures.figures_of(statistics.finished, address))
+                for address in best[: request.hosts]
+            ],
+            "pools": self._pools,
+            "unpooled": statistics.unpooled,
+        }
+
+    def _hooks(self) -> dict[str, dict[str, int]]:
+        """Visits by hook. FORWARD has none: it runs in the visit at POST_ROUTING."""
+        stats, found = self.core.stats, {}
+        for at, name in enumerate(HOOK_NAMES):
+            accepted, dropped = stats.verdicts[at * 2 + NF_ACCEPT], stats.verdicts[at * 2 + NF_DROP]
+            if name != "FORWARD":
+                found[name.lower()] = {"accepted": accepted, "dropped": dropped, "bytes": stats.bytes[at]}
+        return found
 
     async def _count(self) -> None:
-        clock = self.control.clock
-        began = clock()
-        period = began - self._at
-        host_statistics = self._watched()
+        began = self.clock()
+        statistics = self._started()
         try:
-            host_statistics.begin()
-            await self._work(host_statistics.step)
-        except BaseException:  # cut short, it would count twice what it goes on with
-            self._give_up()
+            statistics.begin()
+            await self._work(statistics.step)
+        except BaseException:  # continuing a cancelled walk would count connections twice
+            self._free()
             raise
         self.walks += 1
-        took = clock() - began
+        took = self.clock() - began
+        self._until = self.clock() + max(FRESH, took * REST)
+        finished = statistics.finished
+        self._counted = {"at": began, "took": took, "hosts": finished.known, "others": finished.others}
+        if statistics.compared:
+            self._counted["period"] = began - self._at
         self._at = began
-        self._until = clock() + max(FRESH, took * REST)
-        self._counted = {"at": began, "took": took}
-        if host_statistics.compared:
-            self._counted["period"] = period
-        self._counted.update(hosts=host_statistics.finished.known, others=host_statistics.finished.others)
-        self._pools = pools(self.control.engine.nat, host_statistics.pools)
+        self._pools = pools(self.engine.nat, statistics.pools)
 
     async def _work(self, step: Callable[[int], bool]) -> None:
         more = True
@@ -101,77 +114,27 @@ class Top:
                     pass
                 await asyncio.sleep(0)
 
-    def _watched(self) -> host_figures.HostStatistics:
-        if self._tally is None:
-            self._tally = host_figures.HostStatistics(self.control.engine.core)
-            self.control.engine.core.extensions.append(self._tally)
-        return self._tally
+    def _started(self) -> host_figures.HostStatistics:
+        if self._statistics is None:
+            self._statistics = host_figures.HostStatistics(self.core)
+            self.core.extensions.append(self._statistics)
+        return self._statistics
 
-    def _give_up(self) -> None:
-        if self._tally is not None:
-            self.control.engine.core.extensions.remove(self._tally)
-            self._leaving = asyncio.get_running_loop().create_task(self._work(self._tally.free))
-            self._tally = None
+    def _free(self) -> None:
+        if self._statistics is not None:
+            self.core.extensions.remove(self._statistics)
+            self._freeing = asyncio.get_running_loop().create_task(self._work(self._statistics.free))
+            self._statistics = None
 
-    def _counters(self) -> Json:
-        core = self.control.engine.core
-        stats = core.stats
-        return {
-            "clock": self.control.clock(),
-            "accounting": core.accounting,
-            **report.table(self.control),
-            "created": stats.insert,
-            "ended": {name: count for name, count in zip(END_NAMES, stats.ended, strict=True) if count},
-            "hooks": report.hooks(self.control),
-            "invalid": report.reasons(stats.reasons, OK + 1, INVALID_LIMIT),
-            "ignored": report.reasons(stats.reasons, INVALID_LIMIT, TABLE_FULL),
-            "dropped": report.reasons(stats.reasons, TABLE_FULL, len(REASON_NAMES)),
-            "states": report.states(self.control.engine.trackers),
-            **report.queues(self.control.about),
-        }
-
-    def _of_the_walk(self, count: int, order: int, family: str) -> Json:
-        host_statistics = self._watched()
-        best = host_statistics.best(order, family != "ipv6", family != "ipv4")[:count]
-        return {
-            "counted": self._counted,
-            "hosts": [
-                self._host(address, host_figures.figures_of(host_statistics.finished, address)) for address in best
-            ],
-            "pools": self._pools,
-            "unpooled": host_statistics.unpooled,
-        }
-
-    def _host(self, address: bytes, figures: list[int]) -> Json:
-        described: Json = {"address": inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)}
-        described.update(self._figures(figures[:MOVED]))
+    def _host(self, address: bytes, figures: list[int]) -> Host:
+        described = cast(Host, self._traffic(figures[:MOVED]))
+        described["address"] = address_text(address)
         if figures[MOVED] != host_figures.UNKNOWN:
-            described["moved"] = self._figures(figures[MOVED:])
+            described["moved"] = self._traffic(figures[MOVED:])
         return described
 
-    def _figures(self, four: list[int]) -> Json:
-        described: Json = {"connections": four[CONNECTIONS]}
-        if self.control.engine.core.accounting:
-            described.update(packets=four[PACKETS], sent=four[SENT], received=four[RECEIVED])
+    def _traffic(self, four: list[int]) -> Traffic:
+        described: Traffic = {"connections": four[CONNECTIONS]}
+        if self.core.accounting:
+            described |= {"packets": four[PACKETS], "sent": four[SENT], "received": four[RECEIVED]}
         return described
-
-
-def _hosts(request: Mapping[str, object]) -> int:
-    count = request.get("hosts", HOSTS)
-    if type(count) is not int or not 0 <= count <= host_figures.RANKED:
-        raise FilterError(f"hosts is a number from 0 to {host_figures.RANKED}, not {shown(count)}")
-    return count
-
-
-def _order(request: Mapping[str, object]) -> int:
-    order = request.get("sort", "connections")
-    if not isinstance(order, str) or order not in ORDERS:
-        raise FilterError(f"sort must be one of {', '.join(ORDERS)}, not {shown(order)}")
-    return ORDERS[order]
-
-
-def _family(request: Mapping[str, object]) -> str:
-    family = request.get("family", "")
-    if not isinstance(family, str) or (family and family not in FAMILIES):
-        raise FilterError(f"family must be ipv4 or ipv6, not {shown(family)}")
-    return family

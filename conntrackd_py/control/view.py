@@ -1,29 +1,16 @@
-"""Connections and events as JSON-able dicts: what the control socket sends and `-o json` prints.
+"""Connections, expectations, events and refused packets as the answers of the control socket."""
 
-The keys are a contract: they may be added to, never renamed. Absent means not known or not applicable:
-
-    family proto protonum timeout [state] status[] orig{} reply{} mark id [zone] [labels[]] [start] [stop]
-    [in] [out]: interfaces its first packet came in and left by (a listing's)
-    orig, reply: src dst, then sport dport | type code id | srckey dstkey, then [packets bytes] [vtag] (sctp)
-    an event has first: event seq time changed[], and a DESTROY also: reason
-    one that somebody's order caused has: userspace{pid [program]}
-
-    an expectation: timeout family proto protonum tuple{} mask{} master{} flags[] class id [zone] [helper]
-
-`timeout` is whole seconds left; `time` is seconds since the epoch; `changed` names the IPCT_* bits.
-`packets` and `bytes` are there while accounting is on. `labels` are the numbers of the bits that are set.
-While timestamps are on, `start` and, once it has ended, `stop` are seconds since the epoch.
-"""
-
-from collections.abc import Mapping
-from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Final
+import time as wall_clock
+from collections.abc import Callable, Mapping
+from typing import Final, cast
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.expect import FLAG_NAMES, Expectation, ExpectationEvent
 from conntrackd_py.const import (
+    CTINFO_NAMES,
+    HOOK_NAMES,
     ICMP_PROTOCOLS,
     IPCT_DESTROY,
     IPPROTO_GRE,
@@ -33,56 +20,74 @@ from conntrackd_py.const import (
     STATUS_NAMES,
     WITH_PORTS,
 )
+from conntrackd_py.control.protocol import answers
+from conntrackd_py.explain import packet_line, sentences
+from conntrackd_py.explain.expired import ExpiredConnection
+from conntrackd_py.explain.hints import sentence
+from conntrackd_py.explain.refusals import Refusal
+from conntrackd_py.match.address import address_text
 from conntrackd_py.proto.sctp import SctpInfo
-from conntrackd_py.reasons import END_NAMES
+from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 
-Json = dict[str, object]
+NO_NAMES: Final[Mapping[int, str]] = {}
+EXPIRED_IN_USE: Final = "expired_in_use"  # the `reason` of an accepted packet whose connection expired in use
 
 CHANGE_NAMES: Final = (
     *("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj", "secmark", "label"),
 )
 
 
-def connection(ct: NfConn, now: int, accounting: bool, epoch: float | None = None) -> Json:
-    """ct as it is at `now` (ms). epoch: when the engine's clock was zero; None: without timestamps."""
+def epoch(clock: Callable[[], int]) -> float:
+    """The time at which the engine's clock was 0, in seconds since 1970."""
+    return wall_clock.time() - clock() / 1000
+
+
+def connection(
+    ct: NfConn, now: int, accounting: bool, epoch: float | None = None, interfaces: Mapping[int, str] = NO_NAMES
+) -> answers.Connection:
+    """ct at `now` (ms). epoch: when the engine's clock was 0; None: without timestamps. interfaces: names by index."""
     described = _describe(ct, ct, ct.remaining(now), accounting)
     if epoch is not None:
         described["start"] = wall(epoch, ct.born)
         if ct.dying:
             described["stop"] = wall(epoch, min(ct.ended, ct.timeout) if ct.confirmed else ct.ended)
+    if ct.iif in interfaces:
+        described["in"] = interfaces[ct.iif]
+    if ct.oif in interfaces:
+        described["out"] = interfaces[ct.oif]
     return described
 
 
-def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> Json:
-    """An event whose wall-clock time is `time`, in seconds since the epoch."""
-    head: Json = {
+def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> answers.ConnectionEvent:
+    """time: of the event, in seconds since 1970."""
+    head = {
         "event": what.kind,
         "seq": what.sequence,
         "time": round(time, 6),
         "changed": names(what.bits, CHANGE_NAMES),
     }
-    head.update(_describe(what.conn, what, what.timeout, accounting))
+    described = cast(answers.ConnectionEvent, head | _describe(what.conn, what, what.timeout, accounting))
     if what.bits & IPCT_DESTROY and what.conn.end_reason >= 0:
-        head["reason"] = END_NAMES[what.conn.end_reason]
+        described["reason"] = END_NAMES[what.conn.end_reason]
     if timestamps:
         epoch = time - what.at / 1000
-        head["start"] = wall(epoch, what.born)
+        described["start"] = wall(epoch, what.born)
         if what.bits & IPCT_DESTROY:
-            head["stop"] = wall(epoch, what.ended)
-    return head
+            described["stop"] = wall(epoch, what.ended)
+    return described
 
 
-def expectation(known: Expectation, now: int) -> Json:
-    """known as it is at `now` (ms)."""
+def expectation(known: Expectation, now: int) -> answers.Expectation:
+    """known at `now` (ms)."""
     t = known.tuple
     protonum = tuples.protonum(t)
-    described: Json = {
+    described: answers.Expectation = {
         "timeout": max(known.until - now, 0) // 1000,
         "family": _family(t),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
         "tuple": tuple_fields(t),
-        "mask": tuple_fields(tuples.with_protonum(known.mask, t)),  # a mask of the protocol: the protocol
+        "mask": tuple_fields(tuples.with_protonum(known.mask, t)),  # the mask's own protocol byte is 255
         "master": tuple_fields(known.master.original),
         "flags": names(known.flags, FLAG_NAMES),
         "class": known.kind,
@@ -95,15 +100,54 @@ def expectation(known: Expectation, now: int) -> Json:
     return described
 
 
-def interfaces(ct: NfConn, names: Mapping[int, str]) -> Json:
-    """Where its first packet came in and went out, as far as that is known."""
-    return {key: names[index] for key, index in (("in", ct.iif), ("out", ct.oif)) if index in names}
+def expectation_event(what: ExpectationEvent, time: float) -> answers.ExpectationEvent:
+    """time: of the event, in seconds since 1970."""
+    head = {"event": what.kind, "seq": what.sequence, "time": round(time, 6)}
+    return cast(answers.ExpectationEvent, head | expectation(what.expectation, what.at))
 
 
-def expectation_event(what: ExpectationEvent, time: float) -> Json:
-    """An event of an expectation whose wall-clock time is `time`, in seconds since the epoch."""
-    head: Json = {"event": what.kind, "seq": what.sequence, "time": round(time, 6)}
-    return head | expectation(what.expectation, what.at)
+def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
+    """time: of the refusal, in seconds since 1970."""
+    packet = packet_line.fields(note.header, note.length)
+    described: answers.RefusedPacket = {
+        "sequence": note.sequence,
+        "time": round(time, 6),
+        "hook": HOOK_NAMES[note.hook],
+        "outcome": sentences.outcome(note.reason) or "ACCEPTED",
+        "reason": REASON_NAMES[note.reason] if note.reason else EXPIRED_IN_USE,
+        "numbers": list(note.numbers),
+        "why": sentence(note),
+        "ctinfo": CTINFO_NAMES[note.ctinfo],
+        "packet": packet,
+        "text": packet_line.text(packet),
+    }
+    if note.cause:
+        described["cause"] = REASON_NAMES[note.cause]
+    if note.original:
+        described["connection"] = _refused_connection(note)
+    if note.expired is not None:
+        described["expired_in_use"] = expired_in_use(note.expired, note.at)
+    return described
+
+
+def _refused_connection(note: Refusal) -> dict[str, object]:
+    return {
+        "id": note.id,
+        **({"state": note.state} if note.state else {}),
+        "status": names(note.status, STATUS_NAMES),
+        "timeout": note.timeout // 1000,
+        "orig": tuple_fields(note.original),
+    }
+
+
+def expired_in_use(expired: ExpiredConnection, at: int) -> dict[str, object]:
+    """at: ms, of the packet."""
+    return {
+        "proto": expired.proto,
+        "after": expired.lifetime / 1000,
+        "ago": (at - expired.ended) / 1000,
+        "keepalive": expired.keepalive() / 1000,
+    }
 
 
 def wall(epoch: float, at: int) -> float:
@@ -120,31 +164,31 @@ def names(bits: int, by_bit: tuple[str, ...]) -> list[str]:
     return [name for bit, name in enumerate(by_bit) if bits >> bit & 1]
 
 
-def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> Json:
-    """seen: who knows status, state, mark and counters: the connection now, or an event then."""
+def _describe(ct: NfConn, seen: NfConn | Event, left: int, accounting: bool) -> answers.Connection:
+    """seen: ct itself or an event of it; the source of status, state, mark, labels and counters."""
     protonum = tuples.protonum(ct.original)
     zone = tuples.zone(ct.original)
-    described: Json = {
+    described: answers.Connection = {
         "family": _family(ct.original),
         "proto": PROTO_NAMES.get(protonum, "unknown"),
         "protonum": protonum,
         "timeout": left // 1000,
+        "status": names(seen.status, STATUS_NAMES),
+        "orig": _direction(ct, seen, ORIGINAL, accounting),
+        "reply": _direction(ct, seen, REPLY, accounting),
+        "mark": seen.mark,
+        "id": ct.id,
     }
     if ct.l4proto.shows_state:
         described["state"] = ct.l4proto.state_names[seen.state]
-    described["status"] = names(seen.status, STATUS_NAMES)
-    described["orig"] = _direction(ct, seen, ORIGINAL, accounting)
-    described["reply"] = _direction(ct, seen, REPLY, accounting)
     if zone and zone == tuples.zone(ct.reply):
         described["zone"] = zone
-    described["mark"] = seen.mark
-    described["id"] = ct.id
     if seen.labels:
         described["labels"] = [bit for bit in range(seen.labels.bit_length()) if seen.labels >> bit & 1]
     return described
 
 
-def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> Json:
+def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: bool) -> answers.Side:
     side = tuple_fields(ct.tuple(direction))
     zone = tuples.zone(ct.tuple(direction))
     if zone and zone != tuples.zone(ct.tuple(1 - direction)):
@@ -158,10 +202,9 @@ def _direction(ct: NfConn, seen: NfConn | Event, direction: int, accounting: boo
     return side
 
 
-def tuple_fields(t: bytes) -> Json:
-    """Addresses as text and what identifies the connection in layer 4."""
-    family = AF_INET if tuples.address_length(t) == 4 else AF_INET6
-    fields: Json = {"src": inet_ntop(family, tuples.src(t)), "dst": inet_ntop(family, tuples.dst(t))}
+def tuple_fields(t: bytes) -> answers.Side:
+    """Addresses as text, and ports, keys, or ICMP type, code and id."""
+    fields: answers.Side = {"src": address_text(tuples.src(t)), "dst": address_text(tuples.dst(t))}
     protonum = tuples.protonum(t)
     first, second = tuples.l4src(t), tuples.l4dst(t)
     if protonum in WITH_PORTS:

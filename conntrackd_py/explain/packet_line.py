@@ -6,12 +6,12 @@
 `fields` gives the same as a dict. The payload is never shown.
 """
 
-from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, PROTO_NAMES, WITH_PORTS
 from conntrackd_py.explain import sentences as reasons
+from conntrackd_py.match.address import address_text
 from conntrackd_py.wire import icmp, ip, sctp, tcp
 from conntrackd_py.wire.packet import u16, u32
 
@@ -35,12 +35,11 @@ def fields(header: bytes, length: int, quoted: bool = False) -> Fields:
     if not packet.version:
         return {"proto": "unreadable", "length": length}
     pair = ip.addresses(packet)
-    family = AF_INET if packet.version == 4 else AF_INET6
     half = len(pair) // 2
     found: Fields = {
         "proto": PROTO_NAMES.get(packet.protonum, f"proto {packet.protonum}"),
-        "src": inet_ntop(family, pair[:half]),
-        "dst": inet_ntop(family, pair[half:]),
+        "src": address_text(pair[:half]),
+        "dst": address_text(pair[half:]),
     }
     total = _total(header, packet.version) if not quoted else length
     if reason:

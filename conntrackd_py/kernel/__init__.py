@@ -1,1 +1,1 @@
-"""The only room that touches the machine: packet queues, addresses, steering rules."""
+"""The only room that uses the kernel's interfaces: packet queues, addresses, steering rules, listening sockets."""

@@ -1,9 +1,8 @@
-"""The machine's interfaces and addresses, kept up to date in the engine (pyroute2).
+"""Keeps the router's interfaces and addresses up to date in the engine (pyroute2).
 
-A message from the kernel only says that something changed; the lists are then read afresh. So a lost message costs
-nothing but the wait for the next one, an overrun is answered by reading, and a burst of changes is read at its
-beginning and once more at its end. An interface that is down counts as one without addresses: it keeps them in the
-kernel's list, but a masqueraded connection cannot use them.
+After each message of the kernel both lists are read in full. So a lost message only delays the update, and a burst of
+changes is read at its start and once more at its end. An interface that is down counts as one without addresses:
+masquerade cannot use them.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ log = structlog.get_logger()
 
 SETTLE: Final = 0.05  # seconds between two reads: changes come in bursts
 RETRY: Final = 1.0  # seconds before listening again after a failure
-BUFFER: Final = 1 << 20  # bytes of messages the kernel may keep for us
+BUFFER: Final = 1 << 20  # bytes, of the netlink socket
 GROUPS: Final = rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_IFADDR | rtnl.RTMGRP_IPV6_IFADDR
 
 IFF_UP: Final = 1
@@ -39,7 +38,7 @@ Interfaces = dict[int, tuple[str, list[bytes]]]
 
 @final
 class Addresses:
-    """After `read` the engine knows every interface; `watch` keeps it so until cancelled."""
+    """`read` sets every interface of the engine once; `watch` keeps them up to date until it is cancelled."""
 
     def __init__(self, engine: Engine, clock: Clock, buffer: int = BUFFER) -> None:
         self.engine = engine
@@ -48,13 +47,13 @@ class Addresses:
         self.known: Interfaces = {}
 
     async def read(self) -> None:
-        """Compare what there is with what is known, and tell of the difference."""
+        """Read both lists and give the changes to the engine."""
         async with AsyncIPRoute() as route:
             links = [link async for link in await route.link("dump")]
             addresses = [address async for address in await route.addr("dump")]
-        self.tell(interfaces(links, addresses))
+        self.update(interfaces(links, addresses))
 
-    def tell(self, present: Interfaces) -> None:
+    def update(self, present: Interfaces) -> None:
         now = self.clock()
         for index in [index for index in self.known if index not in present]:
             log.info("interface_gone", interface=self.known[index][0])
@@ -69,11 +68,11 @@ class Addresses:
         while True:
             try:
                 async with _changes(self.buffer) as changed:
-                    await self.read()  # what changed while nobody listened
+                    await self.read()  # changes before the subscription
                     while True:
                         await changed.wait()
                         changed.clear()
-                        await self.read()  # at once: packets to an unknown interface are dropped until then
+                        await self.read()  # immediately: packets to an unknown interface are dropped
                         await asyncio.sleep(SETTLE)
             except (OSError, NetlinkError) as error:
                 log.warning("addresses_lost_track", error=str(error), retry=RETRY)
@@ -82,7 +81,7 @@ class Addresses:
 
 @contextlib.asynccontextmanager
 async def _changes(buffer: int) -> AsyncIterator[asyncio.Event]:
-    """An event that is set at every change, and when the kernel dropped messages about changes."""
+    """An event that is set at every change, and when the kernel dropped messages."""
     changed = asyncio.Event()
     async with AsyncIPRoute(rcvbuf=buffer) as route:
         await route.bind(GROUPS)
@@ -107,7 +106,7 @@ async def _listen(route: AsyncIPRoute, changed: asyncio.Event) -> None:
 
 
 def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
-    """The kernel's two lists as one: index -> (name, packed addresses, the one to masquerade with first)."""
+    """Both lists as index -> (name, packed addresses). Masquerade uses the first address."""
     up = {link["index"] for link in links if link["flags"] & IFF_UP}
     found: Interfaces = {link["index"]: (_name(link.get("ifname")), []) for link in links}
     usable = [address for address in addresses if address["index"] in up and not _flags(address) & IFA_F_DADFAILED]
@@ -120,7 +119,7 @@ def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
 
 
 def _name(name: str | bytes) -> str:
-    """pyroute2 leaves a name that is not UTF-8 as bytes; the kernel takes nearly any."""
+    """pyroute2 returns a name that is not UTF-8 as bytes."""
     return name if isinstance(name, str) else name.decode(errors="backslashreplace")
 
 

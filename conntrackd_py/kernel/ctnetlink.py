@@ -1,7 +1,7 @@
-"""The kernel's own table, by ctnetlink: one connection by its tuple, or all of them.
+"""Reads the kernel's own connection table by ctnetlink: one connection by its tuple, or all.
 
-Tuples come and go in the layout of conntrack.tuple, so that both tables can be compared. pyroute2 has a ctnetlink
-client, but one that only ever asks for IPv4. Numbers: linux/netfilter/nfnetlink_conntrack.h.
+Tuples have the layout of conntrack.tuple, so that both tables can be compared. The ctnetlink client of pyroute2 reads
+IPv4 only. Numbers: linux/netfilter/nfnetlink_conntrack.h.
 """
 
 import errno
@@ -25,7 +25,6 @@ CTA_TUPLE_REPLY: Final = 2
 CTA_STATUS: Final = 3
 CTA_PROTOINFO: Final = 4
 CTA_TIMEOUT: Final = 7
-CTA_MARK: Final = 8
 CTA_COUNTERS_ORIG: Final = 9
 CTA_COUNTERS_REPLY: Final = 10
 CTA_ZONE: Final = 18
@@ -34,7 +33,7 @@ ROOM: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Entry:
-    """A confirmed connection. timeout: seconds left; state: 0 where the protocol has none."""
+    """A confirmed connection. timeout: seconds left. state: 0 for a protocol without states."""
 
     state: int
     status: int
@@ -45,7 +44,7 @@ class Entry:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Netlink attributes by kind; the flags in the kind are left out."""
+    """Netlink attributes by kind, without the flags in the kind."""
     found = {}
     at = 0
     while at + 4 <= len(data):
@@ -59,7 +58,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 @final
 class Ctnetlink:
-    """A socket to the conntrack of the network namespace it was made in. OSError when there is none, or no right."""
+    """A ctnetlink socket of the current network namespace. OSError without nf_conntrack or permission."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)

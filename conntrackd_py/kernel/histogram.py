@@ -1,4 +1,4 @@
-"""A histogram of short times, from 1 microsecond to 100 milliseconds."""
+"""A histogram of times, with bounds from 1 microsecond to 100 milliseconds."""
 
 from bisect import bisect_left
 from typing import Final, final
@@ -9,7 +9,7 @@ BOUNDS: Final = tuple(digit * 10**power * US for power in range(6) for digit in 
 
 @final
 class Histogram:
-    """counts: of times up to each of BOUNDS and above the one before; the last of times above all. sum: nanoseconds."""
+    """counts: of times up to each bound and above the previous one; the last: above all. sum: nanoseconds."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)

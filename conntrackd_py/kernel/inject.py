@@ -1,8 +1,8 @@
-"""Sends packets of our own: the answers to what the filter rejected, complete from the IP header on.
+"""Sends the answers to rejected packets, from the IP header on.
 
-They carry `mark`, by which the engine knows them at OUTPUT and POSTROUTING and lets them pass as they are: neither
-tracked nor filtered nor taken for a leak. A source address that is still unspecified is the one the kernel would
-send from; for IPv4 it fills that in itself. Needs CAP_NET_RAW and, for the mark, CAP_NET_ADMIN.
+They carry `mark`: at OUTPUT and POSTROUTING the engine accepts packets with it, without tracking, filter or leak guard.
+An unspecified source address becomes the one that the kernel chooses. Needs CAP_NET_RAW and, for the mark,
+CAP_NET_ADMIN.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from conntrackd_py.engine.rejects import Answer
 from conntrackd_py.filter.reject import lacks_source, with_source
 
 IPV6_HDRINCL: Final = 36  # <linux/in6.h>; the socket module does not name it
-ANY_PORT: Final = 9  # discard: only the route is asked for, nothing is sent there
+ANY_PORT: Final = 9  # any port: connect() only looks up the route
 LINK_LOCAL: Final = b"\xfe\x80"
 
 
 @final
 class Injector:
-    """OSError when the sockets cannot be had; a packet that cannot be sent is counted and forgotten."""
+    """OSError when the sockets cannot be created. A packet that cannot be sent is counted and dropped."""
 
     def __init__(self, mark: int) -> None:
         self.mark = mark
         self.sent = 0
         self.failed = 0
         self.v4 = self._socket(socket.AF_INET, socket.IPPROTO_IP, socket.IP_HDRINCL)
-        self.v6: socket.socket | None = None  # none on a machine without IPv6
+        self.v6: socket.socket | None = None  # None without IPv6
         with contextlib.suppress(OSError):
             self.v6 = self._socket(socket.AF_INET6, socket.IPPROTO_IPV6, IPV6_HDRINCL)
 
@@ -37,7 +37,7 @@ class Injector:
         try:
             made.setsockopt(level, header_included, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # nothing is ever read from it
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # never read
         except OSError:
             made.close()
             raise
@@ -65,11 +65,11 @@ class Injector:
         self.v6.sendto(data, receiver)
 
     def _source(self, receiver: tuple[str, int, int, int]) -> bytes:
-        """The address the kernel would send from."""
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
-            asking.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
-            asking.connect((receiver[0], ANY_PORT, 0, receiver[3]))
-            return socket.inet_pton(socket.AF_INET6, asking.getsockname()[0].partition("%")[0])
+        """The source address that the kernel chooses for this destination."""
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            probe.connect((receiver[0], ANY_PORT, 0, receiver[3]))
+            return socket.inet_pton(socket.AF_INET6, probe.getsockname()[0].partition("%")[0])
 
     def close(self) -> None:
         for each in (self.v4, self.v6):

@@ -1,6 +1,6 @@
-"""Netlink messages to and from bytes: header, attributes, and the packet queue's configuration.
+"""Netlink messages: header, attributes, and the configuration of a packet queue that NetfilterQueue lacks.
 
-Only what the packet queues need beyond NetfilterQueue. Numbers: linux/netlink.h, linux/netfilter/nfnetlink*.h.
+Numbers: linux/netlink.h, linux/netfilter/nfnetlink*.h.
 Header fields and attribute headers are in host order, nfnetlink's own fields in network order; the length of an
 attribute excludes its padding to four bytes.
 """
@@ -45,14 +45,14 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def queue_config(queue: int, sequence: int, attributes: bytes) -> bytes:
-    """A request to configure one packet queue. With a sequence number other than 0 the kernel acknowledges it."""
+    """A request to configure a packet queue. The kernel acknowledges it unless the sequence number is 0."""
     kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG
     body = _NFGENMSG.pack(0, 0, queue) + attributes
     return _HEADER.pack(16 + len(body), kind, NLM_F_REQUEST | (NLM_F_ACK if sequence else 0), sequence, 0) + body
 
 
 def copy_params(mode: int, copy_range: int) -> bytes:
-    """What of a packet is copied; with NFQNL_COPY_NONE the kernel refuses packets instead of queueing them."""
+    """Bytes copied of a packet. With NFQNL_COPY_NONE the kernel drops packets instead of queueing them."""
     return attribute(NFQA_CFG_PARAMS, struct.pack(">IB", copy_range, mode))
 
 
@@ -61,9 +61,9 @@ def flags(value: int) -> bytes:
 
 
 def skb_info(message: bytes, payload: int) -> int:
-    """The SKB_* bits of a queued packet whose payload has that many bytes; 0 when the kernel says nothing.
+    """The SKB_* bits of a queued packet; 0 without the attribute. payload: length of the packet, in bytes.
 
-    The kernel puts this attribute right before the payload, which is the last one.
+    The kernel writes this attribute directly before the payload, which is the last one.
     """
     at = len(message) - payload - _ATTRIBUTE.size - _SKB_INFO.size
     if at < 0 or message[at : at + _ATTRIBUTE.size] != _SKB_INFO_HEAD:
@@ -72,7 +72,7 @@ def skb_info(message: bytes, payload: int) -> int:
 
 
 def is_reply_to(message: bytes, sequence: int) -> bool:
-    """Whether this is the kernel's answer to the request of that number. OSError when the answer is an error."""
+    """Whether the message acknowledges this request. OSError when it reports an error."""
     _, kind, _, number, _ = _HEADER.unpack_from(message)
     if kind != NLMSG_ERROR or number != sequence:
         return False

@@ -1,15 +1,15 @@
-"""The queue bound by NetfilterQueue, mended from outside where it loses packets or bytes.
+"""A packet queue bound by NetfilterQueue, with workarounds where it loses packets or bytes.
 
 - It asks for 4,016 bytes of each packet and reads into 4,096: the copy range is raised on a duplicate of its
   socket (the kernel knows the queue's owner by the socket), and `run_socket` reads through `_Inlet`, which
-  returns whole messages. What still arrives short is counted and dropped, never sent on.
+  returns whole messages. A packet that is still truncated is counted and dropped.
 - It hides ENOBUFS; `_Inlet` counts it.
-- A callback's exception would leave the packet without a verdict: the callback never raises (Visitor).
-- The time of a visit is taken of one packet in SAMPLE_EVERY. A drain in which none is due pays one comparison for it.
-- While it binds it would hand over packets half configured: it binds in mode NFQNL_COPY_NONE, in which the
-  kernel refuses packets; turning the copies on is the last step.
+- An exception in the callback would leave the packet without a verdict: the callback never raises (Visitor).
+- It binds before the queue is configured: it binds in mode NFQNL_COPY_NONE, in which the kernel drops packets, and the
+  last step of the configuration turns copies on.
 
-One socket serves IPv4 and IPv6: kernels since 3.8 ignore the family it was bound for.
+One visit in SAMPLE_EVERY is timed; a drain without one pays one comparison. One socket serves IPv4 and IPv6: kernels
+since 3.8 ignore the family of the bind.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ import time
 import warnings
 from collections import deque
 from itertools import count
-from pathlib import Path
 from typing import Final, final
 
 import structlog
@@ -30,33 +29,33 @@ from netfilterqueue import NetfilterQueue, Packet
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel import netlink
+from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queue import Clock, Handle, PacketQueue, QueueCounters, QueueError, Visitor, is_truncated
 
 log = structlog.get_logger()
 
-MESSAGE_ROOM: Final = 131072  # bytes: the largest packet and its other attributes, with room to spare
-QUEUES: Final = Path("/proc/net/netfilter/nfnetlink_queue")
+MESSAGE_ROOM: Final = 131072  # bytes, more than the largest packet with its other attributes
 ANSWER_WITHIN: Final = 2.0  # seconds
 SAMPLE_EVERY: Final = 512  # packets
 BACKEND: Final = "netfilterqueue"
-MAY_BE_TRUNCATED: Final = 4016  # no copy range in use is smaller
+MAY_BE_TRUNCATED: Final = 4016  # NetfilterQueue's copy range
 
 
 @final
 class _Inlet:
-    """What NetfilterQueue.run_socket reads from: whole messages, a bounded number of them, ENOBUFS counted."""
+    """The socket given to NetfilterQueue.run_socket: returns `left` whole messages at most, and counts ENOBUFS."""
 
     def __init__(self, sock: socket.socket, counters: QueueCounters) -> None:
         self.sock = sock
         self.counters = counters
-        self.early: deque[bytes] = deque()  # packets that came before an awaited acknowledgement
+        self.early: deque[bytes] = deque()  # packets received before an acknowledgement
         self.left = 0
         self.message = b""  # the one NetfilterQueue is reading now
         self.buffer = bytearray(MESSAGE_ROOM)
         self.view = memoryview(self.buffer)
 
     def recv(self, _size: int) -> bytes:
-        """The next message. BlockingIOError, at which run_socket returns, when there is none or enough was read."""
+        """The next message. BlockingIOError, which ends run_socket, when none waits or `left` is 0."""
         if self.left <= 0:
             raise BlockingIOError(errno.EAGAIN, "enough for now")
         message = self.early.popleft() if self.early else self.read(socket.MSG_DONTWAIT)
@@ -82,7 +81,7 @@ class _Inlet:
 
 @final
 class NfqueueQueue(PacketQueue):
-    """Bound from construction until close(). QueueError when that is impossible."""
+    """Bound from construction until close(). QueueError when it cannot be bound."""
 
     def __init__(
         self,
@@ -94,14 +93,13 @@ class NfqueueQueue(PacketQueue):
         socket_buffer: int = 16777216,
         on_error: int = NF_DROP,
         fail_open: bool = False,
-        copy_range: int = netlink.LARGEST_COPY,
         counters: QueueCounters | None = None,
         gso: bool = False,
     ) -> None:
         self.number = number
         self.gso = gso
         self.clock = clock
-        self.now = clock()  # read once for all packets of a drain
+        self.now = clock()  # of all packets of a drain
         self.counters = counters or QueueCounters()
         self.counters.backend = BACKEND
         self.visit = self._visit  # or _sampled
@@ -116,7 +114,7 @@ class NfqueueQueue(PacketQueue):
             wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
             if wanted:
                 self._configure(netlink.flags(wanted))
-            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, copy_range))
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, netlink.LARGEST_COPY))
         except OSError as error:
             self.close()
             raise QueueError(f"cannot configure packet queue {number}: {error}") from error
@@ -124,7 +122,7 @@ class NfqueueQueue(PacketQueue):
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
             nfq = NetfilterQueue()
-            with warnings.catch_warnings():  # about the buffer's size: _grow_buffer looks at it anyway
+            with warnings.catch_warnings():  # about the buffer size; _grow_buffer checks it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 nfq.bind(self.number, self._callback, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
@@ -161,7 +159,7 @@ class NfqueueQueue(PacketQueue):
         return handled
 
     def refuse(self) -> None:
-        # Unacknowledged: in a full buffer there would be no room for the answer.
+        # Without acknowledgement, which a full buffer would lose.
         self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_NONE, 0)))
 
     def close(self) -> None:
@@ -193,7 +191,7 @@ class NfqueueQueue(PacketQueue):
         return verdict
 
     def _visit(self, packet: Packet) -> int:
-        """Puts what changed into the verdict; an unchanged payload or mark stays out of it."""
+        """Sets payload and mark of the verdict only if they changed."""
         data: bytes = packet.get_payload()
         if len(data) >= MAY_BE_TRUNCATED and is_truncated(data):
             self.counters.truncated += 1
@@ -203,7 +201,7 @@ class NfqueueQueue(PacketQueue):
         if self.gso:
             info = netlink.skb_info(self.inlet.message, len(data))
             if info:
-                # A super-packet keeps the sum of its pseudo-header, also after we have rewritten it once.
+                # A GSO packet keeps its pseudo-header checksum, also after a rewrite.
                 skb.segments = info & netlink.SKB_GSO != 0
                 skb.checksum_partial = skb.segments or info & netlink.SKB_CSUM_NOT_READY != 0
         verdict = self.visitor.visit(skb, packet.hook, self.now)
@@ -226,14 +224,10 @@ def _grow_buffer(sock: socket.socket, size: int) -> None:
 
 
 def _why(number: int) -> str:
-    """NetfilterQueue does not say why it failed; the kernel's list of queues does."""
-    try:
-        rows = [line.split() for line in QUEUES.read_text().splitlines()]
-    except PermissionError:
-        return "the permission is missing (CAP_NET_ADMIN)"
-    except FileNotFoundError:
+    """The cause, from the kernel's list of queues: NetfilterQueue does not report it."""
+    if not QUEUES.exists():
         return "the kernel has no packet queues (module nfnetlink_queue)"
-    owners = [row[1] for row in rows if int(row[0]) == number]
+    owners = [row.portid for row in queue_rows(QUEUES) if row.number == number]
     if owners:
         return f"another program has it (netlink port {owners[0]}, often its process id)"
     return "the permission is missing (CAP_NET_ADMIN)"

@@ -1,9 +1,9 @@
-"""Where packets are handed to the daemon: the one list that both the steering rules and the daemon read.
+"""Which hooks queue packets to the daemon. The steering rules and the daemon both use this plan.
 
-A visit is one stop of a packet at the queue. Forwarded packets make two (PREROUTING, POSTROUTING), the
-router's own make two as well (PREROUTING, INPUT inward; OUTPUT, POSTROUTING outward).
-The tables are chosen by their priority: raw (-300) comes before the kernel's own tracking, mangle before
-anything is sent, security after the filter table, so that what the administrator drops is never confirmed.
+A visit is one pass of a packet through a queue. Forwarded packets make two (PREROUTING, POSTROUTING), packets to the
+router two (PREROUTING, INPUT) and packets of the router two (OUTPUT, POSTROUTING).
+The priority of a hook's table decides: raw (-300) is before the kernel's own tracking; mangle is before the packet
+leaves; security is after the filter table, so packets that the administrator drops are never confirmed.
 """
 
 from dataclasses import dataclass
@@ -20,41 +20,41 @@ POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
 @dataclass(frozen=True)
 class Visit:
-    """One stop. `base` is the built-in chain of `table` that jumps to our `chain`."""
+    """base: the built-in chain of `table` that jumps to `chain`."""
 
-    hook: int  # as the packet's queue message names it
+    hook: int  # as in the queue message
     table: str
     base: str
     chain: str
-    notrack: bool = False  # keep the kernel's own tracking off the packet
-    defrag: bool = False  # have the kernel put fragments together first
-    forwarded_only: bool = False  # the router's own packets pass by
+    notrack: bool = False  # the kernel does not track the packet
+    defrag: bool = False  # the kernel reassembles fragments first
+    forwarded_only: bool = False  # packets of the router itself are not queued
 
     @property
-    def lane(self) -> int:
-        """0 where packets come in, 1 where they have been seen before: added to the number of the queue."""
+    def queue_index(self) -> int:
+        """0: the ingress queue, 1: the egress queue."""
         return 1 if self.hook in (LOCAL_IN, POST_ROUTING) else 0
 
     @property
     def interface_option(self) -> str:
-        """`-i` or `-o`, whichever interface is known at this hook."""
+        """`-i` or `-o`, for the interface that this hook knows."""
         return "-o" if self.hook in (LOCAL_OUT, POST_ROUTING) else "-i"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All visits of a configuration, in the order a packet makes them, and how they are queued."""
+    """visits: in the order of a packet. queue: number of the ingress queue."""
 
     visits: tuple[Visit, ...]
     queue: int
-    bypass: bool  # let packets pass while nothing is bound to the queue
+    bypass: bool  # accept packets while no program is bound to the queue
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
 
     @property
     def queues(self) -> int:
-        """How many queues in a row it takes, from `queue` on."""
-        return 1 + max((visit.lane for visit in self.visits), default=0)
+        """Number of consecutive queues, from `queue`."""
+        return 1 + max((visit.queue_index for visit in self.visits), default=0)
 
 
 def plan(settings: Settings) -> Plan:
@@ -69,9 +69,9 @@ def plan(settings: Settings) -> Plan:
 
 
 def closed() -> Plan:
-    """For a configuration that cannot be read: no daemon reads this queue, so nothing is forwarded.
+    """For a wrong configuration: no daemon is bound to the queue, so nothing is forwarded.
 
-    The router itself stays reachable, so that the administrator can correct the configuration.
+    The router stays reachable, so that the administrator can correct the configuration.
     """
     forward = Visit(POST_ROUTING, "mangle", "POSTROUTING", POST_CHAIN, forwarded_only=True)
     return Plan((forward,), queue=Queue.first, bypass=False, families=FAMILIES, exclude_interfaces=())

@@ -1,31 +1,26 @@
-"""The kernel's packet queues, as /proc tells of them."""
+"""The packet queues in /proc/net/netfilter/nfnetlink_queue."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 QUEUES: Final = Path("/proc/net/netfilter/nfnetlink_queue")
 QUEUE_FIELDS: Final = 8  # number, portid, waiting, copy mode, copy range, dropped, user dropped, id
 
 
-def queue_lines(path: Path) -> list[list[str]]:
-    """The fields of each packet queue; none where the kernel has no such file."""
+class QueueRow(NamedTuple):
+    """dropped: packets, the queue was full. user_dropped: packets, the program's socket was full."""
+
+    number: int
+    portid: int
+    waiting: int
+    dropped: int
+    user_dropped: int
+
+
+def queue_rows(path: Path) -> list[QueueRow]:
+    """Every packet queue; none if the file is missing or not readable."""
     try:
-        text = path.read_text()
+        lines = [line.split() for line in path.read_text().splitlines()]
     except (FileNotFoundError, PermissionError):
         return []
-    return [fields for line in text.splitlines() if len(fields := line.split()) >= QUEUE_FIELDS]
-
-
-def queue_rows(path: Path, numbers: Sequence[int]) -> list[dict[str, int]]:
-    """Of these queues: queue, waiting, dropped (the queue was full), user_dropped (our socket was full)."""
-    return [
-        {
-            "queue": int(fields[0]),
-            "waiting": int(fields[2]),
-            "dropped": int(fields[5]),
-            "user_dropped": int(fields[6]),
-        }
-        for fields in queue_lines(path)
-        if int(fields[0]) in numbers
-    ]
+    return [QueueRow(*(int(fields[at]) for at in (0, 1, 2, 5, 6))) for fields in lines if len(fields) >= QUEUE_FIELDS]

@@ -1,7 +1,7 @@
-"""A kernel packet queue: packets in, exactly one verdict each out, whatever happens in between.
+"""A kernel packet queue: every packet gets exactly one verdict, also when our own code raises an exception.
 
-`Visitor` is what every backend does with one packet; a `PacketQueue` is a backend. A backend is driven from
-outside: when `fileno()` is readable, `drain` handles a bounded number of packets and never blocks.
+A `PacketQueue` is a backend; it passes each packet to a `Visitor`. When `fileno()` is readable, the caller calls
+`drain`, which handles a bounded number of packets and never blocks.
 """
 
 from abc import ABC, abstractmethod
@@ -18,17 +18,17 @@ Handle = Callable[[Skb, int, int], int]  # Engine.handle
 
 
 class QueueError(Exception):
-    """The queue cannot be had; the text is for the operator."""
+    """The queue cannot be bound or configured; the text is for the operator."""
 
 
 @final
 class QueueCounters:
     def __init__(self) -> None:
-        self.enobufs = 0  # times the kernel said that the socket's buffer was full; packets lost: see /proc
-        self.verdict_errors = 0  # packets our own code failed on
-        self.truncated = 0  # packets that did not arrive whole, dropped
-        self.visits = Histogram()  # time of a visit, of one packet in many
-        self.backend = ""  # what binds the queue
+        self.enobufs = 0  # the socket's buffer was full; /proc counts the lost packets
+        self.verdict_errors = 0  # exceptions of our own code
+        self.truncated = 0  # truncated packets, dropped
+        self.visits = Histogram()  # times of sampled visits
+        self.backend = ""  # for the metric build_info
 
 
 class PacketQueue(ABC):
@@ -40,7 +40,7 @@ class PacketQueue(ABC):
 
     @abstractmethod
     def drain(self, limit: int) -> int:
-        """Handle at most `limit` waiting messages without blocking; how many there were."""
+        """Handle at most `limit` waiting messages without blocking; returns how many."""
 
     @abstractmethod
     def refuse(self) -> None:
@@ -48,12 +48,12 @@ class PacketQueue(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give the queue back. The kernel drops what still waits. May be called again."""
+        """Unbind the queue; the kernel drops waiting packets. May be called again."""
 
 
 @final
 class Visitor:
-    """One packet through the engine. An exception of ours ends here, as the verdict `on_error`."""
+    """Passes a packet to the engine. An exception of our own code becomes the verdict `on_error`."""
 
     def __init__(self, handle: Handle, counters: QueueCounters, on_error: int = NF_DROP) -> None:
         self.handle = handle
@@ -62,7 +62,7 @@ class Visitor:
         self.failures = FailureLog("packet_failed")
 
     def visit(self, skb: Skb, hook: int, now: int) -> int:
-        """The verdict; skb.data and skb.mark are what must go with it."""
+        """The verdict; skb.data and skb.mark belong to it."""
         data, mark = skb.data, skb.mark
         try:
             return self.handle(skb, hook, now)
@@ -71,14 +71,14 @@ class Visitor:
             return self.failed(error)
 
     def failed(self, error: Exception) -> int:
-        """Count our mistake, tell of it once for each place in the code; the verdict of last resort."""
+        """Count the exception, log it once for its place in the code; returns on_error."""
         self.counters.verdict_errors += 1
         self.failures.note(error, packet="accepted" if self.on_error == NF_ACCEPT else "dropped")
         return self.on_error
 
 
 def is_truncated(data: bytes) -> bool:
-    """Whether the IP header promises more bytes than there are."""
+    """Whether the IP header gives a greater length than data has."""
     if data[0] >> 4 == 4:
         return len(data) < 4 or int.from_bytes(data[2:4]) > len(data)
     return len(data) < 6 or int.from_bytes(data[4:6]) + 40 > len(data)

@@ -1,9 +1,8 @@
-"""Two queues for one daemon: packets coming in, and packets on their way out, who go first.
+"""The ingress queue, for a packet's first visit, and the egress queue, for its last one.
 
-With one queue for both, a flood fills it with packets that have just arrived, and those already accepted find no
-place at their second visit: most of the work is thrown away half done, the more the harder the flood (measured:
-two of three). So the second visit has a queue of its own, emptied before more is taken on; what is refused
-under overload is refused at the door.
+In one queue, a flood of first visits leaves no room for the second visits, and packets are dropped after most of their
+work is done (measured: two of three). With two queues, overload drops packets at their first visit. A round handles at
+most INGRESS_A_ROUND packets, then at most twice as many of the egress queue, so the egress queue does not grow.
 """
 
 import select
@@ -11,32 +10,32 @@ from typing import Final, final
 
 from conntrackd_py.kernel.queue import PacketQueue
 
-IN_A_ROUND: Final = 32
-OUT_A_ROUND: Final = 64
+INGRESS_A_ROUND: Final = 32
+EGRESS_A_ROUND: Final = 64
 ROUNDS: Final = 4
 
 
 @final
 class QueuePair:
-    """out: the queue of the last hooks; None where packets make one visit only."""
+    """egress: None where packets make one visit only."""
 
-    def __init__(self, entrance: PacketQueue, out: PacketQueue | None) -> None:
-        self.entrance = entrance
-        self.out = out
-        self.all = [entrance] if out is None else [out, entrance]
+    def __init__(self, ingress: PacketQueue, egress: PacketQueue | None) -> None:
+        self.ingress = ingress
+        self.egress = egress
+        self.all = [ingress] if egress is None else [egress, ingress]
         self.handled = 0
-        self.seen = 0  # of those handled, at the last look
+        self.handled_before = 0  # at the previous call of moving()
 
     def filenos(self) -> list[int]:
         return [queue.fileno() for queue in self.all]
 
     def drain(self) -> int:
-        """Handle a bounded number of waiting packets, never blocking; how many there were."""
+        """Handle waiting packets, at most ROUNDS rounds, without blocking; returns how many."""
         handled = 0
         for _ in range(ROUNDS):
-            got = self.entrance.drain(IN_A_ROUND)
-            if self.out is not None:
-                got += self.out.drain(OUT_A_ROUND)
+            got = self.ingress.drain(INGRESS_A_ROUND)
+            if self.egress is not None:
+                got += self.egress.drain(EGRESS_A_ROUND)
             if not got:
                 break
             handled += got
@@ -44,13 +43,13 @@ class QueuePair:
         return handled
 
     def moving(self) -> bool:
-        """Whether packets were handled since the last look, or none waits. The watchdog is fed only then."""
-        before, self.seen = self.seen, self.handled
+        """Whether packets were handled since the previous call, or none waits. The watchdog depends on it."""
+        before, self.handled_before = self.handled_before, self.handled
         return before != self.handled or not select.select(self.filenos(), [], [], 0)[0]
 
     def refuse(self) -> None:
-        """Take nothing new in; what waits can still be drained, and what was begun still finds its way out."""
-        self.entrance.refuse()
+        """Take no new packets. Waiting packets can be drained, also at their second visit."""
+        self.ingress.refuse()
 
     def close(self) -> None:
         for queue in self.all:

@@ -1,8 +1,7 @@
-"""The steering rules: a Plan -> iptables-restore text, and the text iptables-save gives -> what of it is ours.
+"""The steering rules: a Plan -> iptables-restore text, and iptables-save text -> the daemon's rules in it.
 
-Everything of ours stands in chains named CONNTRACKD_PY_*, each reached by one jump at the end of its base
-chain: a packet the queue accepts skips the rest of that chain and goes on at the next hook function, so
-rules behind the jump would never see it.
+The rules are in chains named CONNTRACKD_PY_*, each with one jump at the end of its base chain: an accepted packet
+continues at the next hook, so rules after the jump never see it.
 Nothing here runs a program; steering.py does.
 """
 
@@ -15,46 +14,46 @@ from conntrackd_py.kernel.plan import Plan, Visit
 
 PREFIX: Final = "CONNTRACKD_PY_"
 
-# Written in this order and removed in the opposite one, a table at a time: a packet that meets half of the
-# rules is then dropped for having no connection, never sent untranslated.
+# Order of installation; removal is in reverse. So a packet that meets only a part of the rules is dropped for lack of a
+# connection, never sent untranslated.
 TABLES: Final = ("mangle", "security", "raw")
 
-# A rule that matches everything and does nothing, in a place no packet reaches: it remembers, where iptables
-# itself keeps it, that the table was not there before us.
-MADE_BY_US: Final = '-m comment --comment "conntrackd-py made this table"'
+# Marker rule: the table did not exist before `rules install`, so `rules remove` deletes it. No packet reaches the rule,
+# and it does nothing.
+MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 
 WHY: Final = (
-    ("-j RETURN", "passes by"),
-    ("-j CT --notrack", "the kernel's own connection tracking keeps off"),
-    ("-m socket", "no packet gets here: the rule being there makes the kernel put fragments together"),
-    ("-j NFQUEUE", "to the daemon; the packet goes on at the next hook with the daemon's mark"),
+    ("-j RETURN", "not queued"),
+    ("-j CT --notrack", "the kernel does not track the packet"),
+    ("-m socket", "never reached; the presence of this rule makes the kernel reassemble fragments"),
+    ("-j NFQUEUE", "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark"),
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is ours in one table, as iptables-save lines; and what else decides how we remove it."""
+    """The daemon's part of one table as iptables-save lines, and the lines that decide how it is removed."""
 
     chains: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()  # -A lines of our chains
-    jumps: tuple[str, ...] = ()  # -A lines of other chains that lead into ours
-    others: tuple[str, ...] = ()  # everything of the table that is neither ours nor an untouched base chain
-    behind: tuple[str, ...] = ()  # those of `others` that stand behind one of our jumps in the same chain
+    rules: tuple[str, ...] = ()  # -A lines of the daemon's chains
+    jumps: tuple[str, ...] = ()  # -A lines of other chains that jump to these chains
+    others: tuple[str, ...] = ()  # the rest of the table, without untouched base chains
+    after_jump: tuple[str, ...] = ()  # those of `others` after one of the jumps in the same chain
 
     @property
-    def made_by_us(self) -> bool:
-        return any(rule.endswith(MADE_BY_US) for rule in self.rules)
+    def created_by_us(self) -> bool:
+        return any(rule.endswith(MARKER) for rule in self.rules)
 
     @property
     def steering(self) -> tuple[str, ...]:
-        """`rules` without the one that only remembers."""
-        return tuple(rule for rule in self.rules if not rule.endswith(MADE_BY_US))
+        """`rules` without the marker rule."""
+        return tuple(rule for rule in self.rules if not rule.endswith(MARKER))
 
     def by_chain(self) -> dict[str, list[str]]:
         return {chain: [rule for rule in self.steering if rule.split()[1] == chain] for chain in self.chains}
 
     def same_as(self, wanted: "Table") -> bool:
-        """Whether our part is what `wanted` asks for; chains may be named in any order, rules not."""
+        """Whether the daemon's part equals that of `wanted`. The order of chains does not count."""
         return self.by_chain() == wanted.by_chain() and sorted(self.jumps) == sorted(wanted.jumps)
 
 
@@ -62,7 +61,7 @@ Tables = Mapping[str, Table]
 
 
 def wanted(plan: Plan, family: str) -> dict[str, Table]:
-    """Our part of every table, empty for a family the plan leaves out."""
+    """The daemon's part of every table; empty for a family that is not in the plan."""
     visits = plan.visits if family in plan.families else ()
     return {
         name: Table(
@@ -80,14 +79,16 @@ def _rules(plan: Plan, visit: Visit) -> list[str]:
         specs.append("-m addrtype --src-type LOCAL -j RETURN")
     if visit.notrack:
         specs.append("-j CT --notrack")
-    specs.append(f"-j NFQUEUE --queue-num {plan.queue + visit.lane}" + (" --queue-bypass" if plan.bypass else ""))
+    specs.append(
+        f"-j NFQUEUE --queue-num {plan.queue + visit.queue_index}" + (" --queue-bypass" if plan.bypass else "")
+    )
     if visit.defrag:
         specs.append("-m socket")
     return [f"-A {visit.chain} {spec}" for spec in specs]
 
 
 def found(save: str) -> dict[str, Table]:
-    """The tables of iptables-save text, by name. Tables that do not exist are not in it."""
+    """The tables of iptables-save text, by name. A table that does not exist is absent."""
     tables: dict[str, Table] = {}
     lines: list[str] = []
     name = ""
@@ -102,7 +103,7 @@ def found(save: str) -> dict[str, Table]:
 
 
 def _table(lines: list[str]) -> Table:
-    chains, rules, jumps, others, behind = [], [], [], [], []
+    chains, rules, jumps, others, after_jump = [], [], [], [], []
     jumped_from = set()
     for line in lines:
         words = line.split()
@@ -116,17 +117,17 @@ def _table(lines: list[str]) -> Table:
         elif not (line.startswith(":") and words[1] == "ACCEPT"):
             others.append(line)
             if words[1] in jumped_from:
-                behind.append(line)
-    return Table(tuple(chains), tuple(rules), tuple(jumps), tuple(others), tuple(behind))
+                after_jump.append(line)
+    return Table(tuple(chains), tuple(rules), tuple(jumps), tuple(others), tuple(after_jump))
 
 
 def _target(words: list[str]) -> str:
-    """The chain an -A line leads to, or nothing."""
+    """The target chain of an -A line, or an empty string."""
     return next((after for word, after in pairwise(words) if word in ("-j", "-g")), "")
 
 
 def transaction(before: Tables, after: Tables) -> str:
-    """iptables-restore --noflush text that puts `after` in the place of `before`; empty when nothing is to do."""
+    """iptables-restore --noflush text that replaces `before` by `after`; empty when both are empty."""
     empty = Table()
     names = TABLES if any(after[name].chains for name in after) else TABLES[::-1]
     return "".join(
@@ -139,28 +140,28 @@ def transaction(before: Tables, after: Tables) -> str:
 def _replacement(name: str, before: Table | None, after: Table) -> str:
     old = before or Table()
     lines = [f"*{name}"]
-    # Naming a chain makes it, or empties it.
+    # A chain line creates the chain, or flushes it.
     lines += [f":{chain} - [0:0]" for chain in dict.fromkeys((*after.chains, *old.chains))]
     lines += [jump.replace("-A", "-D", 1) for jump in old.jumps]
     lines += after.steering
-    if after.chains and (before is None or old.made_by_us):
-        lines.append(f"-A {after.chains[0]} {MADE_BY_US}")
+    if after.chains and (before is None or old.created_by_us):
+        lines.append(f"-A {after.chains[0]} {MARKER}")
     lines += after.jumps
     lines += [f"-X {chain}" for chain in old.chains if chain not in after.chains]
     return "\n".join((*lines, "COMMIT", ""))
 
 
 def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
-    """Tables we made that hold nothing any more, each with the base chains our jumps stood in."""
+    """Tables created by the daemon that are empty now, each with the base chains of its jumps."""
     return {
         name: tuple(dict.fromkeys(jump.split()[1] for jump in table.jumps))
         for name, table in before.items()
-        if table.made_by_us and name in now and not (now[name].chains or now[name].others)
+        if table.created_by_us and name in now and not (now[name].chains or now[name].others)
     }
 
 
 def explained(text: str) -> str:
-    """The restore text with a comment above each of our rules. iptables-restore reads both alike."""
+    """The restore text with a comment before each of the daemon's rules. iptables-restore ignores comments."""
     lines = []
     for line in text.splitlines():
         if line.startswith(f"-A {PREFIX}"):
@@ -169,26 +170,26 @@ def explained(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_wanted(now: Tables, asked: Tables) -> bool:
-    """Whether all of ours is there, and nothing of ours besides."""
-    return not _differing(now, asked)
+def as_wanted(now: Tables, expected: Tables) -> bool:
+    """Whether the installed rules are exactly those wanted."""
+    return not _differing(now, expected)
 
 
-def status(now: Tables, asked: Tables) -> str:
+def status(now: Tables, expected: Tables) -> str:
     """`installed`, `not installed`, or `partly installed` and the tables that differ."""
     if not any(table.chains for table in now.values()):
         return "not installed"
-    differing = _differing(now, asked)
+    differing = _differing(now, expected)
     if differing:
         return f"partly installed: {', '.join(differing)} not as the configuration says"
     return "installed"
 
 
-def _differing(now: Tables, asked: Tables) -> list[str]:
+def _differing(now: Tables, expected: Tables) -> list[str]:
     empty = Table()
-    return [name for name in TABLES if not now.get(name, empty).same_as(asked.get(name, empty))]
+    return [name for name in TABLES if not now.get(name, empty).same_as(expected.get(name, empty))]
 
 
 def bypassed(now: Tables) -> list[str]:
-    """Rules that stand behind one of our jumps, where queued packets never come by."""
-    return [f"{name}: {line}" for name, table in now.items() for line in table.behind]
+    """Rules after one of the jumps: queued packets never reach them."""
+    return [f"{name}: {line}" for name, table in now.items() for line in table.after_jump]

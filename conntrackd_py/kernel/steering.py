@@ -1,7 +1,7 @@
 """Installs, removes and inspects the steering rules with iptables-save and iptables-restore.
 
-What is installed is always read from the kernel, never remembered, so every operation can be repeated and
-each ends in the same state wherever it started.
+Every operation first reads the installed rules from the kernel. It can be repeated, and its result does not depend on
+the state before.
 """
 
 import os
@@ -15,16 +15,16 @@ from conntrackd_py.settings.schema import FAMILIES
 
 IPTABLES: Final = {"ipv4": "iptables", "ipv6": "ip6tables"}
 NFT_FAMILY: Final = {"ipv4": "ip", "ipv6": "ip6"}
-SEARCH_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # users' shells often lack sbin
-SECONDS_FOR_THE_LOCK: Final = "10"  # how long iptables waits for another iptables
+SEARCH_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # PATH of ordinary users often lacks sbin
+SECONDS_FOR_THE_LOCK: Final = "10"  # iptables waits so long for another iptables
 
 
 class SteeringError(Exception):
-    """iptables is missing or refused; one line for the operator."""
+    """iptables is missing or failed; one line for the operator."""
 
 
 def install(plan: Plan) -> None:
-    """Put the rules of the plan in the place of whatever is there of ours. SteeringError leaves all as it was."""
+    """Replace the installed rules by those of the plan. SteeringError: the former rules are restored."""
     families = [family for family in FAMILIES if family in plan.families or _available(family)]
     before = {family: found(family) for family in families}
     begun: list[str] = []
@@ -39,7 +39,7 @@ def install(plan: Plan) -> None:
 
 
 def remove() -> None:
-    """Take everything of ours away, tables we made and nobody else uses included."""
+    """Remove the rules, and the tables that `install` created if they are empty."""
     families = [family for family in FAMILIES if _available(family)]
     if not families:
         raise SteeringError("iptables-restore: not found; install iptables")
@@ -48,13 +48,13 @@ def remove() -> None:
 
 
 def status(plan: Plan) -> dict[str, tuple[bool, str, list[str]]]:
-    """Per family: whether it is as the plan says, that in words, and rules queued packets will not see."""
+    """By family: whether the plan is installed, a text about it, and rules that queued packets never reach."""
     states = {}
     for family in FAMILIES:
         if family not in plan.families and not _available(family):
             continue
-        now, asked = found(family), rules.wanted(plan, family)
-        states[family] = (rules.as_wanted(now, asked), rules.status(now, asked), rules.bypassed(now))
+        now, expected = found(family), rules.wanted(plan, family)
+        states[family] = (rules.as_wanted(now, expected), rules.status(now, expected), rules.bypassed(now))
     return states
 
 
@@ -86,12 +86,12 @@ def _restore(family: str, text: str) -> None:
 
 
 def _drop_leftovers(family: str, before: rules.Tables) -> None:
-    """Delete the tables that only we used. iptables deletes an empty base chain, and nft the table around it."""
+    """Delete empty tables: iptables deletes the empty base chains, then nft the table."""
     for name, bases in rules.leftovers(before, found(family)).items():
         try:
             _restore(family, "\n".join((f"*{name}", *(f"-X {base}" for base in bases), "COMMIT", "")))
         except SteeringError:
-            continue  # legacy iptables cannot, and a chain that somebody has just used must stay
+            continue  # legacy iptables cannot; or the chain is in use again
         table = [NFT_FAMILY[family], name]
         if _program("nft") and "chain" not in _run(["nft", "list", "table", *table]):
             _run(["nft", "delete", "table", *table])
@@ -107,11 +107,11 @@ def _run(command: list[str], text: str = "") -> str:
         input=text,
         capture_output=True,
         text=True,
-        errors="surrogateescape",  # the comment of a foreign rule may be in any encoding
+        errors="surrogateescape",  # comments of other rules may have any encoding
         check=False,
     )
     if done.returncode:
-        # The last line that says something: iptables puts advice about --help behind the reason.
+        # The last line except the advice about --help.
         said = [line for line in done.stderr.splitlines() if line and not line.startswith("Try `")]
         raise SteeringError(said[-1] if said else f"{command[0]} failed with status {done.returncode}")
     return done.stdout

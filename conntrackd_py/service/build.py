@@ -1,4 +1,4 @@
-"""Settings -> Engine: the one place where the words of the configuration become the objects of the packet path."""
+"""Settings -> Engine. settings/ has built the NAT rules and the filter; raw and mark rules are built here."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ from conntrackd_py.settings.schema import RawSpec, Settings
 
 
 def engine_of(settings: Settings, randomness: Randomness) -> Engine:
-    """A new engine; it knows no interface yet."""
+    """A new engine, without interfaces."""
     engine = Engine(settings.tunables, randomness, mode=settings.mode, mark_mask=settings.steering.mark_mask)
     configure(engine, settings)
     return engine
 
 
 def configure(engine: Engine, settings: Settings) -> None:
-    """Give the engine the rules and tunables of these settings. Its mode and its mark stay."""
+    """Replace the rules and tunables of the engine. Its mode and mark mask stay."""
     engine.configure(
         settings.tunables,
         nat_rules=list(settings.nat),
@@ -40,8 +40,8 @@ def raw_rule(settings: Settings, spec: RawSpec) -> RawRule:
 
 
 def _trackers(settings: Settings, spec: RawSpec) -> list[L4Proto] | None:
-    """Trackers of its own, where the rule asks for another one or for other timeouts."""
+    """The rule's own trackers; None if it changes neither tracker nor timeouts."""
     if not spec.timeouts and not spec.tcp_tracker:
         return None
-    tunables = replace(settings.tunables, **dict(spec.timeouts))  # type: ignore[arg-type]  # seconds, all of them
+    tunables = replace(settings.tunables, **dict(spec.timeouts))  # type: ignore[arg-type]  # all are seconds
     return standard_protos(tunables, spec.tcp_tracker or settings.tcp_tracker)

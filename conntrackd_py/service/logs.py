@@ -1,7 +1,7 @@
 """Logs on standard error: JSON for machines, readable lines for a terminal. Never a line per packet.
 
-Under journald the lines carry no time of their own, it has a better one. Whatever a value holds, one event is one line
-and cannot command the terminal: JSON escapes by itself, readable lines are escaped here. A traceback has its lines.
+Under journald lines have no timestamp. One event is one line without control characters: JSON escapes them, and
+readable lines are escaped here. Only a traceback has several lines.
 """
 
 import contextlib
@@ -38,29 +38,29 @@ def configure(level: str, form: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # asyncio and pyroute2 speak through logging; only what is wrong is worth a line.
+    # asyncio and pyroute2 use logging; only their warnings and errors are wanted.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter("%(name)s: %(message)s"))
     logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler])
 
 
 def escape_values(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """structlog writes a str as it is and everything else by its repr, which escapes."""
+    """Escape strings; structlog writes other values by repr, which escapes."""
     return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def write_traceback(out: TextIO, error: ExcInfo) -> None:
-    """Not rich's: that prints local variables, and those hold what people send each other."""
+    """Plain, because rich prints local variables, which hold packet contents."""
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, error)
     out.write(escaped_lines(plain.getvalue()))
 
 
 class StandardError(io.TextIOBase):
-    """What cannot be written is dropped: a full disk or a closed pipe is no reason to stop a router."""
+    """Drops output that cannot be written: a full disk or a closed pipe must not stop a router."""
 
     def __init__(self) -> None:
-        if sys.stderr is None:  # it was closed, and descriptor 2 would become some socket's
+        if sys.stderr is None:  # closed: keep descriptor 2 from becoming a socket
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def write(self, text: str) -> int:

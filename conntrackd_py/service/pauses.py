@@ -1,4 +1,4 @@
-"""How long the daemon tidies up while packets wait: its own expiry of connections, and Python's garbage collector."""
+"""Times during which packets wait: expiry of connections, and Python's garbage collector."""
 
 import gc
 import time
@@ -11,15 +11,15 @@ from conntrackd_py.kernel.histogram import Histogram
 @final
 class Pauses:
     def __init__(self) -> None:
-        self.expire = Histogram()
+        self.expiry = Histogram()
         self.python = Histogram()
         self._began = 0
 
-    def expired(self, engine: Engine, now: int, budget: int) -> int:
-        """Engine.expire, its time taken."""
+    def expire(self, engine: Engine, now: int, budget: int) -> int:
+        """Engine.expire, timed."""
         began = time.perf_counter_ns()
         ended = engine.expire(now, budget)
-        self.expire.observe(time.perf_counter_ns() - began)
+        self.expiry.observe(time.perf_counter_ns() - began)
         return ended
 
     def watch(self) -> None:

@@ -1,4 +1,4 @@
-"""The daemon's randomness: the system's, taken in large pieces because each call into the kernel costs 1 us."""
+"""Randomness from the kernel, read in blocks: each read costs 1 us."""
 
 import os
 from typing import Final, final
@@ -6,7 +6,7 @@ from typing import Final, final
 from conntrackd_py.conntrack.randomness import Randomness
 
 POOL: Final = 4096  # bytes
-EACH: Final = 8  # bytes a number: what the remainder favours is then one in 2^32 at most
+EACH: Final = 8  # bytes a number: the bias of the remainder is below 2^-32
 
 
 @final

@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 
 from conntrackd_py.cli.conntrack.format import connection_line, event_line, expectation_line
 from conntrackd_py.cli.conntrack.values import label_names
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.control import view
-from conntrackd_py.control.query import Query
+from conntrackd_py.control.matcher import Matcher
+from conntrackd_py.control.protocol.requests import Filter
 from conntrackd_py.reasons import END_DELETED
 from tests.support import listeners, packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
@@ -203,8 +205,8 @@ def test_zones(namespace: str, key: str, zone: int) -> None:
         ct = router.udp(port)
         ct.original, ct.reply = tuples.with_zone(ct.original, zones[0]), tuples.with_zone(ct.reply, zones[1])
     real = conntrack(namespace, f"-L --{key.replace('_', '-')} {zone}")
-    query = Query({key: zone})
-    found = [ct for ct in router.engine.core.table.slots if ct is not None and query.matches(ct, ct)]
+    matcher = Matcher(convert({key: zone}, Filter))
+    found = [ct for ct in router.engine.core.table.slots if ct is not None and matcher.matches(ct, ct)]
     mine = {anytime(connection_line(view.connection(ct, router.now, False), frozenset())) for ct in found}
     assert {anytime(line) for line in real.splitlines()} == mine
 

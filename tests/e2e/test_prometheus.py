@@ -14,14 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
+from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support.prometheus import RULES, Prometheus, filled, panels, quick
 from tests.support.router import Router as VirtualRouter
 
@@ -104,8 +104,9 @@ def series() -> set[str]:
     """Every name that the daemon publishes."""
     virtual = VirtualRouter()
     log = RefusalLog(virtual.engine.diagnostics.recent, virtual.clock)
+    control = ControlServer(virtual.engine, virtual.clock, path="unused")
     collector = EngineCollector(
-        virtual.engine, QueueCounters(), refusals=log, reloads=Reloads(0), pauses=Pauses(), node_exporter=False
+        virtual.engine, QueueCounters(), control, refusals=log, pauses=Pauses(), node_exporter=False
     )
     suffix = {"counter": "_total", "histogram": "_bucket"}
     return {family.name + suffix.get(family.type, "") for family in collector.describe()}

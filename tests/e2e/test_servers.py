@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.control.acceptor import RESERVE
+from conntrackd_py.kernel.acceptor import RESERVE
 from conntrackd_py.lab.namespaces import SERVER, Topology
 from conntrackd_py.lab.router import CONNTRACK, METRICS, Router
 from conntrackd_py.service.metrics.httpd import MOST

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec import convert
 
 from conntrackd_py.conntrack.change import DONE
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.control.protocol.requests import NewConnection
 from conntrackd_py.control.spec import change_of, wanted
 from tests.oracle import sctp_talk, tcp_talk
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, kernel
@@ -71,10 +73,11 @@ def create(twin: Twin, spec: dict[str, object], status: tuple[str, ...]) -> None
     command = ["ip", "netns", "exec", twin.kernel.name, "conntrack", "-I", *words]
     subprocess.run([*command, *(["-u", ",".join(status)] if status else [])], check=True, capture_output=True)
     now = time.monotonic_ns() // 1_000_000
-    tuples = wanted(spec)
+    made = convert(spec | {"status": list(status)}, NewConnection)
+    tuples = wanted(made)
     l4proto = twin.engine.core.protos[tuples.original[-1]]
     ct = NfConn(tuples.original, tuples.reply, l4proto, now)
-    change = change_of(spec | {"status": list(status)}, l4proto)
+    change = change_of(made, l4proto)
     assert twin.engine.create(ct, change, None, None, now) == DONE
 
 

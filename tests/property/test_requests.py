@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,8 @@ from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.control.commands import Commands
-from conntrackd_py.control.query import FilterError
-from conntrackd_py.control.request import RequestError
+from conntrackd_py.control.protocol.requests import NewConnection, RefusedError, RequestError, TupleFields, decode
 from conntrackd_py.control.server import ControlServer
-from conntrackd_py.control.spec import CREATE_KEYS, TUPLE_KEYS, RefusedError
 from conntrackd_py.engine.engine import Engine
 from tests.support.invariants import check
 
@@ -37,7 +35,15 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "state": st.sampled_from(("ESTABLISHED", "SYN_SENT", "CLOSE")),
     **dict.fromkeys(("src_nat", "dst_nat"), st.sampled_from(("192.0.2.1", "192.0.2.1:2", "[fd00::9]:1"))),
 }
-OTHERS = [*sorted(CREATE_KEYS - LIKELY.keys()), "family", "host", "interface", "labels", "older_than", "any_nat"]
+OTHERS = [
+    *sorted(set(NewConnection.__struct_fields__) - LIKELY.keys()),
+    "family",
+    "host",
+    "interface",
+    "labels",
+    "older_than",
+    "any_nat",
+]
 
 
 CHANGES = {
@@ -90,7 +96,9 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     if command == "create":
         request["ct"] = draw(connections())
     elif command == "get":
-        request["tuple"] = {key: value for key, value in draw(connections()).items() if key in TUPLE_KEYS}
+        request["tuple"] = {
+            key: value for key, value in draw(connections()).items() if key in TupleFields.__struct_fields__
+        }
     elif command == "update":
         request["set"] = some(draw, CHANGES, 3)
     if command in ("list", "delete", "flush", "update") and draw(st.booleans()):
@@ -98,7 +106,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 9)) == 0:
         request["table"] = draw(st.sampled_from(("expect", "dying", "unconfirmed", "bogus", 5)))
     if request.get("table") == "expect":
-        ends = {key: value for key, value in draw(connections()).items() if key in TUPLE_KEYS}
+        ends = {key: value for key, value in draw(connections()).items() if key in TupleFields.__struct_fields__}
         request["expect"] = {"master": ends, "tuple": ends, "mask": {}, "timeout": 5}
     if draw(st.integers(0, 9)) == 0:
         request[draw(st.sampled_from(("limit", "zero", "exclusive", "tuple", "filter", "set")))] = draw(VALUES)
@@ -189,22 +197,21 @@ def answer_all(asked: list[Any], steps: list[int]) -> None:
     now = 1_000_000
     engine = Engine(Tunables(nf_conntrack_max=20), Repeatable(1))
     engine.core.events.enabled = True
-    control = ControlServer(engine, lambda: now, path="unused")
-    commands = Commands(control)
+    commands = ControlServer(engine, lambda: now, path="unused").commands
 
     async def play() -> None:
         nonlocal now
         for at, request in enumerate(asked):
-            answer: list[str] = []
+            answer: list[bytes] = []
 
-            async def send(lines: list[str], answer: list[str] = answer) -> None:
+            async def send(lines: list[bytes], answer: list[bytes] = answer) -> None:
                 answer.extend(lines)
 
             try:
-                subscriber = await commands.run(request, send)
-                answer += ["listening"] if subscriber is not None else []
-            except (RequestError, FilterError, RefusedError) as error:
-                answer.append(str(error))
+                subscriber = await commands.run(decode(json.dumps(request).encode()), send)
+                answer += [b"subscribed"] if subscriber is not None else []
+            except (RequestError, RefusedError) as error:
+                answer.append(str(error).encode())
             assert answer
             now += steps[at] if at < len(steps) else 0
             engine.expire(now, 1000)

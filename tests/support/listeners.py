@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from conntrackd_py.control.client import Client
+from conntrackd_py.control.protocol.requests import DaemonStatus
 from tests.support.waiting import wait_until
 
 NETLINK_NETFILTER: Final = "12"
@@ -20,7 +21,7 @@ def of_kernel(run: Callable[..., str]) -> int:
 
 def of_daemon(socket: Path) -> int:
     with Client(str(socket)) as client:
-        return int(next(client.ask({"command": "status"}))["status"]["listeners"])
+        return int(next(client.ask(DaemonStatus()))["status"]["subscribers"])
 
 
 def wait_for_kernel(run: Callable[..., str], count: int = 1) -> None:

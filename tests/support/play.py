@@ -38,9 +38,9 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     STATUS_NAMES,
 )
-from conntrackd_py.control.refusals import sentence
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.raw_mangle import MarkRule, RawRule
+from conntrackd_py.explain.hints import sentence
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 from conntrackd_py.wire import ip as wire_ip

@@ -19,6 +19,9 @@ CONNTRACKD_PY: Final = "conntrackd_py.cli.conntrackd.main"
 CONNTRACK_PY: Final = "conntrackd_py.cli.conntrack.main"
 
 
+LIMIT: Final = 4096  # bytes of a request, so that tests reach it soon
+
+
 class Result(NamedTuple):
     status: int
     out: str
@@ -73,7 +76,7 @@ class Stage:
 
     async def listener(self, **arguments: object) -> Client:
         client = await self.client()
-        assert await client.ask("events", **arguments) == [{"listening": arguments.get("buffer", 8192)}]
+        assert await client.ask("events", **arguments) == [{"buffer": arguments.get("buffer", 8192)}]
         return client
 
     async def ask(self, command: str, **arguments: object) -> Any:
@@ -85,7 +88,7 @@ class Stage:
             client.writer.transport.abort()
 
     def publish(self) -> None:
-        self.control.tell()
+        self.control.publisher.publish()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         await until(condition)
@@ -106,7 +109,7 @@ class Stage:
     async def listening(self, *words: str) -> asyncio.subprocess.Process:
         """`conntrack-py -E` with these words, when it has subscribed."""
         process = await self.start("-E", *words)
-        await until(lambda: self.control.listeners)
+        await until(lambda: bool(self.control.publisher.subscribers))
         return process
 
 
@@ -121,7 +124,7 @@ def play(path: Path, scene: Callable[[Stage], Awaitable[None]], **options: Any) 
     """The scene with its control socket, which is gone afterwards. options: those of Stage and of Control."""
 
     async def run() -> None:
-        stage = Stage(path, **options)
+        stage = Stage(path, **{"max_request": LIMIT, **options})
         await stage.control.start()
         try:
             await scene(stage)

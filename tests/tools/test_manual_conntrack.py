@@ -81,7 +81,7 @@ def test_the_json_keys_are_those_there_are() -> None:
     core.events.enabled = True
     ct = router.established()
     ct.labels = 3
-    listed = view.connection(ct, router.now, True, 0.0) | view.interfaces(ct, {1: "lan0", 2: "wan0"})
+    listed = view.connection(ct, router.now, True, 0.0, {1: "lan0", 2: "wan0"})
     ct.status |= IPS_DYING
     events = [view.event(event, 0.0, True, True) for event in router.engine.drain_events()]
     known = view.expectation(router.expect(router.established(40001, 21), 3000), router.now)

@@ -24,7 +24,8 @@ from conntrackd_py.cli.conntrack.parse import LIST_ONLY, NEVER_ON_EXPECT
 from conntrackd_py.cli.conntrack.request import STATE_ALIASES
 from conntrackd_py.cli.conntrack.values import LABEL_FILES
 from conntrackd_py.const import IPPROTO_TCP, PROTO_NAMES
-from conntrackd_py.control.query import FAMILIES, STATES
+from conntrackd_py.control.matcher import STATES
+from conntrackd_py.match.address import FAMILIES
 
 NOTHING: Final = ""
 VALUE: Final = "value"

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from conntrackd_py.cli.conntrack import request as requests
+from msgspec import UNSET, convert
+from msgspec.structs import replace
+
 from conntrackd_py.cli.conntrack.format import json_line, stats_line
 from conntrackd_py.cli.conntrack.output import Output, report
 from conntrackd_py.cli.conntrack.parse import Parsed
+from conntrackd_py.cli.conntrack.request import change, event_mask, expectation, filter_of, tuple_of
 from conntrackd_py.cli.conntrack.values import number
 from conntrackd_py.control.client import Client, ClientError
+from conntrackd_py.control.protocol import requests
+from conntrackd_py.control.protocol.requests import Filter, Request
 
 Connect = Callable[[], Client]
 Fields = dict[str, Any]
@@ -27,13 +32,13 @@ def run_command(parsed: Parsed, connect: Connect) -> int:
     return commands[parsed.command](parsed, connect)
 
 
-def one(connect: Connect, request: Fields) -> Fields:
+def one(connect: Connect, request: Request) -> Fields:
     """The first line of the answer."""
     with connect() as client:
         return next(client.ask(request))
 
 
-def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
+def answers(connect: Connect, request: Request) -> Iterator[Fields]:
     """The lines of the answer; the last one has `done`."""
     with connect() as client:
         for line in client.ask(request):
@@ -43,7 +48,7 @@ def answers(connect: Connect, request: Fields) -> Iterator[Fields]:
     raise ClientError("the daemon closed the connection before the end of the answer")
 
 
-def entries(connect: Connect, request: Fields, key: str = "ct", done: list[int] | None = None) -> Iterator[Fields]:
+def entries(connect: Connect, request: Request, key: str = "ct", done: list[int] | None = None) -> Iterator[Fields]:
     """The entries of the answer. At the end their number, by the daemon's count, is appended to `done`."""
     for line in answers(connect, request):
         if "failed" in line:
@@ -72,10 +77,10 @@ def shown(found: Iterator[Fields], render: Callable[[Fields], str], output: Outp
 def show(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expect = parsed.table == "expect"
-    request: Fields = {"command": "list", "table": parsed.table, "filter": requests.filter_of(parsed.values)}
+    request = requests.List(
+        convert(parsed.table, requests.Table), filter_of(parsed.values), zero="zero" in parsed.values
+    )
     limit = number(parsed.values["limit"]) if "limit" in parsed.values else None
-    if "zero" in parsed.values:
-        request["zero"] = True
     if "sort" in parsed.values:
         from conntrackd_py.cli.conntrack.sort import key_of, ordered
 
@@ -83,7 +88,7 @@ def show(parsed: Parsed, connect: Connect) -> int:
         found = ordered(entries(connect, request), key, limit)
     else:
         if limit is not None:
-            request["limit"] = limit
+            request = replace(request, limit=limit)
         found = entries(connect, request, "expect" if expect else "ct")
     if expect:
         report(f"{shown(found, output.expectation, output, 'expect')} expectations have been shown.")
@@ -94,35 +99,33 @@ def show(parsed: Parsed, connect: Connect) -> int:
 
 def get(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    wanted = requests.filter_of(
-        {key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values}
-    )
-    request = {"command": "get", "tuple": requests.tuple_of(parsed.values)}
+    wanted = filter_of({key: parsed.values[key] for key in ("proto", "state", "label") if key in parsed.values})
+    request = requests.Get(tuple_of(parsed.values))
     matching = (ct for ct in entries(connect, request) if matches(ct, wanted))
     count = shown(matching, lambda ct: output.connection(ct, use=2), output, "conntrack")
     report(f"{count} flow entries have been shown.")
     return 0 if count else 1
 
 
-def matches(ct: Fields, wanted: Fields) -> bool:
+def matches(ct: Fields, wanted: Filter) -> bool:
     """Whether a connection matches the options of -G that are not part of the tuple."""
-    if "state" in wanted and ct.get("state") != wanted["state"]:
+    if wanted.state is not UNSET and ct.get("state") != wanted.state:
         return False
-    return set(wanted.get("labels", ())) <= set(ct.get("labels", ()))
+    return wanted.labels is UNSET or set(wanted.labels) <= set(ct.get("labels", ()))
 
 
 def delete(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    count = shown(entries(connect, requests.change(parsed)), lambda ct: output.connection(ct, command="-D"), output, "")
+    count = shown(entries(connect, change(parsed)), lambda ct: output.connection(ct, command="-D"), output, "")
     report(f"{count} flow entries have been deleted.")
     return 0 if count else 1
 
 
 def update(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = requests.change(parsed)
+    request = change(parsed)
     done = [0]
-    if request["set"]:
+    if not isinstance(request, requests.Update) or request.set != requests.Change():
         shown(entries(connect, request, "ct", done), lambda ct: output.connection(ct, use=2), output, "")
     report(f"{done[-1]} flow entries have been updated.")
     return 0 if done[-1] else 1
@@ -131,7 +134,7 @@ def update(parsed: Parsed, connect: Connect) -> int:
 def create(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     done: list[int] = []
-    for ct in entries(connect, requests.change(parsed), "ct", done):
+    for ct in entries(connect, change(parsed), "ct", done):
         if output.json:
             print(json_line(ct))
     report(f"{done[-1]} flow entries have been {'created' if parsed.command == 'I' else 'added'}.")
@@ -141,7 +144,7 @@ def create(parsed: Parsed, connect: Connect) -> int:
 def flush(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expect = parsed.table == "expect"
-    answer = one(connect, {"command": "flush", "table": "expect"} if expect else requests.change(parsed))
+    answer = one(connect, requests.Flush("expect") if expect else change(parsed))
     if output.json:
         print(json_line({"flushed": answer["done"]}))
     report(f"{'expectation' if expect else 'connection tracking'} table has been emptied.")
@@ -150,14 +153,14 @@ def flush(parsed: Parsed, connect: Connect) -> int:
 
 def count(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    answer = one(connect, {"command": "count", "table": parsed.table})
+    answer = one(connect, requests.Counts(convert(parsed.table, requests.KeptTable)))
     print(json_line(answer) if output.json else answer["count"])
     return 0
 
 
 def stats(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    for row in one(connect, {"command": "stats", "table": parsed.table})["stats"]:
+    for row in one(connect, requests.Stats(convert(parsed.table, requests.KeptTable)))["stats"]:
         print(json_line(row) if output.json else stats_line(row))
     return 0
 
@@ -165,10 +168,13 @@ def stats(parsed: Parsed, connect: Connect) -> int:
 def events(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
     expectations = parsed.table == "expect"
-    request: Fields = {"command": "events", "table": parsed.table, "mask": requests.event_mask(parsed.values)}
-    request["filter"] = requests.filter_of(parsed.values)
-    if "buffer" in parsed.values:
-        request["buffer"] = number(parsed.values["buffer"]) // EVENT_BYTES
+    sized = "buffer" in parsed.values
+    request = requests.Events(
+        "expect" if expectations else "conntrack",
+        event_mask(parsed.values),
+        filter_of(parsed.values),
+        number(parsed.values["buffer"]) // EVENT_BYTES if sized else UNSET,
+    )
     render = output.expectation if expectations else output.event
     root = "expect" if expectations else "conntrack"
     count = 0
@@ -182,8 +188,8 @@ def events(parsed: Parsed, connect: Connect) -> int:
                     count += 1
                 elif "lost" in line:
                     output.lost(line["lost"])
-                elif "buffer" in request:
-                    print(f"NOTICE: up to {line['listening']} events are buffered.", file=sys.stderr)
+                elif sized:
+                    print(f"NOTICE: up to {line['buffer']} events are buffered.", file=sys.stderr)
         finally:
             if count:
                 output.foot(root)
@@ -209,11 +215,12 @@ def stop_signal() -> Iterator[int]:
         os.close(writing)
 
 
-def expectation(parsed: Parsed, connect: Connect) -> int:
+def one_expectation(parsed: Parsed, connect: Connect) -> int:
     """-G or -D of one expectation."""
     output = Output(parsed.values)
-    command, done = ("get", "shown") if parsed.command == "G" else ("delete", "deleted")
-    request = {"command": command, "table": "expect", "tuple": requests.tuple_of(parsed.values)}
+    wanted = tuple_of(parsed.values)
+    request = requests.Get(wanted, "expect") if parsed.command == "G" else requests.Delete("expect", tuple=wanted)
+    done = "shown" if parsed.command == "G" else "deleted"
     count = shown(entries(connect, request, "expect"), output.expectation, output, "expect")
     report(f"{count} expectations have been {done}.")
     return 0
@@ -221,7 +228,7 @@ def expectation(parsed: Parsed, connect: Connect) -> int:
 
 def create_expectation(parsed: Parsed, connect: Connect) -> int:
     output = Output(parsed.values)
-    request = {"command": "create", "table": "expect", "expect": requests.expectation(parsed.values)}
+    request = requests.Create("expect", expect=expectation(parsed.values))
     for known in entries(connect, request, "expect"):
         if output.json:
             print(json_line(known))
@@ -242,4 +249,4 @@ RUN: Final[dict[str, Command]] = {
     "C": count,
     "S": stats,
 }
-EXPECT: Final[dict[str, Command]] = {"G": expectation, "D": expectation, "I": create_expectation}
+EXPECT: Final[dict[str, Command]] = {"G": one_expectation, "D": one_expectation, "I": create_expectation}

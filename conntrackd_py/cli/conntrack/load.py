@@ -7,17 +7,17 @@ fails ends it; only -F prints a message. A line is split at blanks, without quot
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from conntrackd_py.cli.conntrack.output import report
 from conntrackd_py.cli.conntrack.parse import Parsed, parse
 from conntrackd_py.cli.conntrack.request import change
 from conntrackd_py.cli.conntrack.values import UsageError
 from conntrackd_py.control.client import Client, ClientError
+from conntrackd_py.control.protocol.requests import Flush, Request
 
 ALLOWED: Final = "AIDUF"
 
-Fields = dict[str, Any]
 Connect = Callable[[], Client]
 
 
@@ -36,11 +36,11 @@ def load(path: str, connect: Connect) -> int:
     return 0
 
 
-def execute(client: Client, request: Fields) -> None:
+def execute(client: Client, request: Request) -> None:
     for line in client.ask(request):
         if "done" in line:
             break
-    if request["command"] == "flush":
+    if isinstance(request, Flush):
         report("connection tracking table has been emptied.")
 
 
@@ -53,7 +53,7 @@ def opened(path: str) -> Iterator[TextIO]:
         raise UsageError(f"Failed to open file {path} for reading: {error}") from error
 
 
-def requests_of(at: int, line: str) -> list[Fields]:
+def requests_of(at: int, line: str) -> list[Request]:
     words = line.split()
     if not words or words[0].startswith("#"):
         return []
@@ -63,7 +63,7 @@ def requests_of(at: int, line: str) -> list[Fields]:
         raise UsageError(f"line {at}: {error}") from error
 
 
-def request_of(parsed: Parsed) -> Fields:
+def request_of(parsed: Parsed) -> Request:
     """Raises UsageError for a command that is not allowed in a file."""
     if not parsed.command or parsed.command not in ALLOWED or parsed.table != "conntrack":
         raise UsageError(f"Cannot use command `-{parsed.command}' with --load-file")

@@ -2,13 +2,32 @@
 
 from collections.abc import Callable, Mapping
 from socket import ntohl
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from msgspec import convert
 
 from conntrackd_py.cli.conntrack.options import EVENTS, ROLES, STATUSES
 from conntrackd_py.cli.conntrack.parse import Parsed
 from conntrackd_py.cli.conntrack.values import UsageError, chosen, duration, label_names, labels, number, protocol
-from conntrackd_py.control.query import FAMILIES, STATES, FilterError, Query
-from conntrackd_py.control.spec import CHANGE_KEYS, CREATE_KEYS, TUPLE_KEYS, RefusedError, one_tuple, wanted
+from conntrackd_py.control.matcher import STATES, Matcher
+from conntrackd_py.control.protocol.requests import (
+    Change,
+    Create,
+    Delete,
+    EventName,
+    Filter,
+    Flush,
+    Mask,
+    NewConnection,
+    NewExpectation,
+    RefusedError,
+    Request,
+    TupleFields,
+    Update,
+    UpdateFilter,
+)
+from conntrackd_py.control.spec import one_tuple, wanted
+from conntrackd_py.match.address import FAMILIES
 
 TEXTS: Final = ("src", "dst", "reply_src", "reply_dst", "host", "interface")
 U32: Final = 0xFFFFFFFF
@@ -25,20 +44,22 @@ STATE_ALIASES: Final = {"LISTEN": "SYN_SENT2"}
 NEVER_MATCHED: Final = frozenset({"label_add", "label_del"})
 
 Spec = dict[str, Any]
+Fields = TypeVar("Fields", TupleFields, NewConnection, UpdateFilter, Filter)
 
 
-def change(parsed: Parsed) -> Spec:
+def change(parsed: Parsed) -> Request:
     """The request of -A, -I, -U, -D or -F on connections. Raises UsageError."""
     if parsed.command in "AI":
-        return {"command": "create", "ct": creation(parsed.values), "exclusive": parsed.command == "I"}
+        return Create(ct=creation(parsed.values), exclusive=parsed.command == "I")
     if parsed.command == "U":
         matching, changes = update(parsed.values)
-        return {"command": "update", "filter": matching, "set": changes}
-    return {"command": "delete" if parsed.command == "D" else "flush", "filter": filter_of(parsed.values)}
+        return Update(changes, matching)
+    command = Delete if parsed.command == "D" else Flush
+    return command(filter=filter_of(parsed.values))
 
 
 def read(values: Mapping[str, str]) -> Spec:
-    """The values of all options, with the keys of control/query.py and control/spec.py. Raises UsageError."""
+    """The values of all options, with the keys of the requests' structures. Raises UsageError."""
     spec: Spec = {key: values[key] for key in TEXTS if key in values}
     if "proto" in values:
         spec["proto"] = protocol(values["proto"])
@@ -97,52 +118,59 @@ def _mask(spec: Spec, values: Mapping[str, str], key: str) -> None:
         spec[key] = f"{address}/{mask}"
 
 
-def filter_of(values: Mapping[str, str]) -> Spec:
-    """The filter of -L, -D and -E, for control/query.py. Raises UsageError."""
-    return _checked(Query, {key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
+def filter_of(values: Mapping[str, str]) -> Filter:
+    """The filter of -L, -D and -E. Raises UsageError."""
+    return _checked(Matcher, Filter, {key: value for key, value in read(values).items() if key not in NEVER_MATCHED})
 
 
-def creation(values: Mapping[str, str]) -> Spec:
-    """The connection that -I and -A create, for control/spec.py. Raises UsageError."""
-    spec = {key: value for key, value in read(values).items() if key in CREATE_KEYS and value is not True}
-    return _checked(wanted, spec)
+def creation(values: Mapping[str, str]) -> NewConnection:
+    """The connection of -I and -A. Raises UsageError."""
+    keys = NewConnection.__struct_fields__
+    return _checked(
+        wanted, NewConnection, {key: value for key, value in read(values).items() if key in keys and value is not True}
+    )
 
 
-def _checked(reading: Callable[[Spec], object], spec: Spec) -> Spec:
-    """The spec. Raises UsageError for a malformed one; one that the daemon will refuse is sent, so that it says why."""
+def _checked(check: Callable[[Fields], object], fields: type[Fields], spec: Spec) -> Fields:
+    """The spec as a structure. Raises UsageError for a malformed one; one that the daemon will refuse is sent to it."""
     try:
-        reading(spec)
-    except FilterError as error:
-        raise UsageError(str(error)) from error
+        converted = convert(spec, fields)
+        check(converted)
     except RefusedError:
-        return spec
-    return spec
+        return converted
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return converted
 
 
-def update(values: Mapping[str, str]) -> tuple[Spec, Spec]:
+def update(values: Mapping[str, str]) -> tuple[UpdateFilter, Change]:
     """The filter and the changes of -U. Raises UsageError."""
     spec = read(values)
-    changes = {key: value for key, value in spec.items() if key in CHANGE_KEYS}
-    return _checked(Query, {key: value for key, value in spec.items() if key not in CHANGE_KEYS}), changes
+    changes = {key: value for key, value in spec.items() if key in Change.__struct_fields__}
+    matched = {key: value for key, value in spec.items() if key not in changes}
+    return _checked(Matcher, UpdateFilter, matched), convert(changes, Change)
 
 
-def tuple_of(values: Mapping[str, str]) -> Spec:
-    """The tuple for -G. Raises UsageError."""
-    return _checked(one_tuple, {key: value for key, value in read(values).items() if key in TUPLE_KEYS})
+def tuple_of(values: Mapping[str, str]) -> TupleFields:
+    """The tuple of -G. Raises UsageError."""
+    return _tuple(read(values))
 
 
-def expectation(values: Mapping[str, str]) -> Spec:
-    """The expectation that -I expect creates. Raises UsageError."""
+def _tuple(spec: Spec) -> TupleFields:
+    keys = TupleFields.__struct_fields__
+    return _checked(one_tuple, TupleFields, {key: value for key, value in spec.items() if key in keys})
+
+
+def expectation(values: Mapping[str, str]) -> NewExpectation:
+    """The expectation of -I expect. Raises UsageError."""
     spec = read(values)
     expected = {"src": values["tuple_src"], "dst": values["tuple_dst"], "proto": spec["proto"]}
     expected |= {key: spec[f"tuple_{key}"] for key in ("sport", "dport") if f"tuple_{key}" in spec}
     mask = {"src": values["src_mask"], "dst": values["dst_mask"]}
     mask |= {key: spec[f"{key}_mask"] for key in ("sport", "dport") if f"{key}_mask" in spec}
-    master = {key: value for key, value in spec.items() if key in TUPLE_KEYS}
-    master |= {"src": values["src"], "dst": values["dst"]}
-    tuples = {"master": _checked(one_tuple, master), "tuple": _checked(one_tuple, expected)}
-    return {**tuples, "mask": mask, "timeout": spec["timeout"]}
+    master = {**spec, "src": values["src"], "dst": values["dst"]}
+    return NewExpectation(_tuple(master), _tuple(expected), convert(mask, Mask), spec["timeout"])
 
 
-def event_mask(values: Mapping[str, str]) -> list[str]:
-    return chosen(values.get("mask", "ALL"), EVENTS)
+def event_mask(values: Mapping[str, str]) -> tuple[EventName, ...]:
+    return convert(chosen(values.get("mask", "ALL"), EVENTS), tuple[EventName, ...])

@@ -15,6 +15,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, PROTO_NAMES, STATUS_NAMES
 from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.protocol.requests import List
 from conntrackd_py.control.view import names, tuple_fields
 from conntrackd_py.kernel.ctnetlink import Ctnetlink, Entry
 from conntrackd_py.proto import sctp, tcp_states
@@ -92,7 +93,7 @@ def _line(ct: Fields) -> str:
 def of_daemon(path: str) -> Table:
     found = []
     with Client(path) as client:
-        for line in client.ask({"command": "list"}):
+        for line in client.ask(List()):
             if "done" in line:
                 break
             found.append(line["ct"])

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 from conntrackd_py.control.client import DEFAULT_PATH, VARIABLE, Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped, escaped_lines
+from conntrackd_py.control.protocol.requests import Reload
 
 WHY: Final = {"nat": "the NAT rules would translate differently", "filter": "the filter would refuse"}
 
 
 def main(args: argparse.Namespace) -> int:
     """0, or 1 if the daemon did not apply the configuration: the previous one stays in force."""
-    request = {"command": "reload", **({"flush_stale": True} if args.flush_stale else {})}
     try:
         with _client(args.socket, args.config) as client:
-            answer = next(client.ask(request))["reload"]
+            answer = next(client.ask(Reload(args.flush_stale)))["reload"]
     except ClientError as error:
         sys.stderr.write(f"conntrackd-py reload: {escaped_lines(str(error))}\n")
         return 1

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from conntrackd_py.cli.conntrackd.amounts import NEARLY_FULL, duration, percent
 from conntrackd_py.cli.stdout import discard_stdout
-from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.protocol.answers import Line
+from conntrackd_py.control.protocol.requests import DaemonStatus, Top
 
 Fields = Mapping[str, Any]
 
@@ -47,8 +49,8 @@ def main(args: argparse.Namespace) -> int:
 def ask(path: str) -> Line:
     """The answers to `status` and `top` in one. Raises ClientError."""
     with Client(path) as client:
-        status: Line = next(client.ask({"command": "status"}))["status"]
-        top = next(client.ask({"command": "top", "hosts": 0}))["top"]
+        status: Line = next(client.ask(DaemonStatus()))["status"]
+        top = next(client.ask(Top(hosts=0)))["top"]
     status["nat"].update(pools=top["pools"], unpooled=top["unpooled"])
     return status
 
@@ -91,7 +93,9 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     found.add("hints", texts, any(hints.values()))
     found.add("helpers", ", ".join(status["helpers"]) or "none")
     lost = status["events_lost"]
-    clients = f"clients {status['clients']} ({status['refused_clients']:,} refused), listeners {status['listeners']}"
+    clients = (
+        f"clients {status['clients']} ({status['refused_clients']:,} refused), subscribers {status['subscribers']}"
+    )
     found.add("control", f"{clients}, events lost {lost:,}", lost > 0)
     return found.lines
 

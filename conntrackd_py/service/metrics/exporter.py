@@ -1,7 +1,7 @@
 """The HTTP endpoint for Prometheus.
 
-A scrape costs the same whatever the table holds (service/collector.py). It runs in the daemon's loop and takes about a
-millisecond. In a thread it would delay packets longer: until that thread gives the interpreter back, up to 5 ms.
+A scrape runs in the daemon's loop and takes about 1 ms, whatever the table holds. A thread would delay packets longer:
+it keeps the interpreter for up to 5 ms.
 """
 
 import gzip
@@ -13,11 +13,8 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from conntrackd_py.control.reloads import Reloads
-from conntrackd_py.engine.engine import Engine
-from conntrackd_py.service.metrics.collector import EngineCollector, Listeners, QueueCounters, Sampled
+from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.httpd import Answer, Httpd, RefusedRequestError, Request
-from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.settings.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,43 +26,17 @@ INDEX: Final = f'<!DOCTYPE html><title>conntrackd-py</title><a href="{PATH}">Met
 
 
 class Exporter:
-    """The HTTP endpoint of one engine at address (IP address, port) and nowhere else; port 0 lets the kernel choose.
+    """address: IP address and port; port 0: the kernel chooses. tls: None for plain HTTP."""
 
-    It runs in the loop that runs when it starts. node_exporter: see EngineCollector. tls: None for plain HTTP.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        queue: QueueCounters,
-        address: tuple[str, int],
-        control: Listeners | None = None,
-        refusals: Sampled | None = None,
-        *,
-        reloads: Reloads | None = None,
-        pauses: Pauses | None = None,
-        node_exporter: bool = False,
-        tls: "SSLContext | None" = None,
-    ) -> None:
+    def __init__(self, collector: EngineCollector, address: tuple[str, int], tls: "SSLContext | None" = None) -> None:
         self.address = address
-        self.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
+        self.http = collector.http = Httpd("metrics", {PATH: self._metrics, "/": index}, tls=tls)
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(
-            EngineCollector(
-                engine,
-                queue,
-                control,
-                refusals=refusals,
-                http=self.http,
-                reloads=reloads,
-                pauses=pauses,
-                node_exporter=node_exporter,
-            )
-        )
+        self.registry.register(collector)
 
     def start(self) -> None:
-        """Serve from now on. Raises ConfigError when the address cannot be listened on."""
+        """Serve in the running loop. Raises ConfigError when the address cannot be bound."""
         host, port = self.address
         v6 = ":" in host
         family = socket.AF_INET6 if v6 else socket.AF_INET
@@ -78,7 +49,7 @@ class Exporter:
         self.http.acceptor.start(listening)
 
     def renew(self, tls: "SSLContext") -> None:
-        """Use this certificate for connections from now on."""
+        """Use this certificate for later connections."""
         self.http.acceptor.tls = tls
 
     async def stop(self) -> None:
@@ -86,10 +57,10 @@ class Exporter:
         await self.http.acceptor.stop()
 
     def _metrics(self, request: Request) -> Answer:
-        """As prometheus_client's own server does it: text or OpenMetrics, gzip, `?name[]=`."""
+        """Like prometheus_client's server: text or OpenMetrics, gzip, `?name[]=`."""
         try:
             encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-        except (TypeError, ValueError) as error:  # a version that is no number
+        except (TypeError, ValueError) as error:  # a version that is not a number
             raise RefusedRequestError(HTTPStatus.NOT_ACCEPTABLE) from error
         names = parse_qs(request.query).get("name[]")
         body: bytes = encoder(self.registry.restricted_registry(names) if names else self.registry)
@@ -101,5 +72,5 @@ class Exporter:
 
 
 def index(request: Request) -> Answer:
-    """The page that says where the metrics are."""
+    """A page with a link to the metrics."""
     return Answer(HTTPStatus.OK, {"Content-Type": "text/html; charset=utf-8"}, INDEX)

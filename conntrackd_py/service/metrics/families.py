@@ -1,4 +1,4 @@
-"""Families of metrics from plain integers."""
+"""Makes metric families of plain integers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -37,7 +37,7 @@ def counter_by(name: str, text: str, label: str, names: Sequence[str], values: I
 
 
 def summed(samples: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...], int]:
-    """Labels -> value. Things that share their labels are one sample: Prometheus takes no second one."""
+    """Labels -> sum of the values: Prometheus refuses two samples with the same labels."""
     totals: dict[tuple[str, ...], int] = {}
     for labels, value in samples:
         totals[labels] = totals.get(labels, 0) + value
@@ -45,7 +45,7 @@ def summed(samples: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ..
 
 
 def histograms(name: str, text: str, label: str, by: Mapping[str, Histogram]) -> HistogramMetricFamily:
-    """label: empty for one histogram without a label."""
+    """label: empty: one histogram without labels."""
     family = HistogramMetricFamily(PREFIX + name, text, labels=[label] if label else [])
     for value, histogram in by.items():
         buckets = list(zip(LE, accumulate(histogram.counts), strict=True))

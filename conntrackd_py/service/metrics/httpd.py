@@ -1,7 +1,7 @@
 """A small HTTP server in the daemon's loop: GET and HEAD of a few pages, one request a connection.
 
-The acceptor bounds the connections; here a request is bounded: HEAD_BYTES of request line and headers, REQUEST seconds
-until it is complete, and as many to read the answer. One page is made in a turn of the loop.
+Bounds: connections (acceptor), HEAD_BYTES of request line and headers, REQUEST seconds to receive the request, as many
+to send the answer. One page is made in a turn of the loop.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 from urllib.parse import urlsplit
 
-from conntrackd_py.control.acceptor import Acceptor, close
+from conntrackd_py.kernel.acceptor import Acceptor, close
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -25,7 +25,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Request(NamedTuple):
-    """headers: by lower-case name; those of one name are joined by commas."""
+    """headers: by lower-case name; repeated ones are joined by commas."""
 
     method: str
     path: str
@@ -43,12 +43,12 @@ Page = Callable[[Request], Answer]
 
 
 class RefusedRequestError(Exception):
-    """args: the status that says why."""
+    """args: the HTTP status."""
 
 
 @final
 class Httpd:
-    """pages: by path. `answered` counts requests by status, also those that were not complete in time."""
+    """pages: by path. `answered` counts answers by status."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Httpd:
         self.pages = pages
         self.request = request
         self.answered: dict[int, int] = {}
-        sorry = rendered(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
-        self.acceptor = Acceptor(name, self._serve, most=most, limit=HEAD_BYTES, evict=True, apology=sorry, tls=tls)
+        apology = rendered(refusal(HTTPStatus.INTERNAL_SERVER_ERROR))
+        self.acceptor = Acceptor(name, self._serve, most=most, limit=HEAD_BYTES, evict=True, apology=apology, tls=tls)
         self._turn = asyncio.Lock()
 
     async def _serve(self, reader: "StreamReader", writer: "StreamWriter") -> None:
@@ -74,7 +74,7 @@ class Httpd:
             body = request.method != "HEAD"
             answer = await self._answer(request)
         except asyncio.IncompleteReadError:
-            return  # closed without a request
+            return  # the client closed without a request
         except TimeoutError:
             answer = refusal(HTTPStatus.REQUEST_TIMEOUT)
         except RefusedRequestError as refused:
@@ -119,7 +119,7 @@ async def head(reader: "StreamReader") -> list[str]:
 
 
 def parsed(lines: list[str]) -> Request:
-    """Raises RefusedRequestError for what is not HTTP/1 (RFC 9112)."""
+    """Raises RefusedRequestError for a request that is not HTTP/1 (RFC 9112)."""
     if any(char in line for line in lines for char in "\r\0"):
         raise RefusedRequestError(HTTPStatus.BAD_REQUEST)
     try:
@@ -147,7 +147,7 @@ def refusal(status: HTTPStatus) -> Answer:
 
 
 def rendered(answer: Answer, body: bool = True) -> bytes:
-    """The answer as it is sent; body: false for HEAD, whose headers are those of GET."""
+    """The bytes of the answer. body: false for HEAD, whose headers are those of GET."""
     headers = {
         "Date": formatdate(usegmt=True),
         **answer.headers,

@@ -1,6 +1,6 @@
-"""The table under the names that node_exporter gives the kernel's, so that its alerts and dashboards work here, too.
+"""The table under node_exporter's metric names, for its alerts and dashboards.
 
-They are gauges there, also what only grows. `ignore` counts what the kernel leaves alone; here it is always 0.
+All are gauges, as there, also the counters. `ignore` is always 0.
 """
 
 from collections.abc import Iterator

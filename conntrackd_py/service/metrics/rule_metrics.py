@@ -1,7 +1,7 @@
-"""The counters of the NAT rules and of the filter. A rule is named by its place (`nat[0]`) and its comment, if any.
+"""Counters of the NAT and filter rules. The labels of a rule are its place (`nat[0]`) and its comment.
 
 The pool of a source rule (SNAT, MASQUERADE) is the ports that it may choose, on each of its outer addresses.
-A reload starts these counters again, but for ports in use.
+A reload resets these counters, except ports in use.
 """
 
 from collections.abc import Iterator
@@ -41,12 +41,12 @@ def nat(nat: Nat) -> Iterator[Metric]:
         failures.add_metric([label, comment], pool.failures)
     yield from (connections, allocations, failures)
     yield from _ports(nat)
-    text = "Connections left out of nat_ports_in_use: too many outer addresses."
+    text = "Connections missing in nat_ports_in_use: too many outer addresses."
     yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
 
 def distinct(nat: Nat) -> list[NatRule]:
-    """Every rule once; an ACCEPT rule without interfaces is of both kinds."""
+    """Every rule once; an ACCEPT rule without interfaces is in both lists."""
     rules = {id(rule): rule for rule in (*nat.rules.source_rules, *nat.rules.destination_rules)}
     return list(rules.values())
 
@@ -54,7 +54,7 @@ def distinct(nat: Nat) -> list[NatRule]:
 def _ports(nat: Nat) -> Iterator[Metric]:
     labels = ("pool", "proto", "comment")
     in_use = gauge("nat_ports_in_use", "Ports in use on the pool's outer addresses.", *labels)
-    limit = gauge("nat_ports_limit", "Ports that the pool has on all its outer addresses.", *labels)
+    limit = gauge("nat_ports_limit", "Ports of the pool on all its outer addresses.", *labels)
     fullest = gauge("nat_ports_fullest_ratio", "Share of ports in use at the fullest outer address, 0 to 1.", *labels)
     for rule in nat.rules.source_rules:
         for protonum in protocols(rule):
@@ -70,7 +70,7 @@ def _ports(nat: Nat) -> Iterator[Metric]:
 
 
 def protocols(rule: NatRule) -> list[int]:
-    """Of the ports that a source rule gives: those that it names, or the usual ones and those seen."""
+    """The protocols whose ports a source rule chooses: of the rule, or ALWAYS and those seen."""
     if rule.action == NAT_ACCEPT:
         return []
     if rule.match.proto is None:
@@ -80,7 +80,7 @@ def protocols(rule: NatRule) -> list[int]:
 
 
 def filtered(policy: Policy | None) -> Iterator[Metric]:
-    """Packets and bytes by rule, and by chain of those that no rule decided."""
+    """Packets and bytes by rule, and by chain for its default."""
     rules, chains = filter_rules(policy), filter_chains(policy)
     for at, what in enumerate(("packets", "bytes")):
         family = counter(
@@ -89,7 +89,7 @@ def filtered(policy: Policy | None) -> Iterator[Metric]:
         for labels, value in summed((by, counts[at]) for by, counts in rules).items():
             family.add_metric(labels, value)
         yield family
-        text = f"{what.title()} that no rule of the chain decided."
+        text = f"{what.title()} that the default of the chain decided."
         family = counter(f"filter_default_{what}", text, "hook", "chain", "verdict")
         for labels, value in summed((by, counts[at]) for by, counts in chains).items():
             family.add_metric(labels, value)

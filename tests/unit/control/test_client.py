@@ -19,6 +19,8 @@ from conntrackd_py.cli.conntrackd import diff
 from conntrackd_py.cli.conntrackd import main as conntrackd_py
 from conntrackd_py.control import client as module
 from conntrackd_py.control.client import Client, ClientError
+from conntrackd_py.control.commands import Send
+from conntrackd_py.control.protocol.requests import Events, Filter, Flush, List, Ping
 from tests.support.stage import Stage, play
 
 TUPLE = "-s 10.0.0.1 -d 10.0.0.2 -p udp --sport 1 --dport 2"
@@ -107,20 +109,20 @@ def test_an_order_that_takes_long_is_waited_for(tmp_path: Path) -> None:
 
     def count() -> int:
         with Client(str(path), patience=0.05) as client:
-            return int(next(client.ask({"command": "flush"}))["done"])
+            return int(next(client.ask(Flush()))["done"])
 
     async def scene(stage: Stage) -> None:
         stage.router.udp(1)
         pings = 0
-        ping = stage.control._commands.by_name["ping"]
+        ping = stage.control.commands.by_type[Ping]
 
-        async def counted(*arguments: object) -> None:
+        async def counted(request: Ping, send: Send) -> None:
             nonlocal pings
             pings += 1
-            await ping[0](*arguments)  # type: ignore[arg-type]
+            await ping(request, send)
 
-        stage.control._commands.by_name["ping"] = (counted, ping[1])
-        async with stage.control._commands.turn:  # somebody else walks the table
+        stage.control.commands.by_type[Ping] = counted
+        async with stage.control.commands.walker.turn:  # another walk is in its turn
             counting = asyncio.create_task(asyncio.to_thread(count))
             async with asyncio.timeout(30):
                 while pings < 5:
@@ -136,19 +138,19 @@ def test_events_are_waited_for_without_an_end(tmp_path: Path) -> None:
     def listen() -> str:
         reading, _ = ends
         with Client(str(path), patience=0.05) as client:
-            lines = client.ask({"command": "events"}, stop=reading)
-            assert "listening" in next(lines)
+            lines = client.ask(Events(), stop=reading)
+            assert "buffer" in next(lines)
             return str(next(lines)["event"]["event"])
 
     async def scene(stage: Stage) -> None:
         listening = asyncio.create_task(asyncio.to_thread(listen))
         async with asyncio.timeout(30):
-            while not stage.control.listeners:
+            while not stage.control.publisher.subscribers:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         assert not listening.done()
         stage.router.udp(1)
-        stage.control.tell()
+        stage.control.publisher.publish()
         assert await listening == "NEW"
 
     ends = os.pipe()
@@ -157,3 +159,17 @@ def test_events_are_waited_for_without_an_end(tmp_path: Path) -> None:
     finally:
         for end in ends:
             os.close(end)
+
+
+def test_a_request_that_is_not_utf8_is_an_error_of_the_client(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+
+    def list_it() -> None:
+        with Client(str(path)) as client:
+            next(client.ask(List(filter=Filter(interface="\udcff"))))
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(ClientError, match="not UTF-8"):
+            await asyncio.to_thread(list_it)
+
+    play(path, scene)

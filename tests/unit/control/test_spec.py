@@ -5,17 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import convert
 
+from conntrackd_py.conntrack import change as changes
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_ASSURED, IPS_SEEN_REPLY
-from conntrackd_py.control.spec import RefusedError, SpecError, change_of, one_tuple, wanted
+from conntrackd_py.control import spec as specs
+from conntrackd_py.control.protocol.requests import Change, NewConnection, RefusedError, RequestError, TupleFields
 from conntrackd_py.control.view import tuple_fields
 from conntrackd_py.engine.engine import standard_protos
 
 ENDS = {"src": "10.0.0.1", "dst": "10.0.0.2"}
 UDP = {"proto": 17, **ENDS, "sport": 1000, "dport": 53}
+
+
+def wanted(spec: dict[str, Any]) -> specs.Wanted:
+    return specs.wanted(convert(spec, NewConnection))
+
+
+def one_tuple(spec: dict[str, Any]) -> bytes:
+    return specs.one_tuple(convert(spec, TupleFields))
+
+
+def change_of(spec: dict[str, Any], l4proto: L4Proto) -> changes.Change:
+    return specs.change_of(convert(spec, Change), l4proto)
 
 
 def shown(t: bytes) -> str:
@@ -85,20 +100,15 @@ def test_translations(
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ({**UDP, "bogus": 1}, "unknown key 'bogus' of a connection"),
-        ({**UDP, "sport": 65536}, "sport must be a number from 0 to 65535, not 65536"),
-        ({**UDP, "sport": "1"}, "sport must be a number"),
-        ({**UDP, "src": 7}, "src must be an address, not 7"),
         ({**UDP, "src": "10.0.0"}, "Invalid IP address `10.0.0'"),
         ({**UDP, "dst": "fd00::1"}, "mismatched address family"),
         ({**UDP, "src_nat": "fd00::1"}, "mismatched address family"),
         ({**UDP, "src_nat": "10.0.0.1:x"}, "Invalid port `x'"),
-        ({**UDP, "src_nat": 5}, "src_nat must be an address"),
         ({**UDP, "reply_src": "fd00::1", "reply_dst": "fd00::2"}, "mismatched address family"),
     ],
 )
 def test_what_no_table_could_hold(spec: dict[str, Any], why: str) -> None:
-    with pytest.raises(SpecError) as raised:
+    with pytest.raises(RequestError) as raised:
         wanted(spec)
     assert str(raised.value).startswith(why)
 
@@ -144,15 +154,6 @@ def test_changes() -> None:
 
 
 def test_mistakes_in_changes() -> None:
-    for spec in (
-        {"timeout": -1},
-        {"status": "ASSURED"},
-        {"status": ["BOGUS"]},
-        {"mark": 1 << 32},
-        {"label_add": [128]},
-    ):
-        with pytest.raises(SpecError):
-            change_of(spec, trackers()[6])
     with pytest.raises(RefusedError, match="has no state 'BOGUS'"):
         change_of({"state": "BOGUS"}, trackers()[6])
-    assert change_of({"state": "OPEN"}, trackers()[33]).state == -1  # nobody tracks DCCP's
+    assert change_of({"state": "OPEN"}, trackers()[33]).state == -1  # DCCP has no tracker

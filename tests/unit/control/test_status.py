@@ -10,7 +10,7 @@ from pathlib import Path
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.status import About
+from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.kernel.queue import QueueCounters
 from tests.support.router import Router
 from tests.support.stage import Stage, play
@@ -22,7 +22,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
     counters = QueueCounters()
     counters.enobufs, counters.verdict_errors, counters.truncated = 1, 2, 3
     router = Router()
-    about = About("nat", router.now - 90_500, (0, 1), 8192, counters, proc)
+    info = DaemonInfo("nat", router.now - 90_500, (0, 1), 8192, counters, proc)
 
     async def scene(stage: Stage) -> None:
         router.udp_answered(1000)
@@ -57,8 +57,8 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "filter": [],
             "clients": 1,
             "refused_clients": 0,
-            "listeners": 0,
+            "subscribers": 0,
             "events_lost": 0,
         }
 
-    play(tmp_path / "control.sock", scene, router=router, about=about)
+    play(tmp_path / "control.sock", scene, router=router, info=info)

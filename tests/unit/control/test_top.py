@@ -12,6 +12,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control import top as module
+from conntrackd_py.control.protocol.requests import Top as TopRequest
 from conntrackd_py.control.top import FRESH, Top
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.range import Range
@@ -23,13 +24,13 @@ OUTER = bytes([203, 0, 113, 1])
 
 
 def tops(stage: Stage) -> Top:
-    return stage.control._commands.tops
+    return stage.control.commands.tops
 
 
 async def in_the_midst(stage: Stage) -> None:
     """Until a walk has begun."""
     async with asyncio.timeout(5):
-        while (host_statistics := tops(stage)._tally) is None or not host_statistics.at:
+        while (host_statistics := tops(stage)._statistics) is None or not host_statistics.at:
             await asyncio.sleep(0)
 
 
@@ -158,7 +159,7 @@ def test_a_walk_that_is_cut_short_is_not_continued(tmp_path: Path) -> None:
         for port in range(20000):
             stage.router.udp(10000 + port)
         top = tops(stage)
-        cut = asyncio.ensure_future(top.answer({}))
+        cut = asyncio.ensure_future(top.answer(TopRequest()))
         await in_the_midst(stage)
         cut.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -171,13 +172,13 @@ def test_a_walk_that_is_cut_short_is_not_continued(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"hosts": -1}, "hosts is a number from 0 to 100, not -1"),
-        ({"hosts": 101}, "hosts is a number from 0 to 100, not 101"),
-        ({"hosts": True}, "hosts is a number from 0 to 100, not True"),
-        ({"sort": "age"}, "sort must be one of connections, bytes, new, not 'age'"),
-        ({"sort": []}, "sort must be one of connections, bytes, new, not []"),
-        ({"family": "ipx"}, "family must be ipv4 or ipv6, not 'ipx'"),
-        ({"colour": 1}, "top takes no argument 'colour'"),
+        ({"hosts": -1}, "Expected `int` >= 0 - at `$.hosts`"),
+        ({"hosts": 101}, "Expected `int` <= 100 - at `$.hosts`"),
+        ({"hosts": True}, "Expected `int`, got `bool` - at `$.hosts`"),
+        ({"sort": "age"}, "Invalid enum value 'age' - at `$.sort`"),
+        ({"sort": []}, "Expected `str`, got `array` - at `$.sort`"),
+        ({"family": "ipx"}, "Invalid enum value 'ipx' - at `$.family`"),
+        ({"colour": 1}, "Object contains unknown field `colour`"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_walked(tmp_path: Path, arguments: dict[str, object], why: str) -> None:

@@ -1,9 +1,12 @@
 """The keys of `-o json`: added to, never renamed."""
 
 from conntrackd_py.conntrack.expect import PERMANENT, USERSPACE
+from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control import view
 from conntrackd_py.reasons import END_DELETED, END_TIMEOUT
+from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 
 
@@ -127,3 +130,52 @@ def test_an_expectation_says_what_is_to_come_and_whose_it_is() -> None:
         "id": 1,
         "helper": "ftp",
     }
+
+
+def test_a_note_as_a_dict() -> None:
+    router = Router()
+    ct = router.established()
+    stray = packets.tcp(CLIENT, SERVER, 40000, 80, "A", seq=2, ack=102)
+    router.engine.handle(Skb(stray, indev=1), PRE_ROUTING, router.now)
+    (note,) = router.engine.diagnostics.recent.last(1)
+    assert view.refused_packet(note, 1700000000.5) == {
+        "sequence": 1,
+        "time": 1700000000.5,
+        "hook": "PRE_ROUTING",
+        "outcome": "INVALID",
+        "reason": "tcp_ack_over_window",
+        "numbers": [102, 2, 65535],
+        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
+        "ctinfo": "INVALID",
+        "packet": {
+            "proto": "tcp",
+            "src": CLIENT,
+            "dst": SERVER,
+            "sport": 40000,
+            "dport": 80,
+            "flags": ".",
+            "seq": 2,
+            "ack": 102,
+            "window": 65535,
+            "len": 0,
+        },
+        "text": f"tcp {CLIENT}:40000 > {SERVER}:80 [.] seq 2 ack 102 win 65535 len 0",
+        "connection": {
+            "id": ct.id,
+            "state": "ESTABLISHED",
+            "status": ["SEEN_REPLY", "ASSURED", "CONFIRMED"],
+            "timeout": 432000,
+            "orig": {"src": CLIENT, "dst": SERVER, "sport": 40000, "dport": 80},
+        },
+    }
+
+
+def test_a_connection_that_expired_in_use_is_noted_without_a_refusal() -> None:
+    router = Router()
+    router.established()
+    router.now += 432_014_000
+    router.forward(packets.tcp(CLIENT, SERVER, 40000, 80, "A", seq=2, ack=2))
+    (note,) = router.engine.diagnostics.recent.last(1)
+    fields = view.refused_packet(note, 0.0)
+    assert (fields["outcome"], fields["reason"]) == ("ACCEPTED", "expired_in_use")
+    assert fields["expired_in_use"] == {"proto": "tcp", "after": 432000.0, "ago": 14.0, "keepalive": 216000.0}

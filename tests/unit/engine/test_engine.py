@@ -1,6 +1,7 @@
 """The engine's own part: visits and what each of them runs, orders from outside, and the counts."""
 
 import pytest
+from msgspec.structs import replace
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.change import DONE, EXISTS, Change
@@ -28,6 +29,7 @@ from conntrackd_py.const import (
     PROTO_NAMES,
 )
 from conntrackd_py.control import spec
+from conntrackd_py.control.protocol.requests import NewConnection
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
@@ -193,12 +195,12 @@ def test_expiry_says_when_it_is_needed_next() -> None:
     assert engine.expire(when, 100) == 1
 
 
-TRANSLATED = {"proto": 17, "src": CLIENT.v4, "dst": SERVER.v4, "dport": 2, "src_nat": "203.0.113.9:99"}
+TRANSLATED = NewConnection(proto=17, src=CLIENT.v4, dst=SERVER.v4, dport=2, src_nat="203.0.113.9:99")
 
 
 def by_hand(engine: Engine) -> tuple[NfConn, int]:
-    """A translated connection that an operator makes, and what became of the order."""
-    made = spec.wanted(TRANSLATED | {"sport": 1})
+    """A translated connection that the operator creates, and the outcome."""
+    made = spec.wanted(replace(TRANSLATED, sport=1))
     ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
     change = Change()
     change.timeout = 1000
@@ -228,15 +230,9 @@ def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:
     engine = Engine(Tunables(), Repeatable(), mode="nat")
     outcomes = []
     for sport in (1, 2):
-        said = {
-            "proto": 17,
-            "src": CLIENT.v4,
-            "dst": SERVER.v4,
-            "sport": sport,
-            "dport": 2,
-            "src_nat": "203.0.113.9:99",
-        }
-        made = spec.wanted(said)
+        made = spec.wanted(
+            NewConnection(proto=17, src=CLIENT.v4, dst=SERVER.v4, sport=sport, dport=2, src_nat="203.0.113.9:99")
+        )
         ct = NfConn(made.original, made.reply, engine.core.protos[17], 0)
         outcomes.append(engine.create(ct, Change(), made.source, made.destination, 0))
     assert outcomes == [DONE, EXHAUSTED]

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from conntrackd_py import reasons as numbers_of_reasons
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, PRE_ROUTING
-from conntrackd_py.control.refusals import note_fields, sentence
+from conntrackd_py.control.view import refused_packet
 from conntrackd_py.explain import sentences as reasons
+from conntrackd_py.explain.hints import sentence
 from conntrackd_py.reasons import (
     FILTER_DROP,
     INSERT_FAILED,
@@ -178,4 +179,4 @@ def test_whatever_comes_can_be_told(data: bytes, changes: list[tuple[int, int]],
     router.established()
     router.engine.handle(Skb(bytes(broken[: length or None]), indev=1), PRE_ROUTING, router.now)
     for note in router.engine.diagnostics.recent.last(5):
-        assert note_fields(note, 0.0)["why"]
+        assert refused_packet(note, 0.0)["why"]

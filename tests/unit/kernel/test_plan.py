@@ -49,7 +49,7 @@ def test_the_kernel_keeps_off_and_defragments_where_tracking_begins() -> None:
 
 def test_who_leaves_does_not_queue_behind_who_comes() -> None:
     made = plan_of()
-    assert {HOOK_NAMES[visit.hook]: visit.lane for visit in made.visits} == {
+    assert {HOOK_NAMES[visit.hook]: visit.queue_index for visit in made.visits} == {
         "PRE_ROUTING": 0,
         "LOCAL_OUT": 0,
         "LOCAL_IN": 1,

@@ -1,9 +1,9 @@
-"""Who goes first, on queues that only count."""
+"""Both queues are drained in rounds, on queues that only count."""
 
 import os
 
 from conntrackd_py.kernel.queue import PacketQueue, QueueCounters
-from conntrackd_py.kernel.queue_pair import IN_A_ROUND, OUT_A_ROUND, ROUNDS, QueuePair
+from conntrackd_py.kernel.queue_pair import EGRESS_A_ROUND, INGRESS_A_ROUND, ROUNDS, QueuePair
 
 
 class Waiting(PacketQueue):
@@ -35,13 +35,13 @@ class Waiting(PacketQueue):
         self.closed = True
 
 
-def test_what_was_begun_is_finished_before_more_is_taken_on() -> None:
-    out = Waiting(0)
-    entrance = Waiting(10_000, out)
-    queue_pair = QueuePair(entrance, out)
-    assert queue_pair.drain() == 2 * ROUNDS * IN_A_ROUND
-    assert out.packets == 0
-    assert out.most <= IN_A_ROUND < OUT_A_ROUND
+def test_the_egress_queue_does_not_grow() -> None:
+    egress = Waiting(0)
+    ingress = Waiting(10_000, egress)
+    queue_pair = QueuePair(ingress, egress)
+    assert queue_pair.drain() == 2 * ROUNDS * INGRESS_A_ROUND
+    assert egress.packets == 0
+    assert egress.most <= INGRESS_A_ROUND < EGRESS_A_ROUND
 
 
 def test_it_ends_when_nothing_waits() -> None:
@@ -49,14 +49,14 @@ def test_it_ends_when_nothing_waits() -> None:
     assert QueuePair(Waiting(3), None).drain() == 3
 
 
-def test_refusing_closes_the_entrance_only() -> None:
-    entrance, out = Waiting(0, descriptor=1), Waiting(0, descriptor=2)
-    queue_pair = QueuePair(entrance, out)
+def test_refusing_closes_the_ingress_only() -> None:
+    ingress, egress = Waiting(0, descriptor=1), Waiting(0, descriptor=2)
+    queue_pair = QueuePair(ingress, egress)
     queue_pair.refuse()
-    assert (entrance.refused, out.refused) == (True, False)
+    assert (ingress.refused, egress.refused) == (True, False)
     queue_pair.close()
-    assert entrance.closed
-    assert out.closed
+    assert ingress.closed
+    assert egress.closed
     assert queue_pair.filenos() == [2, 1]
 
 

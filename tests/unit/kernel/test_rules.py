@@ -85,15 +85,15 @@ def test_a_family_left_out_gets_nothing() -> None:
 def test_a_table_we_make_is_remembered_in_the_table() -> None:
     made = rules.found(save(rules.transaction({}, wanted())))
     assert made.keys() == wanted().keys()
-    assert all(table.made_by_us for table in made.values())
+    assert all(table.created_by_us for table in made.values())
     assert rules.as_wanted(made, wanted())
     again = rules.found(save(rules.transaction(made, wanted())))
     assert again.keys() == made.keys()
-    assert all(table.made_by_us for table in again.values()), "and still after an upgrade"
+    assert all(table.created_by_us for table in again.values()), "and still after an upgrade"
 
 
 def test_a_table_of_somebody_else_is_not() -> None:
-    assert not any(table.made_by_us for table in rules.found(save(rules.transaction(EMPTY, wanted()))).values())
+    assert not any(table.created_by_us for table in rules.found(save(rules.transaction(EMPTY, wanted()))).values())
 
 
 def test_an_older_set_is_replaced_whole() -> None:

@@ -9,8 +9,8 @@ from tests.support.router import Router
 def test_every_clean_up_is_counted() -> None:
     router, pauses = Router(), Pauses()
     router.udp()
-    assert pauses.expired(router.engine, router.now + 40_000, 512) == 1
-    assert (sum(pauses.expire.counts), sum(pauses.python.counts)) == (1, 0)
+    assert pauses.expire(router.engine, router.now + 40_000, 512) == 1
+    assert (sum(pauses.expiry.counts), sum(pauses.python.counts)) == (1, 0)
     pauses.watch()
     try:
         before = sum(pauses.python.counts)

@@ -6,8 +6,9 @@ from typing import Final
 
 from conntrackd_py.cli.conntrackd.explain.replay import Step
 from conntrackd_py.const import CTINFO_NAMES
-from conntrackd_py.control.refusals import EXPIRED_IN_USE, expired_in_use
+from conntrackd_py.control.view import EXPIRED_IN_USE
 from conntrackd_py.explain import packet_line as packetline
+from conntrackd_py.explain.hints import expired_in_use
 from conntrackd_py.reasons import L4_CHECKSUM, REASON_NAMES
 
 FLOWS_LIMIT: Final = 65536  # flows counted; later ones are ignored

@@ -22,9 +22,10 @@ from conntrackd_py.cli.conntrackd.explain.replay import INSIDE, OUTSIDE, Replay
 from conntrackd_py.cli.conntrackd.explain.show import Screen, connection_text, step_fields
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.conntrack.randomness import Repeatable
-from conntrackd_py.control import view
-from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.protocol.answers import Line
+from conntrackd_py.control.protocol.requests import Recent
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.nat.rules import NatRule
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 
 def recent(args: argparse.Namespace) -> int:
     with Client(socket_path(args.socket)) as client:
-        for line in client.ask({"command": "recent", "count": args.last}):
+        for line in client.ask(Recent(args.last)):
             if "done" in line:
                 if not line["done"] and not args.json:
                     print("no packet was refused, ignored or dropped yet")
@@ -102,7 +103,7 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
         if wanted:
             screen.step(step)
     count, left = left_over(replay)
-    summary: view.Json = {**hints.summary(), "connections_left": count}
+    summary: packetline.Fields = {**hints.summary(), "connections_left": count}
     if args.json:
         print(json.dumps({"summary": {**summary, "left": left}}))
     else:
@@ -151,7 +152,7 @@ def shows(args: argparse.Namespace, data: bytes) -> bool:
     )
 
 
-def left_over(replay: Replay) -> tuple[int, list[view.Json]]:
+def left_over(replay: Replay) -> tuple[int, list[packetline.Fields]]:
     """The number of connections after the last packet, and those that expire first."""
     table = replay.engine.core.table
     alive = {ct.id: ct for ct in table.hash.values()}
@@ -162,7 +163,7 @@ def left_over(replay: Replay) -> tuple[int, list[view.Json]]:
     ]
 
 
-def summary_text(screen: Screen, summary: view.Json, left: list[view.Json]) -> None:
+def summary_text(screen: Screen, summary: packetline.Fields, left: list[packetline.Fields]) -> None:
     for one in left:
         screen.put(f"--  {one['ends_after']:g} s later, if no packet comes: {one['connection']}: timeout: +DYING")
     hints = summary.pop("hints")

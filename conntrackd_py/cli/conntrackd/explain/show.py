@@ -26,8 +26,8 @@ from conntrackd_py.const import (
     STATUS_NAMES,
 )
 from conntrackd_py.control import view
-from conntrackd_py.control.refusals import expired_fields, seconds, sentence
 from conntrackd_py.explain import packet_line as packetline
+from conntrackd_py.explain.hints import seconds, sentence
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 
 INDENT: Final = "    "
@@ -138,10 +138,14 @@ def connection_text(ct: NfConn) -> str:
     return f"{described['proto']} {source} > {destination} {described.get('state', '')}".rstrip()
 
 
-def step_fields(step: Step, zero: int) -> view.Json:
+def step_fields(step: Step, zero: int) -> packetline.Fields:
     """One packet as a JSON object. Times and timeouts are in seconds, by the clock of the capture."""
     packet = step.packet
-    found: view.Json = {"number": packet.number, "time": packet.at / 1000, "since_first": (packet.at - zero) / 1000}
+    found: packetline.Fields = {
+        "number": packet.number,
+        "time": packet.at / 1000,
+        "since_first": (packet.at - zero) / 1000,
+    }
     if step.ended:
         found["ended"] = [
             {"time": at / 1000, "connection": connection_text(ct), "reason": END_NAMES[ct.end_reason]}
@@ -164,17 +168,21 @@ def step_fields(step: Step, zero: int) -> view.Json:
     return found
 
 
-def _reason(step: Step, at: int) -> view.Json:
+def _reason(step: Step, at: int) -> packetline.Fields:
     note = step.notes[at]
-    found: view.Json = {"reason": REASON_NAMES[note.reason], "numbers": list(note.numbers), "why": sentence(note)}
+    found: packetline.Fields = {
+        "reason": REASON_NAMES[note.reason],
+        "numbers": list(note.numbers),
+        "why": sentence(note),
+    }
     if note.cause:
         found["cause"] = REASON_NAMES[note.cause]
     if note.expired is not None:
-        found["expired_in_use"] = expired_fields(note.expired, note.at)
+        found["expired_in_use"] = view.expired_in_use(note.expired, note.at)
     return found
 
 
-def _moment(shown: Shown | None) -> view.Json | None:
+def _moment(shown: Shown | None) -> packetline.Fields | None:
     if shown is None:
         return None
     return {

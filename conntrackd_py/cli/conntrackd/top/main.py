@@ -12,11 +12,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from msgspec import convert
+
 from conntrackd_py.cli.conntrackd.options import TOP_HOSTS_LIMIT
 from conntrackd_py.cli.conntrackd.top.rates import Frame, frame
 from conntrackd_py.cli.stdout import discard_stdout
-from conntrackd_py.control.client import Client, ClientError, Line, socket_path
+from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
+from conntrackd_py.control.protocol.answers import Line
+from conntrackd_py.control.protocol.requests import Top
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,9 +78,7 @@ class Samples:
         return bool(self.kept) and "period" in self.kept[-1]["counted"]
 
     def _ask(self, hosts: int, sort: str, family: str) -> Line:
-        request: Line = {"command": "top", "hosts": hosts, "sort": sort}
-        if family:
-            request["family"] = family
+        request = convert({"hosts": hosts, "sort": sort, "family": family}, Top)
         with Client(self.path) as client:
             answer: Line = next(client.ask(request))["top"]
         return answer

@@ -8,7 +8,6 @@ from conntrackd_py.cli.conntrack.parse import parse
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control import view
-from conntrackd_py.control.edit import Editor
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine
 
@@ -64,7 +63,7 @@ class Table:
     def __init__(self) -> None:
         self.now = 1_000_000
         self.engine = Engine(Tunables(), Repeatable())
-        self.orders = Editor(ControlServer(self.engine, lambda: self.now, path="unused"))
+        self.orders = ControlServer(self.engine, lambda: self.now, path="unused").commands.editor
 
     def saved(self, line: str) -> str:
         ct = self.orders.create(request.creation(parse(["-A", *line.split()]).values))

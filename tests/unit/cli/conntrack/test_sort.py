@@ -13,7 +13,7 @@ from conntrackd_py.control import view
 from tests.support.router import Router
 
 
-def table() -> list[dict[str, Any]]:
+def table() -> list[Any]:
     router = Router()
     router.engine.core.accounting = True
     for port, packets in ((1000, 3), (1001, 1), (1002, 2)):

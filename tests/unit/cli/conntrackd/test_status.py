@@ -13,7 +13,7 @@ import pytest
 
 from conntrackd_py import __version__
 from conntrackd_py.cli.conntrackd.status import lines
-from conntrackd_py.control.status import About
+from conntrackd_py.control.status import DaemonInfo
 from tests.support.router import Router
 from tests.support.stage import Stage, play
 
@@ -36,7 +36,7 @@ def test_one_screen_for_a_person(tmp_path: Path) -> None:
     router = Router()
     proc = tmp_path / "queues"
     proc.write_text("4 1 7 2 65531 3 0 900 1\n")
-    about = About("nat", router.now - 125_000, (4,), 8192, proc=proc)
+    info = DaemonInfo("nat", router.now - 125_000, (4,), 8192, proc=proc)
 
     async def scene(stage: Stage) -> None:
         router.established()
@@ -51,12 +51,12 @@ def test_one_screen_for_a_person(tmp_path: Path) -> None:
         assert said["udp"] == "1"
         assert "queue 4       7 of 8,192 waiting; dropped 3 (queue full), 0 (socket full)\n" in out
         assert said["helpers"] == "none"
-        assert said["control"] == "clients 1 (0 refused), listeners 0, events lost 0"
+        assert said["control"] == "clients 1 (0 refused), subscribers 0, events lost 0"
         assert len(out.splitlines()) <= 24
         assert max(len(line) for line in out.splitlines()) <= 80
         assert "\x1b" not in out
 
-    play(tmp_path / "control.sock", scene, router=router, about=about)
+    play(tmp_path / "control.sock", scene, router=router, info=info)
 
 
 def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.control.refusals import RefusalLog
-from conntrackd_py.control.reloads import Reloads
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
@@ -30,6 +28,7 @@ from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IG
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.exporter import Exporter
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.tls import context
 from tests.support import packets
@@ -47,8 +46,10 @@ def counters() -> QueueCounters:
 
 
 def control(router: Router) -> ControlServer:
-    """It serves nobody."""
-    return ControlServer(router.engine, router.clock, path="unused")
+    """It does not listen."""
+    server = ControlServer(router.engine, router.clock, path="unused")
+    server.acceptor.refused["connections"] = 4
+    return server
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def router() -> Router:
 
 @pytest.fixture
 def exporter(router: Router) -> Iterator[Exporter]:
-    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), control(router))
+    exporter = Exporter(EngineCollector(router.engine, counters(), control(router)), ("127.0.0.1", 0))
     with running(exporter):
         yield exporter
 
@@ -152,7 +153,7 @@ def test_the_control_socket(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         listener = await stage.listener(buffer=1)
         await stage.client()
-        await stage.until(lambda: stage.control.clients == 2)
+        await stage.until(lambda: stage.control.acceptor.sessions == 2)
         listener.reader._transport.pause_reading()  # type: ignore[attr-defined]
         for port in range(3000):
             stage.router.udp(10000 + port)
@@ -161,7 +162,7 @@ def test_the_control_socket(tmp_path: Path) -> None:
         registry.register(EngineCollector(stage.router.engine, counters(), stage.control))
         found = values(generate_latest(registry).decode())
         assert found["conntrackd_py_control_clients"] == 2
-        assert found["conntrackd_py_events_lost_total queue=listener"] == stage.control.events_lost > 0
+        assert found["conntrackd_py_events_lost_total queue=subscriber"] == stage.control.publisher.lost > 0
 
     play(tmp_path / "control.sock", scene)
 
@@ -223,9 +224,11 @@ def test_the_table_under_the_names_of_node_exporter(router: Router) -> None:
 
 
 def test_how_the_last_reload_went(router: Router) -> None:
-    reloads = Reloads(1234.5)
+    server = control(router)
+    reloads = server.reloads
+    reloads.at = 1234.5
     registry = CollectorRegistry()
-    registry.register(EngineCollector(router.engine, counters(), reloads=reloads))
+    registry.register(EngineCollector(router.engine, counters(), server))
     assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 1
     reloads.successful, reloads.stale = False, 7
     assert registry.get_sample_value("conntrackd_py_config_last_reload_successful") == 0
@@ -248,9 +251,9 @@ def test_times(router: Router) -> None:
 
 
 def test_the_port_is_taken_and_given_back(router: Router) -> None:
-    first = Exporter(router.engine, counters(), ("127.0.0.1", 0))
+    first = Exporter(EngineCollector(router.engine, counters()), ("127.0.0.1", 0))
     with running(first):
-        second = Exporter(router.engine, counters(), first.address)
+        second = Exporter(EngineCollector(router.engine, counters()), first.address)
         with pytest.raises(ConfigError, match="in use"):
             second.start()
     with running(second):
@@ -300,7 +303,7 @@ def test_who_was_refused_and_what_failed_is_counted(exporter: Exporter) -> None:
     exporter.http.acceptor.errors = 2
     found = values(scrape(exporter))
     assert found["conntrackd_py_connections_refused_total cause=descriptors server=metrics"] == 3
-    assert found["conntrackd_py_connections_refused_total cause=connections server=control"] == 0
+    assert found["conntrackd_py_connections_refused_total cause=connections server=control"] == 4
     assert found["conntrackd_py_session_errors_total server=metrics"] == 2
     assert found["conntrackd_py_session_errors_total server=control"] == 0
 
@@ -321,7 +324,7 @@ def test_tls(router: Router, tmp_path: Path) -> None:
     certificate, key = (str(path) for path in ours.signed("server"))
     prometheus, stranger = ours.signed("prometheus"), theirs.signed("stranger")
     tls = context(certificate, key, str(ours.certificate))
-    exporter = Exporter(router.engine, counters(), ("127.0.0.1", 0), tls=tls)
+    exporter = Exporter(EngineCollector(router.engine, counters()), ("127.0.0.1", 0), tls)
     with running(exporter):
         assert "conntrackd_py_entries_limit" in secure(exporter, ours, prometheus)
         for pair in (None, stranger):

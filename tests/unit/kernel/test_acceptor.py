@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from conntrackd_py.control import acceptor as module
-from conntrackd_py.control.acceptor import ACCEPT, CONNECTIONS, DESCRIPTORS, Acceptor
+from conntrackd_py.kernel import acceptor as module
+from conntrackd_py.kernel.acceptor import ACCEPT, CONNECTIONS, DESCRIPTORS, Acceptor
 from tests.support.waiting import until
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -1,16 +1,15 @@
-"""Notes as dicts, the sampled log, and the control socket's `recent`."""
+"""The sampled log of refused packets."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.refusals import RefusalLog, note_fields, seconds
 from conntrackd_py.explain.refusals import RecentRefusals
+from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -21,61 +20,6 @@ BAD_CHECKSUM = packets.broken(packets.udp(CLIENT, SERVER, 7, 8, b"x"))
 def refuse(router: Router, data: bytes, times: int = 1) -> None:
     for _ in range(times):
         router.engine.handle(Skb(data, indev=1), PRE_ROUTING, router.now)
-
-
-def test_a_note_as_a_dict() -> None:
-    router = Router()
-    ct = router.established()
-    refuse(router, STRAY_ACK)
-    (note,) = router.engine.diagnostics.recent.last(1)
-    assert note_fields(note, 1700000000.5) == {
-        "sequence": 1,
-        "time": 1700000000.5,
-        "hook": "PRE_ROUTING",
-        "outcome": "INVALID",
-        "reason": "tcp_ack_over_window",
-        "numbers": [102, 2, 65535],
-        "why": "INVALID: ACK 102 is over the upper bound 2 by 100: it acknowledges data that was not sent",
-        "ctinfo": "INVALID",
-        "packet": {
-            "proto": "tcp",
-            "src": CLIENT,
-            "dst": SERVER,
-            "sport": 40000,
-            "dport": 80,
-            "flags": ".",
-            "seq": 2,
-            "ack": 102,
-            "window": 65535,
-            "len": 0,
-        },
-        "text": f"tcp {CLIENT}:40000 > {SERVER}:80 [.] seq 2 ack 102 win 65535 len 0",
-        "connection": {
-            "id": ct.id,
-            "state": "ESTABLISHED",
-            "status": ["SEEN_REPLY", "ASSURED", "CONFIRMED"],
-            "timeout": 432000,
-            "orig": {"src": CLIENT, "dst": SERVER, "sport": 40000, "dport": 80},
-        },
-    }
-
-
-def test_a_connection_that_expired_in_use_is_noted_without_a_refusal() -> None:
-    router = Router()
-    router.established()
-    router.now += 432_014_000
-    router.forward(packets.tcp(CLIENT, SERVER, 40000, 80, "A", seq=2, ack=2))
-    (note,) = router.engine.diagnostics.recent.last(1)
-    fields = note_fields(note, 0.0)
-    assert (fields["outcome"], fields["reason"]) == ("ACCEPTED", "expired_in_use")
-    assert fields["expired_in_use"] == {"proto": "tcp", "after": 432000.0, "ago": 14.0, "keepalive": 216000.0}
-
-
-@pytest.mark.parametrize(
-    ("ms", "text"), [(30_000, "30 s"), (500, "0.5 s"), (0, "0 s"), (1, "0.001 s"), (100_000, "100 s")]
-)
-def test_seconds(ms: int, text: str) -> None:
-    assert seconds(ms) == text
 
 
 class Logged:

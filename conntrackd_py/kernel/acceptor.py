@@ -1,12 +1,12 @@
-"""Accepts connections in the daemon's loop and serves each in a task. Packets go on, however many connect how often.
+"""Accepts connections in the daemon's loop and serves each in a task, without delaying packets.
 
-- At most `most` connections at once. One more is refused; with `evict`, the oldest is closed instead.
+- At most `most` connections at once. The next one is refused; with `evict`, the oldest is closed instead.
 - RESERVE descriptors stay free for the daemon itself.
-- At most A_TURN connections are accepted in a turn, then none for PAUSE seconds. The others wait in the kernel.
-  With TLS it is one: a handshake takes up to 2 ms.
+- At most A_TURN connections are accepted in a turn, with TLS one (a handshake takes up to 2 ms), then none for PAUSE
+  seconds.
 - When accept(2) fails (no descriptor, no memory), nothing is accepted for RETRY seconds.
 
-Every refusal is counted by its cause. The log has each cause at most once in EVERY seconds.
+Refusals are counted by cause. Each cause is logged at most once in EVERY seconds.
 """
 
 import asyncio
@@ -32,15 +32,14 @@ PAUSE: Final = 0.02  # seconds
 RETRY: Final = 1.0
 HANDSHAKE: Final = 5.0
 EVERY: Final = 60.0
-LINGER: Final = 1.0  # seconds that a refused client may go on sending
+LINGER: Final = 1.0  # seconds for which close() reads
 LINGER_READS: Final = 16
 
-CONNECTIONS: Final = "connections"  # `most` were there
+CONNECTIONS: Final = "connections"  # `most` connections are open
 DESCRIPTORS: Final = "descriptors"  # only the reserve was left
 ACCEPT: Final = "accept"  # accept(2) failed; the client waits
-TLS: Final = "tls"  # no TLS connection came about
+TLS: Final = "tls"  # the handshake failed
 CAUSES: Final = (CONNECTIONS, DESCRIPTORS, ACCEPT)
-NOTHING: Final[Mapping[str, bytes]] = {}
 
 log = structlog.get_logger()
 
@@ -49,10 +48,9 @@ Serve = Callable[["StreamReader", "StreamWriter"], Awaitable[None]]
 
 @final
 class Acceptor:
-    """name: of the server, for logs and metrics. limit: bytes of a line that the reader takes.
+    """name: of the server, for logs and metrics. limit: bytes of a line. clock: seconds. tls: None: plain connections.
 
-    refusals: what a refused client is sent, by cause. apology: what a client is sent when `serve` raised an exception.
-    clock: seconds. tls: None for plain connections.
+    refusals: bytes sent to a refused client, by cause. apology: bytes sent after an exception in `serve`.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Acceptor:
         most: int,
         limit: int,
         evict: bool = False,
-        refusals: Mapping[str, bytes] = NOTHING,
+        refusals: Mapping[str, bytes] | None = None,
         apology: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
         tls: "SSLContext | None" = None,
@@ -73,14 +71,14 @@ class Acceptor:
         self.most = most
         self.limit = limit
         self.evict = evict
-        self.refusals = refusals
+        self.refusals = refusals or {}
         self.apology = apology
         self.clock = clock
         self.tls = tls
         self.refused = dict.fromkeys((*CAUSES, TLS) if tls else CAUSES, 0)
         self.errors = 0  # exceptions of our own code
         self._failures = FailureLog("session_failed")
-        self._told: dict[str, float] = {}  # when the log had the cause last
+        self._logged: dict[str, float] = {}  # time of the last line, by cause
         self._sessions: dict[asyncio.Task[None], None] = {}  # oldest first
         self._listening: socket.socket | None = None
         self._pausing: asyncio.TimerHandle | None = None
@@ -90,12 +88,12 @@ class Acceptor:
         return len(self._sessions)
 
     def start(self, listening: socket.socket) -> None:
-        """Accept from now on, in the running loop. The socket must not block; `stop` closes it."""
+        """Accept in the running loop. The socket must be non-blocking; `stop` closes it."""
         self._listening = listening
         self._listen()
 
     def move(self, listening: socket.socket) -> None:
-        """Accept from another listening socket from now on; connections go on."""
+        """Accept from another listening socket; open connections stay."""
         if self._listening is not None:
             self._mute()
             self._listening.close()
@@ -114,11 +112,9 @@ class Acceptor:
         await asyncio.gather(*sessions, return_exceptions=True)
 
     def failed(self, error: Exception) -> None:
-        """Count an exception of our own code; the log has it once for each place."""
+        """Count an exception of our own code; log it once for its place."""
         self.errors += 1
         self._failures.note(error, server=self.name)
-
-    # --- accepting ----------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         assert self._listening is not None
@@ -170,19 +166,17 @@ class Acceptor:
 
     def _refuse(self, sock: socket.socket, cause: str, why: str) -> None:
         self._count(cause, why)
-        with sock, contextlib.suppress(OSError):  # the client is gone already
+        with sock, contextlib.suppress(OSError):  # the client has closed
             sock.send(self.refusals.get(cause, b""))
 
     def _count(self, cause: str, why: str) -> None:
         self.refused[cause] += 1
         now = self.clock()
-        if cause not in self._told or now - self._told[cause] >= EVERY:
-            self._told[cause] = now
+        if cause not in self._logged or now - self._logged[cause] >= EVERY:
+            self._logged[cause] = now
             log.warning(
                 "connection_refused", server=self.name, cause=cause, why=why, refused=self.refused[cause], every=EVERY
             )
-
-    # --- serving ------------------------------------------------------------------------------------------
 
     async def _session(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -211,24 +205,24 @@ class Acceptor:
             await self.serve(reader, writer)
         except (ConnectionError, TimeoutError):
             raise
-        except Exception as error:  # noqa: BLE001  a mistake of ours ends this session, nothing else
+        except Exception as error:  # noqa: BLE001  a mistake of our code ends only this session
             self.failed(error)
             writer.write(self.apology)
             await close(reader, writer)
 
     def _over(self, task: asyncio.Task[None], sock: socket.socket) -> None:
         self._sessions.pop(task, None)
-        sock.close()  # also when the task ended before it began
+        sock.close()  # also when the task was cancelled before it started
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("session_lost", server=self.name, error=str(error))
 
 
 async def close(reader: "StreamReader", writer: "StreamWriter") -> None:
-    """Send what is written, then read a little of what still comes: unread input would reset the connection."""
+    """Send the written bytes, then read a little: closing with unread input would reset the connection."""
     try:
         async with asyncio.timeout(LINGER):
             await writer.drain()
-            if writer.can_write_eof():  # TLS has no half of a connection
+            if writer.can_write_eof():  # TLS cannot close one direction
                 writer.write_eof()
             for _ in range(LINGER_READS):
                 if not await reader.read(65536):

@@ -1,8 +1,7 @@
-"""A unix socket's file: made with the right mode from the first moment, removed when it is ours.
+"""A listening unix socket: its file has the right mode from the start, and is removed at the end.
 
-It is bound under a temporary name, given its group and mode, set listening, and only then renamed to its
-path. So nobody connects too early or with other permissions, and the file of a dead daemon is replaced
-in one step.
+The socket is bound under a temporary name, gets its group and mode, listens, and is then renamed to its path. So no
+client connects early or with other permissions, and the file of a dead daemon is replaced in one step.
 """
 
 import os
@@ -13,11 +12,11 @@ from typing import Final
 
 from conntrackd_py.settings.errors import ConfigError
 
-BACKLOG: Final = 512  # acceptor.py takes them by and by
+BACKLOG: Final = 512  # acceptor.py accepts a few at a time
 
 
 class SocketFile:
-    """Raises ConfigError for what the operator can mend."""
+    """Raises ConfigError for a mistake of the operator."""
 
     def __init__(self, path: Path, mode: int, group: str) -> None:
         self.path = path
@@ -26,7 +25,7 @@ class SocketFile:
         self._inode = 0
 
     def open(self) -> socket.socket:
-        """A listening socket, not blocking."""
+        """The listening socket, non-blocking."""
         listening = self.prepare()
         try:
             self.commit()
@@ -36,7 +35,7 @@ class SocketFile:
         return listening
 
     def prepare(self, former: "SocketFile | None" = None) -> socket.socket:
-        """A listening socket that no client can find yet. former: ours, which may have the same path."""
+        """A listening socket without its path yet. former: the daemon's own file, which may have the same path."""
         self._make_folder()
         if former is None or former.path != self.path:
             self._refuse_taken()
@@ -52,7 +51,7 @@ class SocketFile:
         return listening
 
     def commit(self) -> None:
-        """Give the prepared socket its path, in the place of a file that is there."""
+        """Rename the prepared socket to its path, replacing a file."""
         try:
             self._temporary.rename(self.path)
         except OSError as error:
@@ -61,7 +60,7 @@ class SocketFile:
         self._inode = self.path.stat().st_ino
 
     def abandon(self) -> None:
-        """Forget the prepared socket's file."""
+        """Remove the prepared socket's file."""
         self._temporary.unlink(missing_ok=True)
 
     @property
@@ -69,14 +68,14 @@ class SocketFile:
         return self.path.with_name(f".{self.path.name}.{os.getpid()}")
 
     def _make_folder(self) -> None:
-        """/run is empty after a boot. Only the last part: a mistyped path makes no tree of folders."""
+        """/run is empty after a boot. Only the last folder is made, so a mistyped path makes no tree."""
         try:
             self.path.parent.mkdir(mode=0o755, exist_ok=True)
         except OSError as error:
             raise self._error(error.strerror or str(error)) from error
 
     def remove(self) -> None:
-        """Remove the file unless somebody else has put theirs in its place."""
+        """Remove the file unless another program has replaced it."""
         if self.path.exists() and self.path.stat().st_ino == self._inode:
             self.path.unlink()
 
@@ -100,13 +99,13 @@ class SocketFile:
         if not self.path.exists():
             return
         if not self.path.is_socket():
-            raise self._error("is there already and not a socket")
+            raise self._error("exists and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
             try:
                 probe.connect(str(self.path))
             except ConnectionRefusedError:
-                return  # left behind by a daemon that died
+                return  # of a dead daemon
             except OSError as error:
                 raise self._error(error.strerror or str(error)) from error
         raise self._error("another daemon answers there")

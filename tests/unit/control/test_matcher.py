@@ -3,15 +3,21 @@
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.const import IPS_SRC_NAT
-from conntrackd_py.control.query import KEYS, FilterError, Query
+from conntrackd_py.control.matcher import Matcher
+from conntrackd_py.control.protocol.requests import Filter, RequestError
 from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
+
+
+def matcher(spec: dict[str, Any]) -> Matcher:
+    return Matcher(msgspec.convert(spec, Filter))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,7 @@ from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 )
 def test_a_filter_that_fits(spec: dict[str, Any]) -> None:
     ct = Router().udp(mark=0x15)
-    assert Query(spec).matches(ct, ct)
+    assert matcher(spec).matches(ct, ct)
 
 
 @pytest.mark.parametrize(
@@ -55,17 +61,17 @@ def test_a_filter_that_fits(spec: dict[str, Any]) -> None:
 )
 def test_a_filter_that_does_not_fit(spec: dict[str, Any]) -> None:
     ct = Router().udp(mark=0x15)
-    assert not Query(spec).matches(ct, ct)
+    assert not matcher(spec).matches(ct, ct)
 
 
 def test_ipv6_networks_and_states() -> None:
     router = Router()
     six = router.udp(src=CLIENT6, dst=SERVER6)
-    assert Query({"src": "fd00::/64"}).matches(six, six)
-    assert not Query({"src": "fd00:1::/64"}).matches(six, six)
+    assert matcher({"src": "fd00::/64"}).matches(six, six)
+    assert not matcher({"src": "fd00:1::/64"}).matches(six, six)
     tcp = router.established()
-    assert Query({"proto": 6, "state": "ESTABLISHED"}).matches(tcp, tcp)
-    assert not Query({"proto": 6, "state": "SYN_SENT"}).matches(tcp, tcp)
+    assert matcher({"proto": 6, "state": "ESTABLISHED"}).matches(tcp, tcp)
+    assert not matcher({"proto": 6, "state": "SYN_SENT"}).matches(tcp, tcp)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def test_translated_connections_are_found_by_what_the_other_side_sees(spec: dict
     ct = Router().udp()
     ct.reply = tuples.with_dst(ct.reply, packets.address("192.0.2.1"), tuples.l4(ct.reply)[:2] + (6000).to_bytes(2))
     ct.status |= IPS_SRC_NAT
-    assert Query(spec).matches(ct, ct) is fits
+    assert matcher(spec).matches(ct, ct) is fits
 
 
 @pytest.mark.parametrize(
@@ -102,40 +108,31 @@ def test_a_zone_is_of_both_directions_or_of_one(original: int, reply: int, wante
     ct = Router().udp()
     ct.original, ct.reply = tuples.with_zone(ct.original, original), tuples.with_zone(ct.reply, reply)
     for key, zone in wanted.items():
-        assert [at for at in (0, 7, 8, 9) if Query({key: at}).matches(ct, ct)] == [zone]
+        assert [at for at in (0, 7, 8, 9) if matcher({key: at}).matches(ct, ct)] == [zone]
 
 
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ({"colour": 1}, "unknown filter key 'colour'"),
-        ({"proto": 256}, "proto must be a number from 0 to 255, not 256"),
-        ({"proto": True}, "proto must be a number from 0 to 255, not True"),
-        ({"proto": "tcp"}, "proto must be a number from 0 to 255, not 'tcp'"),
         ({"src": "1.2.3"}, "Invalid IP address `1.2.3'"),
         ({"src": "10.0.0.0/33"}, "Invalid netmask `33'"),
         ({"src": "10.0.0.0/x"}, "Invalid netmask `x'"),
-        ({"src": 5}, "src must be an address, not 5"),
         ({"src": CLIENT, "dst": SERVER6}, "mismatched address family"),
         ({"family": "ipv6", "src": CLIENT}, "mismatched address family"),
         ({"sport": 5}, "sport needs a protocol with ports"),
         ({"proto": 1, "dport": 5}, "dport needs a protocol with ports"),
         ({"proto": 6, "icmp_type": 8}, "icmp_type needs the protocol icmp or icmpv6"),
-        ({"proto": 6, "sport": 65536}, "sport must be a number from 0 to 65535"),
         ({"proto": 17, "state": "ESTABLISHED"}, "state needs a protocol that has states"),
         ({"proto": 6, "state": "BOGUS"}, "unknown state 'BOGUS'"),
-        ({"proto": 6, "state": []}, "unknown state []"),
-        ({"status": "ASSURED"}, "status must be a list"),
-        ({"status": [[]]}, "unknown status []"),
-        ({"zone": 65536}, "zone must be a number from 0 to 65535, not 65536"),
         ({"mark_mask": 1}, "mark_mask needs mark"),
-        ({"src_nat": 7}, "src_nat must be an address"),
+        ({"src_nat": False}, "src_nat must be an address"),
+        ({"stale": False}, "stale must be true"),
         ({"src_nat": "1.2.3.4:70000"}, "Invalid port `70000'"),
     ],
 )
 def test_what_is_wrong_with_a_filter_is_said(spec: dict[str, Any], why: str) -> None:
-    with pytest.raises(FilterError) as raised:
-        Query(spec)
+    with pytest.raises(RequestError) as raised:
+        matcher(spec)
     assert str(raised.value).startswith(why)
 
 
@@ -146,8 +143,8 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KEYS)) | st.text(), JSON))
+@given(st.dictionaries(st.sampled_from(sorted(Filter.__struct_fields__)) | st.text(), JSON))
 def test_whatever_comes_is_a_query_or_a_filter_error(spec: dict[str, Any]) -> None:
     ct = Router().udp()
-    with suppress(FilterError):
-        Query(spec).matches(ct, ct)
+    with suppress(RequestError, msgspec.ValidationError):
+        matcher(spec).matches(ct, ct)

@@ -1,0 +1,23 @@
+"""The protocol of the control socket: JSON lines over a unix socket. The daemon, both commands and the tests use it.
+
+A request is one JSON object on one line, {"command": ..., and its arguments}: a class of requests.py. The answer is
+lines; answers.py has their keys.
+
+    list    table? filter? limit? zero?    {"ct": {...}} or {"expect": {...}} for each entry, then {"done": n}
+    get     table? tuple                   {"ct": {...}} or {"expect": {...}}, then {"done": 1}
+    create  table? ct | expect, exclusive? {"ct": {...}} or {"expect": {...}}, then {"done": 1}; {"done": 0}: it exists
+    update  filter? set                    {"ct": {...}} for each after its change, with "failed": why if refused;
+                                           then {"done": n}, without those refused
+    delete  table? filter? | tuple         {"ct": {...}} or {"expect": {...}} for each entry, then {"done": n}
+    flush   table? filter?                 {"done": n}
+    count   table?                         {"count": n, "limit": n}
+    stats   table?                         {"stats": [{"cpu": 0, "found": n, ...}]}
+    recent  count?                         {"recent": {...}} for each refused packet, oldest first, then {"done": n}
+    status, ping                           {"status": {...}}, {"pong": version}
+    reload  flush_stale?                   {"reload": {...}}
+    top     hosts? sort? family?           {"top": {...}}
+    events  table? mask? filter? buffer?   {"buffer": n}: events the queue holds; then {"event": {...}} for each, and
+                                           {"lost": n} where n events were dropped, until the client closes
+
+{"error": text} answers a request that is wrong or cannot be carried out; the connection stays open.
+"""

@@ -1,0 +1,98 @@
+"""The parts of a running daemon. A reload replaces the settings, the exporter and the injector."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, final
+
+from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.status import DaemonInfo
+from conntrackd_py.kernel.inject import Injector
+from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.service.build import engine_of
+from conntrackd_py.service.clock import clock
+from conntrackd_py.service.notify import Notify
+from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.refusal_log import RefusalLog
+from conntrackd_py.service.system_random import SystemRandom
+from conntrackd_py.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from conntrackd_py.service.metrics.exporter import Exporter
+
+
+@final
+class Components:
+    """socket: overrides the control socket's path of the configuration; empty: no."""
+
+    def __init__(self, settings: Settings, socket: str) -> None:
+        self.settings = settings
+        self.socket = socket
+        self.engine = engine_of(settings, SystemRandom())
+        self.counters = QueueCounters()
+        self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
+        self.pauses = Pauses()
+        self.notify = Notify()
+        self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
+        self.exporter: Exporter | None = None
+        first = settings.queue.first
+        self.control = ControlServer(
+            self.engine,
+            clock,
+            path=socket or settings.control.socket,
+            mode=settings.control.mode,
+            group=settings.control.group,
+            max_clients=settings.control.max_clients,
+            max_request=settings.control.max_request,
+            info=DaemonInfo(
+                mode=settings.mode,
+                started=clock(),
+                queues=tuple(range(first, first + plan(settings).queues)),
+                queue_limit=settings.queue.max_length,
+                counters=self.counters,
+            ),
+        )
+        self.reloads = self.control.reloads
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def exporter_of(self, settings: Settings) -> "Exporter | None":
+        """The metrics server of these settings, started; None when they disable it. Raises ConfigError."""
+        address = settings.metrics.address()
+        if address is None:
+            return None
+        from conntrackd_py.service.metrics.collector import EngineCollector  # imports prometheus_client, which is slow
+        from conntrackd_py.service.metrics.exporter import Exporter
+
+        collector = EngineCollector(
+            self.engine,
+            self.counters,
+            self.control,
+            refusals=self.refusals,
+            pauses=self.pauses,
+            node_exporter=settings.metrics.node_exporter_names,
+        )
+        exporter = Exporter(collector, address, settings.metrics.tls())
+        exporter.start()
+        return exporter
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this while packets pass."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def publish(self) -> None:
+        """Send rejects, log refusals, queue events."""
+        if self.injector is not None:
+            self.injector.send(self.engine.drain_rejects())
+        self.refusals.publish()
+        self.control.publisher.publish()
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.exporter is not None:
+            await self.exporter.stop()
+        if self.injector is not None:
+            self.injector.close()
