@@ -84,8 +84,8 @@ class Conntrack:
 
     def drop(self, skb: Skb, reason: int) -> int:
         """Count the packet and drop it."""
-        skb.cause = skb.reason
-        skb.reason = reason
+        if skb.reason != reason:
+            skb.drop(reason)
         self.stats.drop += 1
         self.stats.reasons[reason] += 1
         return NF_DROP

@@ -49,6 +49,11 @@ class Skb(Packet):
         self.ctinfo = IP_CT_INVALID
         self.reason = reason
 
+    def drop(self, reason: int) -> None:
+        """It is dropped for this reason; the reason why it was refused before becomes the cause."""
+        self.cause = self.reason
+        self.reason = reason
+
 
 def direction_of(ctinfo: int) -> int:
     """ORIGINAL or REPLY (CTINFO2DIR)."""

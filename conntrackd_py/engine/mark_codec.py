@@ -52,7 +52,6 @@ from conntrackd_py.wire.ip import addresses
 
 MARK_VALID: Final = 8  # the daemon wrote the field
 MARK_CTINFO: Final = 7
-LEAST_BITS: Final = 8  # of a mask: four for ctinfo and MARK_VALID, at least four for a slot
 BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
 

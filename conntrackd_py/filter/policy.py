@@ -95,15 +95,15 @@ class Policy:
             if rule.action == ACCEPT:
                 return NF_ACCEPT
             if rule.action == DROP:
-                skb.reason = FILTER_DROP
+                skb.drop(FILTER_DROP)
                 return NF_DROP
             if rule.action == REJECT:
-                skb.reason = FILTER_REJECT
+                skb.drop(FILTER_REJECT)
                 skb.reject = rule.reject
                 return NF_DROP
         if counting:
             chain.packets += 1
             chain.bytes += len(skb.data)
         if chain.default == NF_DROP:
-            skb.reason = FILTER_DROP
+            skb.drop(FILTER_DROP)
         return chain.default

@@ -9,7 +9,6 @@ CHECKSUM_AT: Final = 16
 FIN: Final = 0x01
 SYN: Final = 0x02
 RST: Final = 0x04
-PSH: Final = 0x08
 ACK: Final = 0x10
 URG: Final = 0x20
 

@@ -347,3 +347,16 @@ def test_what_the_kernel_says_of_itself_is_not_forwarded(packet: bytes, is_forwa
     assert play.engine.handle(skb, POST_ROUTING, play.now) == (NF_DROP if is_forwarded else NF_ACCEPT)
     assert play.engine.handle(Skb(packet, 0, LAN, WAN), POST_ROUTING, play.now) == NF_DROP
     assert play.engine.handle(Skb(packet, 0, 0, LAN), POST_ROUTING, play.now) == NF_ACCEPT
+
+
+def test_a_drop_gives_its_reason_once_and_the_cause_if_there_is_one(family: int) -> None:
+    play = Filtered(family, inet("output", "ct state invalid drop\nudp dport 80 drop"))
+    why = []
+    for packet in (udp(ROUTER, SERVER), tcp(ROUTER, SERVER, "SA", seq=1, ack=1)):
+        assert play >> packet << dropped(FILTER_DROP)
+        why.append(play.seen["why"])
+    assert why == [
+        "DROPPED: a filter rule or policy drops it",
+        "DROPPED: a filter rule or policy drops it; "
+        "it was INVALID: SYN+ACK cannot start a connection and belongs to none",
+    ]

@@ -122,6 +122,14 @@ class EngineCollector(Collector):
             ("packets_dropped", "Packets dropped, by reason.", TABLE_FULL, len(REASON_NAMES)),
         ):
             yield counter_by(name, text, "reason", REASON_NAMES[low:high], stats.reasons[low:high])
+        rejects = self.engine.rejects
+        yield counter_by(
+            "rejected_without_answer",
+            "Packets rejected without an answer to the sender, by cause.",
+            "cause",
+            ("rate_limit", "no_answer_allowed"),
+            (rejects.limited, rejects.unanswerable),
+        )
 
     def _hints(self) -> Iterator[Metric]:
         yield counter_of(
