@@ -16,7 +16,6 @@ LAYERS = (
     ("conntrack",),
     ("match",),
     ("proto", "nat", "filter"),
-    ("helpers",),
     ("explain",),
     ("engine",),
     ("settings",),
@@ -26,7 +25,7 @@ LAYERS = (
     ("lab",),
     ("cli",),
 )
-CORE = ("const", "reasons", "wire", "conntrack", "match", "proto", "nat", "filter", "helpers", "explain", "engine")
+CORE = ("const", "reasons", "wire", "conntrack", "match", "proto", "nat", "filter", "explain", "engine")
 ALLOWED = {
     room: {above for layer in LAYERS[:at] for above in layer} for at, layer in enumerate(LAYERS) for room in layer
 } | {"__init__": {"_build"}, "_build": {"const"}}

@@ -1,1 +1,0 @@
-"""Application protocols that announce further connections: payload -> expectation."""
