@@ -35,6 +35,7 @@ OUTSIDE_WORLD = {
 }
 # Of these modules only what computes and does no I/O.
 PURE = {"socket.AF_INET", "socket.AF_INET6", "socket.inet_ntop", "socket.inet_pton"}
+MOST_LINES_IN_A_FOLDER = 2500
 MOST_LINES_IN_A_MODULE = 400
 MOST_LINES_IN_A_FUNCTION = 40
 
@@ -133,3 +134,28 @@ def test_who_asks_for_the_oldest_asks_an_ordered_dict() -> None:
     for module in core:
         for line, name in asked_for_the_first(module):
             assert name not in dicts, f"{name_of(module)}:{line}: {name} must be an OrderedDict"
+
+
+def imports_of(module: Path) -> set[Path]:
+    """The modules of the package that this one imports, also under TYPE_CHECKING."""
+    found = set()
+    for _, name in imports(module):
+        parts = name.split(".")[1:] if name.startswith("conntrackd_py.") else []
+        for path in (PACKAGE.joinpath(*parts).with_suffix(".py"), PACKAGE.joinpath(*parts[:-1]).with_suffix(".py")):
+            if parts and path.is_file():
+                found.add(path)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    waiting = {module: imports_of(module) - {module} for module in MODULES}
+    while free := {module for module, needed in waiting.items() if not needed & waiting.keys()}:
+        waiting = {module: needed for module, needed in waiting.items() if module not in free}
+    assert not waiting, f"in a circle, or importing one: {sorted(map(name_of, waiting))}"
+
+
+@pytest.mark.parametrize("folder", sorted({module.parent for module in MODULES}), ids=name_of)
+def test_a_folder_stays_small_enough_to_read(folder: Path) -> None:
+    """A larger room gets rooms of its own."""
+    lines = sum(len(module.read_text().splitlines()) for module in folder.glob("*.py"))
+    assert lines <= MOST_LINES_IN_A_FOLDER, f"{folder.name}: {lines} lines, {MOST_LINES_IN_A_FOLDER} at most"

@@ -1,7 +1,7 @@
-"""The figures of the seeds, each in one place: what a router shows of every packet, step by step.
+"""The figures of "Connection tracking (conntrack) - Part 3: State and Examples" (thermalcircle.de), packet by packet.
 
-`entered` are the status bits behind PREROUTING, `exactly` all of them when the packet has left; nothing is translated,
-as in the article. Where today's kernel does otherwise than the figure's, the docstring says so.
+`entered`: the status bits after PREROUTING. `exactly`: all of them when the packet has left. Nothing is translated.
+Where a newer kernel differs from the figure, the docstring says so.
 """
 
 import pytest
@@ -74,7 +74,7 @@ def test_figure_10_a_name_is_asked_for(play: Play) -> None:
 
 
 def test_figure_10_goes_on(play: Play) -> None:
-    """A third packet made it ASSURED at the time of the article; since Linux 5.12 only two seconds after the first."""
+    """A third packet made it ASSURED in the figure; since Linux 5.12 only two seconds after the first."""
     assert (
         play
         >> udp(CLIENT, SERVER, dport=53)

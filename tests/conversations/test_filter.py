@@ -52,7 +52,7 @@ from tests.support.play import (
 )
 from tests.support.rules import masquerade, web_server_inside
 
-# As it stands in the article, but for the names of the interfaces and the family.
+# The example of "Connection tracking (conntrack) - Part 3: State and Examples" (thermalcircle.de).
 EXAMPLE = """
 # allowing new connections to be established from eth0 to eth1,
 # but only established+related packets allowed from eth1 to eth0
@@ -90,7 +90,7 @@ def example(family: int) -> Filtered:
     return Filtered(family, EXAMPLE if family == 4 else EXAMPLE.replace("table ip", "table ip6"))
 
 
-def test_the_example_of_the_article(example: Filtered) -> None:
+def test_the_published_example(example: Filtered) -> None:
     """Connections are opened from inside only, and what belongs to them comes back."""
     assert (
         example

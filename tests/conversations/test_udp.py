@@ -1,4 +1,4 @@
-"""UDP as seeds 000 and 001 draw it, with the two seconds that newer kernels ask of a stream."""
+"""UDP: unreplied, replied, and ASSURED as a stream. Since Linux 5.12 a stream needs two seconds."""
 
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED,

@@ -66,7 +66,7 @@ def test_as_nft_prints_it(text: str) -> None:
         ("ct state & (established|related) == established", "ct state established"),
         ("ct state and 6 != 0", "ct state established,related"),
         ("ct state 2", "ct state established"),
-        ("ct status seen_reply", "ct status seen-reply"),  # as the article has it; nft wants the dash
+        ("ct status seen_reply", "ct status seen-reply"),  # nft writes it with a dash
         ("ct status snat|dnat", "ct status snat,dnat"),
         ("ct status & (snat|dnat) != 0", "ct status snat,dnat"),
         ("ct status & (snat|dnat) == 0", "ct status ! snat,dnat"),
