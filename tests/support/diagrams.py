@@ -24,39 +24,40 @@ HEAD = f"""# The trackers' state machines
 
 <!-- Written by `{COMMAND}` from the tables in conntrackd_py/proto; tests/test_docs.py compares. -->
 
-A tracker holds one state for each connection. It stands in the middle and sees packets that one end may never get,
-so a state is what the packets allow both ends to be in. Arrows that lead back to their own state are left out; one
-from "any state" holds wherever the table below it does not refuse the packet. Timeouts are the defaults; each is a key
-of `[tunables]` in the configuration.
+A tracker keeps one state for each connection. The router sees packets that one end may never receive. So a state means:
+the packets so far allow both ends to be in it. The diagrams leave out arrows to the same state. An arrow from "any
+state" holds unless the table below refuses the packet. The timeouts are the defaults; each is a key of `[tunables]`.
 """
 
 TCP = """
 ## TCP: `netfilter`
 
-The default: nf_conntrack's states and transitions. *Original* is the direction of the first packet the tracker saw,
-*reply* the other; a packet is one kind, by its flags. What the table allows the window check may still refuse, and a
-timeout may be shorter than its state's: after a RST it is CLOSE's, without a reply or while data waits for its ACK it
-is at most `unacknowledged`, after retransmissions or with a window of zero at most `max_retrans`.
+The default: states and transitions of nf_conntrack. *Original* is the direction of the first packet, *reply* the other
+one. The flags of a packet give its kind. The window check can still refuse a packet that the table accepts. The timeout
+can be shorter than that of the state: after a RST it is that of CLOSE; without a reply, or while data is not
+acknowledged, at most `unacknowledged`; after retransmissions or with a zero window at most `max_retrans`.
 """
 
 RFC7857 = """
 ## TCP: `rfc7857`
 
-The machine of RFC 7857 and RFC 6146 as endpoint-dependent NAT44 draws it. I2O is a packet from the inside to the
-outside, O2I one the other way; it looks at nothing but SYN (S), FIN (F) and RST (R), so `SF` is a packet with SYN and
-FIN, and `-` one with none of the three. VPP carried exactly this machine on its main branch from January to March 2022;
-its releases since 22.06 have three states. A SYN during FIN_TRANS opens the session again, because refusing the ports
-while the predecessor times out helps nobody; a packet after a RST brings the session back, because a RST may be forged.
-In the last four states packets that change nothing do not refresh the time. Only a SYN starts a session.
+The state machine of RFC 7857 and RFC 6146 for endpoint-dependent NAT44. I2O is a packet from inside to outside, O2I one
+from outside to inside. Only SYN (S), FIN (F) and RST (R) count: `SF` is a packet with SYN and FIN, `-` one with none of
+them. VPP had this machine on its main branch from January to March 2022; its releases since 22.06 have three states.
+
+- Only a SYN starts a session.
+- A SYN in FIN_TRANS opens the session again. Otherwise its ports would be refused until the timeout.
+- A packet after a RST opens the session again, because the RST may be forged.
+- In the last four states a packet that changes nothing does not refresh the timeout.
 """
 
 SCTP = """
 ## SCTP
 
-nf_conntrack's states: a packet holds several chunks, and each moves the state in turn. An association opens by INIT,
-INIT_ACK, COOKIE_ECHO and COOKIE_ACK, or is met on a new path by HEARTBEAT; SHUTDOWN ends it, ABORT at once.
-The table only proposes: verification tags must be right, and a first packet with ABORT, SHUTDOWN_COMPLETE or COOKIE_ACK
-is refused. Chunks without a row (DATA, SACK and others) change nothing.
+The states of nf_conntrack. A packet holds several chunks; each changes the state in turn. INIT, INIT_ACK, COOKIE_ECHO and
+COOKIE_ACK open an association. A HEARTBEAT starts one on a new path. SHUTDOWN closes it, ABORT ends it at once. The
+tracker also checks the verification tag, and refuses ABORT, SHUTDOWN_COMPLETE or COOKIE_ACK as the first packet. Chunks
+without a row (DATA, SACK and others) change nothing.
 """
 
 
