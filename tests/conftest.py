@@ -1,6 +1,7 @@
 """What every test run says and checks about itself before it starts."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionstart() -> None:
+    # A shell starts a background command with SIGINT ignored, and so would the programs under test be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if stale := differing_sources():
         pytest.exit(f"{PACKAGE} is older than the source ({', '.join(stale)}): run scripts/test", returncode=3)
 
