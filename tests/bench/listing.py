@@ -1,6 +1,6 @@
 """scripts/bench listing: what a listing of a large table costs the packets, the daemon and the one who asks.
 
-A million connections, or --count of them, through the router's source NAT. While nobody lists and while somebody does,
+A million connections, or --count of them, through the router's source NAT. Without and with a listing,
 again and again, datagrams go to the server and back, up to a thousand a second; their round trips are what is
 measured, beside the same with the kernel's table and conntrack(8). All share the cores of this machine.
 """
@@ -41,7 +41,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as calls:
             time.sleep(ahead)
 """
 
-# Prints the round trips of a second's datagrams at a time, in microseconds, until told to stop.
+# Prints the round trips of a second's datagrams at a time, in microseconds, until it is stopped.
 PROBE = """
 import gc, socket, sys, time
 gc.disable()
@@ -69,7 +69,7 @@ class Listing:
         self.seconds = seconds
 
     def fill(self, net: Topology, counted: list[str]) -> int:
-        """Make the connections; how many there are. counted: the command that tells."""
+        """Make the connections; returns how many there are. counted: the command that counts them."""
         net.server.run("iptables", "-A", "INPUT", "-p", "udp", "!", "--dport", str(ECHO_PORT), "-j", "DROP")
         ports = self.count // FILLERS + 1
         for filler in range(FILLERS):
@@ -116,7 +116,7 @@ class Listing:
             command = [*CONNTRACK, "--socket", str(router.socket)]
             say(f"conntrackd-py ({'compiled' if compiled else 'pure'}): {self.fill(net, [*command, '-C'])} connections")
             before = memory(router.pid)
-            say(f"  nobody lists            {self.probe(net)}")
+            say(f"  no listing              {self.probe(net)}")
             for form in ([], ["-o", "json"], ["-p", "tcp"]):
                 name = " ".join(["-L", *form])
                 say(f"  {name:<12} {self.once(net, *command, '-L', *form)}")
@@ -131,7 +131,7 @@ class Listing:
             net.router.run("sysctl", "-qw", f"net.netfilter.nf_conntrack_udp_timeout={TIMEOUT}")
             self.echo(net)
             say(f"kernel: {self.fill(net, ['conntrack', '-C'])} connections (nf_conntrack_max is the machine's)")
-            say(f"  nobody lists            {self.probe(net)}")
+            say(f"  no listing              {self.probe(net)}")
             say(f"  -L           {self.once(net, 'conntrack', '-L')}")
             say(f"  -L           again and again {self.probe(net, 'conntrack', '-L')}")
 

@@ -201,7 +201,7 @@ def test_accept_ends_only_its_chain(family: int) -> None:
     assert Filtered(family, second + first) >> udp(CLIENT, SERVER) << dropped(FILTER_DROP)
 
 
-def test_what_nobody_can_read_is_invalid_for_the_filter_too(family: int) -> None:
+def test_an_unreadable_packet_is_invalid_for_the_filter_too(family: int) -> None:
     nonsense = raw(CLIENT, lambda f: b"\x10" + packets.udp(CLIENT.v4, SERVER.v4, 1, 2)[1:])
     assert Filtered(family, inet("forward", "udp dport 2 drop")) >> nonsense << invalid(IP_VERSION)
     assert Filtered(family, inet("forward", "ct state invalid drop")) >> nonsense << dropped(FILTER_DROP)

@@ -51,7 +51,7 @@ def hints(play: Play) -> tuple[int, int]:
 
 
 def test_a_connection_that_dies_in_use(play: Play) -> None:
-    """A packet in mid-stream 14 s after the end: picked up again, and told what would have saved it."""
+    """A packet in mid-stream 14 s after the end: picked up again, with a hint about the keepalive."""
     assert (
         connect(play)
         >> advance(FIVE_DAYS + 14)
@@ -67,7 +67,7 @@ def test_a_connection_that_dies_in_use(play: Play) -> None:
     assert hints(play) == (1, 0)
 
 
-def test_the_hint_is_told_once(play: Play) -> None:
+def test_the_hint_is_given_once(play: Play) -> None:
     assert (
         connect(play)
         >> advance(FIVE_DAYS + 14)
@@ -189,7 +189,7 @@ def test_a_call_that_falls_silent(play: Play) -> None:
     assert hints(play) == (1, 0)
 
 
-def test_a_late_call_to_somebody_who_registered(play: Play) -> None:
+def test_a_late_call_to_a_registered_phone(play: Play) -> None:
     """One exchange, then silence, then the server calls: its mapping is gone after 30 s."""
     assert (
         play
@@ -250,7 +250,7 @@ def test_answers_that_take_another_way(play: Play) -> None:
 
 
 def test_calls_that_take_another_way(play: Play) -> None:
-    """A SYN+ACK nobody asked for."""
+    """A SYN+ACK without a SYN."""
     assert (
         play
         >> tcp(SERVER, CLIENT, "SA", seq=300, ack=101)

@@ -69,7 +69,7 @@ def test_one_ping_process_is_one_connection(play: Play) -> None:
     assert play >> ping(CLIENT, SERVER, ident=8) << accept(IP_CT_NEW, entries=2)
 
 
-def test_a_reply_nobody_asked_for(play: Play) -> None:
+def test_a_reply_without_a_request(play: Play) -> None:
     """An echo reply cannot start a connection."""
     assert play >> pong(SERVER, CLIENT) << accept(IP_CT_INVALID, reason="icmp_cannot_start", entries=0)
 
@@ -103,7 +103,7 @@ def test_an_error_about_an_answer_is_related_in_the_original_direction(play: Pla
 
 
 def test_a_router_on_the_way_may_complain_too(play: Play) -> None:
-    """Time exceeded from somebody who is not the server."""
+    """Time exceeded from a host that is not the server."""
     syn = tcp(CLIENT, SERVER, "S")
     assert (
         play
@@ -118,7 +118,7 @@ def test_an_error_about_an_unknown_connection(play: Play) -> None:
     assert play >> error(SERVER, CLIENT, udp(CLIENT, SERVER)) << invalid(ICMP_UNRELATED, entries=0)
 
 
-def test_an_error_sent_to_somebody_else(play: Play) -> None:
+def test_an_error_sent_to_another_host(play: Play) -> None:
     """It quotes the client's packet but is addressed to the neighbour."""
     query = udp(CLIENT, SERVER)
     assert play >> query << accept(IP_CT_NEW) >> error(SERVER, NEIGHBOUR, query) << invalid(ICMP_OUTER)

@@ -134,7 +134,7 @@ def test_prerouting_leaves_what_the_socket_is_found_by(router: Play) -> None:
 
 
 def test_an_answer_leaves_output_as_it_is(router: Play) -> None:
-    """Nothing changes by which the kernel would route it anew."""
+    """Nothing changes that would make the kernel route it again."""
     answer = udp(INSIDE, CLIENT, sport=9000, dport=called_twice(router))
     skb = visit(router, LOCAL_OUT, answer, 0x77, LAN)
     assert (skb.data, skb.mark) == (answer.bytes_for(router.family), 0x77)
@@ -151,7 +151,7 @@ def test_calls_that_come_together(family: int) -> None:
 
 
 def test_an_error_about_an_answer(router: Play) -> None:
-    """The client has closed its socket; the service's own socket is the one that is told."""
+    """The client has closed its socket; the service's own socket gets the error."""
     second = called_twice(router)
     assert (
         router

@@ -128,7 +128,7 @@ def test_about_nothing_known_it_is_invalid(router: Play) -> None:
 
 
 def test_from_another_host_only_a_confirmed_connection_counts(play: Play) -> None:
-    """As in the kernel: nobody can know of a packet that has not left."""
+    """As in the kernel: no host has seen a packet that has not left."""
     assert play >> arrives(PROBE) << accept(IP_CT_NEW) >> exceeded(SERVER, CLIENT, PROBE) << invalid(ICMP_UNRELATED)
 
 

@@ -244,7 +244,7 @@ def test_a_permanent_one_is_not(play: Play) -> None:
         assert play >> udp(SERVER, CLIENT, sport=sport, dport=7000) << accept(IP_CT_RELATED)
 
 
-def test_somebody_else_is_not_expected(play: Play) -> None:
+def test_another_host_is_not_expected(play: Play) -> None:
     assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW)
     assert expect(play, SERVER, CLIENT, 7000)
     assert play >> udp(NEIGHBOUR, CLIENT, dport=7000) << accept(IP_CT_NEW, not_status=IPS_EXPECTED)

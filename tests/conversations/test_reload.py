@@ -80,7 +80,7 @@ def test_another_tcp_tracker_is_for_new_connections(play: Play) -> None:
 
 
 def test_trackers_that_nothing_uses_are_forgotten(play: Play) -> None:
-    """A raw rule's trackers are made anew by every reload."""
+    """Every reload creates the trackers of raw rules again."""
     before = len(play.engine.trackers)
     for _ in range(5):
         rule = RawRule(Match(), protos=standard_protos(Tunables(nf_conntrack_udp_timeout=3)))

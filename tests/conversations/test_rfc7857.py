@@ -72,7 +72,7 @@ def test_opened_from_both_sides_at_once(nat: Play) -> None:
     assert nat >> i2o("S") << accept(state="SYN_I2O") >> o2i("S") << accept(state="ESTABLISHED")
 
 
-def test_nobody_answers(nat: Play) -> None:
+def test_without_an_answer(nat: Play) -> None:
     """Transitory timeout, renewed by every repeated SYN."""
     assert (
         nat
@@ -94,7 +94,7 @@ def test_established_and_silent(nat: Play) -> None:
 
 @pytest.mark.parametrize("first", ["client", "server"])
 def test_closed_by_both(nat: Play, first: str) -> None:
-    """FIN one way, FIN the other way: four minutes, whoever begins."""
+    """FIN one way, FIN the other way: four minutes, in either order."""
     one, other, state = (i2o, o2i, "FIN_I2O") if first == "client" else (o2i, i2o, "FIN_O2I")
     assert (
         established(nat)
@@ -176,7 +176,7 @@ def test_reopened_in_fin_trans(nat: Play, caller: str) -> None:
 
 
 @pytest.mark.parametrize("caller", ["client", "server"])
-def test_reopening_that_nobody_answers(nat: Play, caller: str) -> None:
+def test_reopening_without_an_answer(nat: Play, caller: str) -> None:
     one = i2o if caller == "client" else o2i
     assert (
         closed(nat)

@@ -1,4 +1,4 @@
-"""SCTP associations: opening, closing, tags; and through NAT, where the CRC has to be made anew."""
+"""SCTP associations: opening, closing, tags; and through NAT, where the CRC is computed again."""
 
 import struct
 
@@ -113,7 +113,7 @@ def test_both_called_and_a_repeated_call_says_nothing_new(play: Play) -> None:
         >> other
         << invalid(SCTP_VTAG)
         >> sctp(SERVER, CLIENT, 0, (wire.INIT, init(NEW_TAG)))
-        << accept(IP_CT_ESTABLISHED_REPLY)  # the server starts anew: only its call counts
+        << accept(IP_CT_ESTABLISHED_REPLY)  # the server opens a new association: only its INIT counts
         >> sctp(CLIENT, SERVER, NEW_TAG, (wire.INIT_ACK, init(OTHER_TAG)))
         << accept(IP_CT_ESTABLISHED)
     )

@@ -292,7 +292,7 @@ def test_a_packet_never_leaves_untranslated_because_the_other_end_was_first(snat
 
 
 def test_an_unconfirmed_connection_holds_no_port(family: int) -> None:
-    """Two hosts inside, one port: the one whose packet leaves first keeps it, whoever came first."""
+    """Two hosts inside, one port: the one whose packet leaves first keeps it, not the first to arrive."""
     play = Play(family, [masquerade()])
     assert (
         play
@@ -325,7 +325,7 @@ def test_two_forwarded_ports_to_one_service(family: int) -> None:
     assert play.seen["sport"] != 5000
 
 
-def test_a_connection_that_a_filter_dropped_is_in_nobodys_way(play: Play) -> None:
+def test_a_dropped_first_packet_keeps_no_tuple(play: Play) -> None:
     """Its first packet never leaves. The other end's first packet is a connection with its own port."""
     assert (
         play

@@ -109,7 +109,7 @@ def test_termination_with_an_acknowledgement_in_between(play: Play) -> None:
     )
 
 
-def test_nobody_answers(play: Play) -> None:
+def test_without_an_answer(play: Play) -> None:
     """Seed 000: 120 s from the first SYN; retransmissions do not prolong them."""
     assert (
         play
@@ -180,7 +180,7 @@ def test_no_flags_at_all(play: Play) -> None:
 
 
 def test_picked_up_in_mid_stream(play: Play) -> None:
-    """After a restart of the router: 300 s until somebody answers, then ASSURED and five days."""
+    """After a restart of the router: 300 s until a reply, then ASSURED and five days."""
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=5000, ack=7000, data=b"x")
@@ -441,7 +441,7 @@ def test_a_reset_near_the_right_place_may_be_forged(play: Play) -> None:
 
 
 def test_a_reset_right_behind_its_data(play: Play) -> None:
-    """Data and RST in a row: the RST begins where the data ended, though nobody acknowledged it yet."""
+    """Data and RST in a row: the RST begins where the data ended, though it is not acknowledged yet."""
     assert (
         opened(play)
         >> tcp(SERVER, CLIENT, "PA", seq=901, ack=101, data=bytes(19))
@@ -552,7 +552,7 @@ def test_a_reset_behind_ones_own_syn_proves_nothing(play: Play) -> None:
 
 
 def test_who_was_picked_up_stays_unjudged_after_resynchronisation(play: Play) -> None:
-    """The side that called anew is judged by its SYN, the side that answered still is not."""
+    """The window check applies again to the side that sent the SYN, not yet to the other one."""
     assert (
         play
         >> tcp(CLIENT, SERVER, "A", seq=100, ack=900)

@@ -1,7 +1,7 @@
 """Every cell of the TCP table, reached by real packets: a recipe for each old state, then each packet.
 
 Transcribed by the other axis: a paragraph an old state, a line a direction, where the table in
-proto/tcp_states has a row a packet. `kill` is a connection that ends at once, `anew` one that ends
+proto/tcp_states has a row a packet. `kill` is a connection that ends at once, `again` one that ends
 and begins again with this packet.
 """
 
@@ -56,10 +56,10 @@ CLOSE_WAIT  reply     IV  IG  LA  CW  CL  IV
 LAST_ACK    original  IG  IV  LA  TW  CL  IV
 LAST_ACK    reply     IV  IG  LA  TW  CL  IV
 
-TIME_WAIT   original  anew IV TW  TW  CL  IV
-TIME_WAIT   reply     anew IG TW  TW  CL  IV
+TIME_WAIT   original  again IV TW  TW  CL  IV
+TIME_WAIT   reply     again IG TW  TW  CL  IV
 
-CLOSE       original  anew IV CL  CL  CL  IV
+CLOSE       original  again IV CL  CL  CL  IV
 CLOSE       reply     IV  IG  CL  CL  CL  IV
 
 SYN_SENT2   original  S2  SR  IV  IV  CL  IV
@@ -138,7 +138,7 @@ def test_ends_at_once(play: Play, state: str, direction: str, kind: str, cell: s
     assert play >> reached(play, state, direction, kind) << accept(entries=0, ended=["rst"])
 
 
-@every("anew")
+@every("again")
 def test_ends_and_begins_again(play: Play, state: str, direction: str, kind: str, cell: str) -> None:
     packet = reached(play, state, direction, kind)
     before = play.ct
@@ -155,4 +155,4 @@ def test_new_state(play: Play, state: str, direction: str, kind: str, cell: str)
 
 
 def test_every_cell_has_its_test() -> None:
-    assert len(cells("IV", "IG", "kill", "anew", *LETTERS)) == len(ROWS) * len(PACKETS) == 120
+    assert len(cells("IV", "IG", "kill", "again", *LETTERS)) == len(ROWS) * len(PACKETS) == 120

@@ -61,7 +61,7 @@ def test_as_seed_000_draws_it(family: int) -> None:
     )
 
 
-def test_nobody_answers(play: Play) -> None:
+def test_without_an_answer(play: Play) -> None:
     """Seed 000: NEW for 30 s, each packet renewing them, never more."""
     assert (
         play

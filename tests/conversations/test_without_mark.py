@@ -1,4 +1,4 @@
-"""NAT where the packet mark cannot carry the connection: somebody else owns it, or the mask is narrow.
+"""NAT where the packet mark cannot carry the connection: another program owns it, or the mask is narrow.
 
 Without a mark a packet's second visit has only the packet to go by, and its tuple is no longer the one it came
 with: the destination has been translated, the source not yet. What leaves must be the same all the same.

@@ -8,7 +8,7 @@ from conntrackd_py.lab.namespaces import CLIENT, SERVER
 from conntrackd_py.lab.router import DAEMON
 from tests.e2e.conftest import Net
 
-# A SYN+ACK nobody asked for, and a TCP segment with an impossible set of flags; both with right checksums.
+# A SYN+ACK without a SYN, and a TCP segment with an impossible set of flags; both with right checksums.
 SENDER = """
 import socket, sys
 sys.path.append(sys.argv[1])  # behind the installed package

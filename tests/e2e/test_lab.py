@@ -65,7 +65,7 @@ def test_interrupted_it_cleans_up(lab: "subprocess.Popen[str]", number: int, aft
 
 
 @pytest.mark.parametrize("lab", [("--keep",)], indirect=True)
-def test_kept_it_tells_what_to_try_and_ends_well_with_ctrl_c(lab: "subprocess.Popen[str]") -> None:
+def test_with_keep_it_prints_what_to_try_and_ends_with_ctrl_c(lab: "subprocess.Popen[str]") -> None:
     assert lab.stdout is not None
     shown = []
     for line in lab.stdout:
@@ -80,7 +80,7 @@ def test_kept_it_tells_what_to_try_and_ends_well_with_ctrl_c(lab: "subprocess.Po
 
 
 def test_without_root_it_says_what_it_needs() -> None:
-    nobody = ["setpriv", "--reuid", "65534", "--clear-groups", *LAB]
-    done = subprocess.run(nobody, capture_output=True, text=True, timeout=15, check=False)
+    unprivileged = ["setpriv", "--reuid", "65534", "--clear-groups", *LAB]
+    done = subprocess.run(unprivileged, capture_output=True, text=True, timeout=15, check=False)
     assert done.returncode == 1
     assert "needs root" in done.stderr

@@ -8,7 +8,7 @@ from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Namespa
 from conntrackd_py.lab.router import CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, start_servers
 from tests.support import listeners
-from tests.support.sidebyside import told
+from tests.support.sidebyside import printed
 
 CONFIG = f"""\
 mode = "track"
@@ -43,7 +43,7 @@ def listen(where: Namespace, net: Topology, *words: str) -> subprocess.Popen[str
 def with_labels(process: subprocess.Popen[str]) -> list[str]:
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=10)
-    return [told(line) for line in out.splitlines() if "labels=" in line]
+    return [printed(line) for line in out.splitlines() if "labels=" in line]
 
 
 def test_a_label_that_a_rule_sets_is_an_event() -> None:

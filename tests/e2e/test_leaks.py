@@ -1,4 +1,4 @@
-"""Nothing leaves untranslated when interfaces and addresses change under traffic, or by types nobody tracks.
+"""Nothing leaves untranslated when interfaces and addresses change under traffic, or by untracked ICMPv6 types.
 
 The outer side is a bridge in the server's namespace, so the capture outlives the router's interface.
 """

@@ -1,8 +1,8 @@
 """Services of the router itself behind REDIRECT and DNAT, when two connections claim one source port.
 
 A client calls two outer ports from one source port. Both lead to one service, so the second connection needs another
-source port. The kernel looks for the packet's socket between PREROUTING and INPUT (early demultiplexing): whoever
-changes the source port later delivers the packet to the socket of the first connection.
+source port. The kernel looks for the packet's socket between PREROUTING and INPUT (early demultiplexing). A
+source port that changes later is too late: the packet goes to the socket of the first connection.
 The same calls go through a router with the kernel's own NAT.
 """
 

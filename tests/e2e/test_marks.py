@@ -67,7 +67,7 @@ with socket.socket(socket.AF_INET6 if ":" in "{server}" else socket.AF_INET, soc
 
 
 def test_a_stray_answer_is_invalid(net: Topology) -> None:
-    """A SYN+ACK nobody asked for, routed to the inside, and the RST with which the client says so."""
+    """A SYN+ACK without a SYN, routed to the inside, and the RST with which the client answers."""
     counted(net, "ip6tables")
     send = """
 from scapy.all import IPv6, TCP, send

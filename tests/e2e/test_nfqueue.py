@@ -131,7 +131,7 @@ def test_a_mark_can_change_alone(bound: Queues) -> None:
     assert " 1       32 " in run("iptables -t mangle -vnxL POSTROUTING")
 
 
-def test_a_mark_nobody_changed_stays(bound: Queues) -> None:
+def test_an_unchanged_mark_stays(bound: Queues) -> None:
     run("iptables -t raw -A OUTPUT -j MARK --set-mark 0x77")
     run("iptables -t mangle -A POSTROUTING -m mark --mark 0x77")
     assert through(bound(accept), b"data") == b"data"
@@ -148,7 +148,7 @@ def test_a_packet_that_did_not_fit_is_dropped_and_counted(bound: Queues) -> None
 def test_our_own_exception_is_a_verdict_and_is_counted(bound: Queues, on_error: int, arrives: bytes | None) -> None:
     def fail(skb: Skb, hook: int, now: int) -> int:
         skb.data = b"half done"
-        raise ValueError("a mistake of ours")
+        raise ValueError("a mistake in the engine")
 
     queue = bound(fail, on_error=on_error)
     for _ in range(3):
@@ -175,7 +175,7 @@ def flood(count: int) -> None:
             sender.sendto(b"x", (HERE[socket.AF_INET], PORT))
 
 
-def test_a_drain_handles_as_many_as_it_was_told(bound: Queues) -> None:
+def test_a_drain_handles_at_most_its_budget(bound: Queues) -> None:
     queue = bound(accept)
     flood(25)
     assert [queue.drain(10) for _ in range(4)] == [10, 10, 5, 0]

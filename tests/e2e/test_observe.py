@@ -13,7 +13,7 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONNTRACK, DAEMON, Router
 from conntrackd_py.lab.steps import start_servers
-from tests.support.sidebyside import anytime, told
+from tests.support.sidebyside import anytime, printed
 
 SECONDS = float(os.environ.get("CONNTRACKD_PY_OBSERVE", "15"))
 TRIES = 4
@@ -98,14 +98,14 @@ FORMS = ("", "-o extended", "-o save", "-o xml", "-f ipv6", "-p tcp -o extended"
 
 
 def test_both_programs_list_and_tell_the_same_of_real_traffic(observed: tuple[Topology, Router]) -> None:
-    """conntrack(8) of the kernel's table, conntrack-py of ours: every line of a listing, and every event."""
+    """conntrack(8) of the kernel's table, conntrack-py of the daemon's: every line of a listing, and every event."""
     net, router = observed
     files = [net.folder / "real", net.folder / "ours"]
     commands = (
         ("stdbuf", "-oL", "conntrack", "-E", "-b", "4000000"),
         (*CONNTRACK, "--socket", str(router.socket), "-E", "-b", "4000000"),
     )
-    with files[0].open("w") as first, files[1].open("w") as second:  # a pipe nobody reads would hold them up
+    with files[0].open("w") as first, files[1].open("w") as second:  # a full pipe would stop them
         listeners = [
             net.router.start(*words, stdout=file) for words, file in zip(commands, (first, second), strict=True)
         ]
@@ -116,7 +116,7 @@ def test_both_programs_list_and_tell_the_same_of_real_traffic(observed: tuple[To
     for listener in listeners:
         listener.send_signal(signal.SIGINT)
         listener.wait(10)
-    real, ours = (Counter(told(line) for line in file.read_text().splitlines()) for file in files)
+    real, ours = (Counter(printed(line) for line in file.read_text().splitlines()) for file in files)
     only = [f"real {line}" for line in real - ours] + [f"ours {line}" for line in ours - real]
     assert "\n".join(only) == ""
     assert sum(ours.values()) > 100

@@ -91,7 +91,7 @@ def net(request: pytest.FixtureRequest) -> Iterator[Topology]:
 
 
 def hops(net: Topology, *options: str) -> list[str]:
-    """Who answered the probes, hop by hop; * for nobody."""
+    """The hosts that answered the probes, hop by hop; * without an answer."""
     text = net.client.run("traceroute", "-n", "-q", "1", "-w", "2", "-m", "3", *options)
     return [line.split()[1] for line in text.splitlines()[1:]]
 

@@ -1,7 +1,7 @@
 """The router's own packets leave by the interface that their socket or the kernel chose.
 
 Two links of the router have the same prefix and the same link-local addresses, so the routing table alone cannot know
-the right link. The kernel routes a packet of the router's own anew when its mark or an address changes at OUTPUT.
+the right link. The kernel routes a packet of the router itself again when its mark or an address changes at OUTPUT.
 The same traffic goes through a router with the kernel's own NAT.
 """
 

@@ -50,7 +50,7 @@ proto = "tcp"
 dport = 23
 action = "drop"
 """
-# An answer to an echo request that nobody sent: INVALID.
+# An echo reply without a request: INVALID.
 STRAY = f"""
 import socket
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:

@@ -1,4 +1,4 @@
-"""The filter with real packets: who may open what, and how the others are told.
+"""The filter with real packets: what is accepted, and how the others are answered.
 
 Every hook drops by default, the router's own OUTPUT too, and a source rule without an interface covers whatever
 leaves: an answer that the daemon did not know as its own would be dropped or translated on its way out.
@@ -120,7 +120,7 @@ def test_the_router_answers_for_itself(net: Topology, kind: str, host: str) -> N
 
 @pytest.mark.parametrize("host", [SERVER, SERVER6], ids=["v4", "v6"])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_the_router_itself_is_told(net: Topology, kind: str, host: str) -> None:
+def test_the_router_itself_gets_an_answer(net: Topology, kind: str, host: str) -> None:
     assert knock(net.router, kind, host, 84) == REFUSED
 
 
@@ -131,7 +131,7 @@ def test_the_other_end_of_a_translated_connection_knows_what_the_answer_is_about
 
 @pytest.mark.parametrize("host", [SERVER, SERVER6], ids=["v4", "v6"])
 def test_what_is_accepted_gets_there(net: Topology, host: str) -> None:
-    """Refused by the server's own kernel, as nobody listens: its RST is part of the connection and passes."""
+    """Refused by the server's own kernel, because no program listens: its RST is part of the connection and passes."""
     assert knock(net.client, "tcp", host, 1000) == REFUSED
 
 

@@ -115,7 +115,7 @@ def test_an_empty_table_that_was_there_before_stays(run: Run, rules: Run) -> Non
     assert saved(run) == before
 
 
-def test_a_table_we_made_stays_once_somebody_uses_it(run: Run, rules: Run) -> None:
+def test_a_table_we_made_stays_once_another_program_uses_it(run: Run, rules: Run) -> None:
     rules("install")
     run("iptables", "-t", "raw", "-I", "PREROUTING", "-s", "192.0.2.1/32", "-j", "DROP")
     rules("remove")
@@ -140,7 +140,7 @@ def test_installing_moves_the_jumps_behind_rules_added_since(run: Run, rules: Ru
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"
 
 
-def test_a_comment_in_a_rule_of_somebody_else_cannot_command_the_terminal(run: Run, rules: Run) -> None:
+def test_a_comment_in_another_rule_cannot_command_the_terminal(run: Run, rules: Run) -> None:
     rules("install")
     comment = "\x1b[31m\udcff"  # the last is a byte that is not UTF-8
     run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-m", "comment", "--comment", comment, "-j", "ACCEPT")

@@ -17,7 +17,7 @@ from tests.support.processes import start_script
 from tests.support.waiting import wait_until
 
 HOST, PORT = METRICS.split(":")
-# Connects as often as told, sends the text, says how many are connected and keeps them.
+# Connects so often, sends the text, prints how many are connected and keeps them.
 CROWD = """
 import resource, socket, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
@@ -76,7 +76,7 @@ def test_a_crowd_at_the_metrics_keeps_no_scrape_out(router: Router, text: bytes)
     assert len([line for line in refused(router) if line["server"] == "metrics"]) <= 1
 
 
-def test_a_crowd_at_the_control_socket_is_told(router: Router) -> None:
+def test_a_crowd_at_the_control_socket_gets_an_error(router: Router) -> None:
     crowd(router, "control", 300)
     passes(router)
     done = router.net.router.complete(*CONNTRACK, "-C", "--socket", str(router.socket))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import listeners
-from tests.support.sidebyside import Pair, pair, told
+from tests.support.sidebyside import Pair, pair, printed
 
 V4 = "-s 10.1.1.1 -d 10.2.2.2"
 LIFE = f"""
@@ -80,4 +80,4 @@ def test_events(two: Pair, listener: str) -> None:
 
 def said(process: subprocess.Popen[str]) -> list[str]:
     out, _ = process.communicate(timeout=10)
-    return [told(line) for line in out.splitlines()]
+    return [printed(line) for line in out.splitlines()]

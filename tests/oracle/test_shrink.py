@@ -101,7 +101,7 @@ def test_a_failure_names_everything_one_needs(oracle: Kernel, monkeypatch: pytes
         assert re.search(expected, text, re.MULTILINE), expected
 
 
-def test_what_differs_no_more_is_told_in_full(oracle: Kernel) -> None:
+def test_a_difference_that_is_gone_is_printed_in_full(oracle: Kernel) -> None:
     shrinker = Shrinker(Twin(oracle))
     shrinker.run([datagram(CLIENT_SIDE), datagram(SERVER_SIDE)])
     assert shrinker.steps == []

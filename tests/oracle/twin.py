@@ -70,7 +70,7 @@ class Twin:
         self.names = self.engine.core.protos
 
     def forget(self) -> None:
-        """Begin anew: no connection on either side."""
+        """Start again without a connection on either side."""
         request = struct.pack(">BBH", 0, 0, 0)
         header = struct.pack("=IHHII", 16 + len(request), CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
         self.kernel.ctnetlink.socket.send(header + request)
@@ -126,7 +126,7 @@ class Twin:
 
 
 def tunables_of(sysctls: dict[str, int]) -> Tunables:
-    """A sysctl is a number; some of ours are true or false."""
+    """A sysctl is a number; some tunables are true or false."""
     switches = {field.name for field in fields(Tunables) if isinstance(field.default, bool)}
     values = {name: bool(value) if name in switches else value for name, value in sysctls.items()}
     return Tunables(**values)  # type: ignore[arg-type]

@@ -141,7 +141,7 @@ def test_the_mask_changes_nothing(family: int, steps: list[tuple[Said, int, int]
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(ANY, st.integers(1, 4)), min_size=3, max_size=20))
 def test_nor_for_packets_alike_that_are_under_way_at_once(family: int, steps: list[tuple[Said, int]]) -> None:
-    """Without a mark nobody can say which of them is which, only what becomes of how many."""
+    """Without a mark they cannot be told apart; only their numbers are compared."""
     engines = [router(mask, family) for mask in MASKS]
     for said, copies in steps:
         wanted, *others = [sorted(crossing_together(engine, said, family, copies)) for engine in engines]

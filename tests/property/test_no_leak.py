@@ -1,7 +1,7 @@
 """Whatever crosses the router in whatever order: no inside address leaves by wan, and every book balances in the end.
 
 Packets of six hosts, right and wrong, overtake each other between their visits; routes and marks change at random.
-CONNTRACKD_PY_SOAK: packets for each mask and seed, 10,000 unless told otherwise.
+CONNTRACKD_PY_SOAK: packets for each mask and seed, 10,000 by default.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def bytes_of(client: str, server: str, sport: int, dport: int, ping: bool) -> by
     return packets.icmp(client, server, 8, ident=sport) if ping else packets.udp(client, server, sport, dport)
 
 
-def nobody_shares_an_answer(engine: Engine) -> None:
+def no_reply_tuple_is_shared(engine: Engine) -> None:
     bound = [ct for ct in engine.core.table.slots if ct is not None and ct.status & IPS_SRC_NAT_DONE]
     replies = [ct.reply for ct in bound if not ct.status & IPS_DYING]
     assert len(set(replies)) == len(replies)
@@ -97,7 +97,7 @@ def test_answers_are_never_shared(ports: tuple[int, int], random: bool, steps: l
         elif under_way:
             skb = under_way.pop(step[1] % len(under_way))  # type: ignore[operator]
             (leave if step[0] == LEAVE else lose)(engine, skb, now)
-        nobody_shares_an_answer(engine)
+        no_reply_tuple_is_shared(engine)
         check(engine)
     assert engine.core.stats.insert_failed == 0
 

@@ -54,8 +54,8 @@ them. VPP had this machine on its main branch from January to March 2022; its re
 SCTP = """
 ## SCTP
 
-The states of nf_conntrack. A packet holds several chunks; each changes the state in turn. INIT, INIT_ACK, COOKIE_ECHO and
-COOKIE_ACK open an association. A HEARTBEAT starts one on a new path. SHUTDOWN closes it, ABORT ends it at once. The
+The states of nf_conntrack. A packet holds several chunks; each changes the state in turn. INIT, INIT_ACK, COOKIE_ECHO
+and COOKIE_ACK open an association. A HEARTBEAT starts one on a new path. SHUTDOWN closes it, ABORT ends it at once. The
 tracker also checks the verification tag, and refuses ABORT, SHUTDOWN_COMPLETE or COOKIE_ACK as the first packet. Chunks
 without a row (DATA, SACK and others) change nothing.
 """

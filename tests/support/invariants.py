@@ -20,7 +20,7 @@ def check(engine: Engine) -> None:
     for ct in confirmed:
         assert table.hash[ct.original] is ct
         assert table.hash[ct.reply] is ct
-        assert ct.due, "a confirmed connection nobody will ever expire"
+        assert ct.due, "a confirmed connection that would never expire"
     assert len(table.hash) == sum(len({ct.original, ct.reply}) for ct in confirmed)
     for slot, ct in table.unconfirmed.items():
         assert table.slots[slot] is ct

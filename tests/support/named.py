@@ -1,4 +1,4 @@
-"""A process of a chosen name that flushes the table: its name is told to whoever watches events."""
+"""A process of a chosen name that flushes the table: events show its name."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def sampled(net: Topology, router: Router) -> str:
 
 
 def strays() -> tuple[str, ...]:
-    """SYN+ACKs nobody asked for, so that there is something INVALID to see."""
+    """SYN+ACKs without a SYN, as INVALID packets."""
     code = f"""
 import time
 from scapy.all import IP, TCP, send

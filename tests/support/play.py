@@ -52,7 +52,7 @@ LAN, WAN, LOCAL = 2, 3, 0
 
 @dataclass(frozen=True)
 class Host:
-    """An end of conversations, in both families. `port` is what its packets use unless told otherwise."""
+    """An end of conversations, in both families. `port` is what its packets use by default."""
 
     name: str
     v4: str
@@ -176,7 +176,7 @@ def _echo(sender: Host, receiver: Host, v4: int, v6: int, ident: int, sequence: 
 def error(
     sender: Host, receiver: Host, about: Said, *, v4: tuple[int, int] = (3, 3), v6: tuple[int, int] = (1, 4)
 ) -> Said:
-    """An ICMP error (type, code) that quotes a packet: port unreachable unless told otherwise."""
+    """An ICMP error (type, code) that quotes a packet: port unreachable by default."""
     return Said(
         f"icmp error {sender.name} > {receiver.name} about ({about.text})",
         lambda f: packets.icmp(

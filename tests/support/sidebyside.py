@@ -61,7 +61,7 @@ def anytime(line: str) -> str:
     return re.sub(r"(?<= -t) \d+", " T", line)
 
 
-def told(line: str) -> str:
+def printed(line: str) -> str:
     """An event without times, and who ordered it: netlink ports are not processes."""
     line = re.sub(r" \[USERSPACE\] portid=\d+( progname=\S+)?", " [USERSPACE]", line)
     line = re.sub(r"^\[\d+\.\d+ *\]\t", "[time]\t", line)

@@ -1,4 +1,4 @@
-"""A real control socket, clients of it, and real processes of ours that ask it."""
+"""A real control socket, clients of it, and real client processes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_installed_it_has_commands_pages_and_a_sample_and_does_not_run(router: R
     ):
         assert name in put
     pages = [name for name in put if name.startswith("/share/man/man") and "." in name]
-    assert all("/conntrack" in name for name in pages), "a manual page of somebody else"
+    assert all("/conntrack" in name for name in pages), "a manual page of another package"
 
 
 def test_the_unit_is_sound_and_shut_in(router: Router) -> None:

@@ -81,7 +81,7 @@ def test_timestamps_appear_with_the_tunable(path: Path) -> None:
     play(path, scene)
 
 
-def test_recent_tells_what_was_refused_oldest_first(path: Path) -> None:
+def test_recent_lists_what_was_refused_oldest_first(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         client = await stage.client()
         assert await client.ask("recent") == [{"done": 0}]
@@ -100,7 +100,7 @@ def test_recent_tells_what_was_refused_oldest_first(path: Path) -> None:
     play(path, scene)
 
 
-def test_delete_tells_what_it_deleted_and_the_dying_table_has_it(path: Path) -> None:
+def test_delete_lists_what_it_deleted_and_the_dying_table_has_it(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.router.udp(1000)
         stage.router.udp(1001)

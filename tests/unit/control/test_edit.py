@@ -36,7 +36,7 @@ def test_a_connection_is_made_found_changed_and_deleted(path: Path) -> None:
     play(path, scene)
 
 
-def test_one_whose_time_is_over_is_in_nobodys_way(path: Path) -> None:
+def test_an_expired_connection_does_not_block_its_tuple(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         client = await stage.client()
         await client.ask("create", ct={**UDP, "timeout": 1})

@@ -89,7 +89,7 @@ def test_tuples(spec: dict[str, Any], original: str, reply: str) -> None:
 def test_translations(
     more: dict[str, Any], source: tuple[str, int] | None, destination: tuple[str, int] | None
 ) -> None:
-    """With a translation the reply is the answer to the original, which translating alters; -o save tells its port."""
+    """With a translation the reply is the inverted original, which the translation alters; -o save has its port."""
     made = wanted({**UDP, **more})
     assert shown(made.reply) == "10.0.0.2 10.0.0.1 53 1000"
     for bound, expected in ((made.source, source), (made.destination, destination)):

@@ -20,7 +20,7 @@ from tests.support.stage import Stage, play
     ],
 )
 def test_the_program_of_a_client_may_have_any_name(path: Path, name: bytes, shown: str) -> None:
-    """What a terminal must not get is escaped by whoever prints it."""
+    """The program that prints a name escapes what a terminal must not get."""
 
     async def scene(stage: Stage) -> None:
         listener = await stage.listener(mask=["DESTROY"])
@@ -31,7 +31,7 @@ def test_the_program_of_a_client_may_have_any_name(path: Path, name: bytes, show
     play(path, scene)
 
 
-def test_events_in_order_only_what_was_asked_and_only_while_somebody_listens(path: Path) -> None:
+def test_events_in_order_only_what_was_asked_and_only_with_a_listener(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         engine = stage.router.engine
         stage.router.udp(1)
@@ -56,7 +56,7 @@ def test_events_in_order_only_what_was_asked_and_only_while_somebody_listens(pat
     play(path, scene)
 
 
-def test_a_listener_that_does_not_read_loses_events_and_is_told_how_many(path: Path) -> None:
+def test_a_listener_that_does_not_read_loses_events_and_gets_their_number(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         slow, quick = await stage.listener(buffer=100), await stage.listener(buffer=100)
         slow.reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def test_a_listener_that_does_not_read_loses_events_and_is_told_how_many(path: P
     play(path, scene)
 
 
-def test_a_flush_tells_every_end_however_small_the_engines_queue(path: Path) -> None:
+def test_a_flush_reports_every_end_however_small_the_engines_queue(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         for port in range(1000):
             stage.router.udp(10000 + port)
@@ -92,7 +92,7 @@ def test_a_flush_tells_every_end_however_small_the_engines_queue(path: Path) -> 
     play(path, scene)
 
 
-def test_what_the_engines_own_queue_lost_is_told_to_everybody(path: Path) -> None:
+def test_every_subscriber_learns_what_the_engines_queue_lost(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         listener = await stage.listener()
         stage.router.engine.core.events.limit = 2

@@ -135,7 +135,7 @@ def test_packets_pass_between_the_turns_of_a_walk(tmp_path: Path) -> None:
     play(tmp_path / "control.sock", scene)
 
 
-def test_nobody_watches_and_the_engine_does_not_know_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_client_the_engine_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WATCHED", 0.01)
 
     async def scene(stage: Stage) -> None:
@@ -181,7 +181,7 @@ def test_a_walk_that_is_cut_short_is_not_continued(tmp_path: Path) -> None:
         ({"colour": 1}, "Object contains unknown field `colour`"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_walked(tmp_path: Path, arguments: dict[str, object], why: str) -> None:
+def test_mistakes_are_reported_and_nothing_is_walked(tmp_path: Path, arguments: dict[str, object], why: str) -> None:
     async def scene(stage: Stage) -> None:
         assert await stage.ask("top", **arguments) == {"error": why}
         assert tops(stage).walks == 0

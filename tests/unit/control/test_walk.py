@@ -26,7 +26,7 @@ def test_a_listing_is_whole_over_many_turns_while_connections_die(path: Path) ->
     play(path, scene)
 
 
-def test_a_listing_that_nobody_reads_delays_nobody_else(path: Path) -> None:
+def test_a_listing_that_is_not_read_delays_no_other_client(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         for port in range(4000):
             stage.router.udp(10000 + port)
@@ -45,7 +45,7 @@ def test_a_listing_that_nobody_reads_delays_nobody_else(path: Path) -> None:
     play(path, scene)
 
 
-def test_leaving_in_the_middle_of_a_listing_is_nobodys_error(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_leaving_in_the_middle_of_a_listing_is_no_error(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Stage) -> None:
         for port in range(4000):
             stage.router.udp(10000 + port)

@@ -220,7 +220,7 @@ def test_a_translation_by_hand(mode: str) -> None:
 
 
 def test_a_translation_by_hand_where_nothing_is_translated() -> None:
-    """Mode track would promise what nobody does."""
+    """Mode track translates nothing."""
     engine = Engine(Tunables(), Repeatable(), mode="track")
     assert by_hand(engine)[1] == NOT_TRANSLATING
     assert engine.core.table.confirmed == 0

@@ -75,7 +75,7 @@ def test_the_layout_an_administrator_can_match() -> None:
 
 
 @pytest.mark.parametrize("mask", [0xFFFFFF00, 0x00FFFF00, 0xFF, 0xFF000000, 0xFFFFFFFF])
-def test_bits_outside_the_mask_are_somebody_elses(mask: int) -> None:
+def test_bits_outside_the_mask_stay(mask: int) -> None:
     engine = router(mask)
     for sport in range(1000, 1040):
         for theirs in (0, 0xFFFFFFFF, 0x12345678):
@@ -120,7 +120,7 @@ def test_a_mark_is_never_believed_without_the_tuple() -> None:
     assert (result, skb.ct) == (RESUMED, mine.ct)
 
 
-def test_a_mark_on_the_packet_of_nobody_is_lost() -> None:
+def test_a_mark_without_a_connection_is_lost() -> None:
     engine = router()
     mark = come_in(engine, query()).mark
     for stranger in (query(7), query(client=NEIGHBOUR.v4), packets.tcp(CLIENT.v4, SERVER.v4, 1000, 53, "S")):
@@ -145,7 +145,7 @@ def test_a_slot_that_never_was() -> None:
     mark = (0xFFFFF << 4 | MARK_VALID | IP_CT_NEW) << 8
     assert resume(engine, query(), mark)[0] == CONNECTION_GONE
     come_in(engine, query())
-    assert resume(engine, query(), mark)[0] == RESUMED, "but the tuple tells"
+    assert resume(engine, query(), mark)[0] == RESUMED, "by the tuple"
 
 
 def test_a_slot_used_again() -> None:
@@ -307,7 +307,7 @@ def leave(engine: Engine, data: bytes, mark: int = 0) -> tuple[Skb, Skb]:
 @pytest.mark.parametrize("mark", SOCKETS_MARKS)
 @pytest.mark.parametrize("mask", [WIDE, NARROW, NONE])
 def test_the_routers_own_packet_keeps_its_mark(mask: int, mark: int) -> None:
-    """The kernel routes it anew when its mark changes. It is tracked once, and the mark is not taken for ours."""
+    """The kernel routes it again when its mark changes. It is tracked once, and a foreign mark is not believed."""
     engine = router(mask)
     engine.core.accounting = True
     for number in (1, 2):
@@ -358,7 +358,7 @@ def test_neighbour_discovery_keeps_its_mark(mark: int, indev: int) -> None:
 
 
 def test_what_output_translates_is_marked() -> None:
-    """The kernel routes it anew for its destination. Two that look alike now are told apart by the mark."""
+    """The kernel routes it again for its destination. The mark tells two equal packets apart."""
     to = packets.address(NEIGHBOUR.v4)
     rule = NatRule(NAT_DNAT, Match(proto=Numbers([17, 17]), dport=Numbers([53, 54])), Range(to, to, 99, 99))
     engine = Engine(Tunables(), Repeatable(1), nat_rules=[rule])

@@ -64,7 +64,7 @@ def test_a_broadcast_of_the_link_is_not_answered(rejects: Rejects) -> None:
     assert answer.data[12:16] == packets.address(ROUTER)
 
 
-def test_nothing_is_answered_that_nobody_can_read(rejects: Rejects) -> None:
+def test_an_unreadable_packet_is_not_answered(rejects: Rejects) -> None:
     for data in (b"\x10" + bytes(40), packets.udp(CLIENT, ROUTER, 1, 2)[:18], packets.udp(CLIENT, ROUTER, 1, 2)[:24]):
         rejects.answer(packet(data), FORWARD, 0)
     assert (rejects.drain(), rejects.unanswerable) == ([], 3)

@@ -171,7 +171,7 @@ WHOLE = st.sampled_from([UDP, UDP6, QUERY, segment("A"), packets.icmp(SERVER, CL
 
 @settings(max_examples=300, deadline=None)
 @given(WHOLE, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4), st.integers(0, 80))
-def test_whatever_comes_can_be_told(data: bytes, changes: list[tuple[int, int]], length: int) -> None:
+def test_every_packet_has_a_sentence(data: bytes, changes: list[tuple[int, int]], length: int) -> None:
     broken = bytearray(data)
     for at, value in changes:
         broken[at % len(broken)] = value

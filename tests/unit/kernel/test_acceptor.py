@@ -21,7 +21,7 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Stage:
-    """An acceptor whose sessions answer each line with it; `boom` is a mistake of ours."""
+    """An acceptor whose sessions answer each line with it; `boom` raises an exception."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path = path
@@ -91,7 +91,7 @@ def next_descriptor() -> int:
         return probe.fileno()
 
 
-def test_beyond_the_limit_a_client_is_told_and_counted(path: Path) -> None:
+def test_beyond_the_limit_a_client_gets_an_error_and_is_counted(path: Path) -> None:
     async def scene(stage: Stage) -> None:
         first = await stage.client()
         assert await stage.ask(first, b"a\n") == b"a\n"

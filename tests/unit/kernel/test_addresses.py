@@ -63,7 +63,7 @@ def test_on_a_point_to_point_link_our_end_counts() -> None:
     assert shown([link(2, "ppp0")], [address(2, "192.0.2.1", peer="198.51.100.1")]) == {"ppp0": ["192.0.2.1"]}
 
 
-def test_an_address_somebody_else_has_is_none() -> None:
+def test_an_address_of_another_host_is_not_used() -> None:
     assert shown([link(2, "wan0")], [address(2, "2001:db8::1", IFA_F_DADFAILED)]) == {"wan0": []}
 
 

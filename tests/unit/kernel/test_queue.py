@@ -1,4 +1,4 @@
-"""What every queue does with a packet, whoever brought it."""
+"""What every queue does with a packet, whatever its backend."""
 
 import pytest
 from structlog.testing import capture_logs

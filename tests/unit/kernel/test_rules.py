@@ -92,7 +92,7 @@ def test_a_table_we_make_is_remembered_in_the_table() -> None:
     assert all(table.created_by_us for table in again.values()), "and still after an upgrade"
 
 
-def test_a_table_of_somebody_else_is_not() -> None:
+def test_a_table_of_another_program_is_not() -> None:
     assert not any(table.created_by_us for table in rules.found(save(rules.transaction(EMPTY, wanted()))).values())
 
 

@@ -1,4 +1,4 @@
-"""Rewriting: there and back is the identity, and every checksum is the one scapy computes anew."""
+"""Rewriting: there and back is the identity, and every checksum is the one scapy computes."""
 
 import struct
 

@@ -13,7 +13,7 @@ UDP = "-s 10.0.0.1 -d 10.0.0.2 -p udp --dport 53 -t 100"
 EMPTIED = f"{NAME}: connection tracking table has been emptied.\n"
 
 
-def told(text: str) -> str:
+def failure(text: str) -> str:
     return f"{NAME}: {text}\n"
 
 
@@ -26,23 +26,23 @@ def told(text: str) -> str:
         ([f"-A {UDP} --sport 1", f"-A {UDP} --sport 1"], Result(0, "", ""), [1]),
         (
             [f"-A {UDP} --sport 1", f"-I {UDP} --sport 1", f"-I {UDP} --sport 2"],
-            Result(1, "", told("line 2: Operation failed: Such conntrack exists, try -U to update")),
+            Result(1, "", failure("line 2: Operation failed: Such conntrack exists, try -U to update")),
             [1],
         ),
         ([f"-A {UDP} --sport 1", "-D -p udp", f"-A {UDP} --sport 2"], Result(0, "", ""), [2]),
         ([f"-A {UDP} --sport 1", "-F"], Result(0, "", EMPTIED), []),
         (
             [f"-A {UDP} --sport 1", "-L"],
-            Result(2, "", told("line 2: Cannot use command `-L' with --load-file") + HINT),
+            Result(2, "", failure("line 2: Cannot use command `-L' with --load-file") + HINT),
             [],
         ),
         (
             [f"-A {UDP} --sport 1", "", "-A -p udp"],
-            Result(2, "", told("line 3: You need to supply the `--timeout' option for this command") + HINT),
+            Result(2, "", failure("line 3: You need to supply the `--timeout' option for this command") + HINT),
             [],
         ),
-        (["-R other"], Result(2, "", told("line 1: Cannot use command `-R' with --load-file") + HINT), []),
-        (["-F expect"], Result(2, "", told("line 1: Cannot use command `-F' with --load-file") + HINT), []),
+        (["-R other"], Result(2, "", failure("line 1: Cannot use command `-R' with --load-file") + HINT), []),
+        (["-F expect"], Result(2, "", failure("line 1: Cannot use command `-F' with --load-file") + HINT), []),
         (["-A -s '10.0.0.1'"], Result(2, "", "line 1"), []),
     ],
 )

@@ -115,7 +115,7 @@ def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) 
     assert registry.get_sample_value("conntrackd_py_entries", {"proto": "udp", "state": ""}) == 2
 
 
-def test_reasons_are_told_apart_by_what_became_of_the_packet(router: Router, exporter: Exporter) -> None:
+def test_reasons_are_counted_by_outcome(router: Router, exporter: Exporter) -> None:
     router.engine.core.stats.reasons[:] = range(len(router.engine.core.stats.reasons))
     found = values(scrape(exporter))
     assert found["conntrackd_py_invalid_total reason=ip_truncated"] == 1

@@ -131,7 +131,7 @@ def test_a_client_that_trickles_gains_no_time() -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
-def test_idle_connections_keep_nobody_out(server: Server) -> None:
+def test_idle_connections_keep_no_client_out(server: Server) -> None:
     idle = [server.connect() for _ in range(10 * MOST)]
     assert server.status(GOOD) == 200
     assert server.http.acceptor.sessions <= MOST
@@ -140,7 +140,7 @@ def test_idle_connections_keep_nobody_out(server: Server) -> None:
         client.close()
 
 
-def test_who_closes_without_a_request_is_nobodys_error(server: Server) -> None:
+def test_closing_without_a_request_is_no_error(server: Server) -> None:
     server.connect().close()
     assert server.status(GOOD) == 200
     assert server.http.answered == {200: 1}
