@@ -29,6 +29,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.control import spec
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
+from conntrackd_py.filter.policy import Chain, Policy
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
@@ -241,3 +242,15 @@ def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:
         outcomes.append(engine.create(ct, Change(), made.source, made.destination, 0))
     assert outcomes == [DONE, EXHAUSTED]
     assert engine.core.table.confirmed == 1
+
+
+@pytest.mark.parametrize(("mask", "mark"), [(0xFFFFFF00, 0xE00), (0xFFFF0000, 0xE0000), (0xF, 0xE), (0, 0)])
+def test_answers_to_rejected_packets_have_a_ctinfo_that_no_other_packet_has(mask: int, mark: int) -> None:
+    """ARCHITECTURE.md, "The packet mark". The filter accepts them and no other packet."""
+    policy = Policy([Chain(LOCAL_OUT, [], NF_DROP)])
+    engine = Engine(Tunables(), Repeatable(1), mark_mask=mask, policy=policy)
+    assert engine.answer_mark == mark
+    assert engine.handle(Skb(QUERY, mark, 0, WAN), LOCAL_OUT, 0) == (NF_ACCEPT if mask else NF_DROP)
+    assert engine.handle(Skb(QUERY, mark ^ mask & -mask, 0, WAN), LOCAL_OUT, 0) == NF_DROP
+    assert engine.handle(Skb(QUERY, mark, LAN, WAN), PRE_ROUTING, 0) == NF_ACCEPT
+    assert engine.core.stats.drop == (1 if mask else 2)

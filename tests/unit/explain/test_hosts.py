@@ -220,3 +220,27 @@ def test_everything_is_given_back_a_piece_at_a_time(router: Router, host_statist
     assert host_statistics.finished.known == 0
     assert host_statistics.finished.parts
     assert all(len(part.figures) == module.FIELDS for part in host_statistics.finished.parts)
+
+
+def test_a_walk_keeps_nothing_of_the_previous_one(router: Router, host_statistics: HostStatistics) -> None:
+    """Each walk ranks every shard, then forgets it."""
+    for number in range(100):
+        router.udp(src=f"10.1.0.{number}")
+    for _ in range(3):
+        walk(host_statistics)
+        assert host_statistics.finished.known == 100
+        assert not any(part.addresses for part in host_statistics.previous.parts)
+        assert (host_statistics.phase, host_statistics.shard) == (module.IDLE, 0)
+        assert len(host_statistics.best(BY_CONNECTIONS, True, True)) == 100
+
+
+def test_the_limits_of_hosts_at_their_edge() -> None:
+    """Three quarters of the places are for all hosts; the others for hosts with ADMITTED_AT connections."""
+    hosts = Hosts(8)
+    places = [hosts.place(bytes([10, 0, 0, number])) for number in range(7)]
+    assert [place != OTHERS for place in places] == [True] * 6 + [False]
+    late = bytes([10, 0, 0, 6])
+    assert [hosts.place(late) != OTHERS for _ in range(module.ADMITTED_AT - 1)] == [False] * (
+        module.ADMITTED_AT - 2
+    ) + [True]
+    assert len(hosts.addresses) == 7

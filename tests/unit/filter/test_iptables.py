@@ -77,3 +77,20 @@ def test_what_is_refused(text: str, why: str) -> None:
     with pytest.raises(ParseError) as caught:
         iptables.parse(text)
     assert str(caught.value).startswith(why)
+
+
+def test_an_unknown_option_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(ParseError) as caught:
+        iptables.parse("-m conntrack --ctstat NEW")
+    assert (caught.value.word, caught.value.known) == ("--ctstat", iptables.OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("-m conntrack ! --ctorigsrcport 1024:65535", "-m conntrack --ctorigsrcport 0:1023"),
+        ("-m conntrack ! --ctrepldstport 0:1023", "-m conntrack --ctrepldstport 1024:65535"),
+    ],
+)
+def test_an_inverted_range_at_an_edge_becomes_the_plain_range_of_the_rest(text: str, same: str) -> None:
+    assert iptables.parse(text).form() == iptables.parse(same).form()

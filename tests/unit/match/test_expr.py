@@ -18,6 +18,7 @@ from conntrackd_py.const import (
     IPS_SEEN_REPLY,
 )
 from conntrackd_py.filter import iptables, nft
+from conntrackd_py.match import expr
 from tests.support.router import CLIENT, SERVER, Router
 
 ATTACHED = (IP_CT_ESTABLISHED, IP_CT_RELATED, IP_CT_NEW, IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY)
@@ -148,3 +149,9 @@ def test_an_unconfirmed_connection_has_no_time_left(ct: NfConn) -> None:
     fresh.timeout = 30_000
     assert nft.parse("ct expiration 0").matches(packet(IP_CT_NEW, fresh), LAST)
     assert nft.parse("ct status ! confirmed").matches(packet(IP_CT_NEW, fresh), LAST)
+
+
+def test_the_largest_value_of_each_key_is_a_mask() -> None:
+    """Values are compared after `& LARGEST`, so every bit below the highest must be set."""
+    assert all(largest & (largest + 1) == 0 for largest in expr.LARGEST)
+    assert expr.LARGEST[expr.L3PROTO] == expr.LARGEST[expr.PROTOCOL] == 0xFF
