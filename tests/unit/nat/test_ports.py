@@ -248,7 +248,7 @@ def test_a_range_of_every_size_is_used_up(proto: int) -> None:
         assert desk.ask(make(999, proto=proto), wanted) == b""
 
 
-def test_port_1_is_a_port() -> None:
+def test_a_range_of_port_1_has_ports() -> None:
     low, high = address("203.0.113.1"), address("203.0.113.9")
     one = Range(low, high, 1, 1, False, False)
     assert one.has_ports
