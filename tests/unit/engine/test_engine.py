@@ -12,11 +12,7 @@ from conntrackd_py.const import (
     FORWARD,
     IP_CT_INVALID,
     IP_CT_NEW,
-    IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    IPPROTO_UDPLITE,
+    IPPROTO_DCCP,
     IPS_CONFIRMED,
     IPS_SRC_NAT,
     LOCAL_IN,
@@ -59,9 +55,8 @@ def confirmed(skb: Skb) -> bool:
 def test_every_protocol_number_has_a_tracker() -> None:
     protos = standard_protos(Tunables())
     assert len(protos) == 256
-    known = {number: proto.name for number, proto in enumerate(protos) if proto.name != "unknown"}
-    assert known == {number: PROTO_NAMES[number] for number in known}
-    assert known.keys() >= {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6}
+    known = {number: (proto.name, proto.protonum) for number, proto in enumerate(protos) if proto.name != "unknown"}
+    assert known == {number: (name, number) for number, name in PROTO_NAMES.items() if number != IPPROTO_DCCP}
 
 
 # --- visits ------------------------------------------------------------------------------------------------
