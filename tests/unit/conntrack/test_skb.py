@@ -16,7 +16,7 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.proto.generic import Generic
-from conntrackd_py.reasons import OK, TCP_STATE
+from conntrackd_py.reasons import IP_VERSION, OK, TCP_STATE
 from conntrackd_py.wire import ip
 from tests.support import packets
 
@@ -86,3 +86,9 @@ def test_which_packets_are_forwarded(
     skb = Skb(packets.ip(source, destination, proto, bytes(8), ttl=ttl), 0, *devices)
     assert ip.parse(skb) == OK
     assert forwarded(skb) == expected
+
+
+def test_a_packet_that_cannot_be_parsed_is_forwarded() -> None:
+    skb = Skb(b"\x70" + bytes(19), 0, 2, 2)
+    assert ip.parse(skb) == IP_VERSION
+    assert forwarded(skb)
