@@ -68,6 +68,8 @@ def test_equivalent_texts(text: str, same: str) -> None:
         ("-m conntrack --ctdir back", "no such direction: back"),
         ("-m conntrack --ctexpire 30:10", "30:10 ends before it begins"),
         ("-m conntrack --ctorigsrcport http", "'http' is not a port"),
+        ("-m conntrack --ctorigsrcport 65536", "'65536' is not a port"),
+        ("-m conntrack --ctrepldstport 1:65536", "'65536' is not a port"),
         ("-m conntrack --ctorigsrc host", "'host' is not an address"),
         ("-m connmark --mark 1/x", "'x' is not a mask"),
         ("! -m conntrack --ctstate NEW", "no such option: -m"),
