@@ -685,6 +685,22 @@ def test_a_reset_with_sequence_number_0_closes_an_established_connection_that_is
     )
 
 
+def test_a_first_packet_in_mid_stream_sets_the_window_of_its_sender(play: Play) -> None:
+    """So data beyond the small window of the server counts as sent and unacknowledged."""
+    start = 1_000_000_000
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "A", seq=start, ack=7000)
+        << accept(IP_CT_NEW, state="ESTABLISHED", timeout=300)
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=start, window=10)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
+        >> tcp(CLIENT, SERVER, "A", seq=start + 100, ack=7000, data=bytes(50))
+        << accept(IP_CT_ESTABLISHED, timeout=300, reason="ok")
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=start + 150)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=FIVE_DAYS, reason="ok")
+    )
+
+
 def test_one_invalid_fin_does_not_shorten_the_timeout(play: Play) -> None:
     """Nor does a second one of the same end."""
     assert (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
@@ -155,3 +156,12 @@ def test_the_largest_value_of_each_key_is_a_mask() -> None:
     """Values are compared after `& LARGEST`, so every bit below the highest must be set."""
     assert all(largest & (largest + 1) == 0 for largest in expr.LARGEST)
     assert expr.LARGEST[expr.L3PROTO] == expr.LARGEST[expr.PROTOCOL] == 0xFF
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [("ct zone 3", True), ("ct zone 5", False), ("ct original zone 3", True), ("ct reply zone 5", True)],
+)
+def test_a_zone_without_a_direction_is_that_of_the_original_tuple(ct: NfConn, text: str, matches: bool) -> None:
+    zoned = NfConn(tuples.with_zone(ct.original, 3), tuples.with_zone(ct.reply, 5), ct.l4proto, 0)
+    assert nft.parse(text).matches(packet(IP_CT_NEW, zoned), LAST) == matches
