@@ -1,4 +1,4 @@
-"""The documentation: every TOML example loads, every link leads somewhere, docs/trackers.md is up to date."""
+"""The documentation: every TOML example loads, links lead somewhere, limits and docs/trackers.md are up to date."""
 
 import re
 import textwrap
@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from conntrackd_py.conntrack.evict import DYING_GRACE, EVICTION_RANGE, UNCONFIRMED_LIFETIME
+from conntrackd_py.conntrack.gc import HORIZON
+from conntrackd_py.conntrack.lookup import UNCONFIRMED_LIMIT
+from conntrackd_py.explain.hosts import HOSTS_LIMIT, POOLS_LIMIT
+from conntrackd_py.explain.refusals import REFUSALS_LIMIT
+from conntrackd_py.nat import port_usage
 from conntrackd_py.proto import rfc7857
 from conntrackd_py.settings.load import load
 from tests.support import diagrams
@@ -17,6 +23,21 @@ INDENTED = re.compile(r"^ {4,}\[\[?(nat|filter|raw|connmark|steering|queue|tunab
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+LIMITS = [
+    ("ARCHITECTURE.md", f"slot for {DYING_GRACE / 1000:g} s, so that"),
+    ("ARCHITECTURE.md", f"in a ring of {REFUSALS_LIMIT}."),
+    ("ARCHITECTURE.md", f"unconfirmed connections ({UNCONFIRMED_LIFETIME / 1000:g} s, {UNCONFIRMED_LIMIT:,}, half of"),
+    ("ARCHITECTURE.md", f"or {HORIZON / 1000:g} s ahead at most"),
+    ("ARCHITECTURE.md", f"one unassured connection among {EVICTION_RANGE} that"),
+    ("ARCHITECTURE.md", f"count {HOSTS_LIMIT:,} hosts and {POOLS_LIMIT:,} NAT addresses"),
+    ("docs/asking-why.md", f"kept for {DYING_GRACE / 1000:g} s more"),
+    ("docs/asking-why.md", f"It counts {HOSTS_LIMIT:,} hosts"),
+    ("docs/asking-why.md", f"keeps the last {REFUSALS_LIMIT} refused packets"),
+    ("docs/metrics.md", f"keep their slot for {DYING_GRACE / 1000:g} s"),
+    ("docs/metrics.md", f"beyond {port_usage.LIMIT} pairs of outer address and protocol"),
+]
 
 
 def name_of(page: Path) -> str:
@@ -49,6 +70,11 @@ def test_a_toml_example_is_a_right_configuration(text: str, tmp_path: Path) -> N
 def test_configuration_is_fenced_as_toml(page: Path) -> None:
     """So that the test above finds it."""
     assert not INDENTED.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(("page", "text"), LIMITS)
+def test_a_limit_in_the_documentation_is_that_of_the_code(page: str, text: str) -> None:
+    assert text in " ".join((ROOT / page).read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -133,6 +133,16 @@ def test_prerouting_leaves_what_the_socket_is_found_by(router: Play) -> None:
     assert last.ct is first.ct
 
 
+def test_input_keeps_the_port_that_prerouting_gave_to_the_first_packet(router: Play) -> None:
+    assert router >> udp(CLIENT, ROUTER, dport=8001) << accept(IP_CT_NEW, sport=40000)
+    first = visit(router, PRE_ROUTING, udp(CLIENT, ROUTER, dport=8002))
+    assert first.ct is not None
+    assert first.ct.status & IPS_SRC_NAT
+    last = visit(router, LOCAL_IN, first.data, first.mark)
+    assert last.data is first.data
+    assert last.ct is first.ct
+
+
 def test_an_answer_leaves_output_as_it_is(router: Play) -> None:
     """Nothing changes that would make the kernel route it again."""
     answer = udp(INSIDE, CLIENT, sport=9000, dport=called_twice(router))

@@ -170,6 +170,12 @@ def test_a_reset_for_a_rejected_first_packet_to_a_forwarded_port(family: int) ->
     assert play >> reset << accept(IP_CT_RELATED_REPLY, src=ROUTER, entries=1)
 
 
+def test_a_syn_of_the_router_is_no_reset(play: Play) -> None:
+    """It starts a connection, also with the tuple of the answers to an unconfirmed one."""
+    assert play >> arrives(tcp(CLIENT, SERVER, "S", seq=1)) << accept(IP_CT_NEW)
+    assert play >> from_the_router(tcp(SERVER, CLIENT, "S", seq=9)) << accept(IP_CT_NEW, entries=2)
+
+
 def test_a_reset_about_nothing_known_is_invalid(play: Play) -> None:
     reset = tcp(SERVER, CLIENT, "RA", ack=2)
     reset.sender = INSIDE

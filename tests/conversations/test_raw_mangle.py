@@ -11,7 +11,9 @@ from conntrackd_py.const import (
     IP_CT_RELATED,
     IP_CT_UNTRACKED,
     IPCT_LABEL,
+    IPCT_MARK,
     IPCT_NEW,
+    IPCT_RELATED,
     IPCT_REPLY,
     IPPROTO_UDP,
     IPS_EXPECTED,
@@ -260,3 +262,33 @@ def test_expectations_end_with_their_time_and_with_their_master(play: Play) -> N
     assert expect(play, SERVER, CLIENT, 7000)
     assert play >> advance(31) << destroyed("timeout")
     assert expectations.count == 0
+
+
+# --- the events of rules ---------------------------------------------------------------------------------------------
+
+
+def test_a_mark_that_changes_after_confirm_is_reported_by_an_update_event(family: int) -> None:
+    """Before confirm the NEW event has it. The same mark again is no event (xt_connmark)."""
+    answers = Match(proto=Numbers([IPPROTO_UDP, IPPROTO_UDP]), sport=Numbers([443, 443]))
+    rules = [MarkRule(to_port(443), MARK_SET, value=1, mask=0), MarkRule(answers, MARK_SET, value=6, mask=7)]
+    play = Play(family, mark_rules=rules[1:])
+    for _ in range(2):
+        assert (
+            play
+            >> udp(CLIENT, SERVER, dport=443)
+            << accept()
+            >> udp(SERVER, CLIENT, sport=443)
+            << accept(IP_CT_ESTABLISHED_REPLY, connmark=6)
+        )
+    assert [(event.bits, event.mark) for event in play.log] == [(IPCT_NEW, 0), (IPCT_REPLY, 0), (IPCT_MARK, 6)]
+    play = Play(family, mark_rules=rules[:1])
+    assert play >> udp(CLIENT, SERVER, dport=443) << accept(IP_CT_NEW)
+    assert [event.bits & IPCT_MARK for event in play.log] == [IPCT_MARK]
+
+
+def test_the_first_event_of_an_expected_connection_is_related_not_new(play: Play) -> None:
+    """conntrack(8) shows both as NEW. A listener for IPCT_RELATED gets only expected connections."""
+    assert play >> udp(CLIENT, SERVER) << accept(IP_CT_NEW)
+    assert expect(play, SERVER, CLIENT, 7000)
+    assert play >> udp(SERVER, CLIENT, sport=999, dport=7000) << accept(IP_CT_RELATED)
+    assert [event.bits for event in play.log] == [IPCT_NEW, IPCT_RELATED]

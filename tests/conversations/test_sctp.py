@@ -3,7 +3,7 @@
 import struct
 
 from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IPS_ASSURED
-from conntrackd_py.reasons import L4_CHECKSUM, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_VTAG
+from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_VTAG
 from conntrackd_py.wire import sctp as wire
 from tests.support import packets
 from tests.support.play import (
@@ -182,3 +182,187 @@ def test_through_nat(snat: Play) -> None:
     assert snat >> sctp(NEIGHBOUR, SERVER, 0, (wire.INIT, init(7))) << accept(IP_CT_NEW, src=ROUTER)
     assert snat.seen["sport"] != 40000
     assert whole(snat.left)
+
+
+# --- verification tags, rule by rule (RFC 9260 section 8.5) ---------------------------------------------------------
+
+
+def test_an_init_has_tag_0(play: Play) -> None:
+    """The first INIT and every later one."""
+    wrong = sctp(CLIENT, SERVER, S_TAG, (wire.INIT, init(NEW_TAG)))
+    assert play >> wrong << invalid(SCTP_VTAG, entries=0)
+    assert (
+        opened(play)
+        >> wrong
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, C_TAG, (wire.DATA, b"x"))
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(CLIENT, SERVER, 0, (wire.INIT, init(NEW_TAG)))
+        << accept(IP_CT_ESTABLISHED)
+        >> sctp(SERVER, CLIENT, C_TAG, (wire.DATA, b"x"))
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, NEW_TAG, (wire.DATA, b"x"))
+        << accept(IP_CT_ESTABLISHED_REPLY)
+    )
+
+
+def test_only_an_init_may_have_tag_0(play: Play) -> None:
+    opened(play)
+    for kind, value in (
+        (wire.DATA, b"x"),
+        (wire.INIT_ACK, init(S_TAG)),
+        (wire.ABORT, b""),
+        (wire.SHUTDOWN_COMPLETE, b""),
+        (wire.COOKIE_ECHO, b"cookie"),
+        (wire.HEARTBEAT_ACK, bytes(8)),
+    ):
+        assert play >> sctp(SERVER, CLIENT, 0, (kind, value)) << invalid(SCTP_VTAG)
+
+
+def test_the_first_heartbeat_sets_the_tag_of_its_direction(play: Play) -> None:
+    """Tag 0 means that the tag is unknown. Then only the tag of the HEARTBEAT is accepted."""
+    assert (
+        play
+        >> sctp(CLIENT, SERVER, S_TAG, (wire.HEARTBEAT, bytes(8)))
+        << accept(IP_CT_NEW)
+        >> sctp(SERVER, CLIENT, C_TAG, (wire.HEARTBEAT_ACK, bytes(8)))
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(SERVER, CLIENT, OTHER_TAG, (wire.DATA, b"x"))
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, C_TAG, (wire.DATA, b"x"))
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(CLIENT, SERVER, OTHER_TAG, (wire.DATA, b"x"))
+        << invalid(SCTP_VTAG)
+        >> sctp(CLIENT, SERVER, S_TAG, (wire.DATA, b"x"))
+        << accept(IP_CT_ESTABLISHED)
+    )
+
+
+# --- new tags after a restart: a HEARTBEAT and its answer set them -------------------------------------------------
+
+BEAT, BEAT_ACK = (wire.HEARTBEAT, bytes(8)), (wire.HEARTBEAT_ACK, bytes(8))
+DATA = (wire.DATA, b"x")
+
+
+def test_a_heartbeat_with_another_tag_is_accepted_and_its_answer_sets_new_tags(play: Play) -> None:
+    assert (
+        opened(play)
+        >> advance(10)
+        >> sctp(SERVER, CLIENT, NEW_TAG, BEAT)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=200)  # it does not refresh the timeout
+        >> sctp(SERVER, CLIENT, NEW_TAG, DATA)
+        << invalid(SCTP_VTAG)
+        >> sctp(CLIENT, SERVER, OTHER_TAG, BEAT_ACK)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", timeout=210)
+        >> sctp(CLIENT, SERVER, S_TAG, DATA)
+        << invalid(SCTP_VTAG)
+        >> sctp(CLIENT, SERVER, OTHER_TAG, DATA)
+        << accept(IP_CT_ESTABLISHED)
+        >> sctp(SERVER, CLIENT, C_TAG, DATA)
+        << invalid(SCTP_VTAG)  # the server's tag is unknown until its next HEARTBEAT
+        >> sctp(SERVER, CLIENT, NEW_TAG, BEAT)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(SERVER, CLIENT, NEW_TAG, DATA)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+    )
+
+
+def test_a_heartbeat_with_another_tag_must_be_the_only_chunk(play: Play) -> None:
+    """With DATA or a second HEARTBEAT it is refused (sctp_vtag_reset)."""
+    assert opened(play) >> sctp(SERVER, CLIENT, NEW_TAG, BEAT, DATA) << invalid(SCTP_VTAG)
+    assert play >> sctp(SERVER, CLIENT, NEW_TAG, BEAT, BEAT) << invalid(SCTP_VTAG)
+    assert play >> sctp(SERVER, CLIENT, C_TAG, BEAT, DATA) << accept(IP_CT_ESTABLISHED_REPLY)
+
+
+def test_a_heartbeat_ack_without_a_heartbeat_sets_no_tags(play: Play) -> None:
+    assert (
+        opened(play)
+        >> sctp(CLIENT, SERVER, OTHER_TAG, BEAT_ACK)
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, NEW_TAG, BEAT)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(SERVER, CLIENT, NEW_TAG, BEAT_ACK)
+        << invalid(SCTP_VTAG)  # from the end that sent the HEARTBEAT
+        >> sctp(CLIENT, SERVER, S_TAG, BEAT)
+        << accept(IP_CT_ESTABLISHED)  # with the old tag: this withdraws the reset
+        >> sctp(CLIENT, SERVER, OTHER_TAG, BEAT_ACK)
+        << invalid(SCTP_VTAG)
+        >> sctp(CLIENT, SERVER, S_TAG, DATA)
+        << accept(IP_CT_ESTABLISHED)
+    )
+
+
+def test_an_answered_heartbeat_sets_new_tags_once(play: Play) -> None:
+    assert (
+        opened(play)
+        >> sctp(SERVER, CLIENT, NEW_TAG, BEAT)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> sctp(CLIENT, SERVER, OTHER_TAG, BEAT_ACK)
+        << accept(IP_CT_ESTABLISHED)
+        >> sctp(CLIENT, SERVER, S_TAG, BEAT_ACK)
+        << invalid(SCTP_VTAG)
+    )
+
+
+# --- rules of single chunks -----------------------------------------------------------------------------------------
+
+
+def test_an_abort_has_the_tag_of_the_peer_only_with_the_t_bit(play: Play) -> None:
+    for kind in (wire.ABORT, wire.SHUTDOWN_COMPLETE):
+        opened(play)
+        assert play >> sctp(SERVER, CLIENT, C_TAG, (kind, b""), flags=wire.FLAG_T) << invalid(SCTP_VTAG)
+        assert play >> sctp(SERVER, CLIENT, S_TAG, (kind, b"")) << invalid(SCTP_VTAG)
+        assert play >> sctp(SERVER, CLIENT, C_TAG, (kind, b"")) << accept(IP_CT_ESTABLISHED_REPLY)
+        play = Play(play.family)
+
+
+def test_a_truncated_init(play: Play) -> None:
+    """The first INIT is refused as truncated, a later one for its tag."""
+    short = sctp(CLIENT, SERVER, 0, (wire.INIT, init(C_TAG)[:12]))
+    assert play >> short << invalid(L4_TRUNCATED, entries=0)
+    assert opened(play) >> short << invalid(SCTP_VTAG)
+    assert play >> sctp(CLIENT, SERVER, S_TAG, DATA) << accept(IP_CT_ESTABLISHED)
+
+
+def test_an_init_ack_may_not_announce_another_tag_when_one_is_known(play: Play) -> None:
+    assert opened(play) >> sctp(SERVER, CLIENT, C_TAG, (wire.INIT_ACK, init(OTHER_TAG))) << invalid(SCTP_VTAG)
+    assert play >> sctp(SERVER, CLIENT, C_TAG, (wire.INIT_ACK, init(S_TAG))) << accept(IP_CT_ESTABLISHED_REPLY)
+
+
+def test_chunks_that_must_not_be_bundled(play: Play) -> None:
+    """INIT, INIT ACK and SHUTDOWN COMPLETE must be alone; COOKIE ECHO and COOKIE ACK must be first."""
+    cookie, cookie_ack = (wire.COOKIE_ECHO, b"cookie"), (wire.COOKIE_ACK, b"")
+    opened(play)
+    for first, second in (
+        (DATA, cookie),
+        (DATA, cookie_ack),
+        (cookie, (wire.SHUTDOWN_COMPLETE, b"")),
+        ((wire.SHUTDOWN_COMPLETE, b""), DATA),
+        ((wire.INIT_ACK, init(S_TAG)), DATA),
+    ):
+        assert play >> sctp(CLIENT, SERVER, S_TAG, first, second) << invalid(SCTP_CHUNKS)
+    for first in (cookie, cookie_ack):
+        assert play >> sctp(CLIENT, SERVER, S_TAG, first, DATA) << accept(IP_CT_ESTABLISHED)
+
+
+def test_chunks_that_never_start_an_association(play: Play) -> None:
+    for kind in (wire.ABORT, wire.SHUTDOWN_COMPLETE, wire.COOKIE_ACK):
+        assert play >> sctp(CLIENT, SERVER, 0, (kind, b"")) << invalid(SCTP_NOT_NEW, entries=0)
+
+
+def test_an_announced_tag_of_0_is_used_like_any_other(play: Play) -> None:
+    """RFC 9260 forbids it; the kernel does not check. The ends will abort."""
+    assert (
+        play
+        >> sctp(CLIENT, SERVER, 0, (wire.INIT, init(0)))
+        << accept(IP_CT_NEW, state="CLOSED", entries=1)
+        >> sctp(SERVER, CLIENT, C_TAG, DATA)
+        << invalid(SCTP_VTAG)
+        >> sctp(SERVER, CLIENT, 0, (wire.INIT_ACK, init(0)))
+        << accept(IP_CT_ESTABLISHED_REPLY, state="COOKIE_WAIT")
+        >> sctp(CLIENT, SERVER, S_TAG, DATA)
+        << invalid(SCTP_VTAG)
+        >> sctp(CLIENT, SERVER, 0, (wire.COOKIE_ECHO, b"cookie"))
+        << accept(IP_CT_ESTABLISHED, state="COOKIE_ECHOED")
+    )
+    assert opened(Play(play.family)) >> sctp(CLIENT, SERVER, 0, (wire.INIT, init(0))) << accept(IP_CT_ESTABLISHED)

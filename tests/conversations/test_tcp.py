@@ -8,6 +8,7 @@ from conntrackd_py.const import (
     IP_CT_NEW,
     IPS_ASSURED,
     IPS_CONFIRMED,
+    IPS_FIXED_TIMEOUT,
     IPS_SEEN_REPLY,
 )
 from conntrackd_py.reasons import (
@@ -643,3 +644,322 @@ def test_a_second_syn_with_another_number(play: Play) -> None:
         >> tcp(SERVER, CLIENT, "SA", seq=900, ack=200_001)
         << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV", reason="ok")
     )
+
+
+# --- resets, and timeouts shortened by INVALID packets ---------------------------------------------------------
+
+
+def test_a_reset_with_sequence_number_0_closes_a_connection_that_is_not_established(play: Play) -> None:
+    """It answers a SYN+ACK or an ignored SYN (nf_conntrack_tcp_packet, case TCP_CONNTRACK_CLOSE)."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "SA", seq=900, ack=101)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV")
+        >> tcp(CLIENT, SERVER, "R", seq=0)
+        << accept(IP_CT_ESTABLISHED, state="CLOSE", timeout=10, reason="ok")
+    )
+
+
+def test_a_reset_with_sequence_number_0_is_stale_in_an_established_connection(play: Play) -> None:
+    assert (
+        opened(play)
+        >> tcp(CLIENT, SERVER, "R", seq=0)
+        << invalid(TCP_RST)
+        >> tcp(SERVER, CLIENT, "A", seq=901, ack=101)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", timeout=FIVE_DAYS)
+    )
+
+
+def test_a_reset_with_sequence_number_0_closes_an_established_connection_that_is_not_assured(play: Play) -> None:
+    """It was picked up in mid-stream and has one packet of each end."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "A", seq=5000, ack=7000)
+        << accept(IP_CT_NEW, state="ESTABLISHED")
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=5000)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="ESTABLISHED", not_status=IPS_ASSURED)
+        >> tcp(CLIENT, SERVER, "R", seq=0)
+        << accept(IP_CT_ESTABLISHED, state="CLOSE", timeout=10)
+    )
+
+
+def test_a_first_packet_in_mid_stream_sets_the_window_of_its_sender(play: Play) -> None:
+    """So data beyond the small window of the server counts as sent and unacknowledged."""
+    start = 1_000_000_000
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "A", seq=start, ack=7000)
+        << accept(IP_CT_NEW, state="ESTABLISHED", timeout=300)
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=start, window=10)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok")
+        >> tcp(CLIENT, SERVER, "A", seq=start + 100, ack=7000, data=bytes(50))
+        << accept(IP_CT_ESTABLISHED, timeout=300, reason="ok")
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=start + 150)
+        << accept(IP_CT_ESTABLISHED_REPLY, timeout=FIVE_DAYS, reason="ok")
+    )
+
+
+def test_one_invalid_fin_does_not_shorten_the_timeout(play: Play) -> None:
+    """Nor does a second one of the same end."""
+    assert (
+        opened(play, window=1000)
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << nothing()
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << nothing()
+    )
+
+
+@pytest.mark.parametrize("kinds", [("FA", "FA"), ("FA", "RA"), ("RA", "FA"), ("RA", "RA")], ids="-".join)
+def test_an_invalid_fin_or_rst_answered_by_another_shortens_the_timeout(play: Play, kinds: tuple[str, str]) -> None:
+    first, second = kinds
+    assert (
+        opened(play, window=1000)
+        >> tcp(SERVER, CLIENT, first, seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(CLIENT, SERVER, second, seq=900_000, ack=901)
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << destroyed("timeout")
+    )
+
+
+def test_invalid_data_does_not_answer_an_invalid_fin(play: Play) -> None:
+    assert (
+        opened(play, window=1000)
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(CLIENT, SERVER, "A", seq=900_000, ack=901, data=b"x")
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << nothing()
+    )
+
+
+def test_a_connection_that_is_not_assured_keeps_its_timeout(family: int) -> None:
+    """The client closed with the last packet of the handshake, so the state was never ESTABLISHED."""
+    play = Play(family, nf_conntrack_tcp_timeout_close_wait=1000)
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100, window=1000)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "SA", seq=900, ack=101, window=1000)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "FA", seq=101, ack=901, window=1000)
+        << accept(IP_CT_ESTABLISHED, state="FIN_WAIT")
+        >> tcp(SERVER, CLIENT, "A", seq=901, ack=102, window=1000)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="CLOSE_WAIT", timeout=1000, not_status=IPS_ASSURED)
+        >> tcp(CLIENT, SERVER, "FA", seq=900_000, ack=901)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << nothing()
+    )
+
+
+def test_a_fixed_timeout_is_not_shortened(play: Play) -> None:
+    opened(play, window=1000)
+    assert play.ct is not None
+    play.ct.status |= IPS_FIXED_TIMEOUT
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "FA", seq=900_000, ack=901)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> advance(301)
+        << nothing()
+    )
+
+
+@pytest.mark.parametrize(
+    ("established", "unacknowledged", "left"),
+    [
+        (119, 60, 119),  # a timeout below 120 s is not shortened
+        (120, 60, 60),
+        (300, 300, 300),
+        (299, 300, 299),  # never lengthened
+        (301, 300, 300),
+    ],
+)
+def test_how_far_the_timeout_is_shortened(family: int, established: int, unacknowledged: int, left: int) -> None:
+    play = Play(
+        family,
+        nf_conntrack_tcp_timeout_established=established,
+        nf_conntrack_tcp_timeout_unacknowledged=unacknowledged,
+    )
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100, window=1000)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "SA", seq=900, ack=101, window=1000)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "A", seq=101, ack=901, window=1000)
+        << accept(IP_CT_ESTABLISHED, timeout=established)
+    )
+    connection = play.ct
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "FA", seq=900_000, ack=901)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(SERVER, CLIENT, "FA", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+    )
+    assert connection is not None
+    assert connection.remaining(play.now) == left * 1000
+
+
+def test_the_sentence_for_a_stale_reset(play: Play) -> None:
+    opened(play)
+    for sender, receiver, number in ((SERVER, CLIENT, 901), (CLIENT, SERVER, 101)):
+        assert (
+            play
+            >> tcp(sender, receiver, "R", seq=number - 3)
+            << invalid(
+                TCP_RST,
+                why=f"INVALID: RST with SEQ {number - 3}, but its receiver has acknowledged up to {number}: "
+                "it is old, or forged",
+            )
+        )
+
+
+@pytest.mark.parametrize("flags", ["SA", "FA", "R", "RA"])
+def test_packets_that_never_start_a_connection_are_refused_for_their_state(family: int, flags: str) -> None:
+    """Also without mid-stream pickup."""
+    play = Play(family, nf_conntrack_tcp_loose=False)
+    assert play >> tcp(SERVER, CLIENT, flags, seq=5, ack=6) << invalid(TCP_STATE, entries=0)
+
+
+def test_a_reset_that_acknowledges_0_acknowledges_nothing(play: Play) -> None:
+    """Some stacks send RST with ACK and number 0. In other packets the number is checked."""
+    assert (
+        opened(play, c=1_000_000)
+        >> tcp(SERVER, CLIENT, "A", seq=901, ack=0)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="tcp_ack_under_window", state="ESTABLISHED")
+        >> tcp(SERVER, CLIENT, "RA", seq=901, ack=1)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="tcp_ack_under_window", state="ESTABLISHED")
+        >> tcp(SERVER, CLIENT, "RA", seq=901, ack=0)
+        << accept(IP_CT_ESTABLISHED_REPLY, reason="ok", state="CLOSE", timeout=10)
+    )
+
+
+def test_a_reset_with_sequence_number_0_is_checked_after_syn_sent(play: Play) -> None:
+    """Only in SYN_SENT it has no number to check."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "S", seq=3_000_000_000)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_SENT2")
+        >> tcp(SERVER, CLIENT, "R", seq=0)
+        << invalid(TCP_SEQ_OVER)
+    )
+
+
+# --- a window of 0 in a first packet ---------------------------------------------------------------------------
+
+
+def test_a_syn_with_window_0_starts_the_window_check(play: Play) -> None:
+    """maxwin 0 would mean that no packet of the sender was seen, and its next packet would not be checked."""
+    assert (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100, window=0)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "SA", seq=900, ack=101, window=0)
+        << accept(IP_CT_ESTABLISHED_REPLY)
+        >> tcp(CLIENT, SERVER, "A", seq=900_000, ack=901)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(SERVER, CLIENT, "A", seq=900_000, ack=101)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(CLIENT, SERVER, "A", seq=101, ack=901)
+        << accept(IP_CT_ESTABLISHED, state="ESTABLISHED", reason="ok")
+    )
+
+
+def test_a_syn_with_window_0_starts_the_window_check_after_resynchronisation(play: Play) -> None:
+    assert (
+        opened(play)
+        >> tcp(CLIENT, SERVER, "S", seq=500_000, window=0)
+        << accept(reason="tcp_ignored")
+        >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_001)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV")
+        >> tcp(CLIENT, SERVER, "A", seq=900_000, ack=700_001)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(CLIENT, SERVER, "A", seq=500_001, ack=700_001)
+        << accept(state="ESTABLISHED", reason="ok")
+    )
+
+
+def test_resynchronisation_takes_over_the_window_scale_of_the_ignored_syn(play: Play) -> None:
+    """Both ends offer a scale, so the client's window of 10 is 1280."""
+    assert (
+        opened(play)
+        >> tcp(CLIENT, SERVER, "S", seq=500_000, window=10, options=window_scale(7))
+        << accept(reason="tcp_ignored")
+        >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_001, window=10, options=window_scale(3))
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_RECV")
+        >> tcp(CLIENT, SERVER, "A", seq=500_001, ack=700_001, window=10)
+        << accept(state="ESTABLISHED", reason="ok")
+        >> tcp(SERVER, CLIENT, "A", seq=700_001, ack=500_001, data=bytes(1280), window=10)
+        << accept(reason="ok")
+        >> tcp(SERVER, CLIENT, "A", seq=700_001 + 1281, ack=500_001, data=bytes(2000), window=10)
+        << invalid(TCP_SEQ_OVER)
+        >> tcp(CLIENT, SERVER, "A", seq=500_001, ack=700_001, data=bytes(80), window=10)
+        << accept(reason="ok")
+        >> tcp(CLIENT, SERVER, "A", seq=500_082, ack=700_001, data=bytes(2000), window=10)
+        << invalid(TCP_SEQ_OVER)
+    )
+
+
+# --- what does not resynchronise ---------------------------------------------------------------------------------
+
+
+def test_only_the_answer_to_the_ignored_syn_resynchronises(play: Play) -> None:
+    """Not a SYN+ACK without a SYN before it, of the same end, or with another number."""
+    assert (
+        opened(play)
+        >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_001)
+        << accept(state="ESTABLISHED", reason="tcp_ignored")
+        >> tcp(CLIENT, SERVER, "S", seq=500_000)
+        << accept(state="ESTABLISHED", reason="tcp_ignored")
+        >> tcp(CLIENT, SERVER, "SA", seq=700_000, ack=500_001)
+        << invalid(TCP_STATE)
+        >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_002)
+        << accept(state="ESTABLISHED", reason="tcp_ignored")
+        >> tcp(SERVER, CLIENT, "SA", seq=700_000, ack=500_001)
+        << accept(state="ESTABLISHED", reason="tcp_ignored")  # the last packet was a SYN+ACK, not the SYN
+    )
+
+
+def challenged(play: Play) -> Play:
+    """The server still has an old connection with these ports and answers the SYN with a challenge ACK."""
+    return (
+        play
+        >> tcp(CLIENT, SERVER, "S", seq=100)
+        << accept(IP_CT_NEW)
+        >> tcp(SERVER, CLIENT, "A", seq=7000, ack=3000)
+        << accept(IP_CT_ESTABLISHED_REPLY, state="SYN_SENT", reason="tcp_ignored")
+    )
+
+
+@pytest.mark.parametrize(("number", "acknowledged"), [(3001, 0), (2999, 0), (5000, 7001), (5000, 6999)])
+def test_a_reset_that_does_not_answer_the_challenge_ack_is_checked(play: Play, number: int, acknowledged: int) -> None:
+    """Neither its number nor its acknowledgement fits the ACK. Its number is outside the window of the SYN."""
+    flags = "RA" if acknowledged else "R"
+    assert challenged(play) >> tcp(CLIENT, SERVER, flags, seq=number, ack=acknowledged) << invalid(TCP_SEQ_OVER)
+
+
+def test_a_reset_that_acknowledges_the_challenge_ack_closes(play: Play) -> None:
+    assert challenged(play) >> tcp(CLIENT, SERVER, "RA", seq=0x90000000, ack=7000) << accept(state="CLOSE", timeout=10)
+
+
+def test_a_reset_of_the_end_that_sent_the_challenge_ack_is_checked(play: Play) -> None:
+    """It acknowledges its own number. The SYN had the number 100."""
+    assert challenged(play) >> tcp(SERVER, CLIENT, "RA", seq=3001, ack=7000) << invalid(TCP_ACK_OVER)

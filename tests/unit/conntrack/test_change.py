@@ -17,6 +17,7 @@ from conntrackd_py.const import (
     IPS_OFFLOAD,
     IPS_SEEN_REPLY,
 )
+from conntrackd_py.engine.engine import NETFILTER, RFC7857
 from conntrackd_py.proto import tcp_states
 from conntrackd_py.reasons import END_DELETED, END_EARLY_DROP
 from tests.support import packets
@@ -177,3 +178,32 @@ def test_whether_it_alters_anything() -> None:
         change(status=IPS_EXPECTED),
     ):
         assert other.alters(ct, router.now)
+
+
+@pytest.mark.parametrize(
+    ("first", "state"),
+    [
+        (packets.tcp(CLIENT, SERVER, 1, 2, "S", seq=1), "ESTABLISHED"),
+        (packets.udp(CLIENT, SERVER, 1, 2), ""),
+        (packets.sctp(CLIENT, SERVER, 1, 2, 0, (1, bytes((0, 0, 0, 7)) + bytes(12))), "ESTABLISHED"),
+        (packets.icmp(CLIENT, SERVER, 8), ""),
+        (packets.ip(CLIENT, SERVER, 47, bytes(8)), ""),
+        (packets.ip(CLIENT, SERVER, 99, bytes(8)), ""),
+    ],
+    ids=["tcp", "udp", "sctp", "icmp", "gre", "other"],
+)
+@pytest.mark.parametrize("tracker", [NETFILTER, RFC7857])
+def test_a_connection_made_by_command_tracks_its_next_packets(first: bytes, state: str, tracker: str) -> None:
+    """No packet created it, so its tracker has no data from a first packet."""
+    router = Router()
+    router.engine.configure(Tunables(), tcp_tracker=tracker)
+    model = router.forward(first)
+    ct = NfConn(model.original, model.reply, model.l4proto, router.now)
+    router.engine.core.kill(model, END_DELETED, router.now)
+    made = change(timeout=100_000, status=IPS_SEEN_REPLY)
+    if state:
+        made.state = ct.l4proto.state_names.index(state)
+    assert changes.create(router.engine.core, ct, made, router.now) == DONE
+    router.now += 5_000
+    assert ct.remaining(router.now) == 95_000
+    assert router.forward(first) is ct

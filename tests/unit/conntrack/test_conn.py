@@ -1,6 +1,6 @@
 """Timeout and counters of a connection: a span before it is confirmed, a time afterwards."""
 
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL, REPLY
 from conntrackd_py.proto.generic import Generic
@@ -58,3 +58,13 @@ def test_status_in_words() -> None:
     assert not connection().dying
     assert connection(IPS_CONFIRMED).confirmed
     assert connection(IPS_DYING).dying
+
+
+def test_the_initial_values_of_a_connection() -> None:
+    ct = connection()
+    assert (ct.born, ct.end_reason, ct.oif) == (NOW, -1, NO_INTERFACE)
+    assert (ct.id, ct.slot, ct.status, ct.state, ct.timeout, ct.due, ct.pending_events, ct.ended) == (0,) * 8
+    assert (ct.mark, ct.labels, ct.iif) == (0, 0, 0)
+    assert (ct.packets_original, ct.packets_reply, ct.bytes_original, ct.bytes_reply) == (0,) * 4
+    assert (ct.masquerade, ct.remembered, ct.port_counted, ct.source_early) == (False,) * 4
+    assert (ct.proto, ct.master) == (None, None)

@@ -111,3 +111,35 @@ def test_expiry_keeps_its_budget() -> None:
 
 def test_an_empty_table_has_no_next_expiry() -> None:
     assert next_expiry(core_with()) == NEVER
+
+
+def test_relieve_returns_how_many_it_evicted() -> None:
+    """It continues at the slot where the last call stopped. The budget counts slots."""
+    router = limited(100)
+    for sport in range(1, 101):
+        router.udp(sport)
+    core = router.engine.core
+    assert [relieve(core, router.now, budget) for budget in (0, 2, 1, 100, 100)] == [0, 2, 1, 2, 0]
+    assert core.stats.early_drop == 5
+    assert core.table.confirmed == 95
+
+
+def test_relieve_evicts_nothing_without_a_limit() -> None:
+    router = limited(0)
+    for sport in range(1, 11):
+        router.udp(sport)
+    assert relieve(router.engine.core, router.now, 100) == 0
+    assert router.engine.core.table.confirmed == 10
+
+
+def test_relieve_keeps_unconfirmed_connections() -> None:
+    router = limited(0)
+    for sport in range(1, 6):
+        router.udp(sport)
+    skb, _ = arrive(router, 99)
+    for sport in range(6, 11):
+        router.udp(sport)
+    core = router.engine.core
+    core.limit = 1
+    assert relieve(core, router.now, 100) == 10
+    assert list(core.table.unconfirmed.values()) == [skb.ct]

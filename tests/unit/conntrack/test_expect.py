@@ -2,7 +2,7 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.expect import INACTIVE, Expectation, Expectations
+from conntrackd_py.conntrack.expect import DESTROY, EVENT_LIMIT, INACTIVE, NEW, Expectation, Expectations
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.proto.generic import Generic
 from tests.support.router import source_mask
@@ -104,3 +104,48 @@ def test_the_end_of_the_master_removes_its_expectations() -> None:
     expectations.remove_all_of(one, 0)
     assert [e.master for e in expectations.all()] == [other]
     assert len(expectations.by_key) == 1
+
+
+def test_an_expectation_event_has_the_time_left() -> None:
+    expectations = Expectations(10)
+    expectations.events.enabled = True
+    expectations.expect(wanted(master(0), 1, until=1000), most=0, now=400)
+    expectations.expire(1500)
+    assert [(event.kind, event.at, event.timeout) for event in expectations.events.drain()] == [
+        (NEW, 400, 600),
+        (DESTROY, 1500, 0),
+    ]
+    assert expectations.events.drain() == []
+
+
+def test_the_initial_values_of_an_expectation() -> None:
+    made = wanted(master(3), 80, until=700, flags=INACTIVE, kind=2)
+    assert (made.master.slot, made.until, made.flags, made.kind) == (3, 700, INACTIVE, 2)
+    assert (made.helper, made.id) == ("", 0)
+    plain = wanted(master(3), 80)
+    assert (plain.flags, plain.kind) == (0, 0)
+
+
+def test_expectation_ids_wrap_around_and_are_never_0() -> None:
+    expectations = Expectations(10)
+    assert (expectations.count, expectations.last_id, expectations.earliest) == (0, 0, 0)
+    assert (expectations.created, expectations.deleted, expectations.refused) == (0, 0, 0)
+    expectations.last_id = 0xFFFFFFFE
+    for port in (1, 2, 3):
+        expectations.expect(wanted(master(0), port), most=0, now=0)
+    assert [known.id for known in expectations.all()] == [0xFFFFFFFF, 1, 2]
+
+
+def test_dropped_expectation_events_are_counted_and_leave_a_gap_in_the_sequence() -> None:
+    """While not enabled there are no events, and no gap."""
+    expectations = Expectations(EVENT_LIMIT * 2)
+    expectations.expect(wanted(master(0), 1), most=0, now=0)
+    events = expectations.events
+    assert (events.sequence, events.lost, events.drain()) == (0, 0, [])
+    events.enabled = True
+    for _ in range(EVENT_LIMIT + 2):
+        events.report(NEW, 0, expectations.all()[0])
+    assert (events.sequence, events.lost) == (EVENT_LIMIT + 2, 2)
+    assert [event.sequence for event in events.drain()] == list(range(1, EVENT_LIMIT + 1))
+    events.report(DESTROY, 0, expectations.all()[0])
+    assert [event.sequence for event in events.drain()] == [EVENT_LIMIT + 3]

@@ -2,13 +2,17 @@
 
 import pytest
 
-from conntrackd_py.conntrack.lookup import UNCONFIRMED_LIMIT, lookup
+from conntrackd_py.conntrack.confirm import confirm
+from conntrackd_py.conntrack.evict import UNCONFIRMED_LIFETIME, expire
+from conntrackd_py.conntrack.lookup import UNCONFIRMED_LIMIT, conntrack_in, lookup
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED,
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_INVALID,
     IP_CT_NEW,
+    IP_CT_UNTRACKED,
     IPS_CONFIRMED,
+    IPS_DYING,
     LOCAL_OUT,
     NF_ACCEPT,
     PRE_ROUTING,
@@ -19,7 +23,7 @@ from conntrackd_py.reasons import (
     L4_TRUNCATED,
 )
 from tests.support import packets
-from tests.support.core import HERE, NOW, THERE, arrive, confirmed, core_with, query
+from tests.support.core import HERE, NOW, PLENTY, THERE, arrive, confirmed, core_with, query
 
 
 def test_first_packets_that_a_filter_drops_do_not_fill_the_table() -> None:
@@ -87,3 +91,32 @@ def test_an_expired_connection_is_not_found_even_before_the_sweep() -> None:
     new = confirmed(core, 1, NOW + 30_000)
     assert new is not old
     assert (old.end_reason, core.stats.ended[END_TIMEOUT]) == (END_TIMEOUT, 1)
+
+
+@pytest.mark.parametrize("limit", [0, 4])
+def test_the_oldest_unconfirmed_connection_is_evicted_as_timed_out(limit: int) -> None:
+    """At half the table or at UNCONFIRMED_LIMIT. A filter probably dropped its packet."""
+    core = core_with(nf_conntrack_max=limit)
+    most = 3 if limit else UNCONFIRMED_LIMIT
+    first, second = query(core, 1), query(core, 2)
+    for number in range(most - 2):
+        query(core, 3 + number)
+    assert not first.status & IPS_DYING
+    query(core, 2, NOW + 5)
+    assert not first.status & IPS_DYING, "a packet of a known connection evicts nothing"
+    query(core, 65000, NOW + 7)
+    assert first.status & IPS_DYING
+    assert (first.end_reason, first.ended) == (END_TIMEOUT, NOW + 7)
+    assert not second.status & IPS_DYING
+    assert core.stats.unconfirmed_lost == 1
+    assert expire(core, NOW + UNCONFIRMED_LIFETIME, PLENTY) == most - 1
+    assert (second.end_reason, second.ended) == (END_TIMEOUT, NOW + UNCONFIRMED_LIFETIME)
+
+
+def test_neighbour_discovery_is_accepted_untracked() -> None:
+    core = core_with()
+    skb, verdict = arrive(core, packets.icmp("fd00::1", "fd00::2", 135))
+    assert (verdict, skb.ct, skb.ctinfo) == (NF_ACCEPT, None, IP_CT_UNTRACKED)
+    assert conntrack_in(core, skb, NOW) == NF_ACCEPT
+    assert confirm(core, skb, NOW) == NF_ACCEPT
+    assert len(core.table) == 0

@@ -30,3 +30,8 @@ def test_the_names_are_different() -> None:
     assert len(set(REASON_NAMES)) == len(REASON_NAMES)
     assert len(set(END_NAMES)) == len(END_NAMES)
     assert REASON_NAMES[INVALID_LIMIT] == "tcp_ignored", "the first reason that does not make a packet INVALID"
+
+
+def test_every_counter_starts_at_0() -> None:
+    stats = Stats()
+    assert (stats.table_full, stats.unconfirmed_lost, stats.nat_allocations, stats.nat_allocation_failures) == (0,) * 4

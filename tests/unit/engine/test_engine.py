@@ -13,11 +13,7 @@ from conntrackd_py.const import (
     FORWARD,
     IP_CT_INVALID,
     IP_CT_NEW,
-    IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    IPPROTO_UDPLITE,
+    IPPROTO_DCCP,
     IPS_CONFIRMED,
     IPS_SRC_NAT,
     LOCAL_IN,
@@ -31,6 +27,7 @@ from conntrackd_py.const import (
 from conntrackd_py.control import spec
 from conntrackd_py.control.protocol.requests import NewConnection
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
+from conntrackd_py.filter.policy import Chain, Policy
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
@@ -60,9 +57,8 @@ def confirmed(skb: Skb) -> bool:
 def test_every_protocol_number_has_a_tracker() -> None:
     protos = standard_protos(Tunables())
     assert len(protos) == 256
-    known = {number: proto.name for number, proto in enumerate(protos) if proto.name != "unknown"}
-    assert known == {number: PROTO_NAMES[number] for number in known}
-    assert known.keys() >= {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6}
+    known = {number: (proto.name, proto.protonum) for number, proto in enumerate(protos) if proto.name != "unknown"}
+    assert known == {number: (name, number) for number, name in PROTO_NAMES.items() if number != IPPROTO_DCCP}
 
 
 # --- visits ------------------------------------------------------------------------------------------------
@@ -237,3 +233,15 @@ def test_a_translation_by_hand_to_a_port_that_is_taken() -> None:
         outcomes.append(engine.create(ct, Change(), made.source, made.destination, 0))
     assert outcomes == [DONE, EXHAUSTED]
     assert engine.core.table.confirmed == 1
+
+
+@pytest.mark.parametrize(("mask", "mark"), [(0xFFFFFF00, 0xE00), (0xFFFF0000, 0xE0000), (0xF, 0xE), (0, 0)])
+def test_answers_to_rejected_packets_have_a_ctinfo_that_no_other_packet_has(mask: int, mark: int) -> None:
+    """ARCHITECTURE.md, "The packet mark". The filter accepts them and no other packet."""
+    policy = Policy([Chain(LOCAL_OUT, [], NF_DROP)])
+    engine = Engine(Tunables(), Repeatable(1), mark_mask=mask, policy=policy)
+    assert engine.answer_mark == mark
+    assert engine.handle(Skb(QUERY, mark, 0, WAN), LOCAL_OUT, 0) == (NF_ACCEPT if mask else NF_DROP)
+    assert engine.handle(Skb(QUERY, mark ^ mask & -mask, 0, WAN), LOCAL_OUT, 0) == NF_DROP
+    assert engine.handle(Skb(QUERY, mark, LAN, WAN), PRE_ROUTING, 0) == NF_ACCEPT
+    assert engine.core.stats.drop == (1 if mask else 2)

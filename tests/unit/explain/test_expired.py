@@ -4,10 +4,11 @@ import pytest
 
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import IPS_CONFIRMED, IPS_SEEN_REPLY
+from conntrackd_py.const import IPS_ASSURED, IPS_CONFIRMED, IPS_SEEN_REPLY
 from conntrackd_py.explain.expired import KEPT, ExpiredConnections
 from conntrackd_py.reasons import END_DELETED, END_TIMEOUT
 from conntrackd_py.wire import ip
+from conntrackd_py.wire import sctp as wire
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -95,3 +96,45 @@ def test_a_udp_exchange_is_one_only_from_the_answering_side() -> None:
     for t, found in ((ct.original, False), (ct.reply, True)):
         expired_connections.destroyed(ct)
         assert (expired_connections.hit(t, Skb(b""), ct.timeout) is not None) == found
+
+
+TCP = packets.tcp(CLIENT, SERVER, 1, 2, "S")
+UDP = packets.udp(CLIENT, SERVER, 1, 2)
+
+
+def sctp(*kinds: int) -> bytes:
+    return packets.sctp(CLIENT, SERVER, 1, 2, 0, *[(kind, bytes(16)) for kind in kinds])
+
+
+@pytest.mark.parametrize(
+    ("first", "data", "found"),
+    [
+        (sctp(wire.INIT), sctp(wire.INIT), False),
+        (sctp(wire.INIT), sctp(wire.ABORT), False),
+        (sctp(wire.INIT), sctp(wire.DATA), True),
+        (sctp(wire.INIT), sctp(wire.HEARTBEAT), True),
+        (sctp(wire.INIT), sctp(), True),
+        (UDP, packets.udp(CLIENT, SERVER, 1, 2, bytes((0, 0, 0, 0, wire.INIT))), True),
+        (UDP, packets.udp(CLIENT, SERVER, 1, 2, bytes((0, 0, 0, 0, 0, 0xFF))), True),
+        (TCP, TCP, False),
+        (TCP, packets.tcp(CLIENT, SERVER, 1, 2, "RA"), False),
+        (TCP, packets.tcp(CLIENT, SERVER, 1, 2, "FPAU"), True),
+    ],
+    ids=["INIT", "ABORT", "DATA", "HEARTBEAT", "no chunk", "UDP", "other UDP", "SYN", "RST", "FIN"],
+)
+def test_a_packet_that_opens_or_resets_does_not_hit_an_expired_connection(
+    first: bytes, data: bytes, found: bool
+) -> None:
+    """The tracker of the protocol decides; UDP has no such packets."""
+    router = Router()
+    ct = router.forward(first)
+    ct.status |= IPS_ASSURED
+    if "ESTABLISHED" in ct.l4proto.state_names:
+        ct.state = ct.l4proto.state_names.index("ESTABLISHED")
+    ct.end_reason = END_TIMEOUT
+    expired_connections = ExpiredConnections()
+    expired_connections.destroyed(ct)
+    skb = Skb(data)
+    assert ip.parse(skb) == 0
+    assert (expired_connections.hit(ct.original, skb, ct.timeout) is not None) == found
+    assert expired_connections.expired_in_use == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_TCP, IPS_SRC_NAT
@@ -199,6 +200,17 @@ def test_pools_know_their_connections_and_ports(router: Router, host_statistics:
     assert [port for port in range(65536) if pool.ports[port >> 3] >> (port & 7) & 1] == [1024, 1025, 65535]
 
 
+def test_a_pool_of_a_protocol_without_ports_counts_only_connections(
+    router: Router, host_statistics: HostStatistics
+) -> None:
+    ct = router.other(47)
+    ct.reply = tuples.with_dst(ct.reply, A, bytes(4))
+    ct.status |= IPS_SRC_NAT
+    walk(host_statistics)
+    ((key, pool),) = host_statistics.pools.items()
+    assert (key, pool.connections, len(pool.ports)) == (A + bytes([47]), 1, 0)
+
+
 def test_there_are_no_more_pools_than_the_limit(router: Router) -> None:
     host_statistics = HostStatistics(router.engine.core, pool_limit=2)
     for number in range(5):
@@ -220,3 +232,25 @@ def test_everything_is_given_back_a_piece_at_a_time(router: Router, host_statist
     assert host_statistics.finished.known == 0
     assert host_statistics.finished.parts
     assert all(len(part.figures) == module.FIELDS for part in host_statistics.finished.parts)
+
+
+def test_a_walk_keeps_nothing_of_the_previous_one(router: Router, host_statistics: HostStatistics) -> None:
+    """Each walk ranks every shard, then forgets it."""
+    for number in range(100):
+        router.udp(src=f"10.1.0.{number}")
+    for _ in range(3):
+        walk(host_statistics)
+        assert host_statistics.finished.known == 100
+        assert not any(part.addresses for part in host_statistics.previous.parts)
+        assert (host_statistics.phase, host_statistics.shard) == (module.IDLE, 0)
+        assert len(host_statistics.best(BY_CONNECTIONS, True, True)) == 100
+
+
+def test_the_limits_of_hosts_at_their_edge() -> None:
+    """Three quarters of the places are for all hosts; the others for hosts with 64 connections."""
+    hosts = Hosts(8)
+    places = [hosts.place(bytes([10, 0, 0, number])) for number in range(7)]
+    assert [place != OTHERS for place in places] == [True] * 6 + [False]
+    late = bytes([10, 0, 0, 6])
+    assert [hosts.place(late) != OTHERS for _ in range(63)] == [False] * 62 + [True]
+    assert len(hosts.addresses) == 7

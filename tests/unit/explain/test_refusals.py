@@ -46,3 +46,12 @@ def test_a_note_is_a_snapshot() -> None:
     assert (kept.reason, kept.numbers[:2]) == (TCP_ACK_OVER, (999, 2))
     assert (kept.id, kept.original, kept.state, kept.timeout) == (ct.id, ct.original, "ESTABLISHED", 432_000_000)
     assert ct.l4proto.state_names[ct.state] == "FIN_WAIT"
+
+
+def test_a_refusal_without_a_connection_has_no_fields_of_one() -> None:
+    skb = Skb(b"\x70", 0, 3, 4)
+    skb.reason = IP_VERSION
+    made = Refusal(skb, PRE_ROUTING, NF_ACCEPT, None, None, 5)
+    assert (made.sequence, made.at, made.hook, made.verdict, made.indev, made.outdev) == (0, 5, PRE_ROUTING, 1, 3, 4)
+    assert (made.original, made.id, made.status, made.timeout, made.state) == (b"", 0, 0, 0, "")
+    assert (made.length, made.expired, made.numbers, made.cause) == (1, None, (), 0)

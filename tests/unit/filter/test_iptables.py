@@ -68,6 +68,8 @@ def test_equivalent_texts(text: str, same: str) -> None:
         ("-m conntrack --ctdir back", "no such direction: back"),
         ("-m conntrack --ctexpire 30:10", "30:10 ends before it begins"),
         ("-m conntrack --ctorigsrcport http", "'http' is not a port"),
+        ("-m conntrack --ctorigsrcport 65536", "'65536' is not a port"),
+        ("-m conntrack --ctrepldstport 1:65536", "'65536' is not a port"),
         ("-m conntrack --ctorigsrc host", "'host' is not an address"),
         ("-m connmark --mark 1/x", "'x' is not a mask"),
         ("! -m conntrack --ctstate NEW", "no such option: -m"),
@@ -77,3 +79,20 @@ def test_what_is_refused(text: str, why: str) -> None:
     with pytest.raises(ParseError) as caught:
         iptables.parse(text)
     assert str(caught.value).startswith(why)
+
+
+def test_an_unknown_option_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(ParseError) as caught:
+        iptables.parse("-m conntrack --ctstat NEW")
+    assert (caught.value.word, caught.value.known) == ("--ctstat", iptables.OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("-m conntrack ! --ctorigsrcport 1024:65535", "-m conntrack --ctorigsrcport 0:1023"),
+        ("-m conntrack ! --ctrepldstport 0:1023", "-m conntrack --ctrepldstport 1024:65535"),
+    ],
+)
+def test_an_inverted_range_at_an_edge_becomes_the_plain_range_of_the_rest(text: str, same: str) -> None:
+    assert iptables.parse(text).form() == iptables.parse(same).form()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
@@ -18,6 +19,7 @@ from conntrackd_py.const import (
     IPS_SEEN_REPLY,
 )
 from conntrackd_py.filter import iptables, nft
+from conntrackd_py.match import expr
 from tests.support.router import CLIENT, SERVER, Router
 
 ATTACHED = (IP_CT_ESTABLISHED, IP_CT_RELATED, IP_CT_NEW, IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY)
@@ -148,3 +150,18 @@ def test_an_unconfirmed_connection_has_no_time_left(ct: NfConn) -> None:
     fresh.timeout = 30_000
     assert nft.parse("ct expiration 0").matches(packet(IP_CT_NEW, fresh), LAST)
     assert nft.parse("ct status ! confirmed").matches(packet(IP_CT_NEW, fresh), LAST)
+
+
+def test_the_largest_value_of_each_key_is_a_mask() -> None:
+    """Values are compared after `& LARGEST`, so every bit below the highest must be set."""
+    assert all(largest & (largest + 1) == 0 for largest in expr.LARGEST)
+    assert expr.LARGEST[expr.L3PROTO] == expr.LARGEST[expr.PROTOCOL] == 0xFF
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [("ct zone 3", True), ("ct zone 5", False), ("ct original zone 3", True), ("ct reply zone 5", True)],
+)
+def test_a_zone_without_a_direction_is_that_of_the_original_tuple(ct: NfConn, text: str, matches: bool) -> None:
+    zoned = NfConn(tuples.with_zone(ct.original, 3), tuples.with_zone(ct.reply, 5), ct.l4proto, 0)
+    assert nft.parse(text).matches(packet(IP_CT_NEW, zoned), LAST) == matches

@@ -56,6 +56,21 @@ def test_each_match(match: Match, matches: bool) -> None:
     assert fits(match, packet()) == matches
 
 
+@pytest.mark.parametrize(
+    ("proto", "only"),
+    [
+        (None, -1),
+        (Numbers([0, 0]), 0),
+        (Numbers([17, 17]), 17),
+        (Numbers([17, 17], invert=True), -1),
+        (Numbers([6, 17]), -1),
+        (Numbers([6, 6, 17, 17]), -1),
+    ],
+)
+def test_the_only_protocol_of_a_match(proto: Numbers | None, only: int) -> None:
+    assert Match(proto=proto).only_protocol() == only
+
+
 @pytest.mark.parametrize("invert", [False, True])
 def test_what_a_packet_does_not_have_never_matches(invert: bool) -> None:
     """Not even inverted: no interface at this hook, no ports in ICMP, nothing at all in what cannot be read."""

@@ -17,6 +17,7 @@ def test_numbers_include_their_ends(invert: bool) -> None:
         ([5, 9, 1, 1], False, ([1, 1, 5, 9], False)),
         ([1, 2, 3, 4], False, ([1, 4], False)),
         ([1, 8, 2, 3], False, ([1, 8], False)),
+        ([1, 2, 4, 5], False, ([1, 2, 4, 5], False)),
         ([0, 9], True, ([10, 255], False)),
         ([9, 255], True, ([0, 8], False)),
         ([3, 9], True, ([3, 9], True)),

@@ -12,13 +12,13 @@ from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.binding import outdated, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from tests.support.packets import address
 
 CLIENT, SERVER, OUTER, TARGET = (address(a) for a in ("192.168.1.2", "198.51.100.2", "203.0.113.1", "192.168.1.80"))
 LAN, WAN = 2, 3
-UDP = standard_protos(Tunables())[17]
+UDP, GRE = (standard_protos(Tunables())[protonum] for protonum in (17, 47))
 
 
 def t(source: bytes, sport: int, destination: bytes, dport: int) -> bytes:
@@ -84,3 +84,50 @@ def test_which_connections_are_outdated(ct: NfConn, rules: list[NatRule], wanted
 def test_ports_alone_keep_the_address(action: int, kept: bytes) -> None:
     found = range_of(NatRule(action, to=Range(port_low=80, port_high=90)), Interfaces(), WAN, PLAIN.original)
     assert (found.low, found.high, found.port_low, found.port_high) == (kept, kept, 80, 90)
+
+
+def tunnel(source: bytes, destination: bytes, answering: bytes, answered: bytes) -> NfConn:
+    original, reply = (tuples.make(pair, bytes(4), 47) for pair in (source + destination, answering + answered))
+    ct = NfConn(original, reply, GRE, 0)
+    ct.iif, ct.oif = WAN, LAN
+    return ct
+
+
+ONLY_ADDRESS = NatRule(NAT_DNAT, Match(in_interface=OUT), Range(TARGET, TARGET))
+ONLY_PORT = NatRule(NAT_DNAT, Match(in_interface=OUT, proto=Numbers([17, 17])), Range(port_low=80, port_high=81))
+KEPT = connection(t(SERVER, 1000, OUTER, 8080), t(TARGET, 8080, SERVER, 1000), WAN, LAN)
+OTHER_PORT = connection(t(SERVER, 1000, OUTER, 8080), t(OUTER, 80, SERVER, 1000), WAN, 0)
+THIRD_PORT = connection(t(SERVER, 1000, OUTER, 8080), t(OUTER, 82, SERVER, 1000), WAN, 0)
+TUNNEL = tunnel(SERVER, OUTER, TARGET, SERVER)
+LOCAL_TUNNEL = tunnel(SERVER, OUTER, OUTER, SERVER)
+
+
+@pytest.mark.parametrize(
+    ("ct", "rules", "wanted"),
+    [
+        (KEPT, [ONLY_ADDRESS], False),
+        (FORWARDED, [ONLY_ADDRESS], True),  # the port is translated, but by no rule
+        (OTHER_PORT, [ONLY_PORT], False),
+        (THIRD_PORT, [ONLY_PORT], True),
+        (OTHER_PORT, [], True),
+        (TUNNEL, [ONLY_ADDRESS], False),
+        (TUNNEL, [], True),
+        (LOCAL_TUNNEL, [ONLY_ADDRESS], True),
+        (LOCAL_TUNNEL, [], False),
+    ],
+)
+def test_a_connection_is_outdated_by_its_destination_address_or_port(
+    ct: NfConn, rules: list[NatRule], wanted: bool
+) -> None:
+    interfaces = Interfaces()
+    interfaces.links[WAN] = Link("wan", [OUTER])
+    assert outdated(Ruleset(rules, interfaces), interfaces, ct) is wanted
+
+
+def test_a_connection_is_outdated_if_the_interface_of_its_rule_has_no_address() -> None:
+    interfaces = Interfaces()
+    interfaces.links[WAN] = Link("wan", [])
+    assert outdated(Ruleset([MASQUERADE], interfaces), interfaces, MASQUERADED)
+    assert outdated(Ruleset([MASQUERADE], interfaces), interfaces, PLAIN)
+    redirect = NatRule(NAT_REDIRECT, Match(in_interface=OUT))
+    assert outdated(Ruleset([redirect], interfaces), interfaces, KEPT)

@@ -203,3 +203,17 @@ def test_what_is_kept_is_what_a_walk_finds(orders: list[Order]) -> None:
 
 def test_nothing_is_counted_before_anything_is_bound() -> None:
     assert PortUsage(router().nat.interfaces).outers == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "protonum", "addresses"),
+    [
+        (snat(), IPPROTO_ICMP, 4),
+        (snat(), IPPROTO_ICMPV6, 0),
+        (NatRule(NAT_SNAT, to=Range(OUTER, OUTER)), IPPROTO_TCP, 1),
+        (NatRule(NAT_SNAT, to=Range(address("fd00::1"), address("fd00::ff"))), IPPROTO_ICMPV6, 255),
+        (NatRule(NAT_SNAT, to=Range(address("fd00::1"), address("fd00::ff"))), IPPROTO_ICMP, 0),
+    ],
+)
+def test_a_pool_of_the_other_family_has_no_addresses(rule: NatRule, protonum: int, addresses: int) -> None:
+    assert router(rule).nat.port_usage.limit_of(rule, protonum)[0] == addresses

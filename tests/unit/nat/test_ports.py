@@ -246,3 +246,16 @@ def test_a_range_of_every_size_is_used_up(proto: int) -> None:
         replies = {desk.bind(make(1000 + i, proto=proto), wanted).reply for i in range(size)}
         assert len(replies) == size
         assert desk.ask(make(999, proto=proto), wanted) == b""
+
+
+def test_a_range_of_port_1_has_ports() -> None:
+    low, high = address("203.0.113.1"), address("203.0.113.9")
+    one = Range(low, high, 1, 1, False, False)
+    assert one.has_ports
+    assert [one.holds(low, port) for port in (0, 1, 2)] == [False, True, False]
+    assert not Range(low, high, 0, 0, False, False).has_ports
+    assert [one.holds(address(text), 1) for text in ("203.0.113.0", "203.0.113.9", "203.0.113.10")] == [
+        False,
+        True,
+        False,
+    ]

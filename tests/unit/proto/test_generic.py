@@ -3,7 +3,7 @@
 from conntrackd_py.conntrack.conn import TRACKED, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import ORIGINAL
+from conntrackd_py.const import IPS_ASSURED, IPS_SEEN_REPLY, ORIGINAL
 from conntrackd_py.proto.generic import Generic
 from conntrackd_py.reasons import OK
 
@@ -24,3 +24,12 @@ def test_its_timeout_can_be_changed_while_running() -> None:
     ct = NfConn(b"", b"", generic, 0)
     generic.packet(ct, Skb(b""), ORIGINAL, 0, True)
     assert ct.remaining(0) == 5_000
+
+
+def test_a_connection_is_in_use_if_it_is_assured() -> None:
+    generic = Generic(Tunables())
+    ct = NfConn(b"", b"", generic, 0)
+    ct.status = IPS_SEEN_REPLY
+    assert not generic.in_use(ct)
+    ct.status |= IPS_ASSURED
+    assert generic.in_use(ct)

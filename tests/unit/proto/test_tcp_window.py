@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import ORIGINAL, REPLY
 from conntrackd_py.proto import tcp_window as window
-from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT
+from conntrackd_py.proto.tcp_states import (
+    KIND_NONE,
+    TCP_CONNTRACK_ESTABLISHED,
+    TCP_CONNTRACK_SYN_RECV,
+    TCP_CONNTRACK_SYN_SENT,
+)
 from conntrackd_py.proto.tcp_window import NFCT_TCP_ACCEPT as ACCEPT
 from conntrackd_py.proto.tcp_window import NFCT_TCP_IGNORE as IGNORE
 from conntrackd_py.proto.tcp_window import NFCT_TCP_INVALID as INVALID
@@ -308,3 +313,12 @@ def test_padding_is_not_data() -> None:
     skb = Skb(packets.tcp("192.0.2.1", "192.0.2.2", 1, 2, "A", seq=10) + bytes(6))
     ip.parse(skb)
     assert Segment(skb, ORIGINAL).end == 10
+
+
+def test_the_initial_values_of_tcp_info() -> None:
+    """All zero, as the kernel clears ip_ct_tcp."""
+    info = TcpInfo()
+    seen = (info.retrans, info.last_seq, info.last_ack, info.last_end, info.last_win, info.last_scale, info.last_flags)
+    assert (info.last_kind, info.last_direction, *seen) == (KIND_NONE, ORIGINAL, *[0] * 7)
+    for side in info.sides:
+        assert (side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags) == (0, 0, 0, 0, 0, 0)

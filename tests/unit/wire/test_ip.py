@@ -178,3 +178,27 @@ def test_the_destination_is_the_second_address(family: Layer) -> None:
     packet = parsed(bytes(family / UDP()))
     assert ip.addresses(packet)[-len(ip.destination(packet)) :] == ip.destination(packet)
     assert ip.destination(packet) == packets.address(family.dst)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_numbers_of_a_fragment_are_its_offset_in_bytes_and_its_identification(more: int, quoted: bool) -> None:
+    """Flags and reserved bits are left out."""
+    v4 = packets.ip("192.0.2.1", "192.0.2.2", 17, bytes(16))
+    v4 = v4[:4] + (0xABCD).to_bytes(2, "big") + (0xC000 | more << 13 | 0x1234).to_bytes(2, "big") + v4[8:]
+    header = bytes((17, 0)) + (0x9A08 | 6 | more).to_bytes(2, "big") + (0x12345678).to_bytes(4, "big")
+    v6 = packets.ip("2001:db8::1", "2001:db8::2", 44, header + bytes(16))
+    for data, numbers in ((v4, (0x1234 * 8, 0xABCD)), (v6, (0x9A08, 0x12345678))):
+        packet = Packet(data)
+        assert ip.parse(packet, quoted) == IP_FRAGMENT
+        assert packet.numbers == numbers
+
+
+def test_the_numbers_of_a_first_fragment() -> None:
+    v4 = packets.ip("192.0.2.1", "192.0.2.2", 17, bytes(16))
+    v4 = v4[:6] + b"\x20\0" + v4[8:]
+    v6 = packets.ip("2001:db8::1", "2001:db8::2", 44, bytes((17, 0, 0, 1, 0, 0, 0, 9)) + bytes(16))
+    for data, numbers in ((v4, (0, 1)), (v6, (0, 9))):
+        packet = Packet(data)
+        assert ip.parse(packet) == IP_FRAGMENT
+        assert packet.numbers == numbers
