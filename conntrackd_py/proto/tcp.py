@@ -197,10 +197,10 @@ class Tcp(TcpHeader):
             if info.last_kind == KIND_ACK and info.last_direction == direction and segment.seq == info.last_end:
                 return RST_CHECK  # data and its RST in a row
             return RST_SHORTEN
-        let_through = (ct.status & IPS_SEEN_REPLY and info.last_kind == KIND_SYN) or (
-            not ct.status & IPS_ASSURED and info.last_kind == KIND_ACK
-        )
-        if let_through and info.last_direction != direction and segment.ack == info.last_end:
+        let_through = (
+            ct.status & IPS_SEEN_REPLY and info.last_kind == KIND_SYN and info.last_direction != direction
+        ) or (not ct.status & IPS_ASSURED and info.last_kind == KIND_ACK)
+        if let_through and segment.ack == info.last_end:
             return RST_ACCEPT  # answers an ignored packet
         if ct.state == TCP_CONNTRACK_SYN_SENT and info.last_kind == KIND_ACK and info.last_direction == REPLY:
             return RST_ACCEPT if segment.seq == info.last_ack else RST_CHECK  # answers a challenge ACK
