@@ -1,5 +1,6 @@
 """A [[nat]] table -> NatRule. A rule that iptables would refuse is refused.
 
+Without a family and without an address it is a rule for IPv4, as in iptables.
 Refused: an interface that is not known at the rule's hook, ports without a protocol that has them, addresses of both
 families.
 """
@@ -19,7 +20,7 @@ from conntrackd_py.nat.rules import (
     NatRule,
 )
 from conntrackd_py.settings.errors import ABSENT
-from conntrackd_py.settings.match import match_of, read
+from conntrackd_py.settings.match import FAMILY_NAMES, match_of, read
 from conntrackd_py.settings.table import Table
 
 SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE)
@@ -34,7 +35,7 @@ def nat_rule(table: Table, label: str) -> NatRule:
     to = _to(table, action)
     to.random = table.boolean("random", False)
     to.persistent = table.boolean("persistent", False)
-    rule = NatRule(action, match_of(table, to.low), to, label, table.string("comment", ""))
+    rule = NatRule(action, match_of(table, to.low, FAMILY_NAMES["ipv4"]), to, label, table.string("comment", ""))
     table.reject_unknown()
     _check(table, rule)
     return rule
