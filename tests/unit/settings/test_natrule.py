@@ -228,7 +228,10 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ),
         ('action = "ACCEPT"\nproto = "icmpv6"\nsource = "10.0.0.1"', "nat[0].proto"),
         ('action = "ACCEPT"\nfamily = "ipv6"\ndestination = "10.0.0.1"', "is IPv4, but family is IPv6"),
-        ('action = "ACCEPT"\nfamily = "any"\ndestination = "10.0.0.1"', 'family = "any": is any, but destination is IPv4'),
+        (
+            'action = "ACCEPT"\nfamily = "any"\ndestination = "10.0.0.1"',
+            'family = "any": is any, but destination is IPv4',
+        ),
         ('action = "SNAT"\nfamily = "any"\nto = "2001:db8::1"', 'family = "any": is any, but to is IPv6'),
         ('action = "ACCEPT"\nfamily = "both"', 'family = "both": must be one of ipv4, ipv6, any'),
         ('action = "MASQUERADE"\npersistent = true', "nat[0].persistent = true: MASQUERADE has no persistent"),
