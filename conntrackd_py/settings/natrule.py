@@ -29,13 +29,14 @@ PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
 
 
-def nat_rule(table: Table, label: str) -> NatRule:
+def nat_rule(table: Table) -> NatRule:
     """The rule of the table. Mistakes are reported in the table; the rule is then undefined."""
     action = _action(table)
     to = _to(table, action)
     to.random = table.boolean("random", False)
     to.persistent = table.boolean("persistent", False)
-    rule = NatRule(action, match_of(table, to.low, FAMILY_NAMES["ipv4"]), to, label, table.string("comment", ""))
+    match = match_of(table, to.low, FAMILY_NAMES["ipv4"])
+    rule = NatRule(action, match, to, table.path, table.string("comment", ""))
     table.reject_unknown()
     _check(table, rule)
     return rule
