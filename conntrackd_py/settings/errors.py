@@ -35,7 +35,7 @@ class Finding:
 
 
 class ConfigError(Exception):
-    """A configuration with one mistake; see Finding. `findings` has every mistake, in the order of discovery."""
+    """A configuration with one mistake; see Finding. `findings` has every mistake, by file and line."""
 
     def __init__(self, path: str, value: object, why: str, source: str = "", line: int = 0) -> None:
         super().__init__(path, value, why, source, line)

@@ -133,7 +133,7 @@ class _Merged:
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         self.report.raise_if_any()
         find_warnings(result, self.rules, tables["filter"])
-        return replace(result, warnings=tuple(self.report.warnings))
+        return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
 
     def filter(self, table: Table) -> Filter:
         if table.value("rule") is not ABSENT:

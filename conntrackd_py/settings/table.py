@@ -17,9 +17,14 @@ class Report:
         self.warnings: list[Finding] = []
         self.lines: dict[str, dict[str, int]] = {}
 
+    def in_order(self, findings: list[Finding]) -> list[Finding]:
+        """By file and line."""
+        files = {source: at for at, source in enumerate(self.lines)}
+        return sorted(findings, key=lambda finding: (files.get(finding.source, 0), finding.line))
+
     def raise_if_any(self) -> None:
         if self.errors:
-            raise ConfigErrors(self.errors)
+            raise ConfigErrors(self.in_order(self.errors))
 
 
 class Table:

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from conntrackd_py.cli.conntrackd.rule_lines import rule_lines
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.escape import escaped, escaped_lines
 from conntrackd_py.nat.rules import NAT_ACTIONS
 from conntrackd_py.settings.errors import ConfigError
@@ -24,8 +25,7 @@ def main(args: argparse.Namespace) -> int:
     if settings is None:
         return 1
     for line in rule_lines(settings):
-        print(escaped(line))
-    sys.stdout.flush()
+        _write(line)
     for warning in settings.warnings:
         print(escaped_lines(warning.text("warning")), file=sys.stderr)
     count = len(settings.warnings)
@@ -33,8 +33,16 @@ def main(args: argparse.Namespace) -> int:
     if warnings and args.strict:
         print(f"{escaped(str(path))}: {warnings}, refused because of --strict", file=sys.stderr)
         return 1
-    print(f"{escaped(str(path))}: ok{warnings and f', {warnings}'}: {summary(settings)}")
+    _write(f"{path}: ok{warnings and f', {warnings}'}: {summary(settings)}")
     return 0
+
+
+def _write(line: str) -> None:
+    """Without a reader too, as after `| head`, the exit status is that of the configuration."""
+    try:
+        print(escaped(line), flush=True)
+    except BrokenPipeError:
+        discard_stdout()
 
 
 def settings_or_none(path: Path) -> Settings | None:

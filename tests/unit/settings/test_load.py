@@ -257,6 +257,24 @@ def test_a_mistake_is_reported_with_its_line(text: str, line: str, tmp_path: Pat
     assert str(caught.value).splitlines()[0].startswith(f"{main}:{line}")
 
 
+def test_findings_are_in_the_order_of_the_files_and_lines(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    drop_in = tmp_path / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    nat = "[[nat]]\naction = 'MASQUERADE'\n"
+    main.write_text("[log]\nlevel = 1\n[queue]\nfirst = -1\n")
+    drop_in.write_text("mode = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    assert [finding.place for finding in caught.value.findings] == [f"{main}:2", f"{main}:4", f"{drop_in}:1"]
+    main.write_text(f"{nat}[[raw]]\nproto = 'tcp'\ntimeouts = {{ nf_conntrack_gre_timeout = 1 }}\n{nat}")
+    drop_in.write_text(nat)
+    assert [warning.place for warning in load(main).warnings] == [
+        *(f"{main}:1", f"{main}:5", f"{main}:6", f"{main}:6"),
+        *(f"{drop_in}:1", f"{drop_in}:1"),
+    ]
+
+
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     main = tmp_path / "conntrackd.toml"
     (tmp_path / "conf.d").mkdir()

@@ -1,11 +1,14 @@
 """`conntrackd-py check-config`: the summary of a right configuration, every error of a wrong one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conntrackd_py.cli.conntrackd.main import main
 
+CHECK = "import sys; from conntrackd_py.cli.conntrackd.main import main; sys.exit(main())"
 SAMPLE = Path(__file__).parents[4] / "config" / "conntrackd.toml"
 
 
@@ -48,6 +51,20 @@ def test_strict_refuses_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert captured.err.splitlines()[-1] == f"{file}: 2 warnings, refused because of --strict"
     assert ": ok" not in captured.out
     assert main(["check-config", "--strict", str(SAMPLE)]) == 0
+
+
+def test_the_status_is_that_of_the_configuration_without_a_reader_too(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(DUPLICATE)
+    for option, status in (("--config", 0), ("--strict", 1)):
+        command = [sys.executable, "-c", CHECK, "check-config", option, str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith(f"{file}:4: warning: ")
+            assert "Error" not in process.stderr.read()
+        assert process.returncode == status
 
 
 def test_every_error_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
