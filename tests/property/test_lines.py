@@ -15,12 +15,13 @@ STRINGS = [
     '"# \\" ["',
     '"""\na = 1\n[b]\n"""',
     '"""x"""""',
+    '"""x""""',
     '"""\\""""',
     "'''\n[[nat]]\nq = 1'''",
 ]
 SCALARS = st.sampled_from([*STRINGS, "1", "-1.5", "0xff", "true", "1979-05-27T07:32:00"])
-LISTS = st.lists(SCALARS).map(lambda found: "[ # ]\n" + ",\n".join(found) + "\n]")
 TABLES = SCALARS.map(lambda value: f"{{ a = {value}, b.c = [{value}] }}")
+LISTS = st.lists(st.one_of(SCALARS, TABLES)).map(lambda found: "[ # ]\n" + ",\n".join(found) + "\n]")
 VALUES = st.one_of(SCALARS, SCALARS, LISTS, TABLES, LISTS.map(lambda one: f"[{one}, {one}]"))
 DOTTED = st.lists(KEYS, min_size=1, max_size=3).map(" . ".join)
 ENDS = st.sampled_from(["\n", "\n\n", " # a = 1 [b]\n", "\r\n", "  \n# x = 1\n"])

@@ -2,6 +2,8 @@
 
 import pytest
 
+from conntrackd_py.match.address import addresses, network
+from conntrackd_py.match.match import Match
 from conntrackd_py.settings.cover import MOST_RULES, Extent, unreachable
 from conntrackd_py.settings.load import parse
 
@@ -52,6 +54,7 @@ def test_covered(first: dict[str, object], second: dict[str, object]) -> None:
         ({"in_interface": "eth0"}, {"in_interface": "eth+"}),
         ({"in_interface": "eth0"}, {"in_interface": "!wan0"}),
         ({"in_interface": "!eth0"}, {"in_interface": "e+"}),
+        ({"in_interface": "!eth+"}, {"in_interface": "eth0"}),
         ({"in_interface": "!eth+"}, {"in_interface": "!eth0"}),
         ({"source": "10.0.0.0/8"}, {"source": "10.0.0.0/7"}),
         ({"source": "0.0.0.0/0"}, {"source": "::/0"}),
@@ -65,10 +68,17 @@ def test_covered(first: dict[str, object], second: dict[str, object]) -> None:
         ({"ct": "state established"}, {"ct": "state established,related"}),
         ({"ct": "state new ct mark 1"}, {"ct": "mark 1"}),
         ({"ct": "mark 1"}, {"ct": "mark 2"}),
+        ({"ct": "state new"}, {"ct": "-m conntrack --ctstate NEW,SNAT"}),
     ],
 )
 def test_not_covered(first: dict[str, object], second: dict[str, object]) -> None:
     assert not covers(first, second)
+
+
+def test_equal_numbers_of_two_families() -> None:
+    four, six = (addresses(network(text)) for text in ("0.0.0.1", "::1"))
+    assert not Extent(Match(source=four)).covers(Extent(Match(source=six)))
+    assert not Extent(Match(source=six)).covers(Extent(Match(source=four)))
 
 
 def test_unreachable_in_every_place() -> None:

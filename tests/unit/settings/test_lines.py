@@ -10,6 +10,7 @@ mode = "nat"  # = [x]
 [queue] # [x]
 first = [1,
   "[", # ]
+  { inner = 1 }, """x"""", "]",
 ]
 text = """
 x = 1
@@ -35,19 +36,19 @@ EXPECTED = {
     "a key.of three.parts": 2,
     "queue": 3,
     "queue.first": 4,
-    "queue.text": 7,
-    "queue.after": 10,
-    "nat[0]": 12,
-    "nat[0].to": 13,
-    "nat[1]": 15,
-    "nat[1].to": 16,
-    "nat[1].below": 17,
-    "nat[1].below.key": 18,
-    "filter": 19,
-    "filter.rule[0]": 20,
-    "filter.rule[0].a": 21,
-    "filter.rule[0].c": 23,
-    "filter.rule[0].d": 24,
+    "queue.text": 8,
+    "queue.after": 11,
+    "nat[0]": 13,
+    "nat[0].to": 14,
+    "nat[1]": 16,
+    "nat[1].to": 17,
+    "nat[1].below": 18,
+    "nat[1].below.key": 19,
+    "filter": 20,
+    "filter.rule[0]": 21,
+    "filter.rule[0].a": 22,
+    "filter.rule[0].c": 24,
+    "filter.rule[0].d": 25,
 }
 
 
