@@ -9,8 +9,8 @@ mode = "nat"  # = [x]
 "a key".'of three'.parts = 1
 [queue] # [x]
 first = [1,
-  "[", # ]
-  { inner = 1 }, """x"""", "]",
+  "[", """x"""", "]", # ]
+  { inner = 1 },
 ]
 text = """
 x = 1
