@@ -18,6 +18,7 @@ STRINGS = [
     '"""x""""',
     '"""\\""""',
     "'''\n[[nat]]\nq = 1'''",
+    "'''x''''",
 ]
 SCALARS = st.sampled_from([*STRINGS, "1", "-1.5", "0xff", "true", "1979-05-27T07:32:00"])
 TABLES = SCALARS.map(lambda value: f"{{ a = {value}, b.c = [{value}] }}")

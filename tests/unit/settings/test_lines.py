@@ -10,6 +10,7 @@ mode = "nat"  # = [x]
 [queue] # [x]
 first = [1,
   "[", """x"""", "]", # ]
+  \'\'\'x\'\'\'\', ']',
   { inner = 1 },
 ]
 text = """
@@ -36,19 +37,19 @@ EXPECTED = {
     "a key.of three.parts": 2,
     "queue": 3,
     "queue.first": 4,
-    "queue.text": 8,
-    "queue.after": 11,
-    "nat[0]": 13,
-    "nat[0].to": 14,
-    "nat[1]": 16,
-    "nat[1].to": 17,
-    "nat[1].below": 18,
-    "nat[1].below.key": 19,
-    "filter": 20,
-    "filter.rule[0]": 21,
-    "filter.rule[0].a": 22,
-    "filter.rule[0].c": 24,
-    "filter.rule[0].d": 25,
+    "queue.text": 9,
+    "queue.after": 12,
+    "nat[0]": 14,
+    "nat[0].to": 15,
+    "nat[1]": 17,
+    "nat[1].to": 18,
+    "nat[1].below": 19,
+    "nat[1].below.key": 20,
+    "filter": 21,
+    "filter.rule[0]": 22,
+    "filter.rule[0].a": 23,
+    "filter.rule[0].c": 25,
+    "filter.rule[0].d": 26,
 }
 
 
