@@ -26,9 +26,9 @@ receives packets only after `rules install`.
     "check-config": """
 Reads the file and the files of conf.d next to it, as the daemon does. It lists every rule with its family on standard
 output. Errors and warnings go to standard error, with file, line and key. The daemon does not start with an error. A
-warning is about a rule that is allowed and probably not meant: an earlier rule matches all its packets (only the first
-2,000 rules are compared), MASQUERADE without an outgoing interface, a timeout of another protocol. Warnings are
-reported if there are no errors. The daemon logs them at its start and after a reload.
+warning is about a rule that is allowed and probably not meant: an earlier rule matches all its packets, MASQUERADE
+without an outgoing interface, a timeout of another protocol. Only the first 1,000 rules of each kind and hook are
+compared. Warnings are reported if there are no errors. The daemon logs them at its start and after a reload.
 """,
     "reload": """
 The daemon reads its configuration again and applies all of it between two packets, or none of it. NAT, filter, raw and
