@@ -30,7 +30,7 @@ from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
-from conntrackd_py.service.reload import Reload
+from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
 
@@ -48,6 +48,7 @@ GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
 def run(settings: Settings, socket: str, config: Path) -> int:
     """Run the daemon: 0 after a requested stop, 1 when it could not start or lost its queue."""
     logs.configure(settings.log.level, settings.log.format)
+    log_warnings(settings)
     try:
         return asyncio.run(Daemon(settings, socket, config).run())
     except (QueueError, ConfigError, OSError) as error:

@@ -48,6 +48,13 @@ def after_restart(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ..
     return replace(new, mode=old.mode, queue=old.queue, steering=kept), tuple(waiting)
 
 
+def log_warnings(settings: Settings) -> None:
+    """A line for each warning about the configuration, as of `check-config`."""
+    for warning in settings.warnings:
+        line = {"line": warning.line} if warning.line else {}
+        log.warning("configuration", file=warning.source, **line, key=warning.path, reason=warning.why)
+
+
 @final
 class Reload:
     """path: of the configuration. Only one reload runs at a time; the next waits."""
@@ -77,6 +84,7 @@ class Reload:
             reloads.successful, reloads.error, reloads.at = True, "", time.time()
             reloads.count += 1
             log.info("reloaded", nat=len(self.parts.settings.nat), restart=list(reloads.restart))
+            log_warnings(self.parts.settings)
 
     async def _take_over(self) -> None:
         old = self.parts.settings

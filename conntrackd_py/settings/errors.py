@@ -1,7 +1,8 @@
-"""Configuration errors: file, key, value and reason."""
+"""Findings in the configuration: file, line, key, value and reason."""
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from typing import Final
 
 
@@ -12,36 +13,49 @@ class Absent:
 ABSENT: Final = Absent()
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A mistake or a warning. path: the key, as `nat[2].to`, or empty for the whole file. line: 0 if not known."""
+
+    path: str
+    value: object
+    why: str
+    source: str = ""
+    line: int = 0
+
+    @property
+    def place(self) -> str:
+        """`file:line`, `file`, or empty."""
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+    def text(self, severity: str = "") -> str:
+        """`file:line: severity: key = value: why`, without what is empty."""
+        where = self.path if isinstance(self.value, Absent) else f"{self.path} = {toml(self.value)}"
+        return ": ".join(part for part in (self.place, severity, where, self.why) if part)
+
+
 class ConfigError(Exception):
-    """One mistake. `path` is the key, as `nat[2].to`, or empty for the whole file.
+    """A configuration with one mistake; see Finding. `findings` has every mistake, by file and line."""
 
-    `errors` holds every mistake of the same configuration; see ConfigErrors.
-    """
+    def __init__(self, path: str, value: object, why: str, source: str = "", line: int = 0) -> None:
+        super().__init__(path, value, why, source, line)
+        self.findings: tuple[Finding, ...] = (Finding(path, value, why, source, line),)
 
-    def __init__(self, path: str, value: object, why: str, source: str = "") -> None:
-        super().__init__(path, value, why, source)
-        self.path = path
-        self.value = value
-        self.why = why
-        self.source = source
-        self.errors: tuple[ConfigError, ...] = (self,)
+    def text(self, severity: str = "") -> str:
+        """One line a mistake."""
+        return "\n".join(finding.text(severity) for finding in self.findings)
 
     def __str__(self) -> str:
-        where = self.path if isinstance(self.value, Absent) else f"{self.path} = {toml(self.value)}"
-        return ": ".join(part for part in (self.source, where, self.why) if part)
+        return self.text()
 
 
 class ConfigErrors(ConfigError):  # noqa: N818  a plural reads better than a suffix
-    """Several mistakes in the order of discovery; its text has one line each."""
+    """Several mistakes."""
 
-    def __init__(self, errors: Iterable[ConfigError]) -> None:
-        everything = tuple(errors)
-        first = everything[0]
-        super().__init__(first.path, first.value, first.why, first.source)
-        self.errors = everything
-
-    def __str__(self) -> str:
-        return "\n".join(str(error) for error in self.errors)
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        everything = tuple(findings)
+        super().__init__(*astuple(everything[0]))
+        self.findings = everything
 
 
 def toml(value: object) -> str:

@@ -15,14 +15,14 @@ from conntrackd_py.settings.schema import Filter
 from conntrackd_py.settings.table import Table
 
 
-def filter_rule(table: Table, label: str) -> FilterRule:
+def filter_rule(table: Table) -> FilterRule:
     """The rule of the table. Mistakes are reported in the table; the rule is then undefined."""
     rule = FilterRule(
         _action(table),
         match_of(table),
         hooks=_hooks(table),
         reject=_reject_with(table),
-        label=label,
+        label=table.path,
         comment=table.string("comment", ""),
     )
     rule.match.ct = ct_of(table)
@@ -44,13 +44,13 @@ def ruleset(table: Table) -> str:
         key = "file"
         source = table.sources.get("file", "")
         try:
-            text = (Path(source).parent / name).read_text(encoding="utf-8")
+            text = (Path(source).parent / name).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             table.wrong("file", str(error))
     try:
         nft_ruleset.parse(text)
     except ParseError as error:
-        table.report.add(f"{table.path}.{key}", ABSENT, hint(error), table.sources.get(key, ""))
+        table.wrong(key, hint(error), quote=False)
         return ""
     return text
 
@@ -65,7 +65,7 @@ def reject_unvisited(table: Table, tables: list[Table], settings: Filter) -> Non
         if LOCAL_IN in rule.hooks or LOCAL_OUT in rule.hooks:
             one.wrong("hook" if "hook" in one.data else "hooks", why)
     if any(chain.hook in (LOCAL_IN, LOCAL_OUT) for chain in nft_ruleset.parse(settings.nft)):
-        table.report.add("filter.file" if settings.file else "filter.nft", ABSENT, f"a chain {why}", "")
+        table.wrong("file" if settings.file else "nft", f"a chain {why}", quote=False)
 
 
 def _action(table: Table) -> int:

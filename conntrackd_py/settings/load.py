@@ -1,13 +1,16 @@
 """TOML -> Settings. All mistakes are reported together; with any mistake there are no settings.
 
 `load` reads a file, then conf.d/*.toml of its directory in the order of their names: a repeated key replaces the
-earlier value; [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended.
+earlier value; [[raw]], [[connmark]], [[nat]] and [[filter.rule]] rules are appended. A file may begin with a byte-order
+mark.
 """
 
+import grp
+import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeGuard
 
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.match.address import packed_address
@@ -16,6 +19,8 @@ from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
+from conntrackd_py.settings.findings import find_warnings
+from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Queue, Settings, Steering
@@ -30,46 +35,64 @@ MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
+SYNTAX_AT: Final = re.compile(r" \(at line (\d+), (column \d+)\)$")  # how tomllib ends its messages
+
 Document = dict[str, object]
 
 
 def load(path: Path) -> Settings:
     """The settings of a file and its drop-ins. Raises ConfigError."""
     drop_ins = sorted((path.parent / "conf.d").glob("*.toml"))
-    return _Merged([(str(file), _read(file)) for file in (path, *drop_ins)]).settings()
+    merged = _Merged(str(path))
+    for file in (path, *drop_ins):
+        text = _read(file)
+        merged.add(str(file), _document(text, str(file)), lines_of(text))
+    return merged.settings()
 
 
 def parse(data: Document, source: str) -> Settings:
     """The settings of one document from tomllib. `source` names it in errors. Raises ConfigError."""
-    return _Merged([(source, data)]).settings()
+    merged = _Merged(source)
+    merged.add(source, data, {})
+    return merged.settings()
 
 
-def _read(path: Path) -> Document:
+def _read(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError("", ABSENT, error.strerror or str(error), str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("", ABSENT, str(error), str(path)) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError("", ABSENT, "is not UTF-8", str(path), line) from error
+
+
+def _document(text: str, source: str) -> Document:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = SYNTAX_AT.search(str(error))
+        why = SYNTAX_AT.sub(r" (\2)", str(error))
+        raise ConfigError("", ABSENT, why, source, int(at[1]) if at else 0) from error
 
 
 class _Merged:
     """Several documents as one, with the file of each key."""
 
-    def __init__(self, documents: list[tuple[str, Document]]) -> None:
+    def __init__(self, main: str) -> None:
         self.report = Report()
-        self.top = Table({}, "", {"": documents[0][0]}, self.report)
-        self.tables = {name: Table({}, name, {"": documents[0][0]}, self.report) for name in TABLES}
+        self.top = Table({}, "", {"": main}, self.report)
+        self.tables = {name: Table({}, name, {"": main}, self.report) for name in TABLES}
         self.rules: dict[str, list[Table]] = {name: [] for name in RULES}
-        for source, document in documents:
-            self.add(source, document)
 
-    def add(self, source: str, document: Document) -> None:
+    def add(self, source: str, document: Document, lines: dict[str, int]) -> None:
+        self.report.lines[source] = lines
         for key, value in document.items():
             if key in self.tables and isinstance(value, dict):
                 rest = dict(value)
-                if key == "filter" and _is_rules(rest.get("rule")):
-                    self.add_rules("filter.rule", rest.pop("rule"), source)
+                if key == "filter" and _is_rules(rules := rest.get("rule")):
+                    self.add_rules("filter.rule", rules, source)
+                    del rest["rule"]
                 self.tables[key].data.update(rest)
                 self.tables[key].sources.update(dict.fromkeys(rest, source))
             elif key in RULES and _is_rules(value):
@@ -78,9 +101,11 @@ class _Merged:
                 self.top.data[key] = value
                 self.top.sources[key] = source
 
-    def add_rules(self, key: str, rules: Any, source: str) -> None:
-        """Errors count the rules of one file; labels count the rules of all files, in the order of matching."""
-        self.rules[key] += [Table(rule, f"{key}[{at}]", {"": source}, self.report) for at, rule in enumerate(rules)]
+    def add_rules(self, key: str, rules: list[Document], source: str) -> None:
+        """The rules of all files are numbered in the order of matching."""
+        tables = self.rules[key]
+        for at, rule in enumerate(rules):
+            tables.append(Table(rule, f"{key}[{len(tables)}]", {"": source}, self.report, f"{key}[{at}]"))
 
     def settings(self) -> Settings:
         top, tables = self.top, self.tables
@@ -93,7 +118,7 @@ class _Merged:
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
             raw=tuple(raw_rule(one) for one in self.rules["raw"]),
             connmark=tuple(mark_rule(one) for one in self.rules["connmark"]),
-            nat=tuple(nat_rule(one, f"nat[{at}]") for at, one in enumerate(self.rules["nat"])),
+            nat=tuple(nat_rule(one) for one in self.rules["nat"]),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
@@ -107,7 +132,8 @@ class _Merged:
             self.reject_redirects(result.nat)
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         self.report.raise_if_any()
-        return result
+        find_warnings(result, self.rules, tables["filter"])
+        return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
 
     def filter(self, table: Table) -> Filter:
         if table.value("rule") is not ABSENT:
@@ -116,7 +142,7 @@ class _Merged:
             default_in=table.choice("default_in", Filter.default_in, schema.VERDICTS),
             default_forward=table.choice("default_forward", Filter.default_forward, schema.VERDICTS),
             default_out=table.choice("default_out", Filter.default_out, schema.VERDICTS),
-            rule=tuple(filter_rule(one, f"filter.rule[{at}]") for at, one in enumerate(self.rules["filter.rule"])),
+            rule=tuple(filter_rule(one) for one in self.rules["filter.rule"]),
             nft=ruleset(table),
             file=table.string("file", Filter.file),
         )
@@ -136,7 +162,7 @@ class _Merged:
             table.reject_unknown()
 
 
-def _is_rules(value: object) -> bool:
+def _is_rules(value: object) -> TypeGuard[list[Document]]:
     return isinstance(value, list) and all(isinstance(rule, dict) for rule in value)
 
 
@@ -243,10 +269,21 @@ def _control(table: Table) -> Control:
     return Control(
         socket=socket,
         mode=mode,
-        group=table.string("group", Control.group),
+        group=_group(table),
         max_clients=table.integer("max_clients", Control.max_clients, 1, 4096),
         max_request=table.integer("max_request", Control.max_request, 1024, 2**24),
     )
+
+
+def _group(table: Table) -> str:
+    """As for the daemon, which cannot start without it: a name."""
+    group = table.string("group", Control.group)
+    try:
+        if group:
+            grp.getgrnam(group)
+    except (KeyError, ValueError):
+        table.wrong("group", "there is no such group on this machine")
+    return group
 
 
 def _log(table: Table) -> Log:

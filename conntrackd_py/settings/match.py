@@ -1,6 +1,6 @@
 """The match keys of a rule table -> Match, once for [[nat]], [[filter.rule]], [[raw]] and [[connmark]].
 
-Refused: ports without a protocol that has them, addresses of both families.
+Refused: ports without a protocol that has them, addresses of both families, `family = "any"` with an address.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6, WITH_PORTS
 from conntrackd_py.filter import iptables, nft
-from conntrackd_py.match.address import FAMILIES, VERSIONS, AddressError, Addresses, addresses, network
+from conntrackd_py.match.address import VERSIONS, AddressError, Addresses, addresses, network
 from conntrackd_py.match.expr import Expr
 from conntrackd_py.match.interface import InterfaceNames, wrong_name
 from conntrackd_py.match.match import Match
@@ -18,11 +18,16 @@ from conntrackd_py.settings.errors import ABSENT, did_you_mean
 from conntrackd_py.settings.table import Table
 
 FAMILY_OF_PROTO: Final = {IPPROTO_ICMP: 4, IPPROTO_ICMPV6: 6}
+ANY: Final = 0
+FAMILY_NAMES: Final = {"ipv4": 4, "ipv6": 6, "any": ANY}  # Match.family by the value of `family`
 T = TypeVar("T")
 
 
-def match_of(table: Table, to: bytes = b"") -> Match:
-    """All match keys but `ct`. A wrong one is reported in the table and matches anything. to: an address of `to`."""
+def match_of(table: Table, to: bytes = b"", family: int = ANY) -> Match:
+    """All match keys but `ct`. A wrong one is reported in the table and matches anything.
+
+    to: an address of `to`. family: that of a rule without a family and without an address.
+    """
     match = Match(
         in_interface=read(table, "in_interface", _interface),
         out_interface=read(table, "out_interface", _interface),
@@ -35,15 +40,16 @@ def match_of(table: Table, to: bytes = b"") -> Match:
     for key, ports in (("sport", match.sport), ("dport", match.dport)):
         if ports is not None and match.only_protocol() not in WITH_PORTS:
             table.wrong(key, "needs proto tcp, udp, udplite, dccp or sctp")
-    match.family = _family(table, match, to)
+    match.family = _family(table, match, to, family)
     return match
 
 
-def _family(table: Table, match: Match, to: bytes) -> int:
-    """4, 6, or 0 for both; two keys of different families are a mistake."""
-    given = 0 if table.value("family") is ABSENT else FAMILIES[table.choice("family", "ipv4", FAMILIES)]
+def _family(table: Table, match: Match, to: bytes, default: int) -> int:
+    """4, 6, or ANY; two keys of different families are a mistake."""
+    absent = table.value("family") is ABSENT
+    given = default if absent else FAMILY_NAMES[table.choice("family", "any", FAMILY_NAMES)]
     families = {
-        "family": VERSIONS.get(given, 0),
+        "family": 0 if absent else given,
         "source": VERSIONS[match.source.length] if match.source else 0,
         "destination": VERSIONS[match.destination.length] if match.destination else 0,
         "proto": FAMILY_OF_PROTO.get(match.only_protocol(), 0),
@@ -53,7 +59,11 @@ def _family(table: Table, match: Match, to: bytes) -> int:
     for key, family in decided:
         if family != decided[0][1]:
             table.wrong(key, f"is IPv{family}, but {decided[0][0]} is IPv{decided[0][1]}")
-    return decided[0][1] if decided else 0
+    if not decided:
+        return given
+    if not absent and given == ANY:
+        table.wrong("family", f"is any, but {decided[0][0]} is IPv{decided[0][1]}")
+    return decided[0][1]
 
 
 def ct_of(table: Table) -> Expr | None:

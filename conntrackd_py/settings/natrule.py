@@ -1,5 +1,6 @@
 """A [[nat]] table -> NatRule. A rule that iptables would refuse is refused.
 
+Without a family and without an address it is a rule for IPv4, as in iptables.
 Refused: an interface that is not known at the rule's hook, ports without a protocol that has them, addresses of both
 families.
 """
@@ -19,7 +20,7 @@ from conntrackd_py.nat.rules import (
     NatRule,
 )
 from conntrackd_py.settings.errors import ABSENT
-from conntrackd_py.settings.match import match_of, read
+from conntrackd_py.settings.match import FAMILY_NAMES, match_of, read
 from conntrackd_py.settings.table import Table
 
 SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE)
@@ -28,13 +29,14 @@ PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
 
 
-def nat_rule(table: Table, label: str) -> NatRule:
+def nat_rule(table: Table) -> NatRule:
     """The rule of the table. Mistakes are reported in the table; the rule is then undefined."""
     action = _action(table)
     to = _to(table, action)
     to.random = table.boolean("random", False)
     to.persistent = table.boolean("persistent", False)
-    rule = NatRule(action, match_of(table, to.low), to, label, table.string("comment", ""))
+    match = match_of(table, to.low, FAMILY_NAMES["ipv4"])
+    rule = NatRule(action, match, to, table.path, table.string("comment", ""))
     table.reject_unknown()
     _check(table, rule)
     return rule

@@ -16,6 +16,7 @@ from conntrackd_py.match import address
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings import tls
+from conntrackd_py.settings.errors import Finding
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -144,3 +145,4 @@ class Settings:
     metrics: Metrics = field(default_factory=Metrics)
     control: Control = field(default_factory=Control)
     log: Log = field(default_factory=Log)
+    warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean

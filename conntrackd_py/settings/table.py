@@ -6,42 +6,60 @@ on, so that the operator sees all mistakes at once.
 
 from collections.abc import Collection
 
-from conntrackd_py.settings.errors import ABSENT, ConfigError, ConfigErrors, did_you_mean
+from conntrackd_py.settings.errors import ABSENT, ConfigErrors, Finding, did_you_mean
 
 
 class Report:
-    """The mistakes found so far."""
+    """The mistakes and warnings found so far. lines: by file, the line of a path."""
 
     def __init__(self) -> None:
-        self.errors: list[ConfigError] = []
+        self.errors: list[Finding] = []
+        self.warnings: list[Finding] = []
+        self.lines: dict[str, dict[str, int]] = {}
 
-    def add(self, path: str, value: object, why: str, source: str) -> None:
-        self.errors.append(ConfigError(path, value, why, source))
+    def in_order(self, findings: list[Finding]) -> list[Finding]:
+        """By file and line."""
+        files = {source: at for at, source in enumerate(self.lines)}
+        return sorted(findings, key=lambda finding: (files.get(finding.source, 0), finding.line))
 
     def raise_if_any(self) -> None:
-        if len(self.errors) == 1:
-            raise self.errors[0]
         if self.errors:
-            raise ConfigErrors(self.errors)
+            raise ConfigErrors(self.in_order(self.errors))
 
 
 class Table:
-    """The keys of one table. `path` names it in messages; `sources` says which file each key came from."""
+    """The keys of one table.
 
-    def __init__(self, data: dict[str, object], path: str, sources: dict[str, str], report: Report) -> None:
+    `path` names it in messages, `path_in_file` finds its lines: rules are numbered over all files. `sources` says which
+    file each key came from; that of "" is the file of an absent key.
+    """
+
+    def __init__(
+        self, data: dict[str, object], path: str, sources: dict[str, str], report: Report, path_in_file: str = ""
+    ) -> None:
         self.data = data
         self.path = path
+        self.path_in_file = path_in_file or path
         self.sources = sources
         self.report = report
         self.known: set[str] = set()
 
-    def wrong(self, key: str, why: str) -> None:
-        """Report a mistake in the value of `key`."""
-        path = f"{self.path}.{key}" if self.path else key
+    def wrong(self, key: str, why: str, *, quote: bool = True) -> None:
+        """Report a mistake in the value of `key`, or in the table without a key. quote: show the value."""
+        self.report.errors.append(self.finding(key, why, quote))
+
+    def warn(self, key: str, why: str, *, quote: bool = True) -> None:
+        self.report.warnings.append(self.finding(key, why, quote))
+
+    def finding(self, key: str, why: str = "", quote: bool = True) -> Finding:
+        """The line is that of the key or, if the file does not have it, of the table."""
         value = self.data.get(key, ABSENT)
         # A table as a value would fill the screen.
-        shown = ABSENT if isinstance(value, dict) else value
-        self.report.add(path, shown, why, self.sources.get(key, self.sources.get("", "")))
+        shown = value if quote and not isinstance(value, dict) else ABSENT
+        source = self.sources.get(key, self.sources.get("", ""))
+        lines = self.report.lines.get(source, {})
+        line = lines.get(_joined(self.path_in_file, key)) or lines.get(self.path_in_file, 0)
+        return Finding(_joined(self.path, key), shown, why, source, line)
 
     def value(self, key: str) -> object:
         """The raw value, or ABSENT. Marks the key as known."""
@@ -104,3 +122,7 @@ class Table:
         for key in self.data:
             if key not in self.known:
                 self.wrong(key, f"unknown key{did_you_mean(key, self.known)}")
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path and key else path or key

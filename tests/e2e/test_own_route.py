@@ -34,6 +34,7 @@ listen = ""
 socket = "%s/control.sock"
 [[nat]]
 out_interface = "wan+"
+family = "any"
 action = "MASQUERADE"
 """
 CONFIG += f"""

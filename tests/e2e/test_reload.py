@@ -164,6 +164,24 @@ def test_a_bad_file_changes_nothing_and_says_so_everywhere(stage: Stage) -> None
     assert stage.ask(5001, ROUTER, 7000, outside=True) == "7002"
 
 
+def test_warnings_are_logged_at_a_reload_and_at_a_start(stage: Stage) -> None:
+    def logged() -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in stage.router.said().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == "configuration"]
+
+    assert logged() == []
+    stage.write(OUT + FORWARD % 7001 + FORWARD % 7002)
+    assert stage.reload().returncode == 0
+    (first,) = logged()
+    assert (first["level"], first["file"], first["key"]) == ("warning", str(stage.router.config), "nat[2]")
+    assert stage.router.config.read_text().splitlines()[int(str(first["line"])) - 1] == "[[nat]]"
+    assert "nat[1] (line " in str(first["reason"])
+    assert stage.router.stop() == 0
+    stage.router.start()
+    again = logged()
+    assert [{**line, "timestamp": ""} for line in again] == [{**first, "timestamp": ""}] * 2
+
+
 def test_what_waits_for_a_restart_is_named(stage: Stage) -> None:
     stage.router.config.write_text(
         'mode = "track"\n[queue]\nmax_length = 4000\n' + HEAD.format(socket=stage.router.socket) + OUT

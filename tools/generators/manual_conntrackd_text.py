@@ -24,7 +24,11 @@ The daemon stays in the foreground and logs to standard error. It needs root, or
 receives packets only after `rules install`.
 """,
     "check-config": """
-Reads the file and the files of conf.d next to it, as the daemon does.
+Reads the file and the files of conf.d next to it, as the daemon does. It lists every rule with its family on standard
+output. Errors and warnings go to standard error, with file, line and key. The daemon does not start with an error. A
+warning is about a rule that is allowed and probably not meant: an earlier rule matches all its packets, MASQUERADE
+without an outgoing interface, a timeout of another protocol. Only the first 1,000 rules of each kind and hook are
+compared. Warnings are reported if there are no errors. The daemon logs them at its start and after a reload.
 """,
     "reload": """
 The daemon reads its configuration again and applies all of it between two packets, or none of it. NAT, filter, raw and
@@ -63,7 +67,7 @@ EXITS: Final = {
     "status": "0, or 1 if no daemon answers.",
     "top": "0 after the last frame, `q` or Ctrl-C; 1 if no daemon answers.",
     "run": "0 after a signal, 1 if the daemon could not start or gave up.",
-    "check-config": "0 if the configuration is right, 1 if not.",
+    "check-config": "0 if the configuration has no error; 1 if it has one or, with `--strict`, a warning.",
     "rules print": "0, or 1 if the configuration is wrong.",
     "rules install": "0, or 1 if the configuration is wrong or iptables(8) failed.",
     "rules remove": "0, or 1 if iptables(8) failed.",

@@ -22,8 +22,9 @@ SYSCTL: Final = "As the kernel's sysctl of this name."
 TABLE: Final = "  "  # begins a line of a table
 
 DESCRIPTION: Final = f"""
-`{DEFAULT_PATH}` is written in TOML. This page lists every key with its default. `conntrackd-py check-config` reports
-every error in the file, also unknown keys. `systemctl reload conntrackd-py` applies a changed file.
+`{DEFAULT_PATH}` is written in TOML. This page lists every key with its default. `conntrackd-py check-config` lists the
+rules. It reports every error in the file, also unknown keys, and warns of rules that are probably not meant.
+`systemctl reload conntrackd-py` applies a changed file.
 """
 FILES: Final = (
     (f"`{DEFAULT_PATH}`", "The configuration."),

@@ -24,7 +24,9 @@ HERE: Final = "conntrackd_py.cli.conntrackd"
 COMMANDS: Final = {
     "run": Command("run the daemon", options.run, f"{HERE}.run"),
     "check-config": Command(
-        "check the configuration and report every error", options.check_config, f"{HERE}.check_config"
+        "check the configuration: report errors and warnings, list the rules",
+        options.check_config,
+        f"{HERE}.check_config",
     ),
     "rules": Command(
         "print, install, remove or check the iptables rules that queue packets to the daemon",

@@ -33,6 +33,7 @@ def run(parser: argparse.ArgumentParser) -> None:
 def check_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", type=Path, help="configuration file, same as -c FILE")
     _config(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if there are warnings")
 
 
 def rules(parser: argparse.ArgumentParser) -> None:

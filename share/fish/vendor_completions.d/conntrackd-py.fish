@@ -20,7 +20,7 @@ end
 
 complete -c conntrackd-py -f
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a run -d 'Run the daemon'
-complete -c conntrackd-py -n '__conntrackd_py_begins' -a check-config -d 'Check the configuration and report every error'
+complete -c conntrackd-py -n '__conntrackd_py_begins' -a check-config -d 'Check the configuration: report errors and warnings, list the rules'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a rules -d 'Print, install, remove or check the iptables rules that queue packets to the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a status -d 'Show the state of the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a reload -d 'Make the daemon apply a changed configuration'
@@ -36,6 +36,7 @@ complete -c conntrackd-py -n '__conntrackd_py_at run' -l socket -r -F -d 'Contro
 complete -c conntrackd-py -n '__conntrackd_py_at check-config' -F
 complete -c conntrackd-py -n '__conntrackd_py_at check-config' -s h -l help -d 'Show a short help'
 complete -c conntrackd-py -n '__conntrackd_py_at check-config' -s c -l config -r -F -d 'Configuration file (/etc/conntrackd-py/conntrackd.toml)'
+complete -c conntrackd-py -n '__conntrackd_py_at check-config' -l strict -d 'Exit with status 1 if there are warnings'
 complete -c conntrackd-py -n '__conntrackd_py_begins rules' -a print -d 'Print the rules as iptables-restore text'
 complete -c conntrackd-py -n '__conntrackd_py_begins rules' -a install -d 'Install the rules, or update them after a change of the configuration; in mode nat nothing is forwarded until the daemon runs'
 complete -c conntrackd-py -n '__conntrackd_py_begins rules' -a remove -d 'Remove the rules; needs no configuration'

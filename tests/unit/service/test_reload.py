@@ -3,9 +3,11 @@
 from dataclasses import fields, replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.service.reload import after_restart
+from conntrackd_py.service.reload import after_restart, log_warnings
+from conntrackd_py.settings.errors import ABSENT, Finding
 from conntrackd_py.settings.schema import TRACK, Filter, Log, Metrics, Queue, Settings, Steering
 
 OLD = Settings()
@@ -32,6 +34,14 @@ def test_what_waits_for_a_restart_keeps_its_value() -> None:
     kept, waiting = after_restart(OLD, new)
     assert kept == replace(OLD, leak_guard=False)
     assert waiting == ("mode", "queue.first", "queue.gso", "steering.mark_mask")
+
+
+def test_a_warning_is_logged_with_its_place() -> None:
+    known, unknown = Finding("nat[1]", ABSENT, "why", "FILE", 7), Finding("nat[2]", ABSENT, "why", "FILE")
+    with capture_logs() as logged:
+        log_warnings(replace(OLD, warnings=(known, unknown)))
+    common = {"event": "configuration", "log_level": "warning", "file": "FILE", "reason": "why"}
+    assert logged == [common | {"key": "nat[1]", "line": 7}, common | {"key": "nat[2]"}]
 
 
 @pytest.mark.parametrize("key", [field.name for field in fields(Queue)])

@@ -217,16 +217,80 @@ def test_a_mistake_is_reported_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(main)
     assert str(caught.value).splitlines() == [
-        f"{drop_in}: queue.first = -1: must be between 0 and 65534",
-        f"{drop_in}: nat[0].to: DNAT needs it",
+        f"{drop_in}:2: queue.first = -1: must be between 0 and 65534",
+        f"{drop_in}:3: nat[1].to: DNAT needs it",
     ]
 
 
 def test_broken_toml_is_reported_with_its_line(tmp_path: Path) -> None:
     main = tmp_path / "conntrackd.toml"
     main.write_text("mode = 'nat'\n[queue]\nfirst = \n")
-    with pytest.raises(ConfigError, match=r"conntrackd\.toml: .*line 3"):
+    with pytest.raises(ConfigError, match=r"conntrackd\.toml:3: Invalid value \(column 9\)$"):
         load(main)
+    main.write_text("mode = 'nat")
+    with pytest.raises(ConfigError, match=r"conntrackd\.toml: .*end of document"):
+        load(main)
+    main.write_bytes(b"mode = 'nat'\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"conntrackd\.toml:2: is not UTF-8$"):
+        load(main)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("# one\n\n[queue]\nmax_length = 1\nfirst = -1\n", "5: queue.first = -1"),
+        ("queue = { first = -1 }", "1: queue.first = -1"),
+        ("[log]\n[metrics]\n\ntls_key = 'x'", "4: metrics.tls_key"),
+        ("[[nat]]\naction = 'ACCEPT'\n[[nat]]\n\n", "3: nat[1].action: is required"),
+        ("[[raw]]\nproto = 'tcp'\n[[raw]]", "1: raw[0]: does nothing"),
+        ('[filter]\nnft = """\ntable"""', "2: filter.nft: line 1"),
+        ("nat = [\n  { action = 'ACCEPT' },\n  { action = 'SNAT' }]", " nat[1].to: SNAT needs it"),
+        ("leak_gard = true", "1: leak_gard = true"),
+    ],
+)
+def test_a_mistake_is_reported_with_its_line(text: str, line: str, tmp_path: Path) -> None:
+    """That of the key; that of its table if the key is absent; none if the key stands within a longer value."""
+    main = tmp_path / "conntrackd.toml"
+    main.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    assert str(caught.value).splitlines()[0].startswith(f"{main}:{line}")
+
+
+def test_findings_are_in_the_order_of_the_files_and_lines(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    drop_in = tmp_path / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    nat = "[[nat]]\naction = 'MASQUERADE'\n"
+    main.write_text("[log]\nlevel = 1\n[queue]\nfirst = -1\n")
+    drop_in.write_text("mode = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    assert [finding.place for finding in caught.value.findings] == [f"{main}:2", f"{main}:4", f"{drop_in}:1"]
+    main.write_text(f"{nat}[[raw]]\nproto = 'tcp'\ntimeouts = {{ nf_conntrack_gre_timeout = 1 }}\n{nat}")
+    drop_in.write_text(nat)
+    assert [warning.place for warning in load(main).warnings] == [
+        *(f"{main}:1", f"{main}:5", f"{main}:6", f"{main}:6"),
+        *(f"{drop_in}:1", f"{drop_in}:1"),
+    ]
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    main = tmp_path / "conntrackd.toml"
+    (tmp_path / "conf.d").mkdir()
+    main.write_text("mode = 'track'\nfilter.file = 'rules.nft'", encoding="utf-8-sig")
+    (tmp_path / "conf.d" / "a.toml").write_text("[queue]\r\nfirst = 2\r\n", encoding="utf-8-sig")
+    (tmp_path / "rules.nft").write_text("table ip t { }", encoding="utf-8-sig")
+    settings = load(main)
+    assert (settings.mode, settings.queue.first) == ("track", 2)
+
+
+def test_the_group_of_the_control_socket_must_exist() -> None:
+    assert parse({"control": {"group": "root"}}, "FILE").control.group == "root"
+    (line,) = mistakes("[control]\ngroup = 'no-such-group'")
+    assert line == 'FILE: control.group = "no-such-group": there is no such group on this machine'
+    (line,) = mistakes('[control]\ngroup = "a\\u0000"')
+    assert line.endswith("there is no such group on this machine")
 
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_absent_fields_match_anything() -> None:
         None,
         None,
     )
-    assert (made.match.proto, made.match.sport, made.match.dport, made.match.family) == (None, None, None, 0)
+    assert (made.match.proto, made.match.sport, made.match.dport, made.match.family) == (None, None, None, 4)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,10 @@ def test_protocols_by_name_and_number(proto: str, number: int) -> None:
         ('proto = "icmp"', 4),
         ('proto = "icmpv6"', 6),
         ('family = "ipv6"', 6),
-        ("", 0),
+        ('family = "any"', 0),
+        ('family = "any"\nproto = "udp"', 0),
+        ('proto = "udp"\nto = ":8080"', 4),
+        ("", 4),
     ],
 )
 def test_the_family_follows_from_what_the_rule_says(text: str, family: int) -> None:
@@ -154,7 +157,9 @@ def test_the_family_follows_from_what_the_rule_says(text: str, family: int) -> N
     ("text", "source", "covered"),
     [
         ("", "10.0.0.1", True),
-        ("", "fd00::1", True),
+        ("", "fd00::1", False),
+        ('family = "any"', "10.0.0.1", True),
+        ('family = "any"', "fd00::1", True),
         ('family = "ipv4"', "10.0.0.1", True),
         ('family = "ipv4"', "fd00::1", False),
         ('family = "ipv6"', "fd00::1", True),
@@ -223,6 +228,12 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ),
         ('action = "ACCEPT"\nproto = "icmpv6"\nsource = "10.0.0.1"', "nat[0].proto"),
         ('action = "ACCEPT"\nfamily = "ipv6"\ndestination = "10.0.0.1"', "is IPv4, but family is IPv6"),
+        (
+            'action = "ACCEPT"\nfamily = "any"\ndestination = "10.0.0.1"',
+            'family = "any": is any, but destination is IPv4',
+        ),
+        ('action = "SNAT"\nfamily = "any"\nto = "2001:db8::1"', 'family = "any": is any, but to is IPv6'),
+        ('action = "ACCEPT"\nfamily = "both"', 'family = "both": must be one of ipv4, ipv6, any'),
         ('action = "MASQUERADE"\npersistent = true', "nat[0].persistent = true: MASQUERADE has no persistent"),
         ('action = "ACCEPT"\nrandom = "yes"', 'nat[0].random = "yes": must be true or false'),
     ],

@@ -18,4 +18,4 @@ def test_rules_print_needs_no_root_and_knows_both_families(capsys: pytest.Captur
 
 def test_rules_of_a_wrong_configuration_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "print", "-c", str(tmp_path / "missing.toml")]) == 1
-    assert capsys.readouterr().err == f"{tmp_path / 'missing.toml'}: No such file or directory\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'missing.toml'}: error: No such file or directory\n"
