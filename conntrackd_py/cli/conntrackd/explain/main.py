@@ -17,9 +17,11 @@ from rich.console import Console
 
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.cli.conntrackd.explain.capture import Captured, CaptureError, read
+from conntrackd_py.cli.conntrackd.explain.fragments import reassembled
 from conntrackd_py.cli.conntrackd.explain.hints import Hints
 from conntrackd_py.cli.conntrackd.explain.replay import INSIDE, OUTSIDE, Replay
 from conntrackd_py.cli.conntrackd.explain.show import Screen, connection_text, step_fields
+from conntrackd_py.cli.conntrackd.explain.sightings import sightings
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.control.client import Client, ClientError, socket_path
@@ -86,11 +88,11 @@ def capture(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Captured], zero: int) -> None:
-    replay = Replay(engine_of(settings, args), args.inside)
+    replay = replay_of(settings, args)
     screen = Screen(Console(highlight=False), zero)
     hints = Hints()
-    for packet in packets:
-        step = replay.step(packet)
+    for sighting in sightings(reassembled(packets)):
+        step = replay.step(sighting)
         hints.add(step)
         wanted = shows(args, step.packet.data) and (not args.only_problems or step.notes or step.diagnostics)
         if args.json:
@@ -110,23 +112,23 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
         summary_text(screen, summary, left)
 
 
-def engine_of(settings: Settings, args: argparse.Namespace) -> Engine:
+def replay_of(settings: Settings, args: argparse.Namespace) -> Replay:
     """NAT rules apply only with --inside: a capture of one interface does not show where a packet comes from."""
     translating = bool(args.inside) and settings.mode == NAT
+    rules = list(settings.nat) if translating else []
     tunables = replace(settings.tunables, nf_conntrack_checksum=False) if args.no_checksum else settings.tunables
     engine = Engine(
         tunables,
         Repeatable(),
         mode=NAT if translating else TRACK,
-        nat_rules=list(settings.nat) if translating else [],
+        nat_rules=rules,
         leak_guard=settings.leak_guard,
         tcp_tracker=settings.tcp_tracker,
     )
-    if translating:
-        addresses = [args.address] if args.address else []
-        engine.set_interface(INSIDE, interface_name(settings.nat, outgoing=False), [], 0)
-        engine.set_interface(OUTSIDE, interface_name(settings.nat, outgoing=True), addresses, 0)
-    return engine
+    addresses = [args.address] if args.address else []
+    engine.set_interface(INSIDE, interface_name(settings.nat, outgoing=False), [], 0)
+    engine.set_interface(OUTSIDE, interface_name(settings.nat, outgoing=True), addresses, 0)
+    return Replay(engine, args.inside, settings, rules)
 
 
 def interface_name(rules: Iterable[NatRule], outgoing: bool) -> str:
