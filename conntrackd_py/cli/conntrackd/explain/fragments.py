@@ -1,8 +1,8 @@
 """Reassembles the fragments of a capture, as the router does before tracking.
 
 Fragments belong together if they are of one packet and were captured on the same link. As in the kernel, a repeated
-fragment is ignored, and fragments that overlap otherwise discard the packet (RFC 5722, inet_frag_queue_insert). A packet
-that is incomplete after 30 s (IPv6: 60 s) is given up.
+fragment is ignored, and fragments that overlap otherwise discard the packet (RFC 5722, inet_frag_queue_insert). A
+packet that is incomplete after 30 s (IPv6: 60 s) is given up.
 """
 
 from collections.abc import Iterable, Iterator

@@ -6,10 +6,9 @@ from typing import Final
 
 from conntrackd_py.cli.conntrackd.explain.replay import Step
 from conntrackd_py.const import CTINFO_NAMES
-from conntrackd_py.control.view import EXPIRED_IN_USE
 from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.explain.hints import expired_in_use
-from conntrackd_py.reasons import L4_CHECKSUM, REASON_NAMES
+from conntrackd_py.reasons import EXPIRED_IN_USE, L4_CHECKSUM, REASON_NAMES
 
 FLOWS_LIMIT: Final = 65536  # flows counted; later ones are ignored
 LEAST_PACKETS: Final = 3  # of one side without an answer, before there is a hint
@@ -85,8 +84,8 @@ class Hints:
         """The hints as sentences."""
         one_sided = [hint for flow in self.flows.values() if (hint := one_sided_hint(flow))]
         offloaded = [
-            f"{count} of {self.sources[source]} checksums of {source} are wrong: probably captured on that machine with "
-            "checksum offload; use --no-checksum"
+            f"{count} of {self.sources[source]} checksums of {source} are wrong: probably captured on that machine "
+            "with checksum offload; use --no-checksum"
             for source, count in self.wrong.items()
             if count >= LEAST_PACKETS and count * 2 > self.sources[source]
         ]

@@ -1,9 +1,11 @@
 """Replays a capture through an engine, one step a packet, with the connection before and after it.
 
-Each packet makes both visits of a forwarded packet in a row. One that the capture holds again, as it left the router, is
-not handled again; if it is translated there, its new connection gets the same translation. A packet that the capture
-holds only as it left gets back the tuple with which it arrived. The clock is that of the
-capture, but never runs backwards. Connections that time out between two packets expire before the second one.
+Each packet makes both visits of a forwarded packet in a row. One that was seen before is not handled again. If it was
+translated between the two sightings, its new connection gets the same translation. A packet that the capture holds only
+as it left the router gets back the tuple with which it arrived.
+
+The clock is that of the capture, but never runs backwards. Connections that time out between two packets expire before
+the second one.
 
 A checksum that a network card was still to complete (CHECKSUM_PARTIAL) holds the sum of the pseudo-header. It is not
 verified.
@@ -61,10 +63,11 @@ class Shown:
 
 @dataclass
 class Step:
-    """One packet. arrived: as it came to the router, if the capture has it translated already. before, after: its connection; of a refused packet, the connection with its tuple.
+    """One packet.
 
-    gained: (hook, IPS_* bits) of each visit that set some. ended: (ms, connection) ended since the previous packet.
-    left: the packet as it was sent; empty if it was dropped.
+    arrived: as it came to the router, if the capture has it translated already. before, after: its connection; of a
+    refused packet, the connection with its tuple. gained: (hook, IPS_* bits) of each visit that set some. ended: (ms,
+    connection) ended since the previous packet. left: the packet as it was sent; empty if it was dropped.
     """
 
     packet: Captured
@@ -248,7 +251,7 @@ def has_unfinished_checksum(data: bytes) -> bool:
     if ip.parse(skb) or skb.protonum not in CHECKSUM_AT:
         return False
     at = skb.dataoff + CHECKSUM_AT[skb.protonum]
-    return at + 2 <= skb.end and 0 < u16(data, at) and u16(data, at) % 65535 == ip.pseudo_header(skb) % 65535
+    return at + 2 <= skb.end and u16(data, at) > 0 and u16(data, at) % 65535 == ip.pseudo_header(skb) % 65535
 
 
 def _headers_complete(packet: Captured) -> bool:

@@ -1,9 +1,9 @@
 """Recognises packets that a capture holds more than once.
 
 A capture on all interfaces of a router has a forwarded packet twice: as it arrives, and as it leaves, perhaps
-translated. Two packets are sightings of one if they come from different links and agree in everything that forwarding,
-NAT and TCP MSS clamping keep: IP id, lengths, TCP sequence numbers and window, or the first bytes of the payload. If the
-tuple differs, the second one must have a smaller TTL, and must not have arrived.
+translated. Two packets are sightings of one if they come from different links and agree in everything that
+forwarding, NAT and TCP MSS clamping keep: IP id, lengths, TCP sequence numbers and window, or the first bytes of the
+payload. If the tuple differs, the second one must have a smaller TTL and must not be a received one.
 
 A network card may cut a super-packet into segments between two sightings. Therefore every packet of a tuple on a link
 on which the tuple was seen again counts as seen again.
@@ -44,9 +44,9 @@ def sightings(packets: Iterable[Captured]) -> Iterator[Sighting]:
     window: deque[Sighting] = deque()
     known = _Known()
     for packet in packets:
-        window.append(known.add(packet))
-        while len(window) > LOOKAHEAD or packet.at - window[0].packet.at > PATIENCE:
+        while window and (len(window) > LOOKAHEAD or packet.at - window[0].packet.at > PATIENCE):
             yield known.forget(window.popleft())
+        window.append(known.add(packet))
     for one in window:
         yield known.forget(one)
 
@@ -128,4 +128,3 @@ def _ends(skb: Skb) -> bytes:
     """Addresses, protocol, and ports if it has them."""
     ports = skb.data[skb.dataoff : skb.dataoff + 4] if skb.protonum in WITH_PORTS else b""
     return ip.addresses(skb) + bytes((skb.protonum,)) + ports
-
