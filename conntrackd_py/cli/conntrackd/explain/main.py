@@ -35,6 +35,7 @@ from conntrackd_py.reasons import REASON_NUMBERS
 from conntrackd_py.settings.schema import NAT, TRACK, Settings
 
 LEFT_SHOWN: Final = 20  # connections listed at the end of a capture
+FILTERS: Final = ("host", "port", "proto", "reason")
 ONLY_WITH_FILE: Final = ("config", "inside", "address", "no_checksum", "only_problems")
 
 
@@ -103,8 +104,9 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
             screen.step(step)
     count, left = left_over(replay)
     summary: packetline.Fields = {**hints.summary(), "connections_left": count}
-    if wanted.by_packet or wanted.reasons:
-        summary["not_shown"] = not_shown
+    chosen = [f"--{name}" for name in FILTERS if getattr(args, name) not in (None, [])]
+    if chosen:
+        summary["not_shown"] = {"by": chosen, "packets": not_shown}
     if args.json:
         print(json.dumps({"summary": {**summary, "left": left}}))
     else:
@@ -172,6 +174,9 @@ def summary_text(screen: Screen, summary: packetline.Fields, left: list[packetli
         screen.put(f"--  {one['ends_after']:g} s later, if no packet comes: {one['connection']}: timeout: +DYING")
     hints = summary.pop("hints")
     assert isinstance(hints, list)
+    not_shown = summary.pop("not_shown", None)
+    if isinstance(not_shown, dict):
+        summary["not shown"] = f"{not_shown['packets']} packets, because of {' '.join(not_shown['by'])}"
     screen.put("")
     for hint in hints:
         screen.fact("hint", hint, "bold")

@@ -236,7 +236,10 @@ def test_only_problems_and_only_some(explain: Explained) -> None:
     assert list(numbers.values()) == [[4], [5], [1, 2, 3, 4], [5]]
     assert [packet["number"] for packet in explain.json(timed, "--host", "10.0.0.8/29", "--proto", "17")[0]] == [5]
     assert [packet["number"] for packet in explain.json(timed, "--reason", "tcp_ack_over_window")[0]] == [4]
-    assert explain.json(timed, "--port", "80")[1]["not_shown"] == 1
+    assert explain.json(timed, "--port", "80")[1]["not_shown"] == {"by": ["--port"], "packets": 1}
+    assert "not shown           1 packets, because of --port --proto" in explain.text(
+        timed, "--port", "80", "--proto", "tcp"
+    )
     assert "not_shown" not in explain.json(timed, "--only-problems")[1]
     assert explain.text(timed, "--only-problems").startswith("#4  1.000000  tcp")
 
@@ -309,6 +312,7 @@ def test_a_filter_that_can_match_nothing(
 
 R = "203.0.113.1"
 ANY_INTERFACE = 276
+CLIENT_ENDS = ((C, 40000), (R, 61000))  # before and after source NAT
 
 
 def on(data: bytes, interface: int, sent: bool) -> bytes:
@@ -316,40 +320,41 @@ def on(data: bytes, interface: int, sent: bool) -> bytes:
     return captures.frame(data, ANY_INTERFACE, interface=interface, sent=sent)
 
 
-def both_sides(at: float, inside: bytes, outside: bytes, reply: bool = False) -> list[Timed]:
+def both_sides(at: float, inside: bytes, outside: bytes, *, inbound: bool = False) -> list[Timed]:
     """A packet as it arrives and as it leaves; a sent one has lost a hop."""
-    if reply:
+    if inbound:
         return [(at, on(outside, 3, sent=False)), (at + 0.001, on(packets.hop(inside), 2, sent=True))]
     return [(at, on(inside, 2, sent=False)), (at + 0.001, on(packets.hop(outside), 3, sent=True))]
 
 
-def download() -> list[Timed]:
-    """A TCP connection through source NAT that also changes the port."""
+def request(at: float, flags: str, seq: int, ack: int, data: bytes = b"") -> list[Timed]:
+    """A packet of the client, as it arrives and as it leaves with source NAT."""
+    inside, outside = (
+        packets.tcp(source, S, port, 80, flags, seq=seq, ack=ack, data=data) for source, port in CLIENT_ENDS
+    )
+    return both_sides(at, inside, outside)
 
-    def to_server(source: str, port: int, flags: str, seq: int, ack: int, data: bytes = b"") -> bytes:
-        return packets.tcp(source, S, port, 80, flags, seq=seq, ack=ack, data=data)
 
-    def to_client(target: str, port: int, flags: str, seq: int, ack: int, data: bytes = b"") -> bytes:
-        return packets.tcp(S, target, 80, port, flags, seq=seq, ack=ack, data=data)
+def answer(at: float, flags: str, seq: int, ack: int, data: bytes = b"") -> list[Timed]:
+    inside, outside = (
+        packets.tcp(S, target, 80, port, flags, seq=seq, ack=ack, data=data) for target, port in CLIENT_ENDS
+    )
+    return both_sides(at, inside, outside, inbound=True)
 
-    steps = [
-        (False, "S", 100, 0, b""),
-        (True, "SA", 300, 101, b""),
-        (False, "A", 101, 301, b""),
-        (False, "PA", 101, 301, b"GET /"),
-        (True, "PA", 301, 106, b"x" * 1000),
-        (False, "A", 106, 1301, b""),
-    ]
-    timed: list[Timed] = []
-    for number, (reply, *rest) in enumerate(steps):
-        make = to_client if reply else to_server
-        timed += both_sides(number * 0.01, make(C, 40000, *rest), make(R, 61000, *rest), reply)
-    return timed
+
+DOWNLOAD: list[Timed] = [
+    *request(0.00, "S", 100, 0),
+    *answer(0.01, "SA", 300, 101),
+    *request(0.02, "A", 101, 301),
+    *request(0.03, "PA", 101, 301, b"GET /"),
+    *answer(0.04, "PA", 301, 106, b"x" * 1000),
+    *request(0.05, "A", 106, 1301),
+]
 
 
 def test_a_healthy_download_on_both_sides_of_a_router(explain: Explained) -> None:
     """Each packet counts once; the connection is translated as the capture shows."""
-    found, summary = explain.json(download(), linktype=ANY_INTERFACE, framed=True)
+    found, summary = explain.json(DOWNLOAD, linktype=ANY_INTERFACE, framed=True)
     first = found[::2]
     assert [packet["ctinfo"] for packet in first] == [
         "NEW",
@@ -363,9 +368,41 @@ def test_a_healthy_download_on_both_sides_of_a_router(explain: Explained) -> Non
     assert [packet["seen_before"] for packet in found[1::2]] == [1, 3, 5, 7, 9, 11]
     assert (summary["seen_again"], summary["reasons"], summary["hints"]) == (6, {}, [])
     assert [left["connection"] for left in summary["left"]] == [f"tcp {C}:40000 > {S}:80 ESTABLISHED"]
-    text = explain.text(download(), linktype=ANY_INTERFACE, framed=True)
+    text = explain.text(DOWNLOAD, linktype=ANY_INTERFACE, framed=True)
     assert f"leaves   tcp {R}:61000 > {S}:80 [S] seq 100 win 65535 len 0" in text
     assert "again    #1 seen again on interface 3, sent" in text
+
+
+def test_a_capture_that_begins_in_the_middle(explain: Explained) -> None:
+    """An answer comes first; and one whose arrival is missing."""
+    for begin in (2, 3):
+        found, summary = explain.json(DOWNLOAD[begin:], linktype=ANY_INTERFACE, framed=True)
+        assert (summary["connections_left"], summary["hints"]) == (1, [])
+        assert "ESTABLISHED" in found[-2]["after"]["state"]
+
+
+def test_a_connection_from_outside(explain: Explained) -> None:
+    """Destination NAT, and an ICMP error about the answer."""
+    came = [packets.udp(S, target, 5000, port, b"query") for target, port in ((C, 53), (R, 8053))]
+    went = [packets.udp(source, S, port, 5000, b"answer") for source, port in ((C, 53), (R, 8053))]
+    errors = [packets.icmp(S, target, 3, 3, data=sent[:28]) for target, sent in zip((C, R), went, strict=True)]
+    timed = both_sides(0.0, *came, inbound=True)
+    timed += both_sides(0.1, *went)
+    timed += both_sides(0.2, *errors, inbound=True)
+    found, summary = explain.json(timed, linktype=ANY_INTERFACE, framed=True)
+    assert [packet["ctinfo"] for packet in found[::2]] == ["NEW", "ESTABLISHED_REPLY", "RELATED"]
+    assert "DST_NAT" in found[0]["gained"]["PRE_ROUTING"]
+    assert (summary["seen_again"], summary["reasons"]) == (3, {})
+
+
+def test_a_mapping_that_the_router_used_again(explain: Explained) -> None:
+    """The router had ended the first connection: the capture shows its outer port with another client."""
+    query = [packets.udp(source, S, port, 53, b"first") for source, port in ((C, 5000), (R, 61000))]
+    other = [packets.udp(source, S, port, 53, b"second") for source, port in (("192.168.1.9", 7000), (R, 61000))]
+    timed = [*both_sides(0.0, *query), *both_sides(1.5, *other)]
+    found, summary = explain.json(timed, linktype=ANY_INTERFACE, framed=True)
+    assert [packet["ctinfo"] for packet in found[::2]] == ["NEW", "NEW"]
+    assert (found[2]["ended"][0]["reason"], summary["reasons"]) == ("reopened", {})
 
 
 def test_a_segment_of_a_packet_seen_before_counts_as_seen(explain: Explained) -> None:
@@ -373,7 +410,7 @@ def test_a_segment_of_a_packet_seen_before_counts_as_seen(explain: Explained) ->
     whole = packets.tcp(S, R, 80, 61000, "PA", seq=1301, ack=106, data=b"y" * 2000)
     halves = [packets.tcp(S, C, 80, 40000, "PA", seq=at, ack=106, data=b"y" * 1000) for at in (1301, 2301)]
     cut = [(1.0, on(whole, 3, sent=False)), *((1.001, on(packets.hop(half), 2, sent=True)) for half in halves)]
-    found, summary = explain.json([*download(), *cut], linktype=ANY_INTERFACE, framed=True)
+    found, summary = explain.json([*DOWNLOAD, *cut], linktype=ANY_INTERFACE, framed=True)
     assert [packet.get("seen_before", "first") for packet in found[-3:]] == ["first", None, None]
     assert summary["reasons"] == {}
 
@@ -401,7 +438,7 @@ def test_unfinished_checksums_are_not_verified(explain: Explained) -> None:
 
 def test_fragments_are_tracked_as_one_packet(explain: Explained) -> None:
     data = packets.udp(C, S, 1000, 53, bytes(range(200)))
-    pieces = [(at, piece) for at, piece in enumerate(packets.fragments(data, 80))]
+    pieces = [(float(at), piece) for at, piece in enumerate(packets.fragments(data, 80))]
     found, summary = explain.json(pieces)
     assert [packet.get("judged", True) for packet in found] == [False, False, True]
     assert (found[2]["reassembled_from"], found[2]["ctinfo"]) == ([1, 2, 3], "NEW")

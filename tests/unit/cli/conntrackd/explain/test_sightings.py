@@ -45,16 +45,16 @@ def test_the_last_sighting_is_known_with_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "how"),
+    ("second", "sent", "after"),
     [
-        (CLAMPED, {}),  # a translated packet has lost a hop
-        (packets.hop(CLAMPED), {"sent": False}),  # and is not received
-        (packets.hop(packets.tcp(R, S, 61000, 80, "S", seq=2)), {}),
-        (packets.hop(CLAMPED), {"after": PATIENCE + 1}),
+        (CLAMPED, True, 1),  # a translated packet has lost a hop
+        (packets.hop(CLAMPED), False, 1),  # and is not received
+        (packets.hop(packets.tcp(R, S, 61000, 80, "S", seq=2)), True, 1),
+        (packets.hop(CLAMPED), True, PATIENCE + 1),
     ],
 )
-def test_what_is_another_packet(second: bytes, how: dict[str, int]) -> None:
-    assert pair(SYN, second, **how) == [0, 0]
+def test_what_is_another_packet(second: bytes, sent: bool, after: int) -> None:
+    assert pair(SYN, second, sent=sent, after=after) == [0, 0]
 
 
 def test_the_same_announcement_on_two_links_is_two_packets() -> None:
