@@ -128,7 +128,7 @@ def sentence(reason: int, numbers: Numbers, cause: int = OK, rule: str = "") -> 
     cause: the reason why the packet was INVALID before it was dropped. rule: the filter rule or default that decided.
     """
     verb = "rejects" if reason == FILTER_REJECT else "drops"
-    text = f"{rule} {verb} it" if rule else why(reason, numbers if cause == OK else ())
+    text = f"the filter {verb} it: {rule}" if rule else why(reason, numbers if cause == OK else ())
     if cause == OK:
         return f"{outcome(reason)}: {text}"
     return f"{outcome(reason)}: {text}; it was {outcome(cause)}: {why(cause, numbers)}"

@@ -153,9 +153,9 @@ def test_the_distance_goes_round_the_circle() -> None:
 
 
 def test_a_filter_rule_is_named() -> None:
-    assert reasons.sentence(FILTER_DROP, (), rule="filter.rule[0]") == "DROPPED: filter.rule[0] drops it"
+    assert reasons.sentence(FILTER_DROP, (), rule="filter.rule[0]") == "DROPPED: the filter drops it: filter.rule[0]"
     assert reasons.sentence(FILTER_REJECT, (1, 2, 3), TCP_ACK_OVER, "default of filter in").startswith(
-        "DROPPED: default of filter in rejects it; it was INVALID: ACK 1 is over the upper bound 2"
+        "DROPPED: the filter rejects it: default of filter in; it was INVALID: ACK 1 is over the upper bound 2"
     )
 
 

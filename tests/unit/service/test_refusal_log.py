@@ -92,5 +92,5 @@ def test_a_filter_drop_names_its_rule() -> None:
         engine.handle(Skb(packets.udp(CLIENT, SERVER, 7, 8), 0, 1, outdev), hook, 0)
     with capture_logs() as lines:
         sampled.publish()
-    assert [line["why"] for line in lines] == ["DROPPED: filter.rule[0] (no mail) drops it"]
+    assert [line["why"] for line in lines] == ["DROPPED: the filter drops it: filter.rule[0] (no mail)"]
     assert refused_packet(engine.diagnostics.recent.last(1)[0], 0.0)["rule"] == "filter.rule[0] (no mail)"
