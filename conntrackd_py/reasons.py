@@ -95,6 +95,9 @@ REASON_NAMES: Final = (
     "nat_interface_unknown",
 )
 
+EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons
+REASON_NUMBERS: Final = {name: number for number, name in enumerate(REASON_NAMES) if number} | {EXPIRED_IN_USE: OK}
+
 # --- why a connection ended ----------------------------------------------------------------------------
 END_TIMEOUT: Final = 0
 END_RST: Final = 1  # the only answer was a RST

@@ -37,6 +37,7 @@ class Skb(Packet):
         self.zone_reply = 0  # and as a reply
         self.protos: list[L4Proto] | None = None  # trackers for a new connection, instead of the default ones
         self.reject = 0  # the answer to a packet dropped for FILTER_REJECT (filter.reject)
+        self.rule = ""  # the filter rule or default that dropped it
         self.seen_after_routing = False  # first seen after routing: its destination may no longer change
 
     def attach(self, ct: NfConn, ctinfo: int) -> None:

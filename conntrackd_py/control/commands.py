@@ -14,12 +14,13 @@ from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.control import status as report
 from conntrackd_py.control import view
 from conntrackd_py.control.edit import WHY, Editor
+from conntrackd_py.control.follower import Follower, line, matching, wanted_by
 from conntrackd_py.control.matcher import Matcher, expectation_family
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError, RequestError, UpdateFilter
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads
-from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Subscriber
+from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
 from conntrackd_py.control.top import Top
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.engine import Engine
@@ -27,7 +28,7 @@ from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 
 Send = Callable[[list[bytes]], Awaitable[None]]
-Command = Callable[[Any, Send], Awaitable[Subscriber | None]]
+Command = Callable[[Any, Send], Awaitable[Stream | None]]
 
 NO_LIMIT: Final = 1 << 62
 STATS: Final = (
@@ -73,8 +74,11 @@ class Commands:
             requests.Events: self.events,
         }
 
-    async def run(self, request: requests.Request, send: Send) -> Subscriber | None:
-        """Answer the request; the Subscriber of an `events`. Raises RequestError and RefusedError."""
+    async def run(self, request: requests.Request, send: Send) -> Stream | None:
+        """Answer the request; the Stream of an `events`, or of a `recent` that follows.
+
+        Raises RequestError and RefusedError.
+        """
         return await self.by_type[type(request)](request, send)
 
     async def show(self, request: requests.List, send: Send) -> None:
@@ -205,15 +209,18 @@ class Commands:
         self.reloads.stale = 0 if flush else sum(found.values())
         return found
 
-    async def recent(self, request: requests.Recent, send: Send) -> None:
-        ring = self.engine.diagnostics.recent
-        offset = view.epoch(self.clock)
-        notes = ring.last(ring.limit if request.count is UNSET else request.count)
+    async def recent(self, request: requests.Recent, send: Send) -> Stream | None:
+        ring, wanted = self.engine.diagnostics.recent, wanted_by(request)
+        count = (0 if request.follow else ring.limit) if request.count is UNSET else request.count
+        read = ring.total
+        notes, offset = await matching(ring.last(ring.limit), wanted, count), view.epoch(self.clock)
+        if request.follow:
+            return Follower(ring, wanted, self.clock, notes, read)
         for at in range(0, len(notes), A_TURN):
-            some = notes[at : at + A_TURN]
-            await send([encode({"recent": view.refused_packet(note, offset + note.at / 1000)}) for note in some])
+            await send([line(note, offset) for note in notes[at : at + A_TURN]])
             await asyncio.sleep(0)
         await send([encode({"done": len(notes)})])
+        return None
 
     async def events(self, request: requests.Events, send: Send) -> Subscriber:
         limit = LIMIT if request.buffer is UNSET else request.buffer

@@ -19,7 +19,7 @@ from conntrackd_py.control.commands import Commands, Send
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import RefusedError, RequestError, decode
 from conntrackd_py.control.status import Clients, DaemonInfo, Reloads
-from conntrackd_py.control.subscriber import Publisher, Subscriber
+from conntrackd_py.control.subscriber import Publisher, Stream, Subscriber
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
 from conntrackd_py.kernel.socket_file import SocketFile
@@ -115,9 +115,9 @@ class ControlServer:
 
         self._identify(writer)
         while request := await self._request(reader, writer):
-            subscriber = await self._answer(request, send)
-            if subscriber is not None:
-                await self._subscription(subscriber, reader, writer)
+            stream = await self._answer(request, send)
+            if stream is not None:
+                await self._subscription(stream, reader, writer)
                 return
         async with asyncio.timeout(STALLED):
             writer.close()
@@ -147,7 +147,7 @@ class ControlServer:
             if line.strip():
                 return line
 
-    async def _answer(self, request: bytes, send: Send) -> Subscriber | None:
+    async def _answer(self, request: bytes, send: Send) -> Stream | None:
         try:
             return await self.commands.run(decode(request), send)
         except RefusedError as error:
@@ -162,16 +162,18 @@ class ControlServer:
         await send([error_line(text).rstrip()])
         return None
 
-    async def _subscription(self, subscriber: Subscriber, reader: "StreamReader", writer: "StreamWriter") -> None:
-        """Send events until the client closes."""
-        self.publisher.add(subscriber)
-        tasks = {asyncio.ensure_future(closed(reader)), asyncio.ensure_future(pump(subscriber, writer))}
+    async def _subscription(self, stream: Stream, reader: "StreamReader", writer: "StreamWriter") -> None:
+        """Send lines until the client closes."""
+        if isinstance(stream, Subscriber):
+            self.publisher.add(stream)
+        tasks = {asyncio.ensure_future(closed(reader)), asyncio.ensure_future(pump(stream, writer))}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            self.publisher.discard(subscriber)
+            if isinstance(stream, Subscriber):
+                self.publisher.discard(stream)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -196,10 +198,10 @@ async def closed(reader: "StreamReader") -> None:
         continue
 
 
-async def pump(subscriber: Subscriber, writer: "StreamWriter") -> None:
-    """Write events as fast as the client reads them, with a turn for the loop between batches."""
-    writer.write(encode({"buffer": subscriber.limit}) + b"\n")
+async def pump(stream: Stream, writer: "StreamWriter") -> None:
+    """Write lines as fast as the client reads them, with a turn for the loop between batches."""
+    writer.write(stream.head + b"\n")
     while True:
         await writer.drain()
-        writer.write(b"\n".join(await subscriber.lines()) + b"\n")
+        writer.write(b"\n".join(await stream.lines()) + b"\n")
         await asyncio.sleep(0)

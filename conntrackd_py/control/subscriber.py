@@ -4,6 +4,7 @@ publish() only fills the queues; it never waits, and renders nothing.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,16 @@ KINDS: Final = {"NEW": "NEW", "UPDATES": "UPDATE", "DESTROY": "DESTROY"}  # name
 PROGRAMS: Final = 256  # names kept
 
 
+class Stream(ABC):
+    """Lines for one client, until it closes. head: the first line."""
+
+    head: bytes
+
+    @abstractmethod
+    async def lines(self) -> list[bytes]:
+        """Wait for the next lines; at least one."""
+
+
 class EventLine:
     """An event for all subscribers; rendered once, when the first one takes it."""
 
@@ -52,7 +63,7 @@ class EventLine:
         return self._text
 
 
-class Subscriber:
+class Subscriber(Stream):
     """Raises RequestError for a filter that makes no sense, or that expectations do not have."""
 
     def __init__(self, matcher: Matcher, wanted: Filter, mask: tuple[EventName, ...], limit: int, table: str) -> None:
@@ -60,6 +71,7 @@ class Subscriber:
         self.matcher = matcher
         self.kinds = frozenset(kind for name, kind in KINDS.items() if name in mask or "ALL" in mask)
         self.limit = min(max(limit, 1), MOST)
+        self.head = encode({"buffer": self.limit})
         self.lost_total = 0
         self._length = expectation_family(wanted) if table == EXPECT else 0
         self._lost = 0  # since the last line in the queue

@@ -27,10 +27,9 @@ from conntrackd_py.explain.hints import sentence
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import address_text
 from conntrackd_py.proto.sctp import SctpInfo
-from conntrackd_py.reasons import END_NAMES, REASON_NAMES
+from conntrackd_py.reasons import END_NAMES, EXPIRED_IN_USE, REASON_NAMES
 
 NO_NAMES: Final[Mapping[int, str]] = {}
-EXPIRED_IN_USE: Final = "expired_in_use"  # the `reason` of an accepted packet whose connection expired in use
 
 CHANGE_NAMES: Final = (
     *("new", "related", "destroy", "reply", "assured", "protoinfo", "helper", "mark", "seqadj", "secmark", "label"),
@@ -123,6 +122,8 @@ def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
     }
     if note.cause:
         described["cause"] = REASON_NAMES[note.cause]
+    if note.rule:
+        described["rule"] = note.rule
     if note.original:
         described["connection"] = _refused_connection(note)
     if note.expired is not None:

@@ -8,7 +8,7 @@ from conntrackd_py.reasons import OK
 
 def sentence(note: Refusal) -> str:
     """The reason of a refusal, then the hint about its connection if that expired while in use."""
-    parts = [] if note.reason == OK else [reasons.sentence(note.reason, note.numbers, note.cause)]
+    parts = [] if note.reason == OK else [reasons.sentence(note.reason, note.numbers, note.cause, note.rule)]
     if note.expired is not None:
         parts.append(expired_in_use(note.expired, note.at))
     return "; ".join(parts)

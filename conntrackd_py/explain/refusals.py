@@ -18,9 +18,10 @@ HEADER_KEPT: Final = 128  # bytes of the packet: both headers, and those of a pa
 class Refusal:
     """What happened to one packet at one visit.
 
-    at: ms. cause: why the packet was INVALID before it was dropped; `numbers` then belong to the cause. original: the
-    original tuple of the connection with this tuple; empty if there is none, and then `id`, `state`, `status` and
-    `timeout` (ms left) have no meaning. expired: the connection that expired in use and that the packet was for.
+    at: ms. cause: why the packet was INVALID before it was dropped; `numbers` then belong to the cause. rule: the
+    filter rule or default that dropped it. original: the original tuple of the connection with this tuple; empty if
+    there is none, and then `id`, `state`, `status` and `timeout` (ms left) have no meaning. expired: the connection
+    that expired in use and that the packet was for.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Refusal:
         self.reason = skb.reason
         self.cause = skb.cause
         self.numbers = skb.numbers
+        self.rule = skb.rule
         self.ctinfo = skb.ctinfo
         self.header = skb.data[:HEADER_KEPT]
         self.length = len(skb.data)

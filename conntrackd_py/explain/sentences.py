@@ -122,11 +122,16 @@ TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
 }
 
 
-def sentence(reason: int, numbers: Numbers, cause: int = OK) -> str:
-    """Outcome and reason in a sentence. cause: the reason why the packet was INVALID before it was dropped."""
+def sentence(reason: int, numbers: Numbers, cause: int = OK, rule: str = "") -> str:
+    """Outcome and reason in a sentence.
+
+    cause: the reason why the packet was INVALID before it was dropped. rule: the filter rule or default that decided.
+    """
+    verb = "rejects" if reason == FILTER_REJECT else "drops"
+    text = f"the filter {verb} it: {rule}" if rule else why(reason, numbers if cause == OK else ())
     if cause == OK:
-        return f"{outcome(reason)}: {why(reason, numbers)}"
-    return f"{outcome(reason)}: {why(reason, ())}; it was {outcome(cause)}: {why(cause, numbers)}"
+        return f"{outcome(reason)}: {text}"
+    return f"{outcome(reason)}: {text}; it was {outcome(cause)}: {why(cause, numbers)}"
 
 
 def outcome(reason: int) -> str:

@@ -8,7 +8,7 @@ translated, source not yet.
 from typing import Final, final
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
+from conntrackd_py.const import FORWARD, HOOK_NAMES, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
 from conntrackd_py.match.match import Match, PacketInfo
 from conntrackd_py.reasons import FILTER_DROP, FILTER_REJECT
 
@@ -25,7 +25,7 @@ HOOKS: Final = {"in": LOCAL_IN, "forward": FORWARD, "out": LOCAL_OUT}
 class FilterRule:
     """hooks: where the rule applies. reject: a kind of filter.reject, for action REJECT.
 
-    `label` names the rule in messages and counters; `comment` is the administrator's.
+    `label` names the rule in messages and counters; `comment` is the administrator's; `name` has both.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class FilterRule:
         self.reject = reject
         self.label = label
         self.comment = comment
+        self.name = f"{label} ({comment})" if comment else label
         self.packets = 0
         self.bytes = 0
 
@@ -58,6 +59,7 @@ class Chain:
         self.default = default
         self.family = family
         self.label = label
+        self.name = f"default of {label} {HOOK_NAMES[hook].lower()}"
         self.packets = 0  # decided by the default
         self.bytes = 0
 
@@ -73,7 +75,7 @@ class Policy:
             self.chains[chain.hook].append(chain)
 
     def evaluate(self, skb: Skb, hook: int, now: int, counting: bool = True) -> int:
-        """The verdict; NF_DROP sets skb.reason to FILTER_DROP or FILTER_REJECT, and the latter skb.reject.
+        """The verdict. NF_DROP sets skb.rule, and skb.reason to FILTER_DROP or FILTER_REJECT; a reject sets skb.reject.
 
         counting: whether the rules count the packet.
         """
@@ -96,9 +98,11 @@ class Policy:
                 return NF_ACCEPT
             if rule.action == DROP:
                 skb.drop(FILTER_DROP)
+                skb.rule = rule.name
                 return NF_DROP
             if rule.action == REJECT:
                 skb.drop(FILTER_REJECT)
+                skb.rule = rule.name
                 skb.reject = rule.reject
                 return NF_DROP
         if counting:
@@ -106,4 +110,5 @@ class Policy:
             chain.bytes += len(skb.data)
         if chain.default == NF_DROP:
             skb.drop(FILTER_DROP)
+            skb.rule = chain.name
         return chain.default

@@ -356,7 +356,7 @@ def test_a_drop_gives_its_reason_once_and_the_cause_if_there_is_one(family: int)
         assert play >> packet << dropped(FILTER_DROP)
         why.append(play.seen["why"])
     assert why == [
-        "DROPPED: a filter rule or policy drops it",
-        "DROPPED: a filter rule or policy drops it; "
+        "DROPPED: the filter drops it: t c line 3",
+        "DROPPED: the filter drops it: t c line 2; "
         "it was INVALID: SYN+ACK cannot start a connection and belongs to none",
     ]

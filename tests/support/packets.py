@@ -102,3 +102,36 @@ def sctp(src: str, dst: str, sport: int, dport: int, tag: int, *chunks: tuple[in
 def broken(packet: bytes) -> bytes:
     """The same packet with its last byte changed, so that its layer 4 checksum is wrong."""
     return packet[:-1] + bytes((packet[-1] ^ 0xFF,))
+
+
+def hop(packet: bytes) -> bytes:
+    """The packet after a router: its TTL or hop limit is one less."""
+    at = 8 if packet[0] >> 4 == 4 else 7
+    lower = packet[:at] + bytes((packet[at] - 1,)) + packet[at + 1 :]
+    if at == 7:
+        return lower
+    return lower[:10] + struct.pack(">H", checksum.finish(checksum.total(lower[:10] + lower[12:20]))) + lower[12:]
+
+
+def unfinished(packet: bytes) -> bytes:
+    """A TCP or UDP packet whose checksum field holds the sum of the pseudo-header (CHECKSUM_PARTIAL)."""
+    header, pair, proto = (20, packet[12:20], packet[9]) if packet[0] >> 4 == 4 else (40, packet[8:40], packet[6])
+    at = header + (16 if proto == 6 else 6)
+    value = (checksum.total(pair) + proto + len(packet) - header) % 65535
+    return packet[:at] + struct.pack(">H", value) + packet[at + 2 :]
+
+
+def fragments(packet: bytes, size: int, ident: int = 7) -> list[bytes]:
+    """The packet as fragments with `size` bytes of payload, a multiple of 8."""
+    four = packet[0] >> 4 == 4
+    head, payload = packet[: 20 if four else 40], packet[20 if four else 40 :]
+    found = []
+    for start in range(0, len(payload), size):
+        part, more = payload[start : start + size], start + size < len(payload)
+        if four:
+            fields = struct.pack(">HHH", 20 + len(part), ident, start // 8 | more << 13)
+            found.append(head[:2] + fields + head[8:] + part)
+        else:
+            extension = struct.pack(">BBHI", head[6], 0, start | more, ident)
+            found.append(head[:4] + struct.pack(">HB", 8 + len(part), 44) + head[7:] + extension + part)
+    return found

@@ -40,4 +40,6 @@ def capture(where: Namespace, file: Path, *options: str, interface: str = "eth0"
     process = where.start(*command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.readline()
+    if said.startswith("tcpdump: data link type"):  # with -y
+        said = process.stderr.readline()
     assert "listening" in said, said

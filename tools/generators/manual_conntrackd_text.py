@@ -49,10 +49,15 @@ configuration cannot be read, the rules stay: packets are then dropped, and none
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
-the daemon lists the last packets that it refused, ignored or dropped, and why.
+the daemon lists the last packets that it refused, ignored or dropped, and why. With `--follow`, it shows them as they
+come, at most 200 a second; a line counts the others.
 
-If the capture was made on the sending machine, its network card had not yet filled in the checksums: use
-`--no-checksum`.
+A capture of all interfaces of a router (`tcpdump -i any`) has a forwarded packet twice, before and after its
+translation. The second one is recognised and not tracked again; its connection gets the same translation. Fragments are
+reassembled first. A checksum that a network card was still to fill in is recognised and not verified.
+
+`--host` and `--port` also match the packet after its translation, and with `--recent` and `--follow` the original tuple
+of its connection. `--reason` can be given several times. Packets that are not shown are tracked too.
 """,
     "diff": """
 Needs root, to read the kernel's table. A difference is reported only if it lasts for a second.
@@ -72,8 +77,8 @@ EXITS: Final = {
     "rules install": "0, or 1 if the configuration is wrong or iptables(8) failed.",
     "rules remove": "0, or 1 if iptables(8) failed.",
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
-    "explain": "0, 1 if the capture or the daemon cannot be read, 2 if not exactly one of FILE and `--recent` is "
-    "given, 130 if interrupted.",
+    "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
+    "130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
     "lab": "0 if every step passed, 1 if not, 130 if interrupted.",
 }
@@ -109,6 +114,11 @@ EXAMPLES: Final = (
     ("conntrackd-py rules print", "Show the rules that would be installed:"),
     ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start without systemd:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
+    ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
+    (
+        "conntrackd-py explain --only-problems router.pcap",
+        "Find the refused packets in a capture of the router, made with `tcpdump -i any -w router.pcap`:",
+    ),
     (
         "conntrackd-py explain --only-problems --host 192.0.2.1 wan.pcap",
         "Find the refused packets of one host in a capture:",

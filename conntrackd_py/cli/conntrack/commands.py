@@ -3,10 +3,8 @@
 A command connects only after the checks: a usage error needs no daemon.
 """
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from msgspec import UNSET, convert
@@ -17,6 +15,7 @@ from conntrackd_py.cli.conntrack.output import Output, report
 from conntrackd_py.cli.conntrack.parse import Parsed
 from conntrackd_py.cli.conntrack.request import change, event_mask, expectation, filter_of, tuple_of
 from conntrackd_py.cli.conntrack.values import number
+from conntrackd_py.cli.stop import stop_signal
 from conntrackd_py.control.client import Client, ClientError
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.requests import Filter, Request
@@ -195,24 +194,6 @@ def events(parsed: Parsed, connect: Connect) -> int:
                 output.foot(root)
             report(f"{count} {'expectation' if expectations else 'flow'} events have been shown.")
     return 0
-
-
-@contextmanager
-def stop_signal() -> Iterator[int]:
-    """A file descriptor that becomes readable at SIGINT or SIGTERM: the current line is printed completely."""
-    import os
-
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = {number: signal.signal(number, lambda *unused: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.set_wakeup_fd(writing)
-    try:
-        yield reading
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
 
 
 def one_expectation(parsed: Parsed, connect: Connect) -> int:

@@ -7,8 +7,10 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from conntrackd_py.const import PROTO_NUMBERS
 from conntrackd_py.match.address import AddressError, Addresses, addresses, packed_address
 from conntrackd_py.match.address import network as network_bounds
+from conntrackd_py.reasons import REASON_NUMBERS
 from conntrackd_py.settings.load import DEFAULT_PATH
 
 RULES_ACTIONS: Final = {
@@ -100,11 +102,13 @@ def explain(parser: argparse.ArgumentParser) -> None:
         "--recent", action="store_true", help="the packets that the daemon refused, ignored or dropped last"
     )
     parser.add_argument(
+        "--follow", action="store_true", help="the packets that the daemon refuses, ignores or drops, as they come"
+    )
+    parser.add_argument(
         "--last",
         metavar="N",
         type=count,
-        default=RECENT_DEFAULT,
-        help=f"with --recent, the last N packets ({RECENT_DEFAULT})",
+        help=f"with --recent, the last N packets ({RECENT_DEFAULT}); with --follow, the last N first",
     )
     _socket(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a packet, then the summary as one")
@@ -122,9 +126,21 @@ def explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="IP", type=address, help="address of the outer interface, for MASQUERADE")
     parser.add_argument("--no-checksum", action="store_true", help="do not verify checksums")
     parser.add_argument("--only-problems", action="store_true", help="show only packets with a reason or a remark")
-    parser.add_argument("--host", metavar="IP", help="show only packets from or to this address")
-    parser.add_argument("--port", metavar="N", type=count, help="show only packets from or to this port")
-    parser.add_argument("--proto", metavar="NAME", help="show only packets of this protocol")
+    _packet_filter(parser)
+
+
+def _packet_filter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", metavar="IP[/BITS]", type=host, help="show only packets from or to this address")
+    parser.add_argument("--port", metavar="N", type=port, help="show only packets from or to this port")
+    parser.add_argument("--proto", metavar="PROTO", type=protocol, help="show only packets of this protocol")
+    parser.add_argument(
+        "--reason",
+        metavar="REASON",
+        choices=tuple(REASON_NUMBERS),
+        action="append",
+        default=[],
+        help="show only packets with this reason; several options: with one of them",
+    )
 
 
 def diff(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +188,25 @@ def count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return number
+
+
+def port(text: str) -> int:
+    return _between(text, 0, 65535)
+
+
+def host(text: str) -> str:
+    """The text, if it is an address or a network."""
+    network(text)
+    return text
+
+
+def protocol(text: str) -> int:
+    """A name or a number."""
+    try:
+        return PROTO_NUMBERS[text] if text in PROTO_NUMBERS else _between(text, 0, 255)
+    except ValueError as error:
+        names = ", ".join(PROTO_NUMBERS)
+        raise argparse.ArgumentTypeError(f"unknown protocol {text} (known: {names}, or a number)") from error
 
 
 def network(text: str) -> Addresses:

@@ -12,7 +12,9 @@ lines; answers.py has their keys.
     flush   table? filter?                 {"done": n}
     count   table?                         {"count": n, "limit": n}
     stats   table?                         {"stats": [{"cpu": 0, "found": n, ...}]}
-    recent  count?                         {"recent": {...}} for each refused packet, oldest first, then {"done": n}
+    recent  count? host? port? proto?      {"recent": {...}} for each refused packet, oldest first, then {"done": n}.
+            reasons? follow?               follow: {"following": true}, then {"recent": {...}} for each, and
+                                           {"not_shown": {...}} where some were not sent, until the client closes
     status, ping                           {"status": {...}}, {"pong": version}
     reload  flush_stale?                   {"reload": {...}}
     top     hosts? sort? family?           {"top": {...}}

@@ -101,6 +101,7 @@ class RefusedPacket(TypedDict, total=False):
     outcome: Required[str]
     reason: Required[str]
     cause: str  # why it was INVALID before it was dropped
+    rule: str  # the filter rule or default that dropped it
     numbers: Required[list[int]]
     why: Required[str]
     ctinfo: Required[str]
@@ -108,6 +109,13 @@ class RefusedPacket(TypedDict, total=False):
     text: Required[str]
     connection: dict[str, object]  # id [state] status timeout orig
     expired_in_use: dict[str, object]  # proto after ago keepalive
+
+
+class NotShown(TypedDict):
+    """Refused packets that a follower did not get, since the line before."""
+
+    overwritten: int  # in the ring, before they were read: of any kind
+    over_rate: int  # that matched, over the lines a second of a follower
 
 
 class Counters(TypedDict):

@@ -200,7 +200,18 @@ class Stats(Request, tag="stats"):
 
 
 class Recent(Request, tag="recent"):
+    """follow: also the refusals that come, until the client closes; count is then 0 by default, else all.
+
+    host: "address[/bits]" of either end of the packet or of its connection. port: of either end. reasons: one of them;
+    names of reasons.py, and expired_in_use.
+    """
+
     count: Count | UnsetType = UNSET
+    follow: bool = False
+    host: str | UnsetType = UNSET
+    port: U16 | UnsetType = UNSET
+    proto: U8 | UnsetType = UNSET
+    reasons: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
 class DaemonStatus(Request, tag="status"):

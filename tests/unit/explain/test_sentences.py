@@ -12,6 +12,7 @@ from conntrackd_py.explain import sentences as reasons
 from conntrackd_py.explain.hints import sentence
 from conntrackd_py.reasons import (
     FILTER_DROP,
+    FILTER_REJECT,
     INSERT_FAILED,
     INVALID_LIMIT,
     REASON_NAMES,
@@ -148,6 +149,13 @@ def test_the_distance_goes_round_the_circle() -> None:
     assert reasons.why(TCP_ACK_OVER, (5, 0xFFFFFFFF, 0)).startswith("ACK 5 is over the upper bound 4294967295 by 6:")
     assert reasons.why(TCP_SEQ_UNDER, (0xFFFFFFFF, 5, 0)).startswith(
         "it ends at 4294967295, under the lower bound 5 by 6"
+    )
+
+
+def test_a_filter_rule_is_named() -> None:
+    assert reasons.sentence(FILTER_DROP, (), rule="filter.rule[0]") == "DROPPED: the filter drops it: filter.rule[0]"
+    assert reasons.sentence(FILTER_REJECT, (1, 2, 3), TCP_ACK_OVER, "default of filter in").startswith(
+        "DROPPED: the filter rejects it: default of filter in; it was INVALID: ACK 1 is over the upper bound 2"
     )
 
 

@@ -45,6 +45,17 @@ def test_a_rejected_packet_has_the_kind_of_its_answer() -> None:
     assert (skb.reason, skb.reject) == (FILTER_REJECT, ADMIN_PROHIBITED)
 
 
+def test_a_dropped_packet_names_what_decided() -> None:
+    for rules, named in (
+        ([FilterRule(DROP, label="filter.rule[0]")], "filter.rule[0]"),
+        ([FilterRule(REJECT, label="filter.rule[1]", comment="no mail")], "filter.rule[1] (no mail)"),
+        ([FilterRule(CONTINUE, label="filter.rule[2]")], "default of filter forward"),
+    ):
+        skb = packet()
+        assert Policy([Chain(FORWARD, rules, NF_DROP, label="filter")]).evaluate(skb, FORWARD, 0) == NF_DROP
+        assert skb.rule == named
+
+
 def test_a_rule_counts_the_packets_it_matches() -> None:
     rule, other = FilterRule(CONTINUE), FilterRule(DROP, Match(family=6))
     assert verdict([rule, other], packet()) == NF_ACCEPT

@@ -6,9 +6,14 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import FORWARD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.control.view import refused_packet
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.refusals import RecentRefusals
+from conntrackd_py.filter.policy import DROP, Chain, FilterRule, Policy
 from conntrackd_py.service.refusal_log import RefusalLog
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
@@ -77,3 +82,15 @@ def test_what_the_ring_has_overwritten_is_counted() -> None:
     refuse(stage.router, STRAY_ACK, 10)
     assert len(stage.lines()) == 3
     assert stage.log.not_logged == 7
+
+
+def test_a_filter_drop_names_its_rule() -> None:
+    rule = FilterRule(DROP, label="filter.rule[0]", comment="no mail")
+    engine = Engine(Tunables(), Repeatable(), mode="track", policy=Policy([Chain(FORWARD, [rule], NF_ACCEPT)]))
+    sampled = RefusalLog(engine.diagnostics.recent, Router().clock)
+    for hook, outdev in ((PRE_ROUTING, 0), (POST_ROUTING, 2)):
+        engine.handle(Skb(packets.udp(CLIENT, SERVER, 7, 8), 0, 1, outdev), hook, 0)
+    with capture_logs() as lines:
+        sampled.publish()
+    assert [line["why"] for line in lines] == ["DROPPED: the filter drops it: filter.rule[0] (no mail)"]
+    assert refused_packet(engine.diagnostics.recent.last(1)[0], 0.0)["rule"] == "filter.rule[0] (no mail)"

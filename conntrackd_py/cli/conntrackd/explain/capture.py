@@ -1,8 +1,8 @@
 """Captures: the IP packets of a pcap or pcapng file, in order, with their times.
 
-scapy reads the two file formats. This module removes the link layer: Ethernet with VLAN tags, raw IP, Linux cooked
-capture versions 1 and 2, BSD loopback. A packet cut short by the capture (snaplen) is padded with zeros to its length
-on the wire; `cut` is the number of these bytes.
+scapy reads the two file formats. This module removes the link layer: Ethernet, raw IP, Linux cooked capture versions 1
+and 2, PPP, BSD loopback; and VLAN tags and PPPoE below them. A packet cut short by the capture (snaplen) is padded with
+zeros to its length on the wire; `cut` is the number of these bytes.
 """
 
 import gzip
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from conntrackd_py.wire.packet import u16
+from conntrackd_py.wire.packet import u16, u32
 
 GZIP: Final = b"\x1f\x8b"
 EN10MB: Final = 1
@@ -22,10 +22,18 @@ LOOP: Final = 108
 RAW: Final = frozenset({12, 14, 101, 228, 229})
 LINUX_SLL: Final = 113
 LINUX_SLL2: Final = 276
+PPP: Final = frozenset({9, 50})  # the second: framed as HDLC (RFC 1662)
+PPP_ETHER: Final = 51  # a PPPoE header without Ethernet
+FRAMED: Final = b"\xff\x03"
 
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
 VLAN_TAGS: Final = frozenset({0x8100, 0x88A8, 0x9100})
+PPPOE_SESSION: Final = 0x8864
+PPPOE_HEADER: Final = 6
+PPP_IP: Final = frozenset({0x0021, 0x0057})
+SENT: Final = 4  # packet type of a cooked capture: sent by this host
+ETHERTYPES: Final = {EN10MB: (12, 14), LINUX_SLL: (14, 16), LINUX_SLL2: (0, 20)}  # offset of the EtherType, payload
 IP_FAMILIES: Final = frozenset({2, 10, 24, 28, 30})  # AF_INET, and AF_INET6 of Linux and the BSDs
 
 
@@ -37,13 +45,21 @@ class CaptureError(Exception):
 class Captured:
     """number: from 1, as in Wireshark. at: ms since the epoch. cut: bytes on the wire that were not captured.
 
-    data: the packet from its IP header on; empty if it is not IP.
+    data: the packet from its IP header on; empty if it is not IP. link: equal for two packets on the same link in the
+    same direction; empty if the file does not say. interface: its name or "interface NUMBER"; empty if unknown. sent:
+    whether the capturing host sent the packet; None if unknown. pieces: the fragments it was reassembled from. waiting:
+    a fragment of a packet that is not complete yet.
     """
 
     number: int
     at: int
     data: bytes
     cut: int = 0
+    link: bytes = b""
+    interface: str = ""
+    sent: bool | None = None
+    pieces: tuple[int, ...] = ()
+    waiting: bool = False
 
 
 def read(path: Path) -> Iterator[Captured]:
@@ -63,7 +79,11 @@ def read(path: Path) -> Iterator[Captured]:
             start = ip_start(frame, linktype)
             data = frame[start:] if start >= 0 else b""
             missing = max(meta.wirelen - len(frame), 0) if data else 0
-            yield Captured(number, at, data + bytes(missing), missing)
+            link, interface, sent = place(frame, linktype)
+            if pcapng and meta.ifname:
+                interface = meta.ifname.decode(errors="replace")
+            link += interface.encode()
+            yield Captured(number, at, data + bytes(missing), missing, link, interface, sent)
 
 
 @contextmanager
@@ -91,36 +111,46 @@ def _time_ng(meta: Any) -> int:
     return (int(meta.tshigh) << 32 | int(meta.tslow)) * 1000 // int(meta.tsresol)
 
 
+def place(frame: bytes, linktype: int) -> tuple[bytes, str, bool | None]:
+    """`link`, `interface` and `sent` of a packet, as far as its link layer tells."""
+    if linktype == EN10MB:
+        return frame[:12], "", None
+    if linktype == LINUX_SLL and len(frame) >= 16:
+        return frame[:2] + frame[6:14], "", u16(frame, 0) == SENT
+    if linktype == LINUX_SLL2 and len(frame) >= 20:
+        return frame[4:8] + frame[10:11], f"interface {u32(frame, 4)}", frame[10] == SENT
+    return b"", "", None
+
+
 def ip_start(frame: bytes, linktype: int) -> int:
     """The offset of the IP header in a frame; -1 without one. Raises CaptureError for an unknown link layer."""
-    if linktype == EN10MB:
-        return _after_ethertype(frame, 12)
     if linktype in RAW:
         return 0 if frame else -1
-    if linktype == LINUX_SLL:
-        return _after_ethertype(frame, 14)
-    if linktype == LINUX_SLL2:
-        return 20 if len(frame) > 20 and _is_ip(u16(frame, 0)) else -1
     if linktype in (NULL, LOOP):
-        return (
-            4
-            if len(frame) > 4 and IP_FAMILIES & set(struct.unpack("<I", frame[:4]) + struct.unpack(">I", frame[:4]))
-            else -1
-        )
-    raise CaptureError(f"unknown link layer type {linktype} (known: Ethernet, Linux cooked capture, raw IP, loopback)")
+        families = set(struct.unpack("<I", frame[:4]) + struct.unpack(">I", frame[:4])) if len(frame) > 4 else set()
+        return 4 if IP_FAMILIES & families else -1
+    if linktype in PPP:
+        return _after_ppp(frame, 2 if frame[:2] == FRAMED else 0)
+    if linktype == PPP_ETHER:
+        return _after_ppp(frame, PPPOE_HEADER)
+    if linktype not in ETHERTYPES:
+        known = "Ethernet, Linux cooked capture, raw IP, PPP, loopback"
+        raise CaptureError(f"unknown link layer type {linktype} (known: {known})")
+    kind, after = ETHERTYPES[linktype]
+    return _after_ethertype(frame, u16(frame, kind), after) if len(frame) > after else -1
 
 
-def _after_ethertype(frame: bytes, at: int) -> int:
-    """The offset after the EtherType at `at` and any VLAN tags; -1 if it is not IP."""
-    while at + 2 < len(frame):
-        kind = u16(frame, at)
-        if _is_ip(kind):
-            return at + 2
-        if kind not in VLAN_TAGS:
-            return -1
-        at += 4
-    return -1
+def _after_ethertype(frame: bytes, kind: int, at: int) -> int:
+    """The offset of the IP header in a payload of this EtherType at `at`; -1 if it is not IP."""
+    while kind in VLAN_TAGS and at + 4 < len(frame):
+        kind, at = u16(frame, at + 2), at + 4
+    if kind == PPPOE_SESSION:
+        return _after_ppp(frame, at + PPPOE_HEADER)
+    return at if kind in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) else -1
 
 
-def _is_ip(ethertype: int) -> bool:
-    return ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6)
+def _after_ppp(frame: bytes, at: int) -> int:
+    """The offset after the PPP protocol field at `at`; -1 if it is not IP. The field may be compressed to a byte."""
+    short = at < len(frame) and frame[at] & 1
+    kind, at = (frame[at], at + 1) if short else (u16(frame, at) if at + 2 <= len(frame) else 0, at + 2)
+    return at if kind in PPP_IP and at < len(frame) else -1

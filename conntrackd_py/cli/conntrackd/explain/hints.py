@@ -6,10 +6,9 @@ from typing import Final
 
 from conntrackd_py.cli.conntrackd.explain.replay import Step
 from conntrackd_py.const import CTINFO_NAMES
-from conntrackd_py.control.view import EXPIRED_IN_USE
 from conntrackd_py.explain import packet_line as packetline
 from conntrackd_py.explain.hints import expired_in_use
-from conntrackd_py.reasons import L4_CHECKSUM, REASON_NAMES
+from conntrackd_py.reasons import EXPIRED_IN_USE, L4_CHECKSUM, REASON_NAMES
 
 FLOWS_LIMIT: Final = 65536  # flows counted; later ones are ignored
 LEAST_PACKETS: Final = 3  # of one side without an answer, before there is a hint
@@ -29,6 +28,8 @@ class Flow:
 @dataclass
 class Hints:
     packets: int = 0
+    seen_again: int = 0
+    fragments: int = 0  # that are no packet of their own
     not_judged: int = 0
     cut: int = 0
     ctinfo: Counter[str] = field(default_factory=Counter)
@@ -36,16 +37,20 @@ class Hints:
     flows: dict[tuple[object, ...], Flow] = field(default_factory=dict)
     died: list[str] = field(default_factory=list)
     wrong: Counter[object] = field(default_factory=Counter)  # checksums, by source
+    unfinished: int = 0
     sources: Counter[object] = field(default_factory=Counter)
 
     def add(self, step: Step) -> None:
         self.packets += 1
         self.cut += bool(step.packet.cut)
         if not step.judged:
-            self.not_judged += 1
+            self.seen_again += step.again is not None
+            self.fragments += step.packet.waiting
+            self.not_judged += step.again is None and not step.packet.waiting
             return
+        self.unfinished += step.unfinished
         self.ctinfo[CTINFO_NAMES[step.ctinfo]] += 1
-        found = packetline.fields(step.packet.data, len(step.packet.data))
+        found = packetline.fields(step.arrived, len(step.arrived))
         if len(self.sources) < FLOWS_LIMIT:
             self.sources[found.get("src")] += 1
         for note in step.notes:
@@ -57,11 +62,13 @@ class Hints:
                     f"#{step.packet.number} {packetline.text(found)}: {expired_in_use(note.expired, note.at)}"
                 )
         if "sport" in found:
-            self._count(found)
+            self._count(found, packetline.fields(step.left, len(step.left)) if step.left else found)
 
-    def _count(self, found: packetline.Fields) -> None:
+    def _count(self, found: packetline.Fields, left: packetline.Fields) -> None:
+        """found, left: the packet as it arrived and as it left; a reply matches its flow in one of them."""
         proto, near, far = found["proto"], (found["src"], found["sport"]), (found["dst"], found["dport"])
-        flow = self.flows.get((proto, far, near))
+        answered = (proto, (left["dst"], left["dport"]), (left["src"], left["sport"]))
+        flow = self.flows.get((proto, far, near)) or self.flows.get(answered)
         if flow is not None:
             flow.back += 1
             return
@@ -77,16 +84,23 @@ class Hints:
         """The hints as sentences."""
         one_sided = [hint for flow in self.flows.values() if (hint := one_sided_hint(flow))]
         offloaded = [
-            f"every checksum of {source} is wrong ({count} packets): probably captured on that machine with checksum "
-            "offload; use --no-checksum"
+            f"{count} of {self.sources[source]} checksums of {source} are wrong: probably captured on that machine "
+            "with checksum offload; use --no-checksum"
             for source, count in self.wrong.items()
-            if count >= LEAST_PACKETS and count == self.sources[source]
+            if count >= LEAST_PACKETS and count * 2 > self.sources[source]
         ]
+        if self.unfinished:
+            offloaded.append(
+                f"{self.unfinished} packets have an unfinished checksum: their sender left it to a network card; it is "
+                "not verified"
+            )
         return [*_some(one_sided), *_some(self.died), *_some(offloaded)]
 
     def summary(self) -> dict[str, object]:
         return {
             "packets": self.packets,
+            "seen_again": self.seen_again,
+            "fragments": self.fragments,
             "not_judged": self.not_judged,
             "cut_by_the_capture": self.cut,
             "ctinfo": dict(self.ctinfo),

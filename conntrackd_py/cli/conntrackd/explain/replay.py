@@ -1,13 +1,21 @@
 """Replays a capture through an engine, one step a packet, with the connection before and after it.
 
-A capture holds a packet once, so each packet makes both visits of a forwarded packet in a row. The clock is that of the
-capture, but never runs backwards. Connections that time out between two packets expire before the second one.
+Each packet makes both visits of a forwarded packet in a row. One that was seen before is not handled again. If it was
+translated between the two sightings, its new connection gets the same translation. A packet that the capture holds only
+as it left the router gets back the tuple with which it arrived.
+
+The clock is that of the capture, but never runs backwards. Connections that time out between two packets expire before
+the second one.
+
+A checksum that a network card was still to complete (CHECKSUM_PARTIAL) holds the sum of the pseudo-header. It is not
+verified.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
 from conntrackd_py.cli.conntrackd.explain.capture import Captured
+from conntrackd_py.cli.conntrackd.explain.sightings import Sighting
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_QUOTE, NfConn
 from conntrackd_py.conntrack.icmp_error import inner_tuple
@@ -15,6 +23,9 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     IPCT_DESTROY,
     IPPROTO_TCP,
+    IPPROTO_UDP,
+    MANIP_DST,
+    MANIP_SRC,
     NF_ACCEPT,
     ORIGINAL,
     POST_ROUTING,
@@ -24,14 +35,21 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import Addresses
+from conntrackd_py.nat import manip as manips
+from conntrackd_py.nat.binding import inverted
+from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED
 from conntrackd_py.proto.tcp_window import M32, Segment, TcpInfo, after
-from conntrackd_py.reasons import END_TIMEOUT
+from conntrackd_py.reasons import END_REOPENED, END_TIMEOUT
+from conntrackd_py.settings.schema import NAT, Settings
 from conntrackd_py.wire import ip, tcp
+from conntrackd_py.wire.packet import u16
 
 INSIDE: Final = 1  # interface indexes
 OUTSIDE: Final = 2
 ALL: Final = 1 << 30  # steps of expiry
+CHECKSUM_AT: Final = {IPPROTO_TCP: tcp.CHECKSUM_AT, IPPROTO_UDP: 6}
 
 
 @dataclass(frozen=True)
@@ -45,13 +63,15 @@ class Shown:
 
 @dataclass
 class Step:
-    """One packet. before, after: its connection; of a refused packet, the connection with its tuple.
+    """One packet.
 
-    gained: (hook, IPS_* bits) of each visit that set some. ended: (ms, connection) ended since the previous packet.
-    left: the packet as it was sent; empty if it was dropped.
+    arrived: as it came to the router, if the capture has it translated already. before, after: its connection; of a
+    refused packet, the connection with its tuple. gained: (hook, IPS_* bits) of each visit that set some. ended: (ms,
+    connection) ended since the previous packet. left: the packet as it was sent; empty if it was dropped.
     """
 
     packet: Captured
+    arrived: bytes = b""
     hooks: list[int] = field(default_factory=list)
     ctinfo: int = 0
     verdict: int = NF_ACCEPT
@@ -63,7 +83,9 @@ class Step:
     notes: list[Refusal] = field(default_factory=list)
     diagnostics: list[str] = field(default_factory=list)
     left: bytes = b""
-    judged: bool = True  # False: not IP, or headers not captured completely
+    judged: bool = True  # False: not IP, seen again, a fragment that waits, or headers not captured completely
+    again: Sighting | None = None  # it was seen before
+    unfinished: bool = False  # its checksum is the sum of the pseudo-header
 
     @property
     def note(self) -> Refusal | None:
@@ -75,37 +97,82 @@ class Step:
 class Replay:
     """inside: networks whose packets arrive at the inside interface; if empty, all packets do."""
 
-    def __init__(self, engine: Engine, inside: list[Addresses]) -> None:
+    """engine: made by these settings. rules: its NAT rules, for connections whose translation the capture hides."""
+
+    def __init__(self, engine: Engine, inside: list[Addresses], settings: Settings, rules: list[NatRule]) -> None:
         self.engine = engine
         self.inside = inside
+        self.settings = settings
+        self.rules = rules
         self.now = 0
         self.checksum = engine.core.checksum
         engine.core.events.enabled = True
 
-    def step(self, packet: Captured) -> Step:
-        """Hand the next packet of the capture to the engine."""
-        step = Step(packet)
+    def step(self, sighting: Sighting) -> Step:
+        """Hand the next packet of the capture to the engine, unless it was seen before."""
+        packet = sighting.packet
+        step = Step(packet, again=sighting if sighting.again else None)
         self.now = max(self.now, packet.at)
         step.ended = self._expire()
-        if not packet.data or (packet.cut and not _headers_complete(packet)):
+        if not packet.data or packet.waiting or step.again or (packet.cut and not _headers_complete(packet)):
             step.judged = False
             return step
-        known = self._known(packet.data)
+        step.arrived = self._arrived(packet.data)
+        known = self._known(step.arrived)
         remark = ""
         if known is not None:
             step.before = shown(known, self.now)
-            remark = _repeats(known, packet.data)
+            remark = _repeats(known, step.arrived)
+        learned = known is None and sighting.last is not None and self._learn(step.arrived, sighting.last.data)
         self._visits(step, known)
+        if learned:
+            self.engine.nat.replace_rules(self.rules)
         if remark and step.note is None and step.ct is known:
             step.diagnostics.append(remark)
         return step
+
+    def _arrived(self, data: bytes) -> bytes:
+        """The packet with the tuple that its connection expects. It has another one if it was captured as it left."""
+        core, t = self.engine.core, self._tuple(data)
+        inverse = inverted(t, core.protos[tuples.protonum(t)]) if t else b""
+        ct = core.table.find(inverse) if inverse and core.table.find(t) is None else None
+        if ct is None:
+            return data
+        skb = Skb(data)
+        ip.parse(skb)
+        skb.checksum_partial = has_unfinished_checksum(data)
+        other = inverted(ct.reply if ct.original == inverse else ct.original, ct.l4proto)
+        for manip in (MANIP_SRC, MANIP_DST):
+            manips.translate(skb, other, manip, ct.l4proto.ports)
+        return skb.data
+
+    def _learn(self, arrived: bytes, left: bytes) -> bool:
+        """Give the packet's new connection the translation that the capture shows. False: nothing to learn."""
+        engine, before, after = self.engine, self._tuple(arrived), self._tuple(left)
+        if not before or not after:
+            return False
+        ports = engine.core.protos[tuples.protonum(before)].ports
+        rules = []
+        if (tuples.dst(before), tuples.l4dst(before)) != (tuples.dst(after), tuples.l4dst(after)):
+            rules.append(NatRule(NAT_DNAT, to=_exactly(tuples.dst(after), tuples.l4dst(after) if ports else 0)))
+        if (tuples.src(before), tuples.l4src(before)) != (tuples.src(after), tuples.l4src(after)):
+            rules.append(NatRule(NAT_SNAT, to=_exactly(tuples.src(after), tuples.l4src(after))))
+        if rules and engine.mode != NAT:
+            engine.mode = NAT
+            engine.configure(self.settings.tunables, leak_guard=False, tcp_tracker=self.settings.tcp_tracker)
+        former = engine.core.table.find(inverted(after, engine.core.protos[tuples.protonum(after)]))
+        if former is not None:  # the router had ended it already
+            engine.core.kill(former, END_REOPENED, self.now)
+        engine.nat.replace_rules(rules)
+        return True
 
     def _visits(self, step: Step, known: NfConn | None) -> None:
         engine, packet = self.engine, step.packet
         seen = engine.diagnostics.recent.total
         engine.core.checksum = self.checksum and not packet.cut
-        indev, outdev = self._interfaces(packet.data)
-        first = Skb(packet.data, 0, indev, 0)
+        indev, outdev = self._interfaces(step.arrived)
+        first = Skb(step.arrived, 0, indev, 0)
+        step.unfinished = first.checksum_partial = engine.core.checksum and has_unfinished_checksum(step.arrived)
         status = known.status if known is not None else 0
         step.hooks = [PRE_ROUTING]
         last, step.verdict = first, engine.handle(first, PRE_ROUTING, self.now)
@@ -115,6 +182,7 @@ class Replay:
         status = first.ct.status if first.ct is not None else status
         if step.verdict == NF_ACCEPT:
             last = Skb(first.data, first.mark, indev, outdev)
+            last.checksum_partial = first.checksum_partial
             step.hooks.append(POST_ROUTING)
             step.verdict = engine.handle(last, POST_ROUTING, self.now)
             self._gain(step, last.ct, status, POST_ROUTING)
@@ -151,21 +219,39 @@ class Replay:
 
     def _known(self, data: bytes) -> NfConn | None:
         """The connection of the packet's tuple, or of the tuple an ICMP error quotes, before the packet is handled."""
-        skb = Skb(data)
-        if ip.parse(skb):
-            return None
         core = self.engine.core
-        l4proto = core.protos[skb.protonum]
-        if l4proto.check(skb, False):
-            return None
-        at = l4proto.quotes(skb)
-        if at > NO_QUOTE:
-            t = inner_tuple(core.protos, skb, at)
-        else:
-            l4 = l4proto.l4(skb)
-            t = tuples.make(ip.addresses(skb), l4, skb.protonum) if l4 else b""
+        t = self._tuple(data)
+        if not t:
+            skb = Skb(data)
+            at = NO_QUOTE if ip.parse(skb) else self._quote(skb)
+            t = inner_tuple(core.protos, skb, at) if at > NO_QUOTE else b""
         ct = core.table.find(t)
         return ct if ct is not None and ct.timeout > self.now else None
+
+    def _tuple(self, data: bytes) -> bytes:
+        """The packet's own tuple; empty if it cannot be read, or of an ICMP error."""
+        skb = Skb(data)
+        if ip.parse(skb) or self._quote(skb) > NO_QUOTE:
+            return b""
+        l4 = self.engine.core.protos[skb.protonum].l4(skb)
+        return tuples.make(ip.addresses(skb), l4, skb.protonum) if l4 else b""
+
+    def _quote(self, skb: Skb) -> int:
+        l4proto = self.engine.core.protos[skb.protonum]
+        return NO_QUOTE if l4proto.check(skb, False) else l4proto.quotes(skb)
+
+
+def _exactly(address: bytes, port: int) -> Range:
+    return Range(address, address, port, port)
+
+
+def has_unfinished_checksum(data: bytes) -> bool:
+    """Whether the TCP or UDP checksum field holds the sum of the pseudo-header."""
+    skb = Skb(data)
+    if ip.parse(skb) or skb.protonum not in CHECKSUM_AT:
+        return False
+    at = skb.dataoff + CHECKSUM_AT[skb.protonum]
+    return at + 2 <= skb.end and u16(data, at) > 0 and u16(data, at) % 65535 == ip.pseudo_header(skb) % 65535
 
 
 def _headers_complete(packet: Captured) -> bool:

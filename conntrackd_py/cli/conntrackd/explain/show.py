@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from conntrackd_py.cli.conntrackd.explain.replay import Shown, Step
+from conntrackd_py.cli.conntrackd.explain.sightings import Sighting
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import (
     CTINFO_NAMES,
@@ -49,10 +50,18 @@ class Screen:
         if packet.cut:
             self.fact("capture", f"{packet.cut} bytes were not captured; the checksum is not verified")
         if not step.judged:
-            if packet.data:
+            if step.again:
+                self.fact("again", again_text(step.again))
+            elif packet.waiting:
+                self.fact("fragment", "tracked when its packet is complete")
+            elif packet.data:
                 self.fact("skipped", "its headers were not captured completely; it is not tracked", WRONG)
             self.console.print()
             return
+        if packet.pieces:
+            self.fact("whole", f"reassembled from {', '.join(f'#{number}' for number in packet.pieces)}")
+        if step.arrived != packet.data:
+            self.fact("arrives", packetline.line(step.arrived, len(step.arrived)), CHANGED)
         self.print(hooks_text(step))
         self.fact("ctinfo", CTINFO_NAMES[step.ctinfo])
         self._connection(step)
@@ -110,6 +119,15 @@ class Screen:
         self.console.print(text, soft_wrap=True)
 
 
+def again_text(again: Sighting) -> str:
+    """`#1 seen again on interface 3, sent`."""
+    packet, first = again.packet, again.first
+    where = f"on {packet.interface}" if packet.interface else "on another link"
+    if packet.sent is not None:
+        where += ", sent" if packet.sent else ", received"
+    return f"#{first.number} seen again {where}" if first else f"a part of packets seen before, {where}"
+
+
 def hooks_text(step: Step) -> Text:
     """PRE_ROUTING +SEEN_REPLY → FORWARD → POST_ROUTING: the hooks and the status bits set at each."""
     gained = dict(step.gained)
@@ -155,6 +173,14 @@ def step_fields(step: Step, zero: int) -> packetline.Fields:
         found["packet"] = packetline.fields(packet.data, len(packet.data))
     if packet.cut:
         found["not_captured"] = packet.cut
+    if packet.interface:
+        found["interface"] = packet.interface
+    if packet.pieces:
+        found["reassembled_from"] = list(packet.pieces)
+    if step.judged and step.arrived != packet.data:
+        found["arrived"] = packetline.fields(step.arrived, len(step.arrived))
+    if step.again:
+        found["seen_before"] = step.again.first.number if step.again.first else None
     if not step.judged:
         return {**found, "judged": False}
     found["hooks"] = [HOOK_NAMES[hook] for hook in passed(step)]
