@@ -92,7 +92,7 @@ def explain(args: argparse.Namespace, settings: Settings, packets: Iterable[Capt
         hints.add(step)
         shown = matches(step, wanted)
         not_shown += not shown
-        shown = shown and bool(not args.only_problems or step.notes or step.diagnostics)
+        shown = shown and bool(not args.only_problems or step.notes or step.hints)
         if args.json:
             if shown:
                 print(json.dumps(step_fields(step, zero)))

@@ -81,7 +81,7 @@ class Step:
     gained: list[tuple[int, int]] = field(default_factory=list)
     ended: list[tuple[int, NfConn]] = field(default_factory=list)
     notes: list[Refusal] = field(default_factory=list)
-    diagnostics: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
     left: bytes = b""
     judged: bool = True  # False: not IP, seen again, a fragment that waits, or headers not captured completely
     again: Sighting | None = None  # it was seen before
@@ -119,16 +119,16 @@ class Replay:
             return step
         step.arrived = self._arrived(packet.data)
         known = self._known(step.arrived)
-        remark = ""
+        hint = ""
         if known is not None:
             step.before = shown(known, self.now)
-            remark = _repeats(known, step.arrived)
+            hint = _repeats(known, step.arrived)
         learned = known is None and sighting.last is not None and self._learn(step.arrived, sighting.last.data)
         self._visits(step, known)
         if learned:
             self.engine.nat.replace_rules(self.rules)
-        if remark and step.note is None and step.ct is known:
-            step.diagnostics.append(remark)
+        if hint and step.note is None and step.ct is known:
+            step.hints.append(hint)
         return step
 
     def _arrived(self, data: bytes) -> bytes:
@@ -282,7 +282,7 @@ def shown(ct: NfConn, now: int) -> Shown:
 
 
 def _repeats(ct: NfConn, data: bytes) -> str:
-    """A remark about a TCP segment in the window without new data: keepalive or retransmission; else empty."""
+    """A hint about a TCP segment in the window without new data: keepalive or retransmission; else empty."""
     if not isinstance(ct.proto, TcpInfo):
         return ""
     skb = Skb(data)

@@ -69,8 +69,8 @@ class Screen:
             self.fact("leaves", packetline.line(step.left, len(step.left)), CHANGED)
         for note in step.notes:
             self.fact("reason" if note.reason else "hint", sentence(note), WRONG)
-        for remark in step.diagnostics:
-            self.fact("remark", remark)
+        for hint in step.hints:
+            self.fact("hint", hint)
         self.console.print()
 
     def ended(self, at: int, ct: NfConn) -> None:
@@ -190,7 +190,7 @@ def step_fields(step: Step, zero: int) -> packetline.Fields:
     found["after"] = _moment(step.after)
     found["gained"] = {HOOK_NAMES[hook]: view.names(bits, STATUS_NAMES) for hook, bits in step.gained}
     found["reasons"] = [_reason(step, at) for at in range(len(step.notes))]
-    found["remarks"] = step.diagnostics
+    found["hints"] = step.hints
     return found
 
 

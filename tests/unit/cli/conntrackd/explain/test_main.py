@@ -59,7 +59,7 @@ class Explained:
     def reasons(self, timed: list[Timed], *options: str, **how: Any) -> list[str]:
         """The reasons and then the remarks of the last packet."""
         packet = self.json(timed, *options, **how)[0][-1]
-        return [*(reason["why"] for reason in packet["reasons"]), *packet["remarks"]]
+        return [*(reason["why"] for reason in packet["reasons"]), *packet["hints"]]
 
 
 @pytest.fixture
