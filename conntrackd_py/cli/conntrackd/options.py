@@ -125,7 +125,7 @@ def explain(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--address", metavar="IP", type=address, help="address of the outer interface, for MASQUERADE")
     parser.add_argument("--no-checksum", action="store_true", help="do not verify checksums")
-    parser.add_argument("--only-problems", action="store_true", help="show only packets with a reason or a remark")
+    parser.add_argument("--only-problems", action="store_true", help="show only packets with a reason or a hint")
     _packet_filter(parser)
 
 

@@ -80,7 +80,7 @@ complete -c conntrackd-py -n '__conntrackd_py_at explain' -s c -l config -r -F -
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l inside -x -d 'Source addresses of the inner network; needed to apply the NAT rules of --config'
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l address -x -d 'Address of the outer interface, for MASQUERADE'
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l no-checksum -d 'Do not verify checksums'
-complete -c conntrackd-py -n '__conntrackd_py_at explain' -l only-problems -d 'Show only packets with a reason or a remark'
+complete -c conntrackd-py -n '__conntrackd_py_at explain' -l only-problems -d 'Show only packets with a reason or a hint'
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l host -x -d 'Show only packets from or to this address'
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l port -x -d 'Show only packets from or to this port'
 complete -c conntrackd-py -n '__conntrackd_py_at explain' -l proto -x -a 'icmp tcp udp dccp gre icmpv6 sctp udplite' -d 'Show only packets of this protocol'
