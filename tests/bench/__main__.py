@@ -124,7 +124,7 @@ def report(results: dict[str, list[tuple[float, float]]]) -> None:
         for name, rounds in results.items()
     }
     ours = next(iter(medians.values()))
-    print(f"\nmedians; conntrackd-py is {compiled}; ratio = conntrackd-py / the other")
+    print(f"\nmedians; conntrackd-py is {'compiled' if compiled else 'pure'}; ratio = conntrackd-py / the other")
     print(f"{'':36}{'kpps':>8}{'ratio':>8}{'Gbit/s':>9}{'ratio':>8}")
     for name, (pps, bps) in medians.items():
         ratios = [f"{a / b:.2f}" if b else "-" for a, b in zip(ours, (pps, bps), strict=True)]
