@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from conntrackd_py.const import PRI_MANGLE, PRI_RAW
-from conntrackd_py.kernel.doctor.findings import ERROR, INFO, WARNING, Context, Finding, at
+from conntrackd_py.kernel.doctor.findings import CTINFOS, ERROR, INFO, WARNING, Context, Finding, at
 from conntrackd_py.kernel.doctor.overlap import doubled
 from conntrackd_py.kernel.doctor.ruleset import (
     ACCEPT,
@@ -113,10 +113,10 @@ USE_FILTER: Final = (
 
 def _instead(context: Context, chain: Chain, hooks: set[str], rule: Rule) -> str:
     """The match that replaces the ct match. OUTPUT comes before the daemon writes the mark."""
-    if rule.states is None or not context.mask or hooks == {"output"}:
+    if not context.mask or hooks == {"output"} or not CTINFOS.keys() & (rule.states or set()):
         return USE_FILTER
     one_each = ", one rule each" if chain.backend != "nft" and rule.states != {"invalid"} else ""
-    return f"Match the packet mark instead{one_each}: {context.marks(rule.states, chain.backend)}."
+    return f"Match the packet mark instead{one_each}: {context.marks(rule.states or set(), chain.backend)}."
 
 
 def _kernel_nat(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:

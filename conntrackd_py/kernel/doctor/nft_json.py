@@ -54,7 +54,7 @@ def read(text: str, listing: str, skip: set[tuple[str, str]]) -> tuple[list[Chai
         items = json.loads(text)["nftables"] if text else []
     except (LookupError, TypeError, ValueError, RecursionError):
         return [], 1
-    objects = items if isinstance(items, list) else []
+    objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     unread = tolerant([item for item in objects if "chain" in item], reader.chain)
     unread += tolerant([item for item in objects if "rule" in item], reader.rule)
     return list(reader.chains.values()), unread
