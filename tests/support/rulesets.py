@@ -75,23 +75,23 @@ table inet router {
     chain forward {
         type filter hook forward priority filter; policy drop;
         jump dispatch
-        iifname "lan0" oifname "wan0" accept comment "lan \\"out\\""
+        iifname "lan0" oifname "wan0" accept comment "lan out"
         iifname "wan0" ct status dnat accept
     }
-    chain mark {
+    chain marks {
         type filter hook prerouting priority mangle;
         iifname "lan1" meta mark set 2
         iifname "lan0" meta mark set meta mark and 0xffffff00 or 1
         meta mark set ct mark
     }
-    chain raw {
+    chain untrack {
         type filter hook prerouting priority raw;
         udp dport 4789 notrack
     }
     chain late {
         type filter hook postrouting priority 200;
         oifname "wan0" ip saddr 10.0.0.0/8 drop
-        oifname "wan0" reject
+        oifname "wan1" drop
     }
     chain dstnat {
         type nat hook prerouting priority dstnat;

@@ -43,11 +43,14 @@ def examine(context: Context, ruleset: Ruleset) -> list[Finding]:
     for chain in ruleset.chains.values():
         if chain.name.startswith(PREFIX) or not context.steered(chain.family) or not ruleset.bases(chain):
             continue
-        found += _around_the_jump(context, ruleset, chain)
-        for rule in chain.rules:
-            if not context.excludes(rule) and not _is_jump(rule):
-                judged = [judge(context, ruleset, chain, rule) for judge in JUDGES]
-                found += [finding for finding in judged if finding is not None]
+        jump = next((place for place, rule in enumerate(chain.rules) if _is_jump(rule)), len(chain.rules))
+        reached = [rule for rule in chain.rules[:jump] if not context.excludes(rule)]
+        if jump < len(chain.rules):
+            found += [_before_jump(context, chain, rule) for rule in reached if _ends(ruleset, chain, rule)]
+            found += [_behind_jump(chain, rule) for rule in chain.rules[jump:] if not _is_jump(rule)]
+        for rule in reached:
+            judged = [judge(context, ruleset, chain, rule) for judge in JUDGES]
+            found += [finding for finding in judged if finding is not None]
         found += _late_drop(ruleset, chain)
     return found
 
@@ -56,26 +59,23 @@ def _is_jump(rule: Rule) -> bool:
     return any(name.startswith(PREFIX) for name in rule.jumps)
 
 
-def _around_the_jump(context: Context, ruleset: Ruleset, chain: Chain) -> list[Finding]:
-    """Rules of a base chain before the daemon's jump that end the chain, and rules after it."""
-    jump = next((place for place, rule in enumerate(chain.rules) if _is_jump(rule)), None)
-    if jump is None or not chain.hook:
-        return []
-    found = []
-    for rule in chain.rules[:jump]:
-        ends = {ACCEPT, QUEUE} & ruleset.effects(chain, rule) or {RETURN} & rule.does
-        if ends and not context.excludes(rule):
-            what = "This rule accepts packets before the daemon's queue rule in the same chain. "
-            what += "The daemon's copy misses them." if context.observing else SKIPPED[chain.hook]
-            severity = ERROR if context.translating and chain.hook == "postrouting" else WARNING
-            remedy = "Delete the rule, or move it to a chain of another table. Only drops belong here."
-            found.append(at(chain, rule, severity, "before-jump", what, remedy))
-    for rule in chain.rules[jump + 1 :]:
-        if not _is_jump(rule):
-            what = "This rule comes after the daemon's queue rule. Queued packets never reach it."
-            remedy = "Run `conntrackd-py rules install` again: it moves the daemon's jumps to the end of their chains."
-            found.append(at(chain, rule, WARNING, "behind-jump", what, remedy))
-    return found
+def _ends(ruleset: Ruleset, chain: Chain, rule: Rule) -> bool:
+    """Whether packets may leave the chain here without a drop."""
+    return bool({ACCEPT, QUEUE} & ruleset.effects(chain, rule)) or RETURN in rule.does
+
+
+def _before_jump(context: Context, chain: Chain, rule: Rule) -> Finding:
+    what = "This rule accepts packets before the daemon's queue rule in the same chain. "
+    what += "The daemon gets no copy of them." if context.observing else SKIPPED.get(chain.hook, "")
+    severity = ERROR if context.translating and chain.hook == "postrouting" else WARNING
+    remedy = "Delete the rule, or move it to a chain of another table. Only drops belong here."
+    return at(chain, rule, severity, "before-jump", what, remedy)
+
+
+def _behind_jump(chain: Chain, rule: Rule) -> Finding:
+    what = "This rule comes after the daemon's queue rule. Queued packets never reach it."
+    remedy = "Run `conntrackd-py rules install` again: it moves the daemon's jumps to the end of their chains."
+    return at(chain, rule, WARNING, "behind-jump", what, remedy)
 
 
 def _ct_match(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
