@@ -180,7 +180,7 @@ def test_text_for_people_escapes_what_rules_hold(run: Run, rules: Run) -> None:
     run("iptables", "-t", "mangle", "-A", "POSTROUTING", *comment, "-j", "ACCEPT")
     text = rules("check", ROUTER, status=1).stdout
     assert text.startswith("warning: behind-jump: This rule comes after the daemon's queue rule.")
-    assert r'    iptables ip mangle POSTROUTING: -A POSTROUTING -m comment --comment "\x1b[31m" -j ACCEPT' in text
+    assert r'    iptables ipv4 mangle POSTROUTING: -A POSTROUTING -m comment --comment "\x1b[31m" -j ACCEPT' in text
     assert text.endswith("\n\n0 errors, 1 warning, 0 infos\n")
 
 
@@ -194,3 +194,38 @@ def test_install_and_status_count_and_lead_to_check(run: Run, rules: Run) -> Non
 
 def test_a_wrong_configuration_is_no_warning(rules: Run, tmp_path: Path) -> None:
     assert "mode" in rules("check", 'mode = "odd"', status=3).stderr
+
+
+SEEN_WITHOUT_TRACKING = (
+    ("-m conntrack --ctstate NEW,ESTABLISHED,RELATED,INVALID", 0),
+    ("-m conntrack --ctstate UNTRACKED", 1),
+    ("-m conntrack ! --ctstate NEW", 1),
+    ("-m conntrack ! --ctstatus ASSURED", 0),
+    ("-m connmark ! --mark 0x5", 0),
+)
+
+
+def counted(run: Run, table: str) -> list[int]:
+    """Packets that each rule of OUTPUT matched."""
+    saved = run("iptables-save", "-c", "-t", table).stdout.splitlines()
+    return [int(line[1:].partition(":")[0]) for line in saved if "-A OUTPUT" in line]
+
+
+def test_the_kernel_matches_untracked_packets_as_the_doctor_says(run: Run) -> None:
+    run("ip", "link", "set", "lo", "up")
+    run("iptables", "-t", "raw", "-A", "OUTPUT", "-j", "CT", "--notrack")
+    run("iptables", "-t", "nat", "-A", "OUTPUT", "-j", "ACCEPT")
+    for match, _ in SEEN_WITHOUT_TRACKING:
+        run("iptables", "-A", "OUTPUT", "-p", "icmp", "--icmp-type", "echo-request", *match.split())
+    run("ping", "-c", "1", "-W", "1", "127.0.0.1")
+    assert counted(run, "filter") == [seen for _, seen in SEEN_WITHOUT_TRACKING]
+    assert counted(run, "nat") == [0]
+
+
+def test_the_kernel_tracks_a_packet_with_a_template_in_spite_of_notrack(run: Run) -> None:
+    run("ip", "link", "set", "lo", "up")
+    run("iptables", "-t", "raw", "-A", "OUTPUT", "-j", "CT", "--zone", "3")
+    run("iptables", "-t", "raw", "-A", "OUTPUT", "-j", "CT", "--notrack")
+    run("iptables", "-A", "OUTPUT", "-p", "icmp", "-m", "conntrack", "--ctstate", "NEW")
+    run("ping", "-c", "1", "-W", "1", "127.0.0.1")
+    assert counted(run, "filter") == [1]

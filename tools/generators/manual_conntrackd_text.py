@@ -73,8 +73,8 @@ EXITS: Final = {
     "rules install": "0, or 1 if the configuration is wrong or iptables(8) failed.",
     "rules remove": "0, or 1 if iptables(8) failed.",
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
-    "rules check": "0 without warnings and errors, 1 for warnings, 3 for errors, or if the configuration is wrong or the "
-    "rules cannot be read.",
+    "rules check": "0 without warnings and errors, 1 for warnings, 3 for errors, or if the configuration is wrong or "
+    "the rules cannot be read.",
     "explain": "0, 1 if the capture or the daemon cannot be read, 2 if not exactly one of FILE and `--recent` is "
     "given, 130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",

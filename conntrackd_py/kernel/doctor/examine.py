@@ -48,8 +48,9 @@ def examine(context: Context, ruleset: Ruleset) -> list[Finding]:
         if jump < len(chain.rules):
             found += [_before_jump(context, chain, rule) for rule in reached if _ends(ruleset, chain, rule)]
             found += [_behind_jump(chain, rule) for rule in chain.rules[jump:] if not _is_jump(rule)]
+        unused = context.notrack and all(base.nat for base in ruleset.bases(chain))
         for rule in reached:
-            judged = [judge(context, ruleset, chain, rule) for judge in JUDGES]
+            judged = [judge(context, ruleset, chain, rule) for judge in ((_kernel_nat,) if unused else JUDGES)]
             found += [finding for finding in judged if finding is not None]
         found += _late_drop(ruleset, chain)
     return found

@@ -55,7 +55,8 @@ class Finding:
 def at(chain: Chain, rule: Rule | None, severity: str, code: str, what: str, remedy: str) -> Finding:
     """A finding about a rule of the chain, or about the chain."""
     text = rule.text if rule else ""
-    return Finding(severity, code, what, remedy, chain.backend, chain.family, chain.table, chain.name, text)
+    family = chain.family if chain.backend == "nft" else FAMILIES[chain.family][0]
+    return Finding(severity, code, what, remedy, chain.backend, family, chain.table, chain.name, text)
 
 
 @final

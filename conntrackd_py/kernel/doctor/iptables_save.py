@@ -79,6 +79,7 @@ class _Reader:
             chain.hook = name.lower()
             chain.priority = base_priority(self.table, chain.hook)
             chain.policy = policy.lower()
+            chain.nat = self.table == "nat"
         self.chains[self.table, name] = chain
 
 

@@ -87,6 +87,7 @@ class _Reader:
             if "hook" in data:
                 found.hook, found.priority = str(data["hook"]), int(data["prio"])
                 found.policy = str(data.get("policy", ACCEPT))
+                found.nat = data.get("type") == "nat"
             self.chains[family, table, name] = found
 
     def rule(self, item: Any) -> None:

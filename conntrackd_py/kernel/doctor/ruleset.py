@@ -32,6 +32,9 @@ TPROXY: Final = "tproxy"
 CT_WRITE: Final = "ct write"  # changes the kernel's connection
 
 
+Key = tuple[str, str, str, str]  # backend, family, table, name of a chain
+
+
 @dataclass
 class Rule:
     """What a rule matches and does. `text` is what the program prints."""
@@ -65,10 +68,11 @@ class Chain:
     hook: str = ""
     priority: int = 0
     policy: str = ACCEPT
+    nat: bool = False  # a base chain of NAT: it sees only the first packet of a connection of the kernel
     rules: list[Rule] = field(default_factory=list)
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         return (self.backend, self.family, self.table, self.name)
 
 
@@ -89,11 +93,20 @@ class Ruleset:
     def __init__(self, chains: list[Chain], unread: int = 0) -> None:
         self.chains = {chain.key: chain for chain in chains}
         self.unread = unread
-        self._bases: dict[tuple[str, str, str, str], list[Chain]] = {}
+        self._bases: dict[Key, list[Chain]] = {}
+        self._dropping: set[Key] = set()
         for base in self.chains.values():
             if base.hook:
-                for chain in self.reached([base]):
-                    self._bases.setdefault(chain.key, []).append(base)
+                self._begin(base)
+
+    def _begin(self, base: Chain) -> None:
+        chains = self.reached([base])
+        for chain in chains:
+            self._bases.setdefault(chain.key, []).append(base)
+        if base.policy == DROP or any(
+            DROP in rule.does and not rule.narrow for chain in chains for rule in chain.rules
+        ):
+            self._dropping.add(base.key)
 
     def bases(self, chain: Chain) -> list[Chain]:
         """The base chains whose packets may come to this chain."""
@@ -105,7 +118,7 @@ class Ruleset:
 
     def reached(self, begin: list[Chain]) -> list[Chain]:
         """These chains and those that they jump to, directly or not."""
-        found: dict[tuple[str, str, str, str], Chain] = {}
+        found: dict[Key, Chain] = {}
         waiting = list(begin)
         while waiting:
             chain = waiting.pop()
@@ -121,8 +134,7 @@ class Ruleset:
 
     def drops(self, base: Chain) -> bool:
         """Whether the base chain drops what no rule accepts, by its policy or by a rule that matches everything."""
-        rules = [rule for chain in self.reached([base]) for rule in chain.rules]
-        return base.policy == DROP or any(DROP in rule.does and not rule.narrow for rule in rules)
+        return base.key in self._dropping
 
 
 def base_priority(table: str, hook: str) -> int:

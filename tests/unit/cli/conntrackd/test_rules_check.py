@@ -5,18 +5,18 @@ from conntrackd_py.kernel.doctor.findings import Finding
 
 
 def finding(severity: str = "error", rule: str = "-A INPUT", what: str = "It is wrong.") -> Finding:
-    return Finding(severity, "code", what, "Mend it.", "iptables", "ip", "filter", "INPUT", rule)
+    return Finding(severity, "code", what, "Mend it.", "iptables", "ipv4", "filter", "INPUT", rule)
 
 
 def test_rules_with_the_same_finding_stand_together() -> None:
     assert grouped([finding(), finding(rule="-A OUTPUT \x1b[31m"), finding(what="It is late.")]) == [
         "error: code: It is wrong.",
-        "    iptables ip filter INPUT: -A INPUT",
-        "    iptables ip filter INPUT: -A OUTPUT \\x1b[31m",
+        "    iptables ipv4 filter INPUT: -A INPUT",
+        "    iptables ipv4 filter INPUT: -A OUTPUT \\x1b[31m",
         "  Remedy: Mend it.",
         "",
         "error: code: It is late.",
-        "    iptables ip filter INPUT: -A INPUT",
+        "    iptables ipv4 filter INPUT: -A INPUT",
         "  Remedy: Mend it.",
         "",
     ]

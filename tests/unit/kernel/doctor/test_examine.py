@@ -40,7 +40,7 @@ def one(line: str, data: dict[str, object] | None = None, **where: str) -> set[t
         ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "ACCEPT", {("warning", "ct-match")}),
         ("-m conntrack --ctstate INVALID -j DROP", "DROP", {("warning", "ct-match")}),
         ("-m conntrack --ctstate INVALID -j LOG", "DROP", {("warning", "ct-match")}),
-        ("-m conntrack --ctstatus DNAT -j ACCEPT", "DROP", {("error", "ct-match")}),
+        ("-m conntrack --ctstatus ASSURED -j ACCEPT", "DROP", {("error", "ct-match")}),
         ("-m connmark --mark 0x1 -j ACCEPT", "DROP", {("error", "ct-match")}),
         ("-m conntrack ! --ctstate NEW -j DROP", "ACCEPT", {("error", "ct-match")}),
         ("-m conntrack --ctstate INVALID,UNTRACKED -j DROP", "ACCEPT", {("error", "ct-match")}),
@@ -102,6 +102,13 @@ def test_a_chain_without_a_jump_to_it_is_not_judged() -> None:
 def test_nat_of_the_kernel(line: str, found: set[tuple[str, str]]) -> None:
     assert one(line, dict(TOML), table="nat", chain="POSTROUTING", policy="ACCEPT") == found
     assert one(line, {"mode": "observe"}, table="nat", chain="POSTROUTING", policy="ACCEPT") == set()
+
+
+def test_a_chain_of_nat_does_nothing_else_either() -> None:
+    """So what it does to marks or matches of ct does not matter."""
+    assert one("-j MARK --set-xmark 0x4000/0x4000", table="nat", chain="PREROUTING") == set()
+    found = one("-m conntrack --ctstate NEW -j REDIRECT", table="nat", chain="PREROUTING")
+    assert found == {("error", "kernel-nat")}
 
 
 def test_mode_track_translates_nothing_so_no_rule_is_doubled() -> None:

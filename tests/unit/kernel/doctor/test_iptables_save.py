@@ -69,7 +69,7 @@ def test_the_fields_that_it_matches() -> None:
         ("-m conntrack ! --ctstate NEW", {"new"}, True),
         ("-m state --state NEW", {"new"}, False),
         ("-m connmark --mark 0x1", None, False),
-        ("-m conntrack --ctstatus DNAT", None, False),
+        ("-m conntrack --ctstatus ASSURED", None, False),
     ],
 )
 def test_matches_of_the_kernels_connection(text: str, states: set[str] | None, inverted: bool) -> None:
