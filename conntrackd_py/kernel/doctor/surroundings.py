@@ -32,7 +32,7 @@ def surroundings(context: Context, machine: Machine, ruleset: Ruleset) -> list[F
         what = "Rules of iptables-legacy and of iptables-nft are both in force: a packet passes both."
         found.append(Finding(INFO, "two-backends", what, "Keep all rules in one of both."))
     if ruleset.unread:
-        what = f"{ruleset.unread} rules not understood: the doctor passed over them."
+        what = f"{ruleset.unread} rule{'s' if ruleset.unread > 1 else ''} not understood and not judged."
         found.append(Finding(INFO, "unread", what, "Compare them with docs/firewall.md yourself."))
     return found + [Finding(INFO, "unread", f"{note}.", "Install the program.") for note in machine.notes]
 

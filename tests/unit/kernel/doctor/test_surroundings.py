@@ -83,7 +83,7 @@ def test_two_backends_with_rules() -> None:
 def test_what_was_not_read_is_said() -> None:
     found = surroundings(Context(parse({}, "FILE")), Machine(notes=("nft is not installed",)), Ruleset([], unread=3))
     assert [finding.what for finding in found] == [
-        "3 rules not understood: the doctor passed over them.",
+        "3 rules not understood and not judged.",
         "nft is not installed.",
     ]
 
