@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "service/metrics/families.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
     "service/notify.py": "with a real systemd: tests/systemd/test_service.py",
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
+    "kernel/doctor/machine.py": "reads the real rulesets and sysctls: tests/e2e/test_rules_check.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
     "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",

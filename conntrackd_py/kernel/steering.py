@@ -62,15 +62,15 @@ _NOTHING: Final = Plan(visits=(), queue=0, bypass=False, families=(), exclude_in
 
 
 def _available(family: str) -> bool:
-    return _program(f"{IPTABLES[family]}-restore") is not None
+    return program(f"{IPTABLES[family]}-restore") is not None
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
     return shutil.which(name, path=SEARCH_PATH)
 
 
 def found(family: str) -> dict[str, rules.Table]:
-    return rules.found(_run([f"{IPTABLES[family]}-save"]))
+    return rules.found(run([f"{IPTABLES[family]}-save"]))
 
 
 def _put(family: str, after: rules.Tables) -> None:
@@ -82,7 +82,7 @@ def _put(family: str, after: rules.Tables) -> None:
 
 
 def _restore(family: str, text: str) -> None:
-    _run([f"{IPTABLES[family]}-restore", "--noflush", "-w", SECONDS_FOR_THE_LOCK], text)
+    run([f"{IPTABLES[family]}-restore", "--noflush", "-w", SECONDS_FOR_THE_LOCK], text)
 
 
 def _drop_leftovers(family: str, before: rules.Tables) -> None:
@@ -93,17 +93,17 @@ def _drop_leftovers(family: str, before: rules.Tables) -> None:
         except SteeringError:
             continue  # legacy iptables cannot; or the chain is in use again
         table = [NFT_FAMILY[family], name]
-        if _program("nft") and "chain" not in _run(["nft", "list", "table", *table]):
-            _run(["nft", "delete", "table", *table])
+        if program("nft") and "chain" not in run(["nft", "list", "table", *table]):
+            run(["nft", "delete", "table", *table])
 
 
-def _run(command: list[str], text: str = "") -> str:
+def run(command: list[str], text: str = "") -> str:
     """The output of a command that must succeed."""
-    program = _program(command[0])
-    if program is None:
+    path = program(command[0])
+    if path is None:
         raise SteeringError(f"{command[0]}: not found; install iptables")
     done = subprocess.run(
-        [program, *command[1:]],
+        [path, *command[1:]],
         input=text,
         capture_output=True,
         text=True,

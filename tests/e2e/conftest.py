@@ -1,6 +1,9 @@
 """A router with the daemon and its real rules between a client and a server, each in a namespace of its own."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from conntrackd_py.lab.router import Router
 from conntrackd_py.lab.steps import start_servers
 from tests.support.processes import capture as start_capture
 from tests.support.waiting import wait_until
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Net:
@@ -45,3 +50,35 @@ def net() -> Iterator[Net]:
         running = Net(topology, router, capture)
         yield running
         assert running.leaked() == []
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Runs a command in a fresh network namespace."""
+    name = f"cpy-rules-{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+
+    def run_there(*command: str, text: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["ip", "netns", "exec", name, *command], input=text, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    try:
+        yield run_there
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture
+def rules(run: Run, tmp_path: Path) -> Run:
+    """`conntrackd-py rules ACTION`, with the text given as its configuration."""
+    command = str(Path(sys.executable).with_name("conntrackd-py"))
+
+    def run_rules(action: str, config: str = "", *options: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        file = tmp_path / "conntrackd.toml"
+        file.write_text(config)
+        return run(command, "rules", action, "-c", str(file), *options, status=status)
+
+    return run_rules

@@ -29,38 +29,6 @@ ADMINISTRATORS_IPV6 = ADMINISTRATORS.replace("192.0.2.1/32", "2001:db8::1/128")
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
-    """Runs a command in a fresh network namespace."""
-    name = f"cpy-rules-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-
-    def run_there(*command: str, text: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["ip", "netns", "exec", name, *command], input=text, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
-
-    try:
-        yield run_there
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
-@pytest.fixture
-def rules(run: Run, tmp_path: Path) -> Run:
-    """`conntrackd-py rules ACTION`, with the text given as its configuration."""
-    command = str(Path(sys.executable).with_name("conntrackd-py"))
-
-    def run_rules(action: str, config: str = "", *options: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        file = tmp_path / "conntrackd.toml"
-        file.write_text(config)
-        return run(command, "rules", action, "-c", str(file), *options, status=status)
-
-    return run_rules
-
-
-@pytest.fixture
 def peer(run: Run) -> Iterator[str]:
     """A second namespace; a link joins them, 10.99.0.1 and fd99::1 on our side."""
     name = f"cpy-peer-{uuid.uuid4().hex[:8]}"
@@ -134,7 +102,7 @@ def test_installing_twice_is_installing_once(run: Run, rules: Run) -> None:
 
 def test_installing_moves_the_jumps_behind_rules_added_since(run: Run, rules: Run) -> None:
     rules("install")
-    run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "MARK", "--set-mark", "0x1")
+    run("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "MARK", "--set-mark", "0x1/0xff")
     assert "does not see queued packets: mangle: -A POSTROUTING -j MARK" in rules("status").stdout
     rules("install")
     assert rules("status").stdout == "ipv4: installed\nipv6: installed\n"

@@ -46,6 +46,11 @@ The ruleset is then as it was before `rules install`.
 With `--on-stop` the result of the service is read from SERVICE_RESULT, as systemd.exec(5) sets it. If the result or the
 configuration cannot be read, the rules stay: packets are then dropped, and none leaves untranslated.
 """,
+    "rules check": """
+Needs root. Reads the rules in force with iptables-save(8), ip6tables-save(8), their legacy variants and nft(8), and
+some settings of the kernel. Each finding has a severity, the rule, what happens to packets, and a remedy. Rules that
+are not understood are counted. `rules install` and `rules status` print the number of errors and warnings.
+""",
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
@@ -77,6 +82,8 @@ EXITS: Final = {
     "rules install": "0, or 1 if the configuration is wrong or iptables(8) failed.",
     "rules remove": "0, or 1 if iptables(8) failed.",
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
+    "rules check": "0 without warnings and errors, 1 for warnings, 3 for errors, or if the configuration is wrong or "
+    "the rules cannot be read.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
@@ -113,6 +120,7 @@ EXAMPLES: Final = (
     ("conntrackd-py check-config", "Check the configuration:"),
     ("conntrackd-py rules print", "Show the rules that would be installed:"),
     ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start without systemd:"),
+    ("conntrackd-py rules check", "Find rules of the firewall that conflict with the daemon:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
     (

@@ -19,6 +19,8 @@ RULES_ACTIONS: Final = {
     "in mode nat nothing is forwarded until the daemon runs",
     "remove": "remove the rules; needs no configuration",
     "status": "check whether the rules are installed: exit status 0 if they are, 3 if none or only some are",
+    "check": "name the rules and settings of this machine that conflict with conntrackd-py, and the remedies: "
+    "exit status 0 if there are none, 1 for warnings, 3 for errors",
 }
 TOP_KEYS: Final = "keys: q quit; c, b, n sort by connections, bytes, new connections; 4, 6 one family, a both"
 TOP_ORDERS: Final = ("connections", "bytes", "new")
@@ -50,6 +52,8 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
                 "installed, install rules that forward nothing",
             )
+        if name == "check":
+            action.add_argument("--json", action="store_true", help="print one JSON object a finding")
         if name == "remove":
             action.add_argument(
                 "--on-stop",

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from conntrackd_py.cli.conntrackd import rules_check
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
-from conntrackd_py.settings.schema import FAMILIES
+from conntrackd_py.settings.schema import FAMILIES, Settings
 
 NOT_INSTALLED: Final = 3
+CANNOT_CHECK: Final = 3  # of `check`, where 1 means warnings
 
 
 def main(args: argparse.Namespace) -> int:
@@ -25,11 +27,13 @@ def main(args: argparse.Namespace) -> int:
         if settings is None:
             if args.action == "install" and args.on_start:
                 _close()
-            return 1
-        return _with_plan(args.action, plan(settings))
+            return CANNOT_CHECK if args.action == "check" else 1
+        if args.action == "check":
+            return rules_check.check(settings, as_json=args.json)
+        return _act(args.action, settings)
     except steering.SteeringError as error:
         _report(str(error))
-        return 1
+        return CANNOT_CHECK if args.action == "check" else 1
 
 
 def _report(text: str) -> None:
@@ -82,12 +86,21 @@ def _close() -> None:
     _report("nothing is forwarded until the configuration is corrected")
 
 
-def _with_plan(action: str, wanted: Plan) -> int:
+def _act(action: str, settings: Settings) -> int:
+    wanted = plan(settings)
+    if action == "print":
+        return _print(wanted)
+    status = 0
     if action == "install":
         steering.install(wanted)
-        return 0
-    if action == "status":
-        return _print_status(wanted)
+    else:
+        status = _print_status(wanted)
+    if found := rules_check.hint(settings):
+        print(found)
+    return status
+
+
+def _print(wanted: Plan) -> int:
     for family in FAMILIES:
         if family in wanted.families:
             print(f"# {steering.IPTABLES[family]}-restore --noflush")
