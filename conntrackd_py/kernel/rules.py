@@ -145,7 +145,7 @@ def _replacement(name: str, before: Table | None, after: Table) -> str:
     lines += [jump.replace("-A", "-D", 1) for jump in old.jumps]
     lines += after.steering
     if after.chains and (before is None or old.created_by_us):
-        lines.append(f"-A {after.chains[0]} {MARKER}")
+        lines.append(f"-A {min(after.chains)} {MARKER}")
     lines += after.jumps
     lines += [f"-X {chain}" for chain in old.chains if chain not in after.chains]
     return "\n".join((*lines, "COMMIT", ""))

@@ -7,6 +7,7 @@ the state before.
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from typing import Final
 
 from conntrackd_py.kernel import rules
@@ -23,8 +24,11 @@ class SteeringError(Exception):
     """iptables is missing or failed; one line for the operator."""
 
 
-def install(plan: Plan) -> None:
-    """Replace the installed rules by those of the plan. SteeringError: the former rules are restored."""
+def install(plan: Plan) -> dict[str, dict[str, rules.Table]]:
+    """Replace the installed rules by those of the plan; returns the former rules, for `restore`.
+
+    SteeringError: the former rules are restored.
+    """
     families = [family for family in FAMILIES if family in plan.families or _available(family)]
     before = {family: found(family) for family in families}
     begun: list[str] = []
@@ -33,9 +37,15 @@ def install(plan: Plan) -> None:
             begun.append(family)
             _put(family, rules.wanted(plan, family))
     except SteeringError:
-        for family in begun:
-            _put(family, before[family])
+        restore({family: before[family] for family in begun})
         raise
+    return before
+
+
+def restore(before: Mapping[str, rules.Tables]) -> None:
+    """Put back the rules that `install` returned."""
+    for family, tables in before.items():
+        _put(family, tables)
 
 
 def remove() -> None:

@@ -17,6 +17,7 @@ RULES_ACTIONS: Final = {
     "print": "print the rules as iptables-restore text",
     "install": "install the rules, or update them after a change of the configuration; "
     "in mode nat nothing is forwarded until the daemon runs",
+    "confirm": "keep the rules of `rules install --for`: from another session, to be sure that it still works",
     "remove": "remove the rules; needs no configuration",
     "status": "check whether the rules are installed: exit status 0 if they are, 3 if none or only some are",
     "check": "name the rules and settings of this machine that conflict with conntrackd-py, and the remedies: "
@@ -27,6 +28,7 @@ TOP_ORDERS: Final = ("connections", "bytes", "new")
 TOP_HOSTS_LIMIT: Final = 100
 SECONDS_MIN, SECONDS_MAX, SECONDS_DEFAULT = 0.5, 60.0, 2.0  # between two samples of top
 RECENT_DEFAULT: Final = 20
+CONFIRM_MAX: Final = 3600  # seconds
 
 
 def run(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,25 @@ def rules(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in RULES_ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
-        _config(action)
+        if name != "confirm":
+            _config(action)
         if name == "install":
             action.add_argument(
                 "--on-start",
                 action="store_true",
                 help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
                 "installed, install rules that forward nothing",
+            )
+            action.add_argument(
+                "--for",
+                dest="seconds",
+                metavar="SECONDS",
+                type=seconds_to_confirm,
+                default=0,
+                help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
+            )
+            action.add_argument(
+                "--force", action="store_true", help="install the rules even if they cut off this SSH session"
             )
         if name == "check":
             action.add_argument("--json", action="store_true", help="print one JSON object a finding")
@@ -62,6 +76,13 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 help="for this systemd unit, after the daemon stopped: keep the rules after a failure, during a "
                 "restart, and if steering.on_stop is keep",
             )
+
+
+def seconds_to_confirm(text: str) -> int:
+    seconds = int(text)
+    if not 1 <= seconds <= CONFIRM_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {CONFIRM_MAX}")
+    return seconds
 
 
 def status(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """`conntrackd-py rules`: prints, installs, removes or checks the iptables rules that queue packets to the daemon."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli.conntrackd import rules_check
+from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, ssh_session
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, steering
@@ -16,6 +17,11 @@ from conntrackd_py.kernel.plan import Plan, closed, plan
 from conntrackd_py.settings.schema import FAMILIES, Settings
 
 NOT_INSTALLED: Final = 3
+CUTS_OFF: Final = (
+    "not installed: the rules would cut off this SSH session (from {client}), because no daemon reads the queue. "
+    "Start the daemon first, add the session's interface to steering.exclude_interfaces, "
+    "try with --for SECONDS, or use --force"
+)
 CANNOT_CHECK: Final = 3  # of `check`, where 1 means warnings
 
 
@@ -23,6 +29,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         if args.action == "remove":
             return _remove(args.config, args.on_stop)
+        if args.action == "confirm":
+            return _confirm()
         settings = settings_or_none(args.config)
         if settings is None:
             if args.action == "install" and args.on_start:
@@ -30,6 +38,12 @@ def main(args: argparse.Namespace) -> int:
             return CANNOT_CHECK if args.action == "check" else 1
         if args.action == "check":
             return rules_check.check(settings, as_json=args.json)
+        if args.action == "install" and not (args.on_start or args.force or args.seconds):
+            if client := ssh_session.cut_off(plan(settings)):
+                _report(CUTS_OFF.format(client=client))
+                return 1
+        if args.action == "install" and args.seconds:
+            return _install_for(settings, args.seconds)
         return _act(args.action, settings)
     except steering.SteeringError as error:
         _report(str(error))
@@ -98,6 +112,36 @@ def _act(action: str, settings: Settings) -> int:
     if found := rules_check.hint(settings):
         print(found)
     return status
+
+
+def _install_for(settings: Settings, seconds: int) -> int:
+    try:
+        listening = rules_confirm.pending()
+    except OSError:
+        _report(rules_confirm.TAKEN)
+        return 1
+    rules_confirm.survive()
+    kept = False
+    with listening:
+        before = steering.install(plan(settings))
+        try:
+            print(f"installed for {seconds} s; to keep the rules press Enter, or run `conntrackd-py rules confirm`")
+            sys.stdout.flush()
+            kept = rules_confirm.confirmed(listening, sys.stdin, seconds)
+        finally:
+            if not kept:
+                steering.restore(before)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("confirmed: the rules stay" if kept else "not confirmed: the former rules are back")
+        sys.stdout.flush()
+    return 0 if kept else 1
+
+
+def _confirm() -> int:
+    if rules_confirm.confirm():
+        return 0
+    _report(rules_confirm.NONE_WAITS)
+    return 1
 
 
 def _print(wanted: Plan) -> int:
