@@ -40,8 +40,8 @@ and kept; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
     "rules install": """
 Rules of others are not changed.
 
-With `--for`, the command waits after the installation. If neither Enter nor `rules confirm` keeps the new rules in time,
-it restores the former ones: an administrator cannot lock himself out. It goes on waiting if its terminal is lost.
+With `--for`, the command waits after the installation. If neither Enter nor `rules confirm` keeps the new rules in
+time, it restores the former ones: an administrator cannot lock himself out. It goes on waiting if its terminal is lost.
 
 In an SSH session, the command refuses to install rules that would cut off the session: no daemon reads the queue, and
 the interface of the session is not in `steering.exclude_interfaces`. `--for` and `--force` install them all the same.
@@ -89,8 +89,8 @@ EXITS: Final = {
     "run": "0 after a signal, 1 if the daemon could not start or gave up.",
     "check-config": "0 if the configuration has no error; 1 if it has one or, with `--strict`, a warning.",
     "rules print": "0, or 1 if the configuration is wrong.",
-    "rules install": "0, or 1 if the configuration is wrong, iptables(8) failed, the rules would cut off this SSH session, "
-    "or they were not confirmed.",
+    "rules install": "0, or 1 if the configuration is wrong, iptables(8) failed, the rules would cut off this SSH "
+    "session, or they were not confirmed.",
     "rules confirm": "0, or 1 if no `rules install --for` is waiting.",
     "rules remove": "0, or 1 if iptables(8) failed.",
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
