@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -133,6 +134,14 @@ def test_the_rules_are_installed_where_the_session_goes_on(machine: Machine, con
     machine.config.write_text(config)
     done = machine.rules("install", *options, env=SESSION)
     assert done.returncode == 0, done.stderr
+    assert machine.installed
+
+
+def test_a_session_in_another_namespace_goes_on(machine: Machine) -> None:
+    """The lab builds its router from a session of the machine itself."""
+    command = " ".join(machine.namespace.command(PROGRAM, "rules", "install", "-c", str(machine.config)))
+    env = {**os.environ, **SESSION}
+    subprocess.run(["sh", "-c", f"{command}; exit $?"], env=env, check=True)
     assert machine.installed
 
 

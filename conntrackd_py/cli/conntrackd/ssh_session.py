@@ -20,18 +20,20 @@ PROC: Final = Path("/proc")
 def cut_off(plan: Plan) -> str:
     """The client of the session that the rules would cut off; empty if there is none.
 
-    Rules drop packets while no daemon reads the queue. Interfaces in exclude_interfaces are not affected.
+    Rules drop packets while no daemon reads the queue. They do not affect interfaces in exclude_interfaces, and other
+    network namespaces (the lab).
     """
     if plan.bypass or any(row.number == plan.queue for row in queue_rows(QUEUES)):
         return ""
-    client = ssh_client(os.getpid())
-    if not client or _interface_to(client) in plan.exclude_interfaces:
+    client, process = ssh_client(os.getpid())
+    if not client or _namespace(process) != _namespace(os.getpid()):
         return ""
-    return client
+    return "" if _interface_to(client) in plan.exclude_interfaces else client
 
 
-def ssh_client(pid: int) -> str:
-    """The address of the SSH client of this process; empty without one."""
+def ssh_client(pid: int) -> tuple[str, int]:
+    """The address of the SSH client of this process, and its oldest ancestor in the session; ("", 0) without one."""
+    client, oldest = "", 0
     for process in _ancestors(pid):
         try:
             variables = (PROC / str(process) / "environ").read_bytes().split(b"\0")
@@ -39,8 +41,17 @@ def ssh_client(pid: int) -> str:
             continue
         for variable in variables:
             if variable.startswith(VARIABLE):
-                return variable.removeprefix(VARIABLE).split(b" ")[0].decode(errors="replace")
-    return ""
+                client = variable.removeprefix(VARIABLE).split(b" ")[0].decode(errors="replace")
+                oldest = process
+    return client, oldest
+
+
+def _namespace(pid: int) -> str:
+    """The network namespace of a process; empty if it cannot be read."""
+    try:
+        return str((PROC / str(pid) / "ns" / "net").readlink())
+    except OSError:
+        return ""
 
 
 def _ancestors(pid: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ import pytest
 
 from conntrackd_py.cli.conntrackd.ssh_session import ssh_client
 
-ASK = "import os; from conntrackd_py.cli.conntrackd.ssh_session import ssh_client; print(ssh_client(os.getpid()))"
+ASK = "import os; from conntrackd_py.cli.conntrackd.ssh_session import ssh_client; print(ssh_client(os.getpid())[0])"
 SUDO = "import os, subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], env={})"
 
 
@@ -27,5 +27,5 @@ def test_the_client_of_the_session(words: tuple[str, ...], client: str) -> None:
 
 
 def test_init_has_no_client() -> None:
-    assert ssh_client(1) == ""
-    assert ssh_client(0) == ""
+    assert ssh_client(1) == ("", 0)
+    assert ssh_client(0) == ("", 0)
