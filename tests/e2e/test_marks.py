@@ -1,4 +1,4 @@
-"""The administrator's own rules see what the daemon knows, by the packet mark as ARCHITECTURE.md documents it."""
+"""Your own firewall rules match the packet mark, as docs/raw-and-marks.md describes it."""
 
 import re
 import sys
@@ -35,7 +35,7 @@ def net() -> Iterator[Topology]:
 
 
 def counted(net: Topology, program: str) -> dict[str, int]:
-    """Packets by what they were, since the last time anybody asked."""
+    """Packets by ctstate since the previous call."""
     text = net.router.run(program, "-L", "FORWARD", "-v", "-x", "-n", "-Z")
     found = re.findall(r"^ *(\d+) .*/\* (\w+) \*/", text, re.MULTILINE)
     return {name: int(number) for number, name in found if int(number)}
