@@ -1,5 +1,5 @@
-"""Makes the picture of the dashboard (docs/metrics.md): a real daemon under traffic, a real Prometheus that scrapes it, and
-the queries of config/grafana/conntrackd-py.json. Needs root, prometheus, and about two minutes:
+"""Makes the picture of the dashboard (docs/metrics.md) from a real daemon under traffic, a real Prometheus and the
+queries of config/grafana/conntrackd-py.json. Needs root, prometheus, and about two minutes:
 
 sudo .venv-compiled/bin/python -m tests.support.dashboard docs/dashboard.svg
 """
