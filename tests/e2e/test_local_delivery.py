@@ -79,11 +79,11 @@ def on_datagram(s, state):
     data, peer = s.recvfrom(1 << 16)
     digest = digests.setdefault(peer, hashlib.sha256())
     digest.update(data)
-    s.sendto(answer(peer, digest), peer)
     if kind == "udp-connected" and address not in connected:  # the first caller gets a socket of its own
         one = connected[address] = made(address)
         one.connect(peer)
         waiting.register(one, selectors.EVENT_READ, (on_connected, (peer, digest)))
+    s.sendto(answer(peer, digest), peer)  # last: between bind and connect the new socket gets every datagram
 
 def on_connected(s, state):
     peer, digest = state
