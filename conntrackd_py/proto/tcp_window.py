@@ -161,22 +161,8 @@ def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int
     if receiver.flags & SACK_PERM:
         segment.sack = tcp.highest_sack(segment.packet.data, segment.at, segment.stop, segment.ack)
 
-    if sender.maxwin == 0:
-        if flags & tcp.SYN:
-            _open_sender(sender, receiver, segment)
-            if not flags & tcp.ACK:
-                return NFCT_TCP_ACCEPT  # simultaneous open
-        else:
-            _pick_up(sender, receiver, segment)
-    elif (
-        flags & tcp.SYN
-        and (state in (TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_SYN_RECV))
-        and after(segment.end, sender.end)
-    ):
-        _open_sender(sender, receiver, segment)
-        if direction == REPLY and not flags & tcp.ACK:
-            return NFCT_TCP_ACCEPT
-
+    if _opens(sender, receiver, segment, state):
+        return NFCT_TCP_ACCEPT
     if not flags & tcp.ACK or (flags & tcp.RST and segment.ack == 0):
         segment.ack = segment.sack = receiver.end  # no acknowledgement: assume a correct one
     if flags & tcp.RST and segment.seq == 0 and state == TCP_CONNTRACK_SYN_SENT:
@@ -193,6 +179,21 @@ def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int
     if segment.kind == KIND_ACK:
         _count_retransmission(info, segment)
     return NFCT_TCP_ACCEPT
+
+
+def _opens(sender: Side, receiver: Side, segment: Segment, state: int) -> bool:
+    """Take over the numbers of a sender seen for the first time; True for a SYN without ACK: there is no window yet."""
+    syn = segment.flags & tcp.SYN
+    if sender.maxwin == 0:
+        if not syn:
+            _pick_up(sender, receiver, segment)
+            return False
+        _open_sender(sender, receiver, segment)
+        return not segment.flags & tcp.ACK  # simultaneous open
+    if syn and state in (TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_SYN_RECV) and after(segment.end, sender.end):
+        _open_sender(sender, receiver, segment)
+        return segment.direction == REPLY and not segment.flags & tcp.ACK
+    return False
 
 
 def _judge(sender: Side, receiver: Side, segment: Segment) -> int:

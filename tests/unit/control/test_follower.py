@@ -17,7 +17,7 @@ from tests.support.stage import Client, Stage, play
 
 
 def refuse(router: Router, count: int = 1, sport: int = 40000) -> None:
-    """SYN+ACKs that nobody asked for."""
+    """SYN+ACKs without a SYN."""
     for _ in range(count):
         skb = Skb(packets.tcp(CLIENT, SERVER, sport, 80, "SA", seq=1, ack=1), indev=1)
         router.engine.handle(skb, PRE_ROUTING, router.now)
