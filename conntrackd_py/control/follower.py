@@ -22,6 +22,7 @@ from conntrackd_py.match.address import AddressError, addresses, network
 from conntrackd_py.reasons import REASON_NUMBERS
 
 PERIOD: Final = 0.1  # seconds
+FOLLOWERS_LIMIT: Final = 4  # at once: each reads up to 10,000 refusals a second
 A_PERIOD: Final = 20  # lines: 200 a second
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.control.commands import Commands, Send
+from conntrackd_py.control.follower import FOLLOWERS_LIMIT, Follower
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import RefusedError, RequestError, decode
 from conntrackd_py.control.status import Clients, DaemonInfo, Reloads
@@ -60,6 +61,7 @@ class ControlServer:
         self.reloads = Reloads(time.time())
         self.publisher = Publisher(engine, clock)
         self.commands = Commands(engine, self.publisher, info or DaemonInfo(), self.reloads, self.clients)
+        self.followers = 0  # clients of `recent` with follow
         self._file = SocketFile(Path(path), mode, group)
 
     def clients(self) -> Clients:
@@ -116,6 +118,11 @@ class ControlServer:
         self._identify(writer)
         while request := await self._request(reader, writer):
             stream = await self._answer(request, send)
+            if isinstance(stream, Follower) and self.followers >= FOLLOWERS_LIMIT:
+                await send(
+                    [error_line(f"too many clients follow refused packets ({FOLLOWERS_LIMIT} at most)").rstrip()]
+                )
+                continue
             if stream is not None:
                 await self._subscription(stream, reader, writer)
                 return
@@ -166,12 +173,14 @@ class ControlServer:
         """Send lines until the client closes."""
         if isinstance(stream, Subscriber):
             self.publisher.add(stream)
+        self.followers += isinstance(stream, Follower)
         tasks = {asyncio.ensure_future(closed(reader)), asyncio.ensure_future(pump(stream, writer))}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            self.followers -= isinstance(stream, Follower)
             if isinstance(stream, Subscriber):
                 self.publisher.discard(stream)
             for task in tasks:

@@ -8,7 +8,7 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
-from conntrackd_py.control.follower import A_PERIOD, wanted_by
+from conntrackd_py.control.follower import A_PERIOD, FOLLOWERS_LIMIT, wanted_by
 from conntrackd_py.control.protocol.requests import Recent, RequestError
 from conntrackd_py.explain.refusals import REFUSALS_LIMIT
 from tests.support import packets
@@ -85,3 +85,19 @@ def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
 def test_a_filter_that_makes_no_sense(request_: Recent, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         wanted_by(request_)
+
+
+def test_the_number_of_followers_is_bounded(tmp_path: Path) -> None:
+    """Each costs the daemon time while packets are refused. One that leaves makes room."""
+
+    async def scene(stage: Stage) -> None:
+        followers = [await follower(stage) for _ in range(FOLLOWERS_LIMIT)]
+        client = await stage.client()
+        refused = {"error": f"too many clients follow refused packets ({FOLLOWERS_LIMIT} at most)"}
+        assert await client.ask("recent", follow=True) == [refused]
+        assert await client.ask("recent") == [{"done": 0}]
+        followers[0].writer.close()
+        await stage.until(lambda: stage.control.followers < FOLLOWERS_LIMIT)
+        await follower(stage)
+
+    play(tmp_path / "control.sock", scene)
