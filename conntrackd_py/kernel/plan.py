@@ -4,23 +4,58 @@ A visit is one pass of a packet through a queue. Forwarded packets make two (PRE
 router two (PREROUTING, INPUT) and packets of the router two (OUTPUT, POSTROUTING).
 The priority of a hook's table decides: raw (-300) is before the kernel's own tracking; mangle is before the packet
 leaves; security is after the filter table, so packets that the administrator drops are never confirmed.
+
+With `keep` the kernel tracks the packets too. It sees the inside view of every connection: replies are translated
+before it tracks them, sources after it.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.settings.schema import FAMILIES, NAT, OBSERVE, Queue, Settings
+from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, OBSERVE, Queue, Settings
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
+# What a rule of a visit does.
+EXCLUDE: Final = "exclude"  # value: an interface
+FIRST_ERROR_LEAVES: Final = "first error leaves"  # value: an interface
+FIRST_ERROR: Final = "first error"
+OWN: Final = "own"
+NOTRACK: Final = "notrack"
+QUEUE: Final = "queue"  # value: number
+QUEUE_BYPASS: Final = "queue, bypass"  # value: number
+DEFRAG: Final = "defrag"
+
+WHY: Final = {
+    EXCLUDE: "not queued",
+    FIRST_ERROR_LEAVES: "an error of this router about a first packet: it would show the address that DNAT rules hide",
+    FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
+    OWN: "packets of this router are not queued",
+    NOTRACK: "the kernel does not track the packet",
+    QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
+    QUEUE_BYPASS: "to the daemon, if it runs; after its verdict the packet continues at the next hook",
+    DEFRAG: "never reached; the presence of this rule makes the kernel reassemble fragments",
+}
+
+ANY_INTERFACE: Final = "+"
+
+
+class Step(NamedTuple):
+    """One rule of a visit; rules.py and nft_rules.py write it."""
+
+    what: str
+    value: str = ""
+
 
 @dataclass(frozen=True)
 class Visit:
-    """base: the built-in chain of `table` that jumps to `chain`."""
+    """base: the built-in chain of iptables' `table` that jumps to `chain`."""
 
     hook: int  # as in the queue message
     table: str
@@ -29,6 +64,7 @@ class Visit:
     notrack: bool = False  # the kernel does not track the packet
     defrag: bool = False  # the kernel reassembles fragments first
     forwarded_only: bool = False  # packets of the router itself are not queued
+    errors_pass: bool = False  # errors of the router about a first packet are not queued
 
     @property
     def queue_index(self) -> int:
@@ -36,9 +72,9 @@ class Visit:
         return 1 if self.hook in (LOCAL_IN, POST_ROUTING) else 0
 
     @property
-    def interface_option(self) -> str:
-        """`-i` or `-o`, for the interface that this hook knows."""
-        return "-o" if self.hook in (LOCAL_OUT, POST_ROUTING) else "-i"
+    def outward(self) -> bool:
+        """Whether this hook knows the outgoing interface, not the incoming one."""
+        return self.hook in (LOCAL_OUT, POST_ROUTING)
 
 
 @dataclass(frozen=True)
@@ -50,21 +86,46 @@ class Plan:
     bypass: bool  # accept packets while no program is bound to the queue
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
+    program: str = AUTO  # nft, iptables or auto
+    outer_interfaces: tuple[str, ...] = ()  # where errors about a first packet do not leave; only with `keep`
+    keep: bool = False  # the kernel tracks the packets too
+    why: str = field(default="", compare=False)  # the reason for `keep` or against it
 
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
         return 1 + max((visit.queue_index for visit in self.visits), default=0)
 
+    def steps(self, visit: Visit) -> list[Step]:
+        """The rules of a visit, in order."""
+        steps = [Step(EXCLUDE, name) for name in self.exclude_interfaces]
+        if visit.errors_pass:
+            names = self.outer_interfaces if visit.hook == POST_ROUTING else ()
+            steps += [*(Step(FIRST_ERROR_LEAVES, name) for name in names), Step(FIRST_ERROR)]
+        if visit.forwarded_only:
+            steps.append(Step(OWN))
+        if visit.notrack:
+            steps.append(Step(NOTRACK))
+        steps.append(Step(QUEUE_BYPASS if self.bypass else QUEUE, str(self.queue + visit.queue_index)))
+        if visit.defrag:
+            steps.append(Step(DEFRAG))
+        return steps
 
-def plan(settings: Settings) -> Plan:
-    """The plan of these settings."""
+
+def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
+    """The plan of these settings. keep: the decision if steering.kernel_conntrack is auto; why: its reason."""
+    observing, wish = settings.mode == OBSERVE, settings.steering.kernel_conntrack
+    keep = observing or wish == KEEP or (wish == AUTO and keep)
     return Plan(
-        visits=_observing(settings) if settings.mode == OBSERVE else _tracking(settings),
+        visits=_observing(settings) if observing else _tracking(settings, keep=keep),
         queue=settings.queue.first,
         bypass=settings.queue.fail_open and settings.mode != NAT,
         families=settings.steering.families,
         exclude_interfaces=settings.steering.exclude_interfaces,
+        program=settings.steering.program,
+        outer_interfaces=_outer(settings.nat) if keep and settings.mode == NAT else (),
+        keep=keep,
+        why=why,
     )
 
 
@@ -83,12 +144,32 @@ def _observing(settings: Settings) -> tuple[Visit, ...]:
     return (pre, out) if settings.steering.local else (pre,)
 
 
-def _tracking(settings: Settings) -> tuple[Visit, ...]:
+def _tracking(settings: Settings, *, keep: bool) -> tuple[Visit, ...]:
+    """Conntrack matches of `errors_pass` turn on the kernel's tracking and with it its defragmentation."""
     local = settings.steering.local
-    pre = Visit(PRE_ROUTING, "raw", "PREROUTING", PRE_CHAIN, notrack=True, defrag=True)
-    post = Visit(POST_ROUTING, "mangle", "POSTROUTING", POST_CHAIN, forwarded_only=not local)
+    pre = Visit(PRE_ROUTING, "raw", "PREROUTING", PRE_CHAIN, notrack=not keep, defrag=not keep)
+    post = Visit(POST_ROUTING, "mangle", "POSTROUTING", POST_CHAIN, forwarded_only=not local, errors_pass=keep)
     if not local:
         return (pre, post)
     inward = Visit(LOCAL_IN, "security", "INPUT", IN_CHAIN)
-    out = Visit(LOCAL_OUT, "raw", "OUTPUT", OUT_CHAIN, notrack=True)
+    out = Visit(LOCAL_OUT, "raw", "OUTPUT", OUT_CHAIN, notrack=not keep, errors_pass=keep)
     return (pre, inward, out, post)
+
+
+def _outer(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
+    """The interfaces where connections come in whose destination is translated.
+
+    A rule that does not name them: the outgoing interfaces of the source rules. A source rule without: all.
+    """
+    names = _names([rule.match.in_interface for rule in rules if rule.action in (NAT_DNAT, NAT_REDIRECT)])
+    if ANY_INTERFACE in names:
+        names += _names([rule.match.out_interface for rule in rules if rule.action in (NAT_SNAT, NAT_MASQUERADE)])
+        named = [name for name in names if name != ANY_INTERFACE]
+        names = [ANY_INTERFACE] if names.count(ANY_INTERFACE) > 1 or not named else named
+    return tuple(dict.fromkeys(names))
+
+
+def _names(matches: list[InterfaceNames | None]) -> list[str]:
+    """The names of all matches; one ANY_INTERFACE if a match has none, or excludes some."""
+    clear = [match for match in matches if match is not None and not match.invert]
+    return [name for match in clear for name in match.names] + [ANY_INTERFACE] * (len(clear) < len(matches))

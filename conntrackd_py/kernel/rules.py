@@ -1,8 +1,8 @@
-"""The steering rules: a Plan -> iptables-restore text, and iptables-save text -> the daemon's rules in it.
+"""The steering rules of iptables: a Plan -> iptables-restore text, and iptables-save text -> the daemon's rules in it.
 
 The rules are in chains named CONNTRACKD_PY_*, each with one jump at the end of its base chain: an accepted packet
 continues at the next hook, so rules after the jump never see it.
-Nothing here runs a program; steering.py does.
+Nothing here runs a program; steering_iptables.py does.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from conntrackd_py.kernel.plan import Plan, Visit
+from conntrackd_py.kernel.plan import (
+    ANY_INTERFACE,
+    DEFRAG,
+    EXCLUDE,
+    FIRST_ERROR,
+    FIRST_ERROR_LEAVES,
+    NOTRACK,
+    OWN,
+    QUEUE,
+    QUEUE_BYPASS,
+    WHY,
+    Plan,
+    Visit,
+)
 
 PREFIX: Final = "CONNTRACKD_PY_"
 
@@ -22,12 +35,20 @@ TABLES: Final = ("mangle", "security", "raw")
 # and it does nothing.
 MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 
-WHY: Final = (
-    ("-j RETURN", "not queued"),
-    ("-j CT --notrack", "the kernel does not track the packet"),
-    ("-m socket", "never reached; the presence of this rule makes the kernel reassemble fragments"),
-    ("-j NFQUEUE", "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark"),
-)
+# EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
+_FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
+
+# {i}: -i or -o.
+SPECS: Final = {
+    EXCLUDE: "{i} {value} -j RETURN",
+    FIRST_ERROR_LEAVES: "{i} {value} " + _FIRST_ERROR + " -j DROP",
+    FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
+    OWN: "-m addrtype --src-type LOCAL -j RETURN",
+    NOTRACK: "-j CT --notrack",
+    QUEUE: "-j NFQUEUE --queue-num {value}",
+    QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
+    DEFRAG: "-m socket",
+}
 
 
 @dataclass(frozen=True)
@@ -74,17 +95,11 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 
 def _rules(plan: Plan, visit: Visit) -> list[str]:
-    specs = [f"{visit.interface_option} {name} -j RETURN" for name in plan.exclude_interfaces]
-    if visit.forwarded_only:
-        specs.append("-m addrtype --src-type LOCAL -j RETURN")
-    if visit.notrack:
-        specs.append("-j CT --notrack")
-    specs.append(
-        f"-j NFQUEUE --queue-num {plan.queue + visit.queue_index}" + (" --queue-bypass" if plan.bypass else "")
-    )
-    if visit.defrag:
-        specs.append("-m socket")
-    return [f"-A {visit.chain} {spec}" for spec in specs]
+    rules = []
+    for what, value in plan.steps(visit):
+        spec = SPECS[what].replace("{i} {value} ", "" if value == ANY_INTERFACE else "{i} {value} ")
+        rules.append(f"-A {visit.chain} {spec.format(i='-o' if visit.outward else '-i', value=value)}")
+    return rules
 
 
 def found(save: str) -> dict[str, Table]:
@@ -160,12 +175,17 @@ def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
     }
 
 
-def explained(text: str) -> str:
+def explained(plan: Plan, text: str) -> str:
     """The restore text with a comment before each of the daemon's rules. iptables-restore ignores comments."""
+    why = {
+        rule: WHY[step.what]
+        for visit in plan.visits
+        for rule, step in zip(_rules(plan, visit), plan.steps(visit), strict=True)
+    }
     lines = []
     for line in text.splitlines():
-        if line.startswith(f"-A {PREFIX}"):
-            lines += [f"# {why}" for what, why in WHY if what in line]
+        if line in why:
+            lines.append(f"# {why[line]}")
         lines.append(line)
     return "\n".join(lines) + "\n"
 

@@ -1,127 +1,113 @@
-"""Installs, removes and inspects the steering rules with iptables-save and iptables-restore.
+"""Installs, removes and inspects the steering rules, with nft or iptables.
 
 Every operation first reads the installed rules from the kernel. It can be repeated, and its result does not depend on
 the state before.
 """
 
-import os
-import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
-from conntrackd_py.kernel import rules
-from conntrackd_py.kernel.plan import Plan
-from conntrackd_py.settings.schema import FAMILIES
+from conntrackd_py.kernel.backend import NOTHING, Backend, Status
+from conntrackd_py.kernel.doctor.kernel_tracking import decided
+from conntrackd_py.kernel.doctor.machine import rulesets
+from conntrackd_py.kernel.plan import Plan, plan
+from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.kernel.steering_iptables import IptablesBackend
+from conntrackd_py.kernel.steering_nft import NftBackend
+from conntrackd_py.settings.schema import AUTO, FAMILIES, OBSERVE, Settings
 
-IPTABLES: Final = {"ipv4": "iptables", "ipv6": "ip6tables"}
-NFT_FAMILY: Final = {"ipv4": "ip", "ipv6": "ip6"}
-SEARCH_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # PATH of ordinary users often lacks sbin
-SECONDS_FOR_THE_LOCK: Final = "10"  # iptables waits so long for another iptables
+BACKENDS: Final[tuple[Backend, ...]] = (NftBackend(), IptablesBackend())  # in order of preference
+Undo = list[Callable[[], None]]
 
 
-class SteeringError(Exception):
-    """iptables is missing or failed; one line for the operator."""
+def planned(settings: Settings) -> Plan:
+    """The plan of these settings for the ruleset in force. SteeringError: it cannot be read."""
+    wish = settings.steering.kernel_conntrack
+    if settings.mode == OBSERVE:
+        return plan(settings, why="mode observe")
+    if wish != AUTO:
+        return plan(settings, why=f"steering.kernel_conntrack is {wish}")
+    keep, why = decided(settings, rulesets()[0])
+    return plan(settings, keep=keep, why=why)
 
 
-def install(plan: Plan) -> dict[str, dict[str, rules.Table]]:
-    """Replace the installed rules by those of the plan; returns the former rules, for `restore`.
+def chosen(wanted: Plan) -> tuple[Backend, str]:
+    """The backend of this plan, and why. SteeringError if none can be used."""
+    if wanted.program != AUTO:
+        backend = next(each for each in BACKENDS if each.name == wanted.program)
+        if reason := _missing(backend, wanted):
+            raise SteeringError(reason)
+        return backend, f"steering.program is {wanted.program}"
+    reasons: list[str] = []
+    for backend in BACKENDS:
+        reason = _missing(backend, wanted)
+        if not reason:
+            return backend, "; ".join(reasons) or "steering.program is auto"
+        reasons.append(reason)
+    raise SteeringError("; ".join(reasons))
 
-    SteeringError: the former rules are restored.
+
+def _missing(backend: Backend, wanted: Plan) -> str:
+    return next((reason for family in wanted.families if (reason := backend.missing(family))), "")
+
+
+def install(wanted: Plan) -> Undo:
+    """Replace the installed rules by those of the plan; returns what restores the former rules.
+
+    The rules of the other backend are removed last: a packet may be queued twice meanwhile, but none leaves
+    untranslated. SteeringError: the former rules are restored.
     """
-    families = [family for family in FAMILIES if family in plan.families or _available(family)]
-    before = {family: found(family) for family in families}
-    begun: list[str] = []
+    used = chosen(wanted)[0]
+    undo: Undo = []
     try:
-        for family in families:
-            begun.append(family)
-            _put(family, rules.wanted(plan, family))
+        for backend in sorted(BACKENDS, key=lambda each: each is not used):
+            for family in _families(backend):
+                undo.append(backend.snapshot(family))
+                backend.install(family, wanted if backend is used else NOTHING)
     except SteeringError:
-        restore({family: before[family] for family in begun})
+        with suppress(SteeringError):
+            restore(undo)
         raise
-    return before
+    return undo
 
 
-def restore(before: Mapping[str, rules.Tables]) -> None:
-    """Put back the rules that `install` returned."""
-    for family, tables in before.items():
-        _put(family, tables)
+def restore(undo: Undo) -> None:
+    """Put back the rules that were there before `install`, those of the other backend first."""
+    for step in reversed(undo):
+        step()
 
 
 def remove() -> None:
     """Remove the rules, and the tables that `install` created if they are empty."""
-    families = [family for family in FAMILIES if _available(family)]
-    if not families:
-        raise SteeringError("iptables-restore: not found; install iptables")
-    for family in families:
-        _put(family, rules.wanted(_NOTHING, family))
+    usable = [(backend, family) for backend in BACKENDS for family in _families(backend)]
+    if not usable:
+        raise SteeringError("neither nft nor iptables-restore was found; install nftables or iptables")
+    for backend, family in usable:
+        backend.install(family, NOTHING)
 
 
-def status(plan: Plan) -> dict[str, tuple[bool, str, list[str]]]:
-    """By family: whether the plan is installed, a text about it, and rules that queued packets never reach."""
-    states = {}
-    for family in FAMILIES:
-        if family not in plan.families and not _available(family):
-            continue
-        now, expected = found(family), rules.wanted(plan, family)
-        states[family] = (rules.as_wanted(now, expected), rules.status(now, expected), rules.bypassed(now))
+def status(wanted: Plan) -> Mapping[str, Status]:
+    """The state of each family. Rules of the backend that is not chosen are a difference."""
+    used = chosen(wanted)[0]
+    states = {family: used.status(family, wanted) for family in _families(used)}
+    for backend in BACKENDS:
+        for family in _families(backend) if backend is not used else ():
+            if family in states and backend.installed(family):
+                states[family] = Status(False, f"partly installed: old rules of {backend.name}", [])
     return states
 
 
-_NOTHING: Final = Plan(visits=(), queue=0, bypass=False, families=(), exclude_interfaces=())
+def described(wanted: Plan) -> list[str]:
+    """Which program and which tracking, each with the reason, as lines for people."""
+    backend, why = chosen(wanted)
+    return [f"program: {backend.name} ({why})", f"kernel tracking: {'on' if wanted.keep else 'off'} ({wanted.why})"]
 
 
-def _available(family: str) -> bool:
-    return program(f"{IPTABLES[family]}-restore") is not None
+def installed() -> bool:
+    """Whether any steering rule is installed."""
+    return any(backend.installed(family) for backend in BACKENDS for family in _families(backend))
 
 
-def program(name: str) -> str | None:
-    return shutil.which(name, path=SEARCH_PATH)
-
-
-def found(family: str) -> dict[str, rules.Table]:
-    return rules.found(run([f"{IPTABLES[family]}-save"]))
-
-
-def _put(family: str, after: rules.Tables) -> None:
-    before = found(family)
-    text = rules.transaction(before, after)
-    if text:
-        _restore(family, text)
-        _drop_leftovers(family, before)
-
-
-def _restore(family: str, text: str) -> None:
-    run([f"{IPTABLES[family]}-restore", "--noflush", "-w", SECONDS_FOR_THE_LOCK], text)
-
-
-def _drop_leftovers(family: str, before: rules.Tables) -> None:
-    """Delete empty tables: iptables deletes the empty base chains, then nft the table."""
-    for name, bases in rules.leftovers(before, found(family)).items():
-        try:
-            _restore(family, "\n".join((f"*{name}", *(f"-X {base}" for base in bases), "COMMIT", "")))
-        except SteeringError:
-            continue  # legacy iptables cannot; or the chain is in use again
-        table = [NFT_FAMILY[family], name]
-        if program("nft") and "chain" not in run(["nft", "list", "table", *table]):
-            run(["nft", "delete", "table", *table])
-
-
-def run(command: list[str], text: str = "") -> str:
-    """The output of a command that must succeed."""
-    path = program(command[0])
-    if path is None:
-        raise SteeringError(f"{command[0]}: not found; install iptables")
-    done = subprocess.run(
-        [path, *command[1:]],
-        input=text,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",  # comments of other rules may have any encoding
-        check=False,
-    )
-    if done.returncode:
-        # The last line except the advice about --help.
-        said = [line for line in done.stderr.splitlines() if line and not line.startswith("Try `")]
-        raise SteeringError(said[-1] if said else f"{command[0]} failed with status {done.returncode}")
-    return done.stdout
+def _families(backend: Backend) -> list[str]:
+    return [family for family in FAMILIES if backend.available(family)]

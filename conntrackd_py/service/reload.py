@@ -16,8 +16,7 @@ import structlog
 from conntrackd_py.control.status import ReloadError
 from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.plan import Plan, plan
-from conntrackd_py.kernel.steering import SteeringError
+from conntrackd_py.kernel.programs import SteeringError
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import configure
 from conntrackd_py.service.components import Components
@@ -95,7 +94,7 @@ class Reload:
                 step = await prepare(old, new)
                 if step is not None:
                     steps.append(step)
-            await self._steer(old, new)
+            await asyncio.to_thread(_steer, new)
         except BaseException:
             for step in reversed(steps):
                 await step.undo()
@@ -168,17 +167,19 @@ class Reload:
 
         return Step(do, undo)
 
-    async def _steer(self, old: Settings, new: Settings) -> None:
-        """The last step that can fail. Each configuration handles every packet that the other one queues."""
-        before, after = plan(old), plan(new)
-        if before != after and await asyncio.to_thread(_installed, before):
-            await asyncio.to_thread(steering.install, after)
-
 
 async def _nothing() -> None:
     """The undo of a step without effects before the swap."""
 
 
-def _installed(wanted: Plan) -> bool:
-    """Whether any steering rule is installed: a reload replaces rules, it never installs the first one."""
-    return any(text != "not installed" for _, text, _ in steering.status(wanted).values())
+def _steer(new: Settings) -> None:
+    """The last step that can fail. Each configuration handles every packet that the other one queues.
+
+    A reload replaces steering rules; it never installs the first ones. The ruleset in force may have changed too.
+    """
+    if not steering.installed():
+        return
+    wanted = steering.planned(new)
+    if not all(state.as_wanted for state in steering.status(wanted).values()):
+        steering.install(wanted)
+        log.info("steering", program=steering.chosen(wanted)[0].name, kernel_tracking=wanted.keep, why=wanted.why)

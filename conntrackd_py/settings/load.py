@@ -193,6 +193,8 @@ def _steering(table: Table) -> Steering:
         mark_mask=mask,
         exclude_interfaces=excluded,
         families=families,
+        program=table.choice("program", Steering.program, schema.PROGRAMS),
+        kernel_conntrack=table.choice("kernel_conntrack", Steering.kernel_conntrack, schema.KERNEL_CONNTRACK),
         local=table.boolean("local", Steering.local),
         on_stop=table.choice("on_stop", Steering.on_stop, schema.ON_STOP),
     )

@@ -34,6 +34,13 @@ FAMILIES: Final = tuple(address.FAMILIES)
 
 ON_ERROR: Final = ("drop", "accept")
 ON_STOP: Final = ("remove", "keep")
+AUTO: Final = "auto"
+NFT: Final = "nft"
+IPTABLES: Final = "iptables"
+PROGRAMS: Final = (AUTO, NFT, IPTABLES)
+KEEP: Final = "keep"
+OFF: Final = "off"
+KERNEL_CONNTRACK: Final = (AUTO, KEEP, OFF)
 VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
@@ -54,6 +61,8 @@ class Steering:
     mark_mask: int = 0xFFFFFF00  # bits of the packet mark that the daemon uses; 0: none
     exclude_interfaces: tuple[str, ...] = ("lo",)  # never queued; + at the end matches any continuation
     families: tuple[str, ...] = FAMILIES  # steered to the queue
+    program: str = AUTO  # which program's rules queue packets; auto: nft if the kernel takes it, otherwise iptables
+    kernel_conntrack: str = AUTO  # keep or switch off the kernel's tracking; auto: keep it if other rules need it
     local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
     on_stop: str = "remove"  # the steering rules when the service stops; keep: no packet passes
 

@@ -12,9 +12,10 @@ from conntrackd_py.match.address import AddressError, Addresses, addresses, pack
 from conntrackd_py.match.address import network as network_bounds
 from conntrackd_py.reasons import REASON_NUMBERS
 from conntrackd_py.settings.load import DEFAULT_PATH
+from conntrackd_py.settings.schema import IPTABLES, NFT
 
 RULES_ACTIONS: Final = {
-    "print": "print the rules as iptables-restore text",
+    "print": "print the rules as text of nft or iptables-restore",
     "install": "install the rules, or update them after a change of the configuration; "
     "in mode nat nothing is forwarded until the daemon runs",
     "confirm": "keep the rules of `rules install --for`: from another session, to be sure that it still works",
@@ -65,6 +66,13 @@ def rules(parser: argparse.ArgumentParser) -> None:
             )
             action.add_argument(
                 "--force", action="store_true", help="install the rules even if they cut off this SSH session"
+            )
+        if name == "print":
+            action.add_argument(
+                "--format",
+                choices=(NFT, IPTABLES),
+                default="",
+                help="print the rules of this program (steering.program)",
             )
         if name == "check":
             action.add_argument("--json", action="store_true", help="print one JSON object a finding")

@@ -1,4 +1,4 @@
-"""`conntrackd-py rules`: prints, installs, removes or checks the iptables rules that queue packets to the daemon."""
+"""`conntrackd-py rules`: prints, installs, removes or checks the rules that queue packets to the daemon."""
 
 import argparse
 import contextlib
@@ -12,9 +12,11 @@ from typing import Final
 from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, ssh_session
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
-from conntrackd_py.kernel import rules, steering
+from conntrackd_py.kernel import rules, rules_nft, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
-from conntrackd_py.settings.schema import FAMILIES, Settings
+from conntrackd_py.kernel.programs import IPTABLES as SAVERS
+from conntrackd_py.kernel.programs import NFT_FAMILY, SteeringError
+from conntrackd_py.settings.schema import FAMILIES, NFT, Settings
 
 NOT_INSTALLED: Final = 3
 CUTS_OFF: Final = (
@@ -44,8 +46,10 @@ def main(args: argparse.Namespace) -> int:
                 return 1
         if args.action == "install" and args.seconds:
             return _install_for(settings, args.seconds)
+        if args.action == "print":
+            return _print(settings, args.format)
         return _act(args.action, settings)
-    except steering.SteeringError as error:
+    except SteeringError as error:
         _report(str(error))
         return CANNOT_CHECK if args.action == "check" else 1
 
@@ -93,7 +97,7 @@ def _restarting(unit: str) -> str:
 
 
 def _close() -> None:
-    if any(table.chains for family in FAMILIES for table in steering.found(family).values()):
+    if steering.installed():
         _report("the installed rules are kept")
         return
     steering.install(closed())
@@ -101,12 +105,11 @@ def _close() -> None:
 
 
 def _act(action: str, settings: Settings) -> int:
-    wanted = plan(settings)
-    if action == "print":
-        return _print(wanted)
+    wanted = steering.planned(settings)
     status = 0
     if action == "install":
         steering.install(wanted)
+        _describe(wanted)
     else:
         status = _print_status(wanted)
     if found := rules_check.hint(settings):
@@ -123,8 +126,10 @@ def _install_for(settings: Settings, seconds: int) -> int:
     rules_confirm.survive()
     kept = False
     with listening:
-        before = steering.install(plan(settings))
+        wanted = steering.planned(settings)
+        before = steering.install(wanted)
         try:
+            _describe(wanted)
             print(f"installed for {seconds} s; to keep the rules press Enter, or run `conntrackd-py rules confirm`")
             sys.stdout.flush()
             kept = rules_confirm.confirmed(listening, sys.stdin, seconds)
@@ -144,11 +149,28 @@ def _confirm() -> int:
     return 1
 
 
-def _print(wanted: Plan) -> int:
+def _describe(wanted: Plan) -> None:
+    for line in steering.described(wanted):
+        print(escaped(line))
+
+
+def _print(settings: Settings, form: str) -> int:
+    """Without root the ruleset in force cannot be read: `auto` then prints the rules without the kernel's tracking."""
+    try:
+        wanted = steering.planned(settings)
+    except SteeringError as error:
+        wanted = plan(settings, why=f"the ruleset cannot be read: {error}")
+    print(f"# kernel tracking: {'on' if wanted.keep else 'off'} ({escaped(wanted.why)})")
+    form = form or steering.chosen(wanted)[0].name
     for family in FAMILIES:
-        if family in wanted.families:
-            print(f"# {steering.IPTABLES[family]}-restore --noflush")
-            print(rules.explained(rules.transaction(NO_TABLES_MISSING, rules.wanted(wanted, family))))
+        if family not in wanted.families:
+            continue
+        if form == NFT:
+            print(f"# nft -f, family {NFT_FAMILY[family]}")
+            print(rules_nft.explained(wanted, NFT_FAMILY[family], rules_nft.wanted(wanted, family)))
+        else:
+            print(f"# {SAVERS[family]}-restore --noflush")
+            print(rules.explained(wanted, rules.transaction(NO_TABLES_MISSING, rules.wanted(wanted, family))))
     return 0
 
 
@@ -157,6 +179,7 @@ NO_TABLES_MISSING: Final = dict.fromkeys(rules.TABLES, rules.Table())
 
 
 def _print_status(wanted: Plan) -> int:
+    _describe(wanted)
     states = steering.status(wanted)
     for family, (_, words, bypassed) in states.items():
         print(f"{family}: {words}")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.plan import Plan
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
+from conntrackd_py.kernel.programs import program
 
 VARIABLE: Final = b"SSH_CONNECTION="
 PROC: Final = Path("/proc")
@@ -67,9 +67,9 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 def _interface_to(address: str) -> str:
     """The interface by which packets to the address leave; empty if it cannot be found out."""
-    program = steering.program("ip")
-    if program is None:
+    ip = program("ip")
+    if ip is None:
         return ""
-    done = subprocess.run([program, "route", "get", address], capture_output=True, text=True, check=False)
+    done = subprocess.run([ip, "route", "get", address], capture_output=True, text=True, check=False)
     words = done.stdout.split()
     return words[words.index("dev") + 1] if "dev" in words[:-1] else ""

@@ -120,14 +120,23 @@ def _instead(context: Context, chain: Chain, hooks: set[str], rule: Rule) -> str
     return f"Match the packet mark instead{one_each}: {context.marks(rule.states or set(), chain.backend)}."
 
 
+EXCLUDE_INSIDE: Final = (
+    "Add the interface of the translated hosts (docker0, for example) to steering.exclude_interfaces, or write it as a "
+    "[[nat]] rule."
+)
+
+
 def _kernel_nat(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
     if TRANSLATE not in rule.does or context.observing:
         return None
     hooks = {base.hook for base in ruleset.bases(chain)}
     label = doubled(context.settings, chain.family, bool(hooks & {"postrouting", "input"}), rule)
     if not context.notrack:
-        what = f"The kernel and {label} both translate these packets, or some."
-        return at(chain, rule, ERROR, "kernel-nat", what, "Delete this rule.") if label else None
+        if label:
+            what = f"The kernel and {label} both translate these packets, or some."
+            return at(chain, rule, ERROR, "kernel-nat", what, "Delete this rule.")
+        what = "The kernel translates these packets, no [[nat]] rule does. The daemon sees one direction untranslated."
+        return at(chain, rule, INFO, "kernel-nat", what, EXCLUDE_INSIDE)
     what = "The kernel's NAT never sees queued packets, so this rule does nothing."
     if label:
         return at(chain, rule, WARNING, "kernel-nat", f"{what} {label} covers them, or some.", "Delete this rule.")

@@ -63,9 +63,9 @@ def at(chain: Chain, rule: Rule | None, severity: str, code: str, what: str, rem
 class Context:
     """The configuration as the doctor needs it. notrack: the steering rules switch the kernel's tracking off."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, keep: bool = False) -> None:
         self.settings = settings
-        self.plan = plan(settings)
+        self.plan = plan(settings, keep=keep)
         self.observing = settings.mode == OBSERVE
         self.translating = settings.mode == NAT
         self.notrack = any(visit.notrack for visit in self.plan.visits)

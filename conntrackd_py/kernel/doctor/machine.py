@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.doctor import iptables_save, nft_json
 from conntrackd_py.kernel.doctor.ruleset import Chain, Ruleset
 from conntrackd_py.kernel.proc_queues import QUEUES
+from conntrackd_py.kernel.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
 from conntrackd_py.settings.schema import FAMILIES
 
 PROC: Final = Path("/proc")
@@ -44,15 +44,15 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     unread = 0
     notes = []
     for family in FAMILIES:
-        name = steering.NFT_FAMILY[family]
-        for backend, program in _savers(family):
-            found, failed = iptables_save.read(steering.run([program]), backend, name)
+        name = NFT_FAMILY[family]
+        for backend, saver in _savers(family):
+            found, failed = iptables_save.read(run([saver]), backend, name)
             chains += found
             unread += failed
-    if steering.program("nft"):
+    if program("nft"):
         shown = {(chain.family, chain.table) for chain in chains if chain.backend == "iptables"}
-        listing = steering.run(["nft", "-a", "list", "ruleset"])
-        found, failed = nft_json.read(steering.run(["nft", "-j", "list", "ruleset"]), listing, shown)
+        listing = run(["nft", "-a", "list", "ruleset"])
+        found, failed = nft_json.read(run(["nft", "-j", "list", "ruleset"]), listing, shown)
         chains += found
         unread += failed
     else:
@@ -62,12 +62,12 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
 
 def _savers(family: str) -> list[tuple[str, str]]:
     """(backend, program): iptables of nft, and legacy iptables if the kernel has such tables."""
-    name = steering.IPTABLES[family]
-    savers = [("iptables", f"{name}-nft-save" if steering.program(f"{name}-nft-save") else f"{name}-save")]
+    name = IPTABLES[family]
+    savers = [("iptables", f"{name}-nft-save" if program(f"{name}-nft-save") else f"{name}-save")]
     legacy = f"{name}-legacy-save"
-    if _text(PROC / LEGACY_TABLES[family]) and steering.program(legacy):
+    if _text(PROC / LEGACY_TABLES[family]) and program(legacy):
         savers.append(("iptables-legacy", legacy))
-    return [saver for saver in savers if steering.program(saver[1])]
+    return [saver for saver in savers if program(saver[1])]
 
 
 def machine() -> Machine:
@@ -91,8 +91,8 @@ def _text(path: Path) -> str:
 def _ip_rules(option: str) -> list[dict[str, Any]]:
     """None without ip(8)."""
     try:
-        rules = json.loads(steering.run(["ip", option, "-j", "rule", "show"]) or "[]")
-    except (steering.SteeringError, ValueError):
+        rules = json.loads(run(["ip", option, "-j", "rule", "show"]) or "[]")
+    except (SteeringError, ValueError):
         return []
     return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
 

@@ -20,6 +20,7 @@ from conntrackd_py.kernel.doctor.ruleset import (
     Rule,
     tolerant,
 )
+from conntrackd_py.kernel.rules_nft import TABLE
 
 FAMILIES: Final = {"ip", "ip6", "inet"}
 INTERFACES: Final = {"iifname", "oifname", "iif", "oif"}
@@ -47,7 +48,7 @@ HANDLE: Final = re.compile(r"^\s*(.*?) # handle (\d+)$")
 def read(text: str, listing: str, skip: set[tuple[str, str]]) -> tuple[list[Chain], int]:
     """(chains, number of rules not understood). listing: the text of `nft -a list ruleset`.
 
-    skip: (family, table) of tables that iptables shows.
+    skip: (family, table) of tables that iptables shows. The daemon's own tables are not read.
     """
     reader = _Reader(texts(listing), skip)
     try:
@@ -82,7 +83,7 @@ class _Reader:
     def chain(self, item: Any) -> None:
         data = item["chain"]
         family, table, name = str(data["family"]), str(data["table"]), str(data["name"])
-        if family in FAMILIES and (family, table) not in self.skip:
+        if family in FAMILIES and (family, table) not in self.skip and not table.startswith(TABLE):
             found = Chain("nft", family, table, name)
             if "hook" in data:
                 found.hook, found.priority = str(data["hook"]), int(data["prio"])

@@ -1,7 +1,9 @@
 """What else the packets depend on: the steering rules, sysctls, routing rules by mark, the queue in the kernel."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from conntrackd_py.kernel.backend import Status
 from conntrackd_py.kernel.doctor.findings import ERROR, INFO, WARNING, Context, Finding
 from conntrackd_py.kernel.doctor.machine import QUEUE_MODULE, Machine
 from conntrackd_py.kernel.doctor.overlap import SOURCE
@@ -12,9 +14,9 @@ BRIDGE: Final = {"ipv4": "net.bridge.bridge-nf-call-iptables", "ipv6": "net.brid
 TABLES_OF_THE_KERNEL: Final = {"local", "main", "default"}
 
 
-def steering_findings(states: dict[str, tuple[bool, str, list[str]]]) -> list[Finding]:
+def steering_findings(states: Mapping[str, Status]) -> list[Finding]:
     """states: steering.status()."""
-    what = "The steering rules are {}. Packets bypass the daemon."
+    what = "The steering rules are {}. The daemon may miss packets, or the kernel's tracking is wrong."
     remedy = "Run `conntrackd-py rules install`."
     return [
         Finding(ERROR, "steering", what.format(text), remedy, family=family)
