@@ -37,6 +37,10 @@ class Backend(ABC):
     @abstractmethod
     def status(self, family: str, plan: Plan) -> Status: ...
 
+    @abstractmethod
+    def tracked(self, family: str) -> bool:
+        """Whether the installed rules leave the kernel's tracking on; False without rules."""
+
     def installed(self, family: str) -> bool:
         return self.status(family, NOTHING).text != "not installed"
 

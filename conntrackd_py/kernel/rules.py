@@ -18,6 +18,7 @@ from conntrackd_py.kernel.plan import (
     FIRST_ERROR_LEAVES,
     NOTRACK,
     OWN,
+    PRE_CHAIN,
     QUEUE,
     QUEUE_BYPASS,
     WHY,
@@ -208,6 +209,12 @@ def status(now: Tables, expected: Tables) -> str:
 def _differing(now: Tables, expected: Tables) -> list[str]:
     empty = Table()
     return [name for name in TABLES if not now.get(name, empty).same_as(expected.get(name, empty))]
+
+
+def tracked(now: Tables) -> bool:
+    """Whether packets are queued at PREROUTING without NOTRACK."""
+    queued = now.get("raw", Table()).by_chain().get(PRE_CHAIN, [])
+    return bool(queued) and not any("notrack" in rule for rule in queued)
 
 
 def bypassed(now: Tables) -> list[str]:

@@ -113,6 +113,11 @@ def found(listing: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(lines) for name, lines in chains.items()}
 
 
+def tracked(now: Chains) -> bool:
+    """Whether packets are queued at PREROUTING without notrack."""
+    return "notrack" not in now.get("prerouting", ("notrack",))
+
+
 def _same_in_every_version(line: str) -> str:
     """nft prints a queue rule in the words of iptables' target or in its own."""
     queue = _LISTED_QUEUE.match(line)
@@ -139,7 +144,7 @@ def transaction(family: str, before: Chains | None, after: Chains) -> str:
         return "" if before is None else f"delete table {family} {TABLE}\n"
     old = before or {}
     rebuilt = [name for name in old if not (is_queue(name) and name in after)]
-    gone = [name for name in rebuilt if old[name][:1] != after.get(name, ())[:1]]
+    gone = [name for name in rebuilt if name not in after or old[name][:1] != after[name][:1]]
     lines = [f"flush chain {family} {TABLE} {name}" for name in rebuilt]
     lines += [f"delete chain {family} {TABLE} {name}" for name in gone]
     lines += block(family, {name: chain for name, chain in after.items() if not is_queue(name)})

@@ -109,5 +109,10 @@ def installed() -> bool:
     return any(backend.installed(family) for backend in BACKENDS for family in _families(backend))
 
 
+def tracked() -> bool:
+    """Whether installed rules leave the kernel's tracking on."""
+    return any(backend.tracked(family) for backend in BACKENDS for family in _families(backend))
+
+
 def _families(backend: Backend) -> list[str]:
     return [family for family in FAMILIES if backend.available(family)]

@@ -34,6 +34,9 @@ class IptablesBackend(Backend):
         now, expected = _found(family), rules.wanted(plan, family)
         return Status(rules.as_wanted(now, expected), rules.status(now, expected), rules.bypassed(now))
 
+    def tracked(self, family: str) -> bool:
+        return rules.tracked(_found(family))
+
 
 def _found(family: str) -> dict[str, rules.Table]:
     return rules.found(run([f"{IPTABLES[family]}-save"]))

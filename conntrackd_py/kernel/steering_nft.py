@@ -37,6 +37,9 @@ class NftBackend(Backend):
         now, expected = _found(NFT_FAMILY[family]), rules.wanted(plan, family)
         return Status((now or {}) == expected, rules.status(now, expected), [])
 
+    def tracked(self, family: str) -> bool:
+        return rules.tracked(_found(NFT_FAMILY[family]) or {})
+
 
 def _found(family: str) -> dict[str, tuple[str, ...]] | None:
     """The chains of the table; None without the table."""

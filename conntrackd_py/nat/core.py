@@ -80,6 +80,7 @@ class Nat(Extension):
         self.null_binding = Pool()  # connections that no rule matched
         self.by_hand = Pool()  # connections made by conntrack -I
         self.leak_guard = leak_guard
+        self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
         self.masquerade = Masquerade(core)
         core.extensions.append(self)
 
@@ -144,9 +145,9 @@ class Nat(Extension):
         manips.translate(skb, other, manip, ct.l4proto.ports)
         if not skb.segments or not skb.checksum_partial:
             return
-        early = manip == MANIP_SRC and skb.hook == PRE_ROUTING
+        early = skb.hook == PRE_ROUTING and (manip == MANIP_SRC or self.kernel_tracks)
         if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
-            manips.finish_checksum(skb)  # the router's TCP verifies it, without segmentation before
+            manips.finish_checksum(skb)  # it is verified without segmentation before
 
     def _bind(self, skb: Skb, ct: NfConn, manip: int) -> int:
         """Bind ct for this manip, if it is not bound yet; OK or the reason to drop the packet."""

@@ -6,7 +6,9 @@ from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.settings.schema import RawSpec, Settings
+from conntrackd_py.kernel import steering
+from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.settings.schema import AUTO, KEEP, NAT, RawSpec, Settings
 
 
 def engine_of(settings: Settings, randomness: Randomness) -> Engine:
@@ -27,6 +29,19 @@ def configure(engine: Engine, settings: Settings) -> None:
         raw_rules=[raw_rule(settings, spec) for spec in settings.raw],
         mark_rules=list(settings.connmark),
     )
+
+
+def kernel_tracks(settings: Settings) -> bool:
+    """Whether the kernel tracks what the engine translates, by the installed rules, or those to be installed.
+
+    True if the rules cannot be read: this only costs time.
+    """
+    if settings.mode != NAT or settings.steering.kernel_conntrack != AUTO:
+        return settings.steering.kernel_conntrack == KEEP
+    try:
+        return steering.tracked() if steering.installed() else steering.planned(settings).keep
+    except SteeringError:
+        return True
 
 
 def raw_rule(settings: Settings, spec: RawSpec) -> RawRule:

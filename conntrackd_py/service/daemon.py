@@ -28,6 +28,7 @@ from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.kernel.queue_pair import QueuePair
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
+from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
 from conntrackd_py.service.reload import Reload, log_warnings
@@ -109,6 +110,7 @@ class Daemon:
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
+            self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
             stack.push_async_callback(self.parts.control.stop)

@@ -18,7 +18,7 @@ from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.programs import SteeringError
 from conntrackd_py.service import logs
-from conntrackd_py.service.build import configure
+from conntrackd_py.service.build import configure, kernel_tracks
 from conntrackd_py.service.components import Components
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load
@@ -95,6 +95,7 @@ class Reload:
                 if step is not None:
                     steps.append(step)
             await asyncio.to_thread(_steer, new)
+            tracks = await asyncio.to_thread(kernel_tracks, new)
         except BaseException:
             for step in reversed(steps):
                 await step.undo()
@@ -102,6 +103,7 @@ class Reload:
         for step in steps:
             step.do()
         configure(self.parts.engine, new)
+        self.parts.engine.nat.kernel_tracks = tracks
         logs.configure(new.log.level, new.log.format)
         self.parts.settings = new
         self.parts.reloads.restart = waiting

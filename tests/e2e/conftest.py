@@ -72,9 +72,18 @@ def run() -> Iterator[Run]:
 
 
 @pytest.fixture
-def rules(run: Run, tmp_path: Path) -> Run:
+def steering() -> dict[str, str]:
+    """Keys of [steering] that `rules` adds to every configuration."""
+    return {}
+
+
+@pytest.fixture
+def rules(run: Run, tmp_path: Path, steering: dict[str, str]) -> Run:
     """`conntrackd-py rules ACTION`, with the text given as its configuration."""
     command = str(Path(sys.executable).with_name("conntrackd-py"))
+    drop_in = tmp_path / "conf.d" / "steering.toml"
+    drop_in.parent.mkdir()
+    drop_in.write_text("\n".join(("[steering]", *(f'{key} = "{value}"' for key, value in steering.items()))))
 
     def run_rules(action: str, config: str = "", *options: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "conntrackd.toml"

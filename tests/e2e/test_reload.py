@@ -245,10 +245,10 @@ def test_an_address_that_cannot_be_had_leaves_everything_as_it_was(stage: Stage)
 
 def test_steering_follows(stage: Stage) -> None:
     """An interface more to leave alone: the installed rules change in the same step."""
-    assert "dummy0" not in stage.net.router.run("iptables-save")
+    assert "dummy0" not in stage.net.router.run("nft", "list", "ruleset")
     stage.write('\n[steering]\nexclude_interfaces = ["lo", "dummy0"]\n' + OUT)
     assert stage.reload().returncode == 0
-    assert "-i dummy0 -j RETURN" in stage.net.router.run("iptables-save")
+    assert 'iifname "dummy0" return' in stage.net.router.run("nft", "list", "ruleset")
     stage.net.router.run(*DAEMON, "rules", "status", "-c", str(stage.router.config))
 
 

@@ -11,7 +11,15 @@ from tests.support.rulesets import BY_MARK, DOCKER, FIREWALLD, IPTABLES, NFT, RO
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Check = Callable[..., list[dict[str, str]]]
+DESCRIBED = "program: nft (steering.program is auto)\nkernel tracking: off (steering.kernel_conntrack is off)\n"
+STATUS = f"{DESCRIBED}ipv4: installed\nipv6: installed\n"
 CT_STATE = "ct state { established, related } accept"
+
+
+@pytest.fixture
+def steering() -> dict[str, str]:
+    """Most rulesets here would turn the kernel's tracking on."""
+    return {"kernel_conntrack": "off"}
 
 
 @pytest.fixture
@@ -50,7 +58,7 @@ def test_a_machine_without_rules_has_no_steering(check: Check, run: Run) -> None
 def test_steering_rules_alone_are_in_order(rules: Run, check: Check) -> None:
     assert check(status=0) == []
     assert rules("check", ROUTER).stdout == "0 errors, 0 warnings, 0 infos\n"
-    assert rules("status", ROUTER).stdout == "ipv4: installed\nipv6: installed\n"
+    assert rules("status", ROUTER).stdout == STATUS
 
 
 @pytest.mark.usefixtures("router")
@@ -174,6 +182,7 @@ def test_the_named_mark_is_understood_by_nft(run: Run, check: Check) -> None:
         assert "meta mark & 0x00000f00" in run("nft", "list", "chain", "inet", "firewalld", "filter_FORWARD").stdout
 
 
+@pytest.mark.parametrize("steering", [{"kernel_conntrack": "off", "program": "iptables"}])
 @pytest.mark.usefixtures("router")
 def test_text_for_people_escapes_what_rules_hold(run: Run, rules: Run) -> None:
     comment = ["-m", "comment", "--comment", "\x1b[31m"]
@@ -188,8 +197,73 @@ def test_text_for_people_escapes_what_rules_hold(run: Run, rules: Run) -> None:
 def test_install_and_status_count_and_lead_to_check(run: Run, rules: Run) -> None:
     run("iptables-restore", "--noflush", text=UFW)
     hint = "firewall: 2 errors, 4 warnings; see conntrackd-py rules check\n"
-    assert rules("install", ROUTER).stdout == hint
-    assert rules("status", ROUTER).stdout == f"ipv4: installed\nipv6: installed\n{hint}"
+    assert rules("install", ROUTER).stdout == DESCRIBED + hint
+    assert rules("status", ROUTER).stdout == f"{STATUS}{hint}"
+
+
+KEPT = pytest.mark.parametrize("steering", [{"kernel_conntrack": "auto"}, {"kernel_conntrack": "keep"}])
+
+
+@KEPT
+@pytest.mark.parametrize("firewall", [UFW, FIREWALLD.replace('oifname != "lo" masquerade', "accept"), DOCKER])
+def test_with_the_kernels_tracking_other_firewalls_are_no_errors(
+    run: Run, rules: Run, check: Check, firewall: str
+) -> None:
+    run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    command = ("nft", "-f", "-") if "table inet" in firewall else ("iptables-restore", "--noflush")
+    run(*command, text=firewall)
+    rules("install", ROUTER)
+    assert "kernel tracking: on (" in rules("status", ROUTER).stdout
+    found = check(status=0)
+    assert {(item["severity"], item["code"]) for item in found} <= {("info", "kernel-nat")}
+    assert all("docker0" in item["remedy"] for item in found)
+
+
+@KEPT
+def test_with_the_kernels_tracking_its_nat_must_not_translate_the_same(run: Run, rules: Run, check: Check) -> None:
+    run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    run("iptables-restore", "--noflush", text=IPTABLES)
+    rules("install", ROUTER)
+    assert lines(check()) == [
+        "error kernel-nat -A POSTROUTING -s 192.168.1.0/24 -o wan0 -j MASQUERADE",
+        "error kernel-nat -A PREROUTING -i wan0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 192.168.1.10:80",
+        "error mark-write -A FORWARD -m connmark --mark 0x7 -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask "
+        "0xffffffff",
+        "error mark-write -A PREROUTING -i lan1 -j MARK --set-xmark 0x2/0xffffffff",
+        "info kernel-nat -A PREROUTING -i wan0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 192.168.1.11:22",
+        "warning mark-match -A FORWARD -m mark --mark 0x2 -j ACCEPT",
+    ]
+
+
+@pytest.mark.parametrize("steering", [{}])
+def test_a_firewall_that_comes_later_needs_another_installation(run: Run, rules: Run) -> None:
+    rules("install", ROUTER)
+    assert "kernel tracking: off (no rule needs it)" in rules("status", ROUTER).stdout
+    run("iptables-restore", "--noflush", text=UFW)
+    said = rules("status", ROUTER, status=3).stdout
+    assert "kernel tracking: on (needed by iptables ipv4 filter ufw-before-input: " in said
+    assert "ipv4: partly installed: output, postrouting, prerouting not as the configuration says" in said
+    rules("install", ROUTER)
+    assert "ipv4: installed" in rules("status", ROUTER).stdout
+
+
+@pytest.mark.parametrize("steering", [{}])
+def test_with_a_flowtable_the_kernels_tracking_is_off(run: Run, rules: Run) -> None:
+    run("ip", "link", "add", "lan0", "type", "dummy")
+    run("nft", "-f", "-", text=FLOWTABLE)
+    said = rules("install", ROUTER).stdout
+    assert "kernel tracking: off (a flowtable would forward packets past the daemon: nft inet fast forward: " in said
+
+
+FLOWTABLE = """
+table inet fast {
+    flowtable ft { hook ingress priority 0; devices = { lan0 }; }
+    chain forward {
+        type filter hook forward priority filter;
+        ct state established flow add @ft
+    }
+}
+"""
 
 
 def test_a_wrong_configuration_is_no_warning(rules: Run, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, Topology
 
 PROGRAM = str(Path(sys.executable).with_name("conntrackd-py"))
+DESCRIBED = "program: nft (steering.program is auto)\nkernel tracking: off (no rule needs it)\n"
 WAITING = "installed for 60 s; to keep the rules press Enter, or run `conntrackd-py rules confirm`\n"
 KEPT = "confirmed: the rules stay\n"
 RESTORED = "not confirmed: the former rules are back\n"
@@ -39,7 +40,7 @@ class Machine:
         process = subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, text=True)
         self.namespace.started.append(process)
         assert process.stdout is not None
-        assert process.stdout.readline() == WAITING
+        assert "".join(process.stdout.readline() for _ in range(3)) == DESCRIBED + WAITING
         assert self.installed
         return process
 
@@ -62,7 +63,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def test_without_a_confirmation_the_ruleset_is_as_before(machine: Machine) -> None:
     before = machine.ruleset
     done = machine.rules("install", "--for", "1")
-    assert (done.returncode, done.stdout) == (1, WAITING.replace("60", "1") + RESTORED)
+    assert (done.returncode, done.stdout) == (1, DESCRIBED + WAITING.replace("60", "1") + RESTORED)
     assert machine.ruleset == before
 
 

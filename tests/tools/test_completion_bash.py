@@ -78,7 +78,7 @@ def completed(line: str, folder: Path | None = None) -> list[str]:
         ("conntrack-py -L --interface l", "lo"),
         ("conntrackd-py r", "run rules reload"),
         ("conntrackd-py rules ", "print install confirm remove status check"),
-        ("conntrackd-py rules print -", "-h --help -c --config"),
+        ("conntrackd-py rules print -", "-h --help -c --config --format"),
         ("conntrackd-py explain --no", "--no-checksum"),
         ("conntrackd-py explain --last 5 --only", "--only-problems"),
         ("conntrackd-py explain --proto s", "sctp"),

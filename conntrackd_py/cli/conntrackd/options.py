@@ -65,7 +65,7 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
             )
             action.add_argument(
-                "--force", action="store_true", help="install the rules even if they cut off this SSH session"
+                "--force", action="store_true", help="install them even if they cut off this SSH session"
             )
         if name == "print":
             action.add_argument(

@@ -14,6 +14,7 @@ from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, rules_nft, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
+from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.programs import IPTABLES as SAVERS
 from conntrackd_py.kernel.programs import NFT_FAMILY, SteeringError
 from conntrackd_py.settings.schema import FAMILIES, NFT, Settings
@@ -24,6 +25,7 @@ CUTS_OFF: Final = (
     "Start the daemon first, add the session's interface to steering.exclude_interfaces, "
     "try with --for SECONDS, or use --force"
 )
+RELOAD: Final = "run `conntrackd-py reload`: the daemon must know that the kernel tracks the packets too"
 CANNOT_CHECK: Final = 3  # of `check`, where 1 means warnings
 
 
@@ -108,8 +110,11 @@ def _act(action: str, settings: Settings) -> int:
     wanted = steering.planned(settings)
     status = 0
     if action == "install":
+        before = steering.tracked()
         steering.install(wanted)
         _describe(wanted)
+        if wanted.keep and not before and any(row.number == wanted.queue for row in queue_rows(QUEUES)):
+            print(RELOAD)
     else:
         status = _print_status(wanted)
     if found := rules_check.hint(settings):

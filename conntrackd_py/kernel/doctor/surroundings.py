@@ -11,15 +11,15 @@ from conntrackd_py.kernel.doctor.ruleset import ALL_BITS, Ruleset
 
 FORWARDING: Final = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 BRIDGE: Final = {"ipv4": "net.bridge.bridge-nf-call-iptables", "ipv6": "net.bridge.bridge-nf-call-ip6tables"}
+BYPASS: Final = {"not installed": " Packets bypass the daemon."}
 TABLES_OF_THE_KERNEL: Final = {"local", "main", "default"}
 
 
 def steering_findings(states: Mapping[str, Status]) -> list[Finding]:
     """states: steering.status()."""
-    what = "The steering rules are {}. The daemon may miss packets, or the kernel's tracking is wrong."
     remedy = "Run `conntrackd-py rules install`."
     return [
-        Finding(ERROR, "steering", what.format(text), remedy, family=family)
+        Finding(ERROR, "steering", f"The steering rules are {text}.{BYPASS.get(text, '')}", remedy, family=family)
         for family, (as_wanted, text, _) in states.items()
         if not as_wanted
     ]

@@ -7,8 +7,8 @@ from conntrackd_py.kernel.plan import Plan, closed, plan
 from conntrackd_py.settings.load import parse
 
 
-def plan_of(**data: object) -> Plan:
-    return plan(parse(data, "FILE"))
+def plan_of(*, keep: bool = False, **data: object) -> Plan:
+    return plan(parse(data, "FILE"), keep=keep)
 
 
 def stops(made: Plan) -> list[str]:
@@ -69,10 +69,47 @@ def test_failing_closed_is_the_default(mode: str) -> None:
 
 
 def test_each_hook_matches_the_interface_it_knows() -> None:
-    assert [visit.interface_option for visit in plan_of().visits] == ["-i", "-i", "-o", "-o"]
+    assert [visit.outward for visit in plan_of().visits] == [False, False, True, True]
 
 
 def test_closed_it_stops_forwarded_packets_and_no_others() -> None:
     (visit,) = closed().visits
     assert (visit.hook, visit.forwarded_only, closed().bypass) == (POST_ROUTING, True, False)
     assert set(closed().families) == {"ipv4", "ipv6"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "decision", "keep"),
+    [("auto", True, True), ("auto", False, False), ("keep", False, True), ("off", True, False)],
+)
+def test_the_kernel_tracks_too_if_it_is_wished_or_decided(wish: str, decision: bool, keep: bool) -> None:
+    made = plan_of(steering={"kernel_conntrack": wish}, keep=decision)
+    assert made.keep is keep
+    assert any(visit.notrack or visit.defrag for visit in made.visits) is not keep
+    assert [HOOK_NAMES[visit.hook] for visit in made.visits if visit.errors_pass] == (
+        ["LOCAL_OUT", "POST_ROUTING"] if keep else []
+    )
+    assert plan_of(mode="observe", keep=decision).keep is True
+
+
+DNAT = {"action": "DNAT", "proto": "tcp", "dport": 80, "to": "10.0.0.1"}
+SNAT = {"action": "MASQUERADE", "out_interface": "wan0"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "outer"),
+    [
+        ([SNAT], ()),
+        ([{**DNAT, "in_interface": "wan1"}, {**DNAT, "in_interface": "ppp+"}], ("wan1", "ppp+")),
+        ([DNAT, SNAT, {**DNAT, "in_interface": "wan1"}], ("wan1", "wan0")),
+        ([DNAT], ("+",)),
+        ([DNAT, {"action": "MASQUERADE"}, SNAT], ("+",)),
+        ([{**DNAT, "in_interface": "!lan0"}, SNAT], ("wan0",)),
+        ([{"action": "REDIRECT", "proto": "tcp", "dport": 80, "to": ":81", "in_interface": "lan0"}], ("lan0",)),
+    ],
+)
+def test_where_errors_about_a_first_packet_do_not_leave(rules: list[dict[str, object]], outer: tuple[str, ...]) -> None:
+    """They would show the address that a destination rule translates to."""
+    assert plan_of(nat=rules, keep=True).outer_interfaces == outer
+    assert plan_of(nat=rules).outer_interfaces == ()
+    assert plan_of(nat=rules, mode="track", keep=True).outer_interfaces == ()

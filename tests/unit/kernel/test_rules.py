@@ -180,7 +180,29 @@ COMMIT
 
 
 def test_the_explained_text_says_the_same() -> None:
-    text = rules.transaction(EMPTY, wanted())
-    explained = rules.explained(text)
+    made = plan(parse({}, "FILE"))
+    text = rules.transaction(EMPTY, rules.wanted(made, "ipv4"))
+    explained = rules.explained(made, text)
     assert explained.count("#") == explained.count(f"-A {rules.PREFIX}")
     assert [line for line in explained.splitlines() if not line.startswith("#")] == text.splitlines()
+
+
+def test_with_the_kernels_tracking() -> None:
+    made = wanted(
+        steering={"kernel_conntrack": "keep", "exclude_interfaces": []},
+        nat=[{"in_interface": "wan0", "proto": "tcp", "dport": 80, "action": "DNAT", "to": "10.0.0.1"}],
+    )
+    error = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
+    assert made["raw"].rules == (
+        "-A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 0",
+        f"-A CONNTRACKD_PY_OUT {error} -j RETURN",
+        "-A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 0",
+    )
+    assert made["mangle"].rules == (
+        f"-A CONNTRACKD_PY_POST -o wan0 {error} -j DROP",
+        f"-A CONNTRACKD_PY_POST {error} -j RETURN",
+        "-A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 1",
+    )
+    assert rules.tracked(made)
+    assert not rules.tracked(wanted())
+    assert not rules.tracked(EMPTY)

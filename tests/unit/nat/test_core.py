@@ -228,3 +228,17 @@ def test_a_delivered_super_packet_has_a_whole_checksum(to: str) -> None:
 def test_an_unchanged_super_packet_keeps_its_partial_checksum() -> None:
     skb = super_packet(80)
     assert deliver(router(), skb).data is skb.data
+
+
+def test_a_super_packet_has_a_whole_checksum_if_the_kernel_tracks_it() -> None:
+    """The kernel verifies it after PREROUTING. Otherwise the segmentation computes it."""
+    service = address(NEIGHBOUR.v4)
+    rule = NatRule(NAT_DNAT, Match(dport=Numbers([8001, 8001])), Range(service, service, 80, 80))
+    whole = []
+    for tracks in (False, True):
+        engine = router(rule)
+        engine.nat.kernel_tracks = tracks
+        skb = super_packet(8001)
+        assert engine.handle(skb, PRE_ROUTING, 0) == NF_ACCEPT
+        whole.append(checksum.valid(skb.data[20:], ip.pseudo_header(skb)))
+    assert whole == [False, True]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from conntrackd_py.kernel.backend import Status
 from conntrackd_py.kernel.doctor.findings import Context
 from conntrackd_py.kernel.doctor.machine import Machine
 from conntrackd_py.kernel.doctor.ruleset import Chain, Rule, Ruleset
@@ -89,6 +90,6 @@ def test_what_was_not_read_is_said() -> None:
 
 
 def test_steering_rules_that_are_missing() -> None:
-    (finding,) = steering_findings({"ipv4": (True, "installed", []), "ipv6": (False, "not installed", [])})
+    (finding,) = steering_findings({"ipv4": Status(True, "installed", []), "ipv6": Status(False, "not installed", [])})
     assert (finding.severity, finding.where) == ("error", "ipv6")
     assert finding.what == "The steering rules are not installed. Packets bypass the daemon."

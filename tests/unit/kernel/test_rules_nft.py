@@ -1,0 +1,161 @@
+"""The steering rules of nft as text: what is written, what is recognised, and how one set replaces another."""
+
+import pytest
+
+from conntrackd_py.kernel import rules_nft as rules
+from conntrackd_py.kernel.plan import plan
+from conntrackd_py.settings.load import parse
+
+
+def wanted(family: str = "ipv4", **data: object) -> dict[str, tuple[str, ...]]:
+    return rules.wanted(plan(parse(data, "FILE")), family)
+
+
+def listed(chains: rules.Chains) -> str:
+    return "\n".join(rules.block("ip", chains))
+
+
+ALL = {
+    "queue_7": ("queue num 7", "drop"),
+    "queue_8": ("queue num 8", "drop"),
+    "prerouting": (
+        "type filter hook prerouting priority -299; policy accept;",
+        'iifname "lo" return',
+        "notrack",
+        "goto queue_7",
+        "meta l4proto tcp tproxy to :1",
+    ),
+    "input": ("type filter hook input priority 51; policy accept;", 'iifname "lo" return', "goto queue_8"),
+    "output": (
+        "type filter hook output priority -299; policy accept;",
+        'oifname "lo" return',
+        "notrack",
+        "goto queue_7",
+    ),
+    "postrouting": (
+        "type filter hook postrouting priority -149; policy accept;",
+        'oifname "lo" return',
+        "goto queue_8",
+    ),
+}
+
+
+def test_all_of_it() -> None:
+    assert wanted(queue={"first": 7}) == ALL
+    assert list(wanted()) == ["queue_0", "queue_1", "prerouting", "input", "output", "postrouting"]
+
+
+def test_observing_touches_nothing_but_what_comes_in() -> None:
+    made = wanted(mode="observe", steering={"exclude_interfaces": []})
+    assert made.keys() == {"queue_0", "prerouting", "output"}
+    assert made["prerouting"][1:] == ("goto queue_0",)
+
+
+def test_with_the_kernels_tracking() -> None:
+    nat = [
+        {"in_interface": "ppp+", "proto": "tcp", "dport": 80, "action": "DNAT", "to": "10.0.0.1"},
+        {"out_interface": "wan0", "action": "MASQUERADE"},
+    ]
+    made = wanted(steering={"kernel_conntrack": "keep", "exclude_interfaces": []}, nat=nat)
+    error = "ct state related ct status ! expected,confirmed"
+    assert made["prerouting"][1:] == ("goto queue_0",)
+    assert made["output"][1:] == (f"{error} return", "goto queue_0")
+    assert made["postrouting"][1:] == (f'oifname "ppp*" {error} drop', f"{error} return", "goto queue_1")
+    assert rules.tracked(made)
+    assert not rules.tracked(wanted())
+    assert not rules.tracked({})
+
+
+def test_an_error_that_must_not_leave_by_any_interface() -> None:
+    nat = [{"proto": "tcp", "dport": 80, "action": "DNAT", "to": "10.0.0.1"}]
+    made = wanted(steering={"kernel_conntrack": "keep"}, nat=nat)
+    assert "ct state related ct status ! expected,confirmed drop" in made["postrouting"]
+
+
+def test_without_the_routers_own_traffic_its_packets_pass_by_on_the_way_out() -> None:
+    made = wanted(steering={"local": False})
+    assert "fib saddr type local return" in made["postrouting"]
+    assert "input" not in made
+
+
+def test_failing_open_bypasses_the_queue() -> None:
+    made = wanted(mode="track", queue={"fail_open": True})
+    assert made["queue_0_bypass"] == ("queue num 0 bypass", "drop")
+    assert rules.queue_number("queue_12_bypass") == (12, True)
+    assert rules.queue_number("queue_12") == (12, False)
+
+
+@pytest.mark.parametrize(("name", "written"), [("wg+", '"wg*"'), ("a*", '"a\\*"'), ("eth0", '"eth0"')])
+def test_names_of_interfaces(name: str, written: str) -> None:
+    assert wanted(steering={"exclude_interfaces": [name]})["input"][1] == f"iifname {written} return"
+
+
+def test_every_interface_is_written_without_a_match() -> None:
+    assert wanted(steering={"exclude_interfaces": ["+"]})["input"][1] == "return"
+
+
+def test_a_family_left_out_gets_nothing() -> None:
+    assert wanted("ipv6", steering={"families": ["ipv4"]}) == {}
+
+
+@pytest.mark.parametrize("line", ["queue num 5", "queue to 5", "queue num 5 bypass", "queue flags bypass to 5"])
+def test_a_queue_rule_is_recognised_in_every_form(line: str) -> None:
+    name = "queue_5_bypass" if "bypass" in line else "queue_5"
+    assert rules.found(listed({name: (line, "drop")})) == {name: (rules.queue_rule(name), "drop")}
+
+
+def test_what_is_listed_is_read_again() -> None:
+    text = "table ip conntrackd_py {\n\tset other {\n\t\ttype ipv4_addr\n\t}\n\n" + listed(ALL).partition("\n")[2]
+    assert rules.found(text) == ALL
+
+
+def test_queue_chains_come_first_and_drop() -> None:
+    assert rules.missing_queues({}, ALL) == ["queue_7", "queue_8"]
+    assert rules.missing_queues({**ALL, "queue_7": ("drop",)}, ALL) == ["queue_7"]
+    assert rules.missing_queues(ALL, ALL) == []
+    assert rules.new_queues("ip6", ["queue_7"]) == (
+        "add table ip6 conntrackd_py\n"
+        "add chain ip6 conntrackd_py queue_7\n"
+        "flush chain ip6 conntrackd_py queue_7\n"
+        "add rule ip6 conntrackd_py queue_7 drop\n"
+    )
+
+
+def test_a_base_chain_that_stays_is_not_deleted() -> None:
+    """Its deletion would drop the packets that wait in the queue."""
+    before = {
+        **wanted(),
+        "queue_9": ("queue num 9", "drop"),
+        "output": ("type filter hook output priority -301; policy accept;", "goto queue_9"),
+        "odd": (),
+    }
+    lines = rules.transaction("ip", before, wanted()).splitlines()
+    begin = lines.index("table ip conntrackd_py {")
+    assert [line.split()[-1] for line in lines[:begin] if line.startswith("flush")] == [
+        "prerouting", "input", "output", "postrouting", "queue_9", "odd",
+    ]  # fmt: skip
+    assert [line.split()[-1] for line in lines[:begin] if line.startswith("delete")] == ["output", "queue_9", "odd"]
+    assert "queue_0 {" not in "\n".join(lines[begin:])
+
+
+def test_removal_deletes_the_table() -> None:
+    assert rules.transaction("ip", ALL, {}) == "delete table ip conntrackd_py\n"
+    assert rules.transaction("ip", {}, {}) == "delete table ip conntrackd_py\n"
+    assert rules.transaction("ip", None, {}) == ""
+
+
+def test_status() -> None:
+    assert rules.status(ALL, ALL) == "installed"
+    assert rules.status(None, ALL) == "not installed"
+    assert rules.status({}, ALL) == "not installed"
+    assert rules.status({**ALL, "input": (), "odd": ()}, ALL) == (
+        "partly installed: input, odd not as the configuration says"
+    )
+
+
+def test_the_explained_text_says_the_same() -> None:
+    made = plan(parse({}, "FILE"))
+    chains = rules.wanted(made, "ipv4")
+    explained = rules.explained(made, "ip", chains)
+    assert explained.count("#") == sum(len(lines) - 1 for name, lines in chains.items() if not rules.is_queue(name))
+    assert [line for line in explained.splitlines() if "#" not in line] == rules.block("ip", chains)
