@@ -79,6 +79,7 @@ def test_a_router_written_for_iptables(run: Run, check: Check) -> None:
     ]
 
 
+@pytest.mark.parametrize("steering", [{"kernel_conntrack": "off", "program": "iptables"}])
 @pytest.mark.usefixtures("router")
 def test_the_same_rules_in_legacy_tables(run: Run, check: Check) -> None:
     run("iptables-legacy-restore", text=BY_MARK)
@@ -241,29 +242,10 @@ def test_a_firewall_that_comes_later_needs_another_installation(run: Run, rules:
     assert "kernel tracking: off (no rule needs it)" in rules("status", ROUTER).stdout
     run("iptables-restore", "--noflush", text=UFW)
     said = rules("status", ROUTER, status=3).stdout
-    assert "kernel tracking: on (needed by iptables ipv4 filter ufw-before-input: " in said
+    assert "kernel tracking: on (needed by iptables ipv4 filter ufw-before-forward: " in said
     assert "ipv4: partly installed: output, postrouting, prerouting not as the configuration says" in said
     rules("install", ROUTER)
     assert "ipv4: installed" in rules("status", ROUTER).stdout
-
-
-@pytest.mark.parametrize("steering", [{}])
-def test_with_a_flowtable_the_kernels_tracking_is_off(run: Run, rules: Run) -> None:
-    run("ip", "link", "add", "lan0", "type", "dummy")
-    run("nft", "-f", "-", text=FLOWTABLE)
-    said = rules("install", ROUTER).stdout
-    assert "kernel tracking: off (a flowtable would forward packets past the daemon: nft inet fast forward: " in said
-
-
-FLOWTABLE = """
-table inet fast {
-    flowtable ft { hook ingress priority 0; devices = { lan0 }; }
-    chain forward {
-        type filter hook forward priority filter;
-        ct state established flow add @ft
-    }
-}
-"""
 
 
 def test_a_wrong_configuration_is_no_warning(rules: Run, tmp_path: Path) -> None:

@@ -50,23 +50,7 @@ def rules(parser: argparse.ArgumentParser) -> None:
         if name != "confirm":
             _config(action)
         if name == "install":
-            action.add_argument(
-                "--on-start",
-                action="store_true",
-                help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
-                "installed, install rules that forward nothing",
-            )
-            action.add_argument(
-                "--for",
-                dest="seconds",
-                metavar="SECONDS",
-                type=seconds_to_confirm,
-                default=0,
-                help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
-            )
-            action.add_argument(
-                "--force", action="store_true", help="install them even if they cut off this SSH session"
-            )
+            _install(action)
         if name == "print":
             action.add_argument(
                 "--format",
@@ -84,6 +68,24 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 help="for this systemd unit, after the daemon stopped: keep the rules after a failure, during a "
                 "restart, and if steering.on_stop is keep",
             )
+
+
+def _install(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-start",
+        action="store_true",
+        help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
+        "installed, install rules that forward nothing",
+    )
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        metavar="SECONDS",
+        type=seconds_to_confirm,
+        default=0,
+        help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
+    )
+    parser.add_argument("--force", action="store_true", help="install them even if they cut off this SSH session")
 
 
 def seconds_to_confirm(text: str) -> int:
