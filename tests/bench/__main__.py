@@ -84,17 +84,23 @@ class Bench:
 
         return start
 
-    def daemon(self, net: Topology) -> None:
-        router = Router(net, CONFIG.replace("nf_conntrack_acct = true", "nf_conntrack_acct = false"))
-        router.start()
-        router.install_rules()
+    def daemon(self, kernel_conntrack: str) -> Callable[[Topology], None]:
+        def start(net: Topology) -> None:
+            config = CONFIG.replace("nf_conntrack_acct = true", "nf_conntrack_acct = false")
+            router = Router(net, f'{config}[steering]\nkernel_conntrack = "{kernel_conntrack}"\n')
+            router.start()
+            router.install_rules()
+
+        return start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (3)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
-    parser.add_argument("--only", default="", help="comma-separated: kernel, daemon, accept-c, accept-py, scapy")
+    parser.add_argument(
+        "--only", default="", help="comma-separated: kernel, daemon, daemon-keep, accept-c, accept-py, scapy"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tools = Path(folder)
@@ -102,7 +108,8 @@ def main() -> None:
         bench = Bench(tools, args.seconds)
         peers = [sys.executable, "-P", str(HERE / "peers.py")]
         contenders = {
-            "daemon": ("conntrackd-py", bench.daemon),
+            "daemon": ("conntrackd-py", bench.daemon("off")),
+            "daemon-keep": ("conntrackd-py, kernel tracks too", bench.daemon("keep")),
             "accept-py": ("NetfilterQueue, accept only", bench.queued(*peers, "accept")),
             "accept-c": ("C libnetfilter_queue, accept only", bench.queued(str(tools / "accept"))),
             "scapy": ("a NAT written with scapy", bench.queued(*peers, "scapy", CLIENT, ROUTER)),

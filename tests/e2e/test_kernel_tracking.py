@@ -18,6 +18,7 @@ from conntrackd_py.lab.namespaces import (
     ROUTER_INSIDE,
     SERVER,
     SERVER6,
+    Namespace,
     Topology,
 )
 from conntrackd_py.lab.router import CONFIG, DAEMON, Router
@@ -64,6 +65,23 @@ NEIGHBOURS = "".join(
     f"-A {chain} -p ipv6-icmp --icmpv6-type {kind} -j ACCEPT\n" for chain in ("INPUT", "OUTPUT") for kind in (135, 136)
 )
 IP6TABLES = IPTABLES.replace("-p ICMP", "-p ipv6-icmp").replace("COMMIT\n", f"{NEIGHBOURS}COMMIT\n")
+
+BRIDGE = """\
+*nat
+:POSTROUTING ACCEPT [0:0]
+:PREROUTING ACCEPT [0:0]
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A PREROUTING -p tcp --dport 8081 ! -i docker0 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A FORWARD -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp --dport 80 -j ACCEPT
+-A FORWARD -i lan0 -o wan0 -j ACCEPT
+-A FORWARD -i wan0 -o lan0 -j ACCEPT
+COMMIT
+"""  # as Docker writes them
 
 NFT = f"""
 table inet firewall {{
@@ -189,3 +207,31 @@ def test_the_kernel_sees_the_inside_view(net: Net) -> None:
     assert f"src={CLIENT} dst={SERVER}" in table
     assert f"src={SERVER} dst={CLIENT}" in table
     assert f"dst={ROUTER} sport=80" not in table
+
+
+@pytest.mark.parametrize("program", ["nft", "iptables"])
+def test_hosts_that_the_kernel_translates_behind_an_excluded_interface(program: str) -> None:
+    """Containers: out by the kernel's MASQUERADE, in by its DNAT, beside a client of the daemon."""
+    with Topology() as net:
+        inside = Namespace(f"ctpy-{net.token}-container")
+        net.cleanup.callback(inside.delete)
+        subprocess.run(["ip", "netns", "add", inside.name], check=True)
+        net.cleanup.callback(inside.end)
+        net.router.run("ip", "link", "add", "docker0", "type", "veth", "peer", "name", "eth0", "netns", inside.name)
+        for where, interface, host in ((net.router, "docker0", 1), (inside, "eth0", 2)):
+            where.run("ip", "address", "add", f"172.17.0.{host}/16", "dev", interface)
+            where.run("ip", "link", "set", interface, "up")
+        inside.run("ip", "route", "add", "default", "via", "172.17.0.1")
+        subprocess.run(net.router.command("iptables-restore"), input=BRIDGE, text=True, check=True)
+        excluded = f'{CONFIG}[steering]\nprogram = "{program}"\nexclude_interfaces = ["lo", "docker0"]\n'
+        router = Router(net, excluded)
+        router.install_rules()
+        router.start()
+        start_servers(net)
+        start(inside, *TRAFFIC, "http", "172.17.0.2", "80", "the container")
+        assert fetch(inside, f"http://{SERVER}:80/") == f"This is the server. You are {ROUTER}."
+        assert "2 received" in inside.run("ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", SERVER)
+        said = inside.run(*TRAFFIC, "exchange", SERVER, str(EXCHANGE_PORT), "5000000")
+        assert said == "5000000 bytes each way, SHA-256 equal\n"
+        assert fetch(net.server, f"http://{ROUTER}:8081/") == f"This is the container. You are {SERVER}."
+        assert fetch(net.client, f"http://{SERVER}:80/") == f"This is the server. You are {ROUTER}."

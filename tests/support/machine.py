@@ -141,8 +141,9 @@ class Machine:
         return self.complete("journalctl", "--no-pager", "-o", "cat", "-u", unit).stdout
 
     def rules(self) -> str:
-        """Of both families."""
-        return self.run("iptables-save") + self.run("ip6tables-save")
+        """Of both families, and of nft if it is installed."""
+        saved = self.run("iptables-save") + self.run("ip6tables-save")
+        return saved + self.complete("nft", "list", "ruleset").stdout
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path.lstrip("/")

@@ -40,7 +40,7 @@ class Router(Machine):
         return self.net.client.complete("ping", "-c", "1", "-W", "1", SERVER6).returncode == 0
 
     def has_rules(self) -> bool:
-        return "CONNTRACKD_PY" in self.rules()
+        return "conntrackd_py" in self.rules().lower()
 
     def pid(self) -> int:
         return int(self.show("MainPID"))

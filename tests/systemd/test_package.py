@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from conntrackd_py.lab.namespaces import Topology
+from conntrackd_py.lab.router import CONFIG
 from conntrackd_py.lab.steps import start_servers
 from tests.support import debian
 from tests.support.machine import UNIT
@@ -52,6 +53,7 @@ def test_enabled_it_translates_as_its_own_user(bare: Router) -> None:
 
 def test_with_iptables_legacy_it_starts_and_leaves_nothing_as_well(bare: Router) -> None:
     bare.run("systemctl", "stop", UNIT)
+    bare.configure(f'{CONFIG}[steering]\nprogram = "iptables"\n')
     for kind in ("legacy", "nft"):
         for name in ("iptables", "ip6tables"):
             bare.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-{kind}")
@@ -60,6 +62,7 @@ def test_with_iptables_legacy_it_starts_and_leaves_nothing_as_well(bare: Router)
         assert "CONNTRACKD_PY" in bare.run(f"iptables-{kind}-save")
         bare.run("systemctl", "stop", UNIT)
         assert "CONNTRACKD_PY" not in bare.run(f"iptables-{kind}-save")
+    bare.configure()
     bare.run("systemctl", "start", UNIT)
 
 

@@ -8,9 +8,9 @@ from conntrackd_py.settings import load
 NAME: Final = "connection tracking and NAT in userspace"
 
 DESCRIPTION: Final = """
-`conntrackd-py run` is a daemon for a router. iptables(8) queues every packet to it through NFQUEUE. The daemon tracks
+`conntrackd-py run` is a daemon for a router. Rules of nft(8) or iptables(8) queue every packet to it. The daemon tracks
 the connection of the packet as nf_conntrack of the kernel does, translates its addresses by the configured rules, and
-accepts or drops it. The other subcommands check the configuration, install the iptables rules, and show and explain
+accepts or drops it. The other subcommands check the configuration, install these rules, and show and explain
 what the daemon does. `conntrack-py`(8) lists and changes the connections.
 
 In mode `nat` the rules drop all packets while the daemon does not run. After `rules install` the machine cannot be
@@ -38,7 +38,8 @@ names those that changed. Connections that the new rules would not create, or wo
 and kept; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
 """,
     "rules install": """
-Rules of others are not changed.
+Rules of others are not changed. `steering.program` selects nft(8) or iptables(8). `steering.kernel_conntrack` decides
+whether the kernel tracks the packets too. The command prints both decisions with their reasons.
 
 With `--for`, the command waits after the installation. If neither Enter nor `rules confirm` keeps the new rules in
 time, it restores the former ones: an administrator cannot lock himself out. It goes on waiting if its terminal is lost.
@@ -89,10 +90,10 @@ EXITS: Final = {
     "run": "0 after a signal, 1 if the daemon could not start or gave up.",
     "check-config": "0 if the configuration has no error; 1 if it has one or, with `--strict`, a warning.",
     "rules print": "0, or 1 if the configuration is wrong.",
-    "rules install": "0, or 1 if the configuration is wrong, iptables(8) failed, the rules would cut off this SSH "
-    "session, or they were not confirmed.",
+    "rules install": "0, or 1 if the configuration is wrong, nft(8) or iptables(8) failed, the rules would cut off "
+    "this SSH session, or they were not confirmed.",
     "rules confirm": "0, or 1 if no `rules install --for` is waiting.",
-    "rules remove": "0, or 1 if iptables(8) failed.",
+    "rules remove": "0, or 1 if nft(8) or iptables(8) failed.",
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
     "rules check": "0 without warnings and errors, 1 for warnings, 3 for errors, or if the configuration is wrong or "
     "the rules cannot be read.",

@@ -29,7 +29,7 @@ COMMANDS: Final = {
         f"{HERE}.check_config",
     ),
     "rules": Command(
-        "print, install, remove or check the iptables rules that queue packets to the daemon",
+        "print, install, remove or check the nft or iptables rules that queue packets to the daemon",
         options.rules,
         f"{HERE}.rules",
     ),

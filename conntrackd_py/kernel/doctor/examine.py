@@ -30,6 +30,7 @@ from conntrackd_py.kernel.rules import PREFIX
 
 Judge = Callable[[Context, Ruleset, Chain, Rule], Finding | None]
 
+TRANSLATED: Final = {"dnat", "snat"}  # in state matches of iptables, in status matches of nft
 SKIPPED: Final = {
     "prerouting": "The daemon sees them first at POSTROUTING: no DNAT rule applies, and the kernel tracks them.",
     "input": "The daemon does not confirm connections whose first packet this rule accepts.",
@@ -81,8 +82,10 @@ def _behind_jump(chain: Chain, rule: Rule) -> Finding:
 
 def _ct_match(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
     """With NOTRACK a state match sees UNTRACKED, and every other ct match fails."""
-    if not rule.ct or not context.notrack or CT_WRITE in rule.does:
+    if not rule.ct or CT_WRITE in rule.does:
         return None
+    if not context.notrack:
+        return _translation_match(context, ruleset, chain, rule)
     states = rule.states or set()
     if rule.states is not None and rule.inverted != ("untracked" in states):
         return _matches_everything(context, chain, rule)
@@ -95,6 +98,16 @@ def _ct_match(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> F
     if DROP in effects:
         what += " The packets that it dropped now pass on to the later rules."
     return at(chain, rule, WARNING, "ct-match", what, _instead(context, chain, {base.hook for base in bases}, rule))
+
+
+def _translation_match(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
+    """The kernel tracks the inside view, so it knows only its own translations."""
+    if not context.settings.nat or not context.translating or not TRANSLATED & ((rule.states or set()) | rule.statuses):
+        return None
+    what = "The kernel does not know the daemon's translation: this rule matches none of its connections."
+    accepted = ACCEPT in ruleset.effects(chain, rule) and any(ruleset.drops(base) for base in ruleset.bases(chain))
+    remedy = "Match the translated address and port instead: the kernel sees destinations after their translation."
+    return at(chain, rule, ERROR if accepted else WARNING, "ct-match", what, remedy)
 
 
 def _matches_everything(context: Context, chain: Chain, rule: Rule) -> Finding | None:

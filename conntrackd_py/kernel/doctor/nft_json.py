@@ -144,6 +144,8 @@ def _match(found: Rule, body: Any) -> None:
     if key == "state":
         found.states = _names(right)
         found.inverted = op == "!="
+    elif key == "status":
+        found.statuses = _names(right)
     found.compares_mark |= _compared(left)
     if op in PLAIN_SETS and isinstance(left, dict):
         _plain(found, left, right)

@@ -45,6 +45,7 @@ class Rule:
     narrow: bool = False  # the rule matches more than interfaces
     ct: bool = False  # the rule matches a field of the kernel's connection
     states: set[str] | None = None  # the states of a state match, lower case
+    statuses: set[str] = field(default_factory=set)  # the bits of a status match of nft, lower case
     inverted: bool = False  # the state match is inverted
     restores: bool = False  # the packet mark is set from the connection mark
     writes_mark: int = 0  # bits of the packet mark that the rule changes

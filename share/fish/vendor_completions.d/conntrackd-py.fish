@@ -21,7 +21,7 @@ end
 complete -c conntrackd-py -f
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a run -d 'Run the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a check-config -d 'Check the configuration: report errors and warnings, list the rules'
-complete -c conntrackd-py -n '__conntrackd_py_begins' -a rules -d 'Print, install, remove or check the iptables rules that queue packets to the daemon'
+complete -c conntrackd-py -n '__conntrackd_py_begins' -a rules -d 'Print, install, remove or check the nft or iptables rules that queue packets to the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a status -d 'Show the state of the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a reload -d 'Make the daemon apply a changed configuration'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a top -d 'Show the table, the traffic and the hosts, live'

@@ -265,3 +265,30 @@ def test_docker_without_and_with_its_nat_rules_in_the_daemon() -> None:
     to = "172.17.0.2:80"
     """
     assert codes(DOCKER, config) == [state, ("warning", "kernel-nat", port), ("warning", "kernel-nat", masquerade)]
+
+
+KEEP: dict[str, object] = {"steering": {"kernel_conntrack": "keep"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "policy", "found"),
+    [
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "DROP", set()),
+        ("-m conntrack --ctstate INVALID -j DROP", "DROP", set()),
+        ("-j CONNMARK --save-mark", "DROP", set()),
+        ("-m conntrack --ctstate DNAT -j ACCEPT", "DROP", {("error", "ct-match")}),
+        ("-m conntrack --ctstate DNAT -j ACCEPT", "ACCEPT", {("warning", "ct-match")}),
+        ("-j FLOWOFFLOAD", "ACCEPT", {("error", "offload")}),
+        ("-j CONNMARK --restore-mark", "ACCEPT", {("error", "mark-write")}),
+    ],
+)
+def test_with_the_kernels_tracking(line: str, policy: str, found: set[tuple[str, str]]) -> None:
+    assert one(line, {**TOML, **KEEP}, policy=policy) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [("-s 192.168.1.0/24 -o wan0 -j MASQUERADE", "error"), ("-s 172.17.0.0/16 -o wan0 -j MASQUERADE", "info")],
+)
+def test_kernel_nat_with_the_kernels_tracking(line: str, severity: str) -> None:
+    assert one(line, {**TOML, **KEEP}, table="nat", chain="POSTROUTING", policy="ACCEPT") == {(severity, "kernel-nat")}
