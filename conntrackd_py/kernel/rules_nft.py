@@ -30,6 +30,7 @@ from conntrackd_py.kernel.plan import (
 
 TABLE: Final = "conntrackd_py"
 QUEUE_CHAIN: Final = "queue_"
+_IS_QUEUE: Final = re.compile(r"queue_\d{1,5}(_bypass)?")
 PRI_SECURITY: Final = 50
 PLACES: Final = {
     PRE_ROUTING: ("prerouting", PRI_RAW),
@@ -85,7 +86,7 @@ def _rule(visit: Visit, step: Step) -> str:
 
 
 def is_queue(chain: str) -> bool:
-    return chain.startswith(QUEUE_CHAIN)
+    return _IS_QUEUE.fullmatch(chain) is not None
 
 
 def queue_number(chain: str) -> tuple[int, bool]:

@@ -15,8 +15,8 @@ import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import DAEMON, Router
-from conntrackd_py.lab.steps import start_servers
-from tests.support.processes import start_script
+from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, start_servers
+from tests.support.processes import capture, start_script
 from tests.support.waiting import WITHIN, wait_until
 
 RELOADS = int(os.environ.get("CONNTRACKD_PY_RELOADS", "100"))
@@ -250,6 +250,39 @@ def test_steering_follows(stage: Stage) -> None:
     assert stage.reload().returncode == 0
     assert 'iifname "dummy0" return' in stage.net.router.run("nft", "list", "ruleset")
     stage.net.router.run(*DAEMON, "rules", "status", "-c", str(stage.router.config))
+
+
+def test_another_program_takes_over_without_a_leak(stage: Stage) -> None:
+    """Packets may be lost meanwhile, but none leaves untranslated, and the connections go on."""
+    outside = stage.net.folder / "outside.pcap"
+    capture(stage.net.server, outside, f"(ip net {INSIDE}) or arp")
+    ping = stage.net.client.start("ping", "-q", "-i", "0.002", "-w", "900", SERVER, stdout=subprocess.PIPE)
+    for program in ("iptables", "nft") * 3:
+        stage.write(f'[steering]\nprogram = "{program}"\n' + OUT)
+        assert stage.reload().returncode == 0
+        said = stage.net.router.run(*DAEMON, "rules", "status", "-c", str(stage.router.config))
+        assert f"program: {program} (steering.program is {program})" in said
+    assert stage.router.said().count('"event": "steering"') == 6
+    ping.send_signal(signal.SIGINT)
+    ping.wait(WITHIN)
+    stage.net.server.run("ip", "neighbour", "flush", "all")
+    assert stage.ask(5003, SERVER, 7) == "?"
+    stage.net.server.run("ping", "-c", "1", "-W", "5", ROUTER)
+    wait_until(lambda: stage.net.server.run("tcpdump", "-nr", str(outside), "arp"), "the capture is not running")
+    assert stage.net.server.run("tcpdump", "-nr", str(outside), f"net {INSIDE}") == ""
+
+
+def test_a_firewall_that_needs_it_turns_the_kernels_tracking_on_at_a_reload(stage: Stage) -> None:
+    router = stage.net.router
+    router.run("iptables", "-P", "FORWARD", "DROP")
+    router.run("iptables", "-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT")
+    router.run("iptables", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+    assert router.complete(*DAEMON, "rules", "status", "-c", str(stage.router.config)).returncode == 3
+    assert stage.reload().returncode == 0
+    assert router.complete(*DAEMON, "rules", "status", "-c", str(stage.router.config)).returncode == 0
+    assert "needed by iptables ipv4 filter FORWARD" in stage.router.said()
+    said = stage.net.client.run(*TRAFFIC, "exchange", SERVER, str(EXCHANGE_PORT), "5000000")
+    assert said == "5000000 bytes each way, SHA-256 equal\n"
 
 
 def test_many_reloads_lose_no_packet(stage: Stage) -> None:

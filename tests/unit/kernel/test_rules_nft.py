@@ -109,6 +109,11 @@ def test_what_is_listed_is_read_again() -> None:
     assert rules.found(text) == ALL
 
 
+def test_a_chain_of_another_name_is_not_taken_for_a_queue() -> None:
+    assert not rules.is_queue("queue_mine")
+    assert rules.missing_queues({}, {"queue_mine": ("drop",)}) == []
+
+
 def test_queue_chains_come_first_and_drop() -> None:
     assert rules.missing_queues({}, ALL) == ["queue_7", "queue_8"]
     assert rules.missing_queues({**ALL, "queue_7": ("drop",)}, ALL) == ["queue_7"]
