@@ -64,6 +64,11 @@ RESUMED: Final = 1
 CONNECTION_GONE: Final = 2  # the packet had a connection at its first visit, which does not exist any more
 
 
+def done_bit(mask: int) -> int:
+    """The bit of a packet after its last visit; 0 if the mask has none."""
+    return MARK_DONE * (mask & -mask) & mask
+
+
 @final
 class MarkCodec(Extension):
     """mask: contiguous bits of the packet mark that the daemon may write; 0: the mark is not used."""
@@ -73,7 +78,7 @@ class MarkCodec(Extension):
         self.mask = mask
         self.shift = (mask & -mask).bit_length() - 1 if mask else 0
         self.slots = (mask >> self.shift >> SLOT_AT) + 1 if mask else 0
-        self.done = MARK_DONE << self.shift & mask
+        self.done = done_bit(mask)
         self.limit = limit
         self.by_tuple: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
         self.invalid: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits

@@ -195,6 +195,7 @@ def _steering(table: Table) -> Steering:
         families=families,
         local=table.boolean("local", Steering.local),
         on_stop=table.choice("on_stop", Steering.on_stop, schema.ON_STOP),
+        guard=table.choice("guard", Steering.guard, schema.GUARDS),
     )
 
 

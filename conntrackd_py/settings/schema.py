@@ -34,6 +34,7 @@ FAMILIES: Final = tuple(address.FAMILIES)
 
 ON_ERROR: Final = ("drop", "accept")
 ON_STOP: Final = ("remove", "keep")
+GUARDS: Final = ("restore", "alarm")
 VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
@@ -56,6 +57,7 @@ class Steering:
     families: tuple[str, ...] = FAMILIES  # steered to the queue
     local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
     on_stop: str = "remove"  # the steering rules when the service stops; keep: no packet passes
+    guard: str = "restore"  # the steering rules when another program deletes them; alarm: only report it
 
 
 @dataclass(frozen=True)

@@ -327,7 +327,7 @@ def test_a_connection_seen_both_ways_is_remembered_both_ways() -> None:
 
 # --- the router's own ---------------------------------------------------------------------------------------
 
-SOCKETS_MARKS = (0, 0x12345678, 0xD00, 0xF00, 0xE00, 0x2A00, 0x2B00, 0x1A00, 0xFFFFFFFF)  # among them marks as we write them
+SOCKETS_MARKS = (0, 0x12345678, 0xD00, 0xF00, 0xE00, 0x2A00, 0x2B00, 0x1A00, 0xFFFFFFFF)  # among them ours
 
 
 def leave(engine: Engine, data: bytes, mark: int = 0) -> tuple[Skb, Skb]:
