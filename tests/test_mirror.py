@@ -15,6 +15,7 @@ LEAST_LOGIC = 10
 TESTED_ELSEWHERE = {
     "cli/conntrack/commands.py": "each command as a process with a daemon: tests/unit/cli/conntrack/test_main.py",
     "cli/conntrack/output.py": "chooses the form of -o, each seen in tests/unit/cli/conntrack/test_main.py",
+    "cli/conntrackd/rules_hold.py": "tells a real daemon what happens to real rules: tests/e2e/test_steering_guard.py",
     "cli/conntrackd/explain/hints.py": "hints about captures: tests/unit/cli/conntrackd/explain/test_main.py",
     "cli/conntrackd/explain/replay.py": "captures step by step: tests/unit/cli/conntrackd/explain/test_main.py",
     "cli/conntrackd/explain/show.py": "the output of captures: tests/unit/cli/conntrackd/explain/test_main.py",
@@ -28,6 +29,8 @@ TESTED_ELSEWHERE = {
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/doctor/machine.py": "reads the real rulesets and sysctls: tests/e2e/test_rules_check.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
+    "kernel/nftables.py": "calls the real library: tests/e2e/test_steering_guard.py",
+    "kernel/ruleset_watch.py": "messages of the real kernel: tests/e2e/test_steering_guard.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
     "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",
     "lab/router.py": "the real daemon in a namespace: every test of tests/e2e uses it",

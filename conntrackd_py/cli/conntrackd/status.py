@@ -122,7 +122,8 @@ def _steering(found: Lines, steering: Fields) -> None:
     state = "installed" if steering["installed"] else f"MISSING: {escaped(steering['missing'])}"
     table = steering["leak_table"]
     drops = f"; leak table dropped {steering['untranslated']:,}" if table == "in place" else ""
-    text = f"{state}; guard {steering['guard']}, restored {steering['restored']:,}{drops}"
+    held = f"; held by {steering['held']} command" if steering["held"] else ""
+    text = f"{state}; guard {steering['guard']}, restored {steering['restored']:,}{drops}{held}"
     found.add("steering", text, not steering["installed"])
     if steering["error"]:
         found.add("  failed", f"not restored: {escaped(steering['error'])}", True)
