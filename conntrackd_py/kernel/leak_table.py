@@ -159,6 +159,7 @@ class LeakTable:
         self.nftables: Nftables | None = None
         self.text = ""  # of the table in the kernel; empty: none
         self.dropped_before = 0  # by former tables
+        self.highest = 0  # read so far: a counter never goes back
 
     def put(self, text: str) -> None:
         """Replace the table by this one, in one transaction; an empty text removes it. Raises NftablesError."""
@@ -173,6 +174,6 @@ class LeakTable:
 
     def dropped(self) -> int:
         """Packets dropped since the start: one small netlink request."""
-        if not self.text:
-            return self.dropped_before
-        return self.dropped_before + netlink.nft_counter(NAME, COUNTER)
+        now = self.dropped_before + (netlink.nft_counter(NAME, COUNTER) if self.text else 0)
+        self.highest = max(self.highest, now)
+        return self.highest

@@ -20,7 +20,7 @@ from conntrackd_py.control.client import Client
 from conntrackd_py.control.protocol.requests import Steering
 from conntrackd_py.lab.namespaces import CLIENT6, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, METRICS, Router
-from conntrackd_py.service.steering_guard import PATIENT
+from conntrackd_py.service.steering_guard import LASTING, PATIENT
 from tests.support.processes import MASQUERADE, capture
 from tests.support.waiting import wait_until
 
@@ -114,6 +114,10 @@ class Scene:
             before = len(self.captured(f"src {source}"))
             wait_until(lambda s=source, n=before: len(self.captured(f"src {s}")) > n, f"nothing from {source}")  # type: ignore[misc]
 
+    def last(self) -> None:
+        """The rules stand long enough that the next attack is not a fight."""
+        self.net.router.run("sleep", str(LASTING))
+
     def leaked(self) -> list[str]:
         return self.captured(f"ip net {INSIDE} or ip6 src {CLIENT6}")
 
@@ -141,6 +145,7 @@ def test_the_rules_come_back_and_nothing_leaks(scene: Scene, command: str) -> No
     scene.await_guarded()
     for _ in range(ROUNDS):
         scene.await_passing()
+        scene.last()
         scene.attack(command)
         wait_until(lambda: scene.installed, scene.router.said)
     scene.await_passing()
@@ -154,6 +159,7 @@ def test_each_chain_of_the_rules_comes_back(scene: Scene) -> None:
     scene.await_guarded()
     for chain in steering_chains(scene) * max(1, ROUNDS // 10):
         scene.await_passing()
+        scene.last()
         scene.attack(f"nft flush chain {chain}")
         wait_until(lambda: scene.installed, scene.router.said)
     assert scene.leaked() == []
@@ -346,6 +352,22 @@ def test_rules_that_cannot_be_restored(scene: Scene, tmp_path: Path, monkeypatch
     wait_until(lambda: scene.installed, scene.router.said)
     assert scene.router.said().count('"event": "steering_not_restored"') == 1
     assert scene.leaked() == []
+
+
+def test_iptables_legacy_is_polled(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("iptables", "ip6tables"):
+        for ending in ("", "-save", "-restore"):
+            (tmp_path / f"{name}{ending}").symlink_to("/usr/sbin/xtables-legacy-multi")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    scene.begin()
+    scene.await_guarded()
+    for command in ("iptables -t mangle -F", "iptables -t raw -F", "ip6tables -t mangle -F"):
+        scene.await_passing()
+        scene.last()
+        scene.attack(command)
+        wait_until(lambda: scene.installed, scene.router.said)
+    assert scene.leaked() == []
+    assert scene.status()["restored"] == 3
 
 
 def test_without_a_mark_there_is_no_leak_table(scene: Scene) -> None:
