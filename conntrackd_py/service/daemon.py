@@ -190,8 +190,8 @@ class Daemon:
             self.notify.send("WATCHDOG=1")
         if now - self.status_at >= STATUS_EVERY:
             self.status_at = now
-            missing = self.parts.steering.missing
-            alarm = f"; steering rules missing: {missing}" if missing else ""
+            steering = self.parts.steering
+            alarm = f"; steering rules missing: {steering.missing}" if steering.installed is False else ""
             self.notify.send(f"STATUS={len(self.engine.core.table)} connections{alarm}")
 
     def finish(self) -> None:

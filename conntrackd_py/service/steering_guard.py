@@ -8,7 +8,7 @@ While rules are guarded, the leak table (kernel/leak_table.py) stands, also duri
 install the rules may find none. It is removed after `rules remove`, and while other rules are on trial (`--for`), which
 may exclude interfaces.
 
-Everything that may wait runs in a thread: packets never do. A comparison takes at most a fifth of the time.
+Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and at least LEAST.
 """
 
 import asyncio
@@ -33,7 +33,6 @@ log = structlog.get_logger()
 
 RESTORE: Final = "restore"
 LEAST: Final = 0.25  # seconds between two comparisons
-REST: Final = 4  # times as long as a comparison took, until the next
 POLL: Final = 1.0  # seconds, where no change is reported
 LASTING: Final = 1.0  # seconds: restored rules that go sooner were deleted by a program that fights for it
 PATIENT: Final = 5  # so many times in a row they are restored at once
@@ -99,7 +98,7 @@ class SteeringGuard(Hold):
                 await self.check()
             except Exception as error:  # noqa: BLE001  a mistake of our code must not end the guard
                 self.failures.note(error)
-            await asyncio.sleep(max(LEAST, REST * (self.clock() - began)))
+            await asyncio.sleep(max(LEAST, self.clock() - began))
             await self.watch.wait(self._patience(polling))
 
     def stop(self) -> None:
@@ -130,20 +129,19 @@ class SteeringGuard(Hold):
             settings = self.settings()
             self.state.guard = settings.steering.guard
             try:
-                states = await asyncio.to_thread(steering.status, plan(settings))
+                missing = await asyncio.to_thread(_missing, settings)
             except SteeringError as error:
                 self._note_unreadable(str(error))
                 return
             self.unreadable = ""
             if self.state.held or self.stopped:
                 return
-            missing = "; ".join(f"{family}: {text}" for family, (good, text, _) in states.items() if not good)
             if not missing:
                 self._found()
             elif self.expected:
                 self._lost(missing)
             else:
-                self.state.installed = None
+                self.state.installed, self.state.missing = None, missing
             await self._put(settings if self.expected else None)
             if self.state.installed is False and self.state.guard == RESTORE and self.clock() >= self.attempts.at:
                 await self._restore(settings)
@@ -175,7 +173,7 @@ class SteeringGuard(Hold):
 
     async def _restore(self, settings: Settings) -> None:
         try:
-            await asyncio.to_thread(steering.install, plan(settings))
+            await asyncio.to_thread(_install, settings)
         except SteeringError as error:
             self.attempts.refused(self.clock())
             if str(error) != self.state.error:
@@ -214,8 +212,7 @@ class SteeringGuard(Hold):
     async def trial(self) -> None:
         """The command has installed rules and waits for a confirmation."""
         async with self.lock:
-            states = await asyncio.to_thread(steering.status, plan(self.settings()))
-            if not all(good for good, _, _ in states.values()):
+            if await asyncio.to_thread(_missing, self.settings()):
                 await self._put(None)
 
     async def end(self, done: bool) -> None:
@@ -226,7 +223,6 @@ class SteeringGuard(Hold):
             return
         if not self.interrupted:
             self.expected = False  # unless `check` finds the rules
-            self.state.missing = ""
         self.interrupted = False
         await self.check()
 
@@ -239,3 +235,13 @@ class SteeringGuard(Hold):
         finally:
             self.state.held -= 1
             await self.check()
+
+
+def _missing(settings: Settings) -> str:
+    """What differs from the rules of these settings; empty if they are installed. Raises SteeringError."""
+    states = steering.status(plan(settings))
+    return "; ".join(f"{family}: {text}" for family, (good, text, _) in states.items() if not good)
+
+
+def _install(settings: Settings) -> None:
+    steering.install(plan(settings))

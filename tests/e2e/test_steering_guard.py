@@ -184,6 +184,20 @@ def test_the_alarm_reports_and_nothing_leaks(scene: Scene, command: str) -> None
     assert scene.status()["restored"] == 0
 
 
+def test_a_done_bit_from_elsewhere_is_not_believed(scene: Scene) -> None:
+    """Rules of the administrator set it, as a tunnel on this machine would keep it."""
+    scene.begin(ALARM)
+    scene.await_guarded()
+    scene.await_passing()
+    elsewhere = "table inet mine { chain c { type filter hook prerouting priority -400; meta mark set 0x1f00; }; }"
+    scene.attack(f"nft '{elsewhere}'")
+    scene.await_passing()
+    scene.attack(ATTACKS["an empty iptables-restore"])
+    before = scene.metric("leak_table_drops_total")
+    wait_until(lambda: scene.metric("leak_table_drops_total") > before, "the leak table drops nothing")
+    assert scene.leaked() == []
+
+
 def test_nobody_else_can_delete_the_leak_table(scene: Scene) -> None:
     scene.begin()
     scene.await_guarded()

@@ -117,7 +117,8 @@ def _reload(found: Lines, reload: Fields) -> None:
 
 def _steering(found: Lines, steering: Fields) -> None:
     if steering["installed"] is None:
-        found.add("steering", "being changed by a command" if steering["held"] else "not guarded")
+        why = "a command changes the rules" if steering["held"] else escaped(steering["missing"])
+        found.add("steering", f"not guarded: {why}")
         return
     state = "installed" if steering["installed"] else f"MISSING: {escaped(steering['missing'])}"
     table = steering["leak_table"]

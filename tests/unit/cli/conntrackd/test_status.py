@@ -87,8 +87,11 @@ FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale":
         ({"steering": {**STEERING, "installed": False, "missing": "ipv4: \x1b"}}, "MISSING: ipv4: \\x1b; guard"),
         ({"steering": {**STEERING, "installed": False, "error": "no lock"}}, "  failed      not restored: no lock"),
         ({"steering": {**STEERING, "leak_table": "no mask"}}, "  leak table  none: no mask"),
-        ({"steering": {**STEERING, "installed": None}}, "steering      not guarded"),
-        ({"steering": {**STEERING, "installed": None, "held": 1}}, "steering      being changed by a command"),
+        ({"steering": {**STEERING, "installed": None, "missing": "ipv4: not"}}, "steering      not guarded: ipv4: not"),
+        (
+            {"steering": {**STEERING, "installed": None, "held": 1}},
+            "steering      not guarded: a command changes the rules",
+        ),
         ({"limit": 0, "entries": 7}, "table         7, no limit"),
         ({"reloaded": 0}, "last reload: 19"),
         ({"reload": FAILED}, "  failed      the previous configuration stays in force: nat[0].action"),
