@@ -8,7 +8,8 @@ While rules are guarded, the leak table (kernel/leak_table.py) stands, also duri
 install the rules may find none. It is removed after `rules remove`, and while other rules are on trial (`--for`), which
 may exclude interfaces.
 
-Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and at least LEAST.
+Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and
+at least LEAST.
 """
 
 import asyncio
