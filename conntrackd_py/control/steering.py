@@ -30,7 +30,8 @@ class Hold(ABC):
 class Steering:
     """installed: None until the rules were seen as the daemon's configuration wants them, and after `rules remove`.
 
-    missing: what differs from the configuration. error: of the last attempt to restore them, empty after success.
+    missing: what differs from the configuration.
+    error: of the last attempt to compare or restore them, empty after success.
     leak_table: "in place", "" (not needed) or why there is none. untranslated: reads its counter.
     held: commands that change the rules now, or a reload. hold: None in a daemon without a guard.
     """

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 RESTORE: Final = "restore"
 LEAST: Final = 0.25  # seconds between two comparisons
 POLL: Final = 1.0  # seconds, where no change is reported
-LASTING: Final = 1.0  # seconds: restored rules that go sooner were deleted by a program that fights for it
+LASTING: Final = 1.5  # seconds, more than POLL: restored rules that go sooner were deleted by a program that fights
 PATIENT: Final = 5  # so many times in a row they are restored at once
 LONGEST: Final = 60.0  # seconds between two attempts
 
@@ -82,7 +82,8 @@ class SteeringGuard(Hold):
         self.watch = RulesetWatch()
         self.attempts = Attempts()
         self.expected = False
-        self.interrupted = False  # a command of those that hold now ended without `done`
+        self.meant = False  # a command of those that hold now ended with `done`
+        self.interrupted = False  # one ended without
         self.stopped = False
         self.lock = asyncio.Lock()
         self.failures = FailureLog("steering_guard_failed")
@@ -126,15 +127,17 @@ class SteeringGuard(Hold):
         async with self.lock:
             if self.stopped:
                 return
-            self._subscribe()
+            listening = self._subscribe()
             settings = self.settings()
             self.state.guard = settings.steering.guard
             try:
                 missing = await asyncio.to_thread(_missing, settings)
             except SteeringError as error:
+                self.state.error = str(error)
                 self._note_unreadable(str(error))
                 return
-            self.unreadable = ""
+            if listening:
+                self.unreadable = ""
             if self.state.held or self.stopped:
                 return
             if not missing:
@@ -147,11 +150,13 @@ class SteeringGuard(Hold):
             if self.state.installed is False and self.state.guard == RESTORE and self.clock() >= self.attempts.at:
                 await self._restore(settings)
 
-    def _subscribe(self) -> None:
+    def _subscribe(self) -> bool:
         try:
             self.watch.open()
         except OSError as error:
             self._note_unreadable(f"no messages about changes: {error.strerror}")
+            return False
+        return True
 
     def _note_unreadable(self, why: str) -> None:
         if why != self.unreadable:
@@ -218,13 +223,17 @@ class SteeringGuard(Hold):
 
     async def end(self, done: bool) -> None:
         """The command has ended; done: as it meant to."""
+        self.meant = self.meant or done
         self.interrupted = self.interrupted or not done
+        await self._release()
+
+    async def _release(self) -> None:
         self.state.held -= 1
         if self.state.held:
             return
-        if not self.interrupted:
+        if self.meant and not self.interrupted:
             self.expected = False  # unless `check` finds the rules
-        self.interrupted = False
+        self.meant = self.interrupted = False
         await self.check()
 
     @asynccontextmanager
@@ -234,8 +243,7 @@ class SteeringGuard(Hold):
         try:
             yield
         finally:
-            self.state.held -= 1
-            await self.check()
+            await self._release()
 
 
 def _missing(settings: Settings) -> str:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -298,6 +298,22 @@ def test_a_removal_that_dies_half_way_is_undone(quiet: Scene) -> None:
         assert not quiet.installed
         assert quiet.leaked() == []
     wait_until(lambda: quiet.installed, quiet.router.said)
+
+
+@pytest.mark.parametrize(("second", "installed"), [(["done"], False), ([], True)], ids=["done", "dies"])
+def test_of_two_commands_the_last_decides(quiet: Scene, second: list[Literal["done"]], installed: bool) -> None:
+    """Both must come to their end."""
+    number = int(quiet.net.router.run("stat", "-L", "-c", "%i", "/proc/self/ns/net"))
+    with Client(str(quiet.router.socket)) as one, Client(str(quiet.router.socket)) as other:
+        for client in (one, other):
+            next(client.ask(Steering(network=number)))
+        quiet.attack("nft flush ruleset")
+        assert next(one.ask(Steering("done")))["steering"]["held"] == 1
+        for step in second:
+            assert next(other.ask(Steering(step)))["steering"]["installed"] is None
+    wait_until(lambda: quiet.status()["held"] == 0, "still held")
+    changed(quiet)
+    assert quiet.installed is installed
 
 
 def test_a_command_in_another_namespace_holds_nothing(quiet: Scene) -> None:

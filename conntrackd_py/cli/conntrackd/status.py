@@ -127,7 +127,7 @@ def _steering(found: Lines, steering: Fields) -> None:
     text = f"{state}; guard {steering['guard']}, restored {steering['restored']:,}{drops}{held}"
     found.add("steering", text, not steering["installed"])
     if steering["error"]:
-        found.add("  failed", f"not restored: {escaped(steering['error'])}", True)
+        found.add("  failed", escaped(steering["error"]), True)
     if table not in ("", "in place"):
         found.add("  leak table", f"none: {escaped(table)}", True)
 

@@ -85,7 +85,7 @@ FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale":
         ({"steering": STEERING}, "steering      installed; guard restore, restored 2; leak table dropped 1,000"),
         ({"steering": {**STEERING, "held": 1}}, "leak table dropped 1,000; held by 1 command"),
         ({"steering": {**STEERING, "installed": False, "missing": "ipv4: \x1b"}}, "MISSING: ipv4: \\x1b; guard"),
-        ({"steering": {**STEERING, "installed": False, "error": "no lock"}}, "  failed      not restored: no lock"),
+        ({"steering": {**STEERING, "installed": False, "error": "no lock"}}, "  failed      no lock"),
         ({"steering": {**STEERING, "leak_table": "no mask"}}, "  leak table  none: no mask"),
         ({"steering": {**STEERING, "installed": None, "missing": "ipv4: not"}}, "steering      not guarded: ipv4: not"),
         (
