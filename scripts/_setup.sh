@@ -15,7 +15,7 @@ export PYTHONSAFEPATH=1
 # Output is buffered, as it is for users. Code that works only unbuffered must fail here.
 unset PYTHONUNBUFFERED
 
-INSTALL_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables)
+INSTALL_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables libnftables1)
 RUN_PACKAGES=("${INSTALL_PACKAGES[@]}" iproute2 conntrack iputils-ping traceroute tcpdump curl ethtool nftables procps)
 TEST_PACKAGES=(prometheus openssl zsh fish groff-base debootstrap git)
 

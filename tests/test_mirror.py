@@ -15,6 +15,7 @@ LEAST_LOGIC = 10
 TESTED_ELSEWHERE = {
     "cli/conntrack/commands.py": "each command as a process with a daemon: tests/unit/cli/conntrack/test_main.py",
     "cli/conntrack/output.py": "chooses the form of -o, each seen in tests/unit/cli/conntrack/test_main.py",
+    "cli/conntrackd/rules_hold.py": "tells a real daemon what happens to real rules: tests/e2e/test_steering_guard.py",
     "cli/conntrackd/explain/hints.py": "hints about captures: tests/unit/cli/conntrackd/explain/test_main.py",
     "cli/conntrackd/explain/replay.py": "captures step by step: tests/unit/cli/conntrackd/explain/test_main.py",
     "cli/conntrackd/explain/show.py": "the output of captures: tests/unit/cli/conntrackd/explain/test_main.py",
@@ -33,6 +34,8 @@ TESTED_ELSEWHERE = {
     "kernel/steering.py": "with the real nft and iptables: tests/e2e/test_rules.py",
     "kernel/steering_iptables.py": "with the real iptables: tests/e2e/test_rules.py",
     "kernel/steering_nft.py": "with the real nft: tests/e2e/test_rules.py",
+    "kernel/nftables.py": "calls the real library: tests/e2e/test_steering_guard.py",
+    "kernel/ruleset_watch.py": "messages of the real kernel: tests/e2e/test_ruleset_watch.py",
     "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",
     "lab/router.py": "the real daemon in a namespace: every test of tests/e2e uses it",
     "lab/run.py": "run as a process with real traffic: tests/e2e/test_lab.py",

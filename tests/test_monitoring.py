@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.steering import Steering
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
@@ -27,7 +28,9 @@ def families() -> list[Metric]:
     router = Router()
     log = RefusalLog(router.engine.diagnostics.recent, router.clock)
     control = ControlServer(router.engine, router.clock, path="unused")
-    collector = EngineCollector(router.engine, QueueCounters(), control, refusals=log, pauses=Pauses())
+    collector = EngineCollector(
+        router.engine, QueueCounters(), control, refusals=log, pauses=Pauses(), steering=Steering()
+    )
     return list(collector.collect())
 
 

@@ -20,6 +20,7 @@ from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError, RequestError, UpdateFilter
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads
+from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
 from conntrackd_py.control.top import Top
 from conntrackd_py.control.walk import A_TURN, Walker
@@ -28,7 +29,7 @@ from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 
 Send = Callable[[list[bytes]], Awaitable[None]]
-Command = Callable[[Any, Send], Awaitable[Stream | None]]
+Command = Callable[[Any, Send], Awaitable[Stream | Hold | None]]
 
 NO_LIMIT: Final = 1 << 62
 STATS: Final = (
@@ -71,11 +72,12 @@ class Commands:
             requests.Ping: self.ping,
             requests.Reload: self.reload,
             requests.Recent: self.recent,
+            requests.Steering: self.steering,
             requests.Events: self.events,
         }
 
-    async def run(self, request: requests.Request, send: Send) -> Stream | None:
-        """Answer the request; the Stream of an `events`, or of a `recent` that follows.
+    async def run(self, request: requests.Request, send: Send) -> Stream | Hold | None:
+        """Answer the request; the Stream of an `events`, or of a `recent` that follows; the Hold of a `steering`.
 
         Raises RequestError and RefusedError.
         """
@@ -191,6 +193,17 @@ class Commands:
         stale = await self.count_stale(request.flush_stale)
         flushed = sum(stale.values()) if request.flush_stale else 0
         await send([encode({"reload": {"restart": self.reloads.restart, "stale": stale, "flushed": flushed}})])
+
+    async def steering(self, request: requests.Steering, send: Send) -> Hold | None:
+        hold = self.info.steering.hold
+        if request.step != "begin":
+            raise RequestError("steering begins with step begin")
+        if hold is None:
+            raise RequestError("this daemon does not guard its steering rules")
+        if request.network != network():
+            await send([encode({"steering": {}})])
+            return None
+        return hold
 
     async def count_stale(self, flush: bool = False) -> dict[str, int]:
         """Connections that the current rules would not create, by reason; flush: delete them."""

@@ -12,14 +12,16 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.control.commands import Commands, Send
 from conntrackd_py.control.follower import FOLLOWERS_LIMIT, Follower
 from conntrackd_py.control.protocol.answers import encode
-from conntrackd_py.control.protocol.requests import RefusedError, RequestError, decode
+from conntrackd_py.control.protocol.requests import RefusedError, RequestError, Steering, decode
 from conntrackd_py.control.status import Clients, DaemonInfo, Reloads
+from conntrackd_py.control.steering import Hold
 from conntrackd_py.control.subscriber import Publisher, Stream, Subscriber
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.acceptor import CONNECTIONS, DESCRIPTORS, Acceptor, close
@@ -123,7 +125,9 @@ class ControlServer:
                     [error_line(f"too many clients follow refused packets ({FOLLOWERS_LIMIT} at most)").rstrip()]
                 )
                 continue
-            if stream is not None:
+            if isinstance(stream, Hold):
+                await self._hold(stream, reader, send)
+            elif stream is not None:
                 await self._subscription(stream, reader, writer)
                 return
         async with asyncio.timeout(STALLED):
@@ -154,7 +158,24 @@ class ControlServer:
             if line.strip():
                 return line
 
-    async def _answer(self, request: bytes, send: Send) -> Stream | None:
+    async def _hold(self, hold: Hold, reader: "StreamReader", send: Send) -> None:
+        """Hold the guard of the steering rules until the client says `done` or closes; it may take long."""
+        report = self.commands.info.steering.report
+        step = ""
+        await hold.begin()
+        try:
+            with suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, RequestError):
+                while step != "done":
+                    if step == "trial":
+                        await hold.trial()
+                    await send([encode({"steering": report()})])
+                    request = decode(await reader.readuntil(b"\n"))
+                    step = request.step if isinstance(request, Steering) else ""
+        finally:
+            await hold.end(step == "done")
+        await send([encode({"steering": report()})])
+
+    async def _answer(self, request: bytes, send: Send) -> Stream | Hold | None:
         try:
             return await self.commands.run(decode(request), send)
         except RefusedError as error:

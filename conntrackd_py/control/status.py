@@ -11,6 +11,7 @@ from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.control.filter_counters import refusing
 from conntrackd_py.control.protocol.answers import Counters, Status
+from conntrackd_py.control.steering import Steering
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
@@ -28,6 +29,7 @@ class DaemonInfo:
     queue_limit: int = 0
     counters: QueueCounters = field(default_factory=QueueCounters)
     proc: Path = QUEUES
+    steering: Steering = field(default_factory=Steering)
 
 
 class ReloadError(Exception):
@@ -81,6 +83,7 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
             "restart": reloads.restart,
             "stale": reloads.stale,
         },
+        "steering": info.steering.report(),
         **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},

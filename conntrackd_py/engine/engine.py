@@ -190,15 +190,24 @@ class Engine:
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
         skb.hook = hook
-        if self.own_mark and not skb.indev and skb.mark & self.mark_codec.mask == self.own_mark:
-            return NF_ACCEPT
-        reason = ip.parse(skb)
+        answer = self.own_mark and not skb.indev and skb.mark & self.mark_codec.mask == self.own_mark
         if hook in (PRE_ROUTING, LOCAL_OUT):
-            before = skb.data
-            verdict = self._enter(skb, hook, reason, now)
-            if verdict == NF_ACCEPT:
-                self.mark_codec.save(skb, hook == LOCAL_OUT and skb.data == before)
-            return verdict
+            return NF_ACCEPT if answer else self._first_visit(skb, hook, now)
+        verdict = NF_ACCEPT if answer else self._last_visit(skb, hook, now)
+        if verdict == NF_ACCEPT:
+            skb.mark |= self.mark_codec.done
+        return verdict
+
+    def _first_visit(self, skb: Skb, hook: int, now: int) -> int:
+        reason = ip.parse(skb)
+        before = skb.data
+        verdict = self._enter(skb, hook, reason, now)
+        if verdict == NF_ACCEPT:
+            self.mark_codec.save(skb, hook == LOCAL_OUT and skb.data == before)
+        return verdict
+
+    def _last_visit(self, skb: Skb, hook: int, now: int) -> int:
+        reason = ip.parse(skb)
         own = hook == POST_ROUTING and not forwarded(skb)
         resumed = self.mark_codec.resume(skb, now, own) if not reason else RESUMED
         if resumed == CONNECTION_GONE:

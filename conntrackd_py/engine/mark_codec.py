@@ -4,10 +4,12 @@ Within the configured mask, from its lowest bit:
 
     bit 0..2   ctinfo: 0 ESTABLISHED, 1 RELATED, 2 NEW, 3 ESTABLISHED_REPLY, 4 RELATED_REPLY, 5 INVALID, 7 UNTRACKED
     bit 3      1: the daemon wrote this field
-    bit 4..    slot of the connection in the table plus one; 0: no connection, or the slot does not fit
+    bit 4      1: the packet made its last visit and was accepted; the leak table of the kernel lets it pass
+    bit 5..    slot of the connection in the table plus one; 0: no connection, or the slot does not fit
 
 A mark is never believed alone. The connection in the slot is used only if the packet has the tuple that packets of
-this connection have between the two visits (`between`). Otherwise the tuple is looked up again.
+this connection have between the two visits (`between`). Otherwise the tuple is looked up again. A mark with bit 4 set
+is from an earlier pass through the router, for example before a tunnel: it counts as no mark.
 
 Two tables hold what the mark cannot:
 - `by_tuple` finds a connection by the tuple of its packets between the visits. With SNAT and DNAT together this is
@@ -52,12 +54,19 @@ from conntrackd_py.wire.ip import addresses
 
 MARK_VALID: Final = 8  # the daemon wrote the field
 MARK_CTINFO: Final = 7
+MARK_DONE: Final = 16
+SLOT_AT: Final = 5  # lowest bit of the slot
 BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
 
 NOT_SEEN: Final = 0  # no earlier visit: the mark holds no field
 RESUMED: Final = 1
 CONNECTION_GONE: Final = 2  # the packet had a connection at its first visit, which does not exist any more
+
+
+def done_bit(mask: int) -> int:
+    """The bit of a packet after its last visit; 0 if the mask has none."""
+    return MARK_DONE * (mask & -mask) & mask
 
 
 @final
@@ -68,7 +77,8 @@ class MarkCodec(Extension):
         self.core = core
         self.mask = mask
         self.shift = (mask & -mask).bit_length() - 1 if mask else 0
-        self.slots = (mask >> self.shift >> 4) + 1 if mask else 0
+        self.slots = (mask >> self.shift >> SLOT_AT) + 1 if mask else 0
+        self.done = done_bit(mask)
         self.limit = limit
         self.by_tuple: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
         self.invalid: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
@@ -87,7 +97,7 @@ class MarkCodec(Extension):
         field = MARK_VALID | skb.ctinfo
         if ct is not None:
             if ct.slot + 1 < self.slots:
-                field |= ct.slot + 1 << 4
+                field |= ct.slot + 1 << SLOT_AT
             else:
                 self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
@@ -98,6 +108,8 @@ class MarkCodec(Extension):
         own: a packet of the router itself.
         """
         field = (skb.mark & self.mask) >> self.shift
+        if field & MARK_DONE:
+            field = 0
         if own:
             return RESUMED if self._marked(skb, field) else self._resume_unmarked(skb)
         if not field & MARK_VALID:
@@ -109,7 +121,7 @@ class MarkCodec(Extension):
         t = self._seen_tuple(skb, ctinfo)
         if not t:
             return CONNECTION_GONE
-        ct = self.core.table.at((field >> 4) - 1)
+        ct = self.core.table.at((field >> SLOT_AT) - 1)
         if ct is None or not between(ct, direction_of(ctinfo), t):
             ct = self._find(t, direction_of(ctinfo), now)
             if ct is None:
@@ -120,7 +132,7 @@ class MarkCodec(Extension):
     def _marked(self, skb: Skb, field: int) -> bool:
         """Attach a packet of the router by its mark, which OUTPUT has set if it translated the packet."""
         ctinfo = field & MARK_CTINFO
-        ct = self.core.table.at((field >> 4) - 1) if field & MARK_VALID else None
+        ct = self.core.table.at((field >> SLOT_AT) - 1) if field & MARK_VALID else None
         if ct is None or ctinfo > IP_CT_RELATED_REPLY:
             return False
         t = self._seen_tuple(skb, ctinfo)

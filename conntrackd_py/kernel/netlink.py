@@ -1,12 +1,14 @@
-"""Netlink messages: header, attributes, and the configuration of a packet queue that NetfilterQueue lacks.
+"""Netlink messages: header, attributes, the configuration of a packet queue that NetfilterQueue lacks, nft counters.
 
-Numbers: linux/netlink.h, linux/netfilter/nfnetlink*.h.
+Numbers: linux/netlink.h, linux/netfilter/nfnetlink*.h, nf_tables.h.
 Header fields and attribute headers are in host order, nfnetlink's own fields in network order; the length of an
 attribute excludes its padding to four bytes.
 """
 
 import os
+import socket
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 NETLINK_NETFILTER: Final = 12
@@ -15,6 +17,7 @@ NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
 
 NFNL_SUBSYS_QUEUE: Final = 3
+NFNL_SUBSYS_NFTABLES: Final = 10
 NFQNL_MSG_CONFIG: Final = 2
 
 NFQA_CFG_PARAMS: Final = 2
@@ -25,6 +28,16 @@ NFQNL_COPY_NONE: Final = 0
 NFQNL_COPY_PACKET: Final = 2
 NFQA_CFG_F_FAIL_OPEN: Final = 1
 NFQA_CFG_F_GSO: Final = 4
+
+NFPROTO_INET: Final = 1
+NFT_MSG_GETOBJ: Final = 19
+NFTA_OBJ_TABLE: Final = 1
+NFTA_OBJ_NAME: Final = 2
+NFTA_OBJ_TYPE: Final = 3
+NFTA_OBJ_DATA: Final = 4
+NFT_OBJECT_COUNTER: Final = 1
+NFTA_COUNTER_PACKETS: Final = 2
+NLA_TYPE: Final = 0x3FFF  # without the flags of an attribute's kind
 
 NFQA_SKB_INFO: Final = 14
 SKB_CSUM_NOT_READY: Final = 1
@@ -80,3 +93,40 @@ def is_reply_to(message: bytes, sequence: int) -> bool:
     if code:
         raise OSError(code, os.strerror(code))
     return True
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes in these bytes: kind and value."""
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & NLA_TYPE, data[at + _ATTRIBUTE.size : at + length]
+        at += length + -length % 4
+
+
+def kinds(messages: bytes) -> Iterator[int]:
+    """The kind of each message."""
+    at = 0
+    while at + _HEADER.size <= len(messages):
+        length, kind, *_ = _HEADER.unpack_from(messages, at)
+        yield kind
+        at += max(length + -length % 4, _HEADER.size)
+
+
+def nft_counter(table: str, name: str) -> int:
+    """Packets of a named counter of an inet table; 0 if it cannot be read."""
+    wanted = attribute(NFTA_OBJ_TABLE, table.encode() + b"\0") + attribute(NFTA_OBJ_NAME, name.encode() + b"\0")
+    wanted += attribute(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER.to_bytes(4, "big"))
+    body = _NFGENMSG.pack(NFPROTO_INET, 0, 0) + wanted
+    kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER) as sock:
+            sock.send(_HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST, 1, 0) + body)
+            answer = sock.recv(4096)  # the kernel answers before send returns
+    except OSError:
+        return 0
+    of_object = dict(attributes(answer[_HEADER.size + _NFGENMSG.size :]))
+    of_counter = dict(attributes(of_object.get(NFTA_OBJ_DATA, b"")))
+    return int.from_bytes(of_counter.get(NFTA_COUNTER_PACKETS, b""), "big")

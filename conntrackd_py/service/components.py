@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.status import DaemonInfo
+from conntrackd_py.control.steering import Steering
 from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import QueueCounters
@@ -14,6 +15,7 @@ from conntrackd_py.service.clock import clock
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.refusal_log import RefusalLog
+from conntrackd_py.service.steering_guard import SteeringGuard
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.schema import Settings
 
@@ -35,6 +37,8 @@ class Components:
         self.notify = Notify()
         self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
+        self.steering = Steering()
+        self.guard = SteeringGuard(lambda: self.settings, self.steering)
         first = settings.queue.first
         self.control = ControlServer(
             self.engine,
@@ -50,6 +54,7 @@ class Components:
                 queues=tuple(range(first, first + plan(settings).queues)),
                 queue_limit=settings.queue.max_length,
                 counters=self.counters,
+                steering=self.steering,
             ),
         )
         self.reloads = self.control.reloads
@@ -69,6 +74,7 @@ class Components:
             self.control,
             refusals=self.refusals,
             pauses=self.pauses,
+            steering=self.steering,
             node_exporter=settings.metrics.node_exporter_names,
         )
         exporter = Exporter(collector, address, settings.metrics.tls())

@@ -116,6 +116,8 @@ class Daemon:
             stack.push_async_callback(self.parts.control.stop)
             watching = asyncio.create_task(self.addresses.watch())
             stack.callback(watching.cancel)
+            guarding = asyncio.create_task(self.parts.guard.run())
+            stack.callback(guarding.cancel)
             self.start()
             await self.stopping.wait()
             self.finish()
@@ -190,11 +192,14 @@ class Daemon:
             self.notify.send("WATCHDOG=1")
         if now - self.status_at >= STATUS_EVERY:
             self.status_at = now
-            self.notify.send(f"STATUS={len(self.engine.core.table)} connections")
+            steering = self.parts.steering
+            alarm = f"; steering rules missing: {steering.missing}" if steering.installed is False else ""
+            self.notify.send(f"STATUS={len(self.engine.core.table)} connections{alarm}")
 
     def finish(self) -> None:
         """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones."""
         self.notify.send("STOPPING=1")
+        self.parts.guard.stop()
         self.parts.pauses.unwatch()
         self.remove_readers()
         if self.status == 0:

@@ -70,7 +70,8 @@ class Reload:
             notify.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             status = "reload failed"
             try:
-                await self._take_over()
+                async with self.parts.guard.held():
+                    await self._take_over()
                 status = "reloaded"
             except (ConfigError, SteeringError, OSError) as error:
                 reloads.successful = False

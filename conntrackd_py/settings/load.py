@@ -197,6 +197,7 @@ def _steering(table: Table) -> Steering:
         kernel_conntrack=table.choice("kernel_conntrack", Steering.kernel_conntrack, schema.KERNEL_CONNTRACK),
         local=table.boolean("local", Steering.local),
         on_stop=table.choice("on_stop", Steering.on_stop, schema.ON_STOP),
+        guard=table.choice("guard", Steering.guard, schema.GUARDS),
     )
 
 

@@ -41,6 +41,7 @@ PROGRAMS: Final = (AUTO, NFT, IPTABLES)
 KEEP: Final = "keep"
 OFF: Final = "off"
 KERNEL_CONNTRACK: Final = (AUTO, KEEP, OFF)
+GUARDS: Final = ("restore", "alarm")
 VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
@@ -65,6 +66,7 @@ class Steering:
     kernel_conntrack: str = AUTO  # keep or switch off the kernel's tracking; auto: keep it if other rules need it
     local: bool = True  # also the router's own traffic (INPUT and OUTPUT)
     on_stop: str = "remove"  # the steering rules when the service stops; keep: no packet passes
+    guard: str = "restore"  # the steering rules when another program deletes them; alarm: only report it
 
 
 @dataclass(frozen=True)

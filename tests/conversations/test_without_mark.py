@@ -56,7 +56,7 @@ from tests.support.play import (
 )
 from tests.support.rules import masquerade, web_server_inside
 
-NO_MARK, NARROW = 0, 0xFF  # 8 bits: four for the ctinfo, four for slots 0 to 14
+NO_MARK, NARROW = 0, 0xFF  # 8 bits: three for slots 0 to 6
 
 
 def neighbours_fill_the_slots(play: Play) -> None:

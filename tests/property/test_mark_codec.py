@@ -35,7 +35,7 @@ from tests.support.play import (
 from tests.support.rules import masquerade, web_server_inside
 
 MASKS = (DEFAULT_MASK, 0xF, 0)  # every slot fits, none fits, nothing at all
-SOCKETS_MARKS = (0, 0, 0x1A00, 0x2B00, 0xD00, 0xF00, 0xFFFFFFFF)  # of the router's own packets
+SOCKETS_MARKS = (0, 0, 0x2A00, 0x4B00, 0x1A00, 0xD00, 0xF00, 0xFFFFFFFF)  # of the router's own packets
 LINKS = {address(getattr(host, f"v{f}")): host.link for f in (4, 6) for host in (CLIENT, NEIGHBOUR, SERVER, OTHER)}
 OWN = (ROUTER, INSIDE)
 

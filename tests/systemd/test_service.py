@@ -153,6 +153,21 @@ def test_a_loop_that_stands_still_is_caught_by_the_watchdog(router: Router) -> N
     router.run("systemctl", "daemon-reload")
 
 
+def test_a_flushed_ruleset_is_restored_and_nothing_got_out_meanwhile(router: Router) -> None:
+    """The unit's user may do it: the capabilities, the lock of iptables, libnftables behind the system call filter."""
+
+    def flush() -> None:
+        router.run("nft", "flush", "ruleset")
+        router.wait("restored", router.has_rules)
+
+    before = router.pid()
+    assert router.leaks(flush) == "", router.journal()
+    assert "inet conntrackd_py_guard" in router.run("nft", "list", "tables")
+    assert '"event": "steering_restored"' in router.journal()
+    router.fetch()
+    assert router.pid() == before
+
+
 def test_a_good_configuration_is_taken_over_by_reload(router: Router) -> None:
     before = router.pid()
     router.configure(CONFIG.replace("[tunables]", "[tunables]\nnf_conntrack_udp_timeout = 7"))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, ssh_session
+from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, rules_hold, ssh_session
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, rules_nft, steering
@@ -47,10 +47,11 @@ def main(args: argparse.Namespace) -> int:
                 _report(CUTS_OFF.format(client=client))
                 return 1
         if args.action == "install" and args.seconds:
-            return _install_for(settings, args.seconds)
+            with rules_hold.held(args.config) as hold:
+                return _install_for(settings, args.seconds, hold)
         if args.action == "print":
             return _print(settings, args.format)
-        return _act(args.action, settings)
+        return _act(args.action, settings, args.config)
     except SteeringError as error:
         _report(str(error))
         return CANNOT_CHECK if args.action == "check" else 1
@@ -65,7 +66,8 @@ def _remove(config: Path, unit: str) -> int:
     if why:
         _report(f"rules kept: {why}")
     else:
-        steering.remove()
+        with rules_hold.held(config):
+            steering.remove()
     return 0
 
 
@@ -106,12 +108,13 @@ def _close() -> None:
     _report("nothing is forwarded until the configuration is corrected")
 
 
-def _act(action: str, settings: Settings) -> int:
+def _act(action: str, settings: Settings, config: Path) -> int:
     wanted = steering.planned(settings)
     status = 0
     if action == "install":
         before = steering.tracked()
-        steering.install(wanted)
+        with rules_hold.held(config):
+            steering.install(wanted)
         _describe(wanted)
         if wanted.keep and not before and any(row.number == wanted.queue for row in queue_rows(QUEUES)):
             print(RELOAD)
@@ -122,7 +125,7 @@ def _act(action: str, settings: Settings) -> int:
     return status
 
 
-def _install_for(settings: Settings, seconds: int) -> int:
+def _install_for(settings: Settings, seconds: int, hold: rules_hold.Hold) -> int:
     try:
         listening = rules_confirm.pending()
     except OSError:
@@ -135,6 +138,7 @@ def _install_for(settings: Settings, seconds: int) -> int:
         before = steering.install(wanted)
         try:
             _describe(wanted)
+            hold.say("trial")
             print(f"installed for {seconds} s; to keep the rules press Enter, or run `conntrackd-py rules confirm`")
             sys.stdout.flush()
             kept = rules_confirm.confirmed(listening, sys.stdin, seconds)

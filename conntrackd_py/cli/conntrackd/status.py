@@ -78,6 +78,7 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["started"]))
     found.add("up", f"{duration(status['uptime'])}, since {since}; last reload: {reloaded(status['reloaded'])}")
     _reload(found, status["reload"])
+    _steering(found, status["steering"])
     _table(found, status)
     _nat(found, status["nat"])
     _queues(found, status)
@@ -112,6 +113,23 @@ def _reload(found: Lines, reload: Fields) -> None:
         found.add("  restart", f"needed for: {escaped(', '.join(reload['restart']))}")
     if reload["stale"]:
         found.add("  stale", f"{reload['stale']:,} connections that the current rules would not create")
+
+
+def _steering(found: Lines, steering: Fields) -> None:
+    if steering["installed"] is None:
+        why = "a command changes the rules" if steering["held"] else escaped(steering["missing"])
+        found.add("steering", f"not guarded: {why}")
+        return
+    state = "installed" if steering["installed"] else f"MISSING: {escaped(steering['missing'])}"
+    table = steering["leak_table"]
+    drops = f"; leak table dropped {steering['untranslated']:,}" if table == "in place" else ""
+    held = f"; held by {steering['held']} command" if steering["held"] else ""
+    text = f"{state}; guard {steering['guard']}, restored {steering['restored']:,}{drops}{held}"
+    found.add("steering", text, not steering["installed"])
+    if steering["error"]:
+        found.add("  failed", escaped(steering["error"]), True)
+    if table not in ("", "in place"):
+        found.add("  leak table", f"none: {escaped(table)}", True)
 
 
 def _table(found: Lines, status: Fields) -> None:

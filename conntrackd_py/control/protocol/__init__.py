@@ -17,6 +17,8 @@ lines; answers.py has their keys.
                                            {"not_shown": {...}} where some were not sent, until the client closes
     status, ping                           {"status": {...}}, {"pong": version}
     reload  flush_stale?                   {"reload": {...}}
+    steering step network                  {"steering": {...}} for each step: begin, trial?, done; {} for the rules of
+                                           another network namespace
     top     hosts? sort? family?           {"top": {...}}
     events  table? mask? filter? buffer?   {"buffer": n}: events the queue holds; then {"event": {...}} for each, and
                                            {"lost": n} where n events were dropped, until the client closes

@@ -147,6 +147,7 @@ class Status(Counters):
     uptime: float
     reloaded: float | None
     reload: dict[str, object]  # successful error restart stale: class Reloads
+    steering: dict[str, object]  # guard installed missing restored error held leak_table untranslated: class Steering
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
     helpers: list[str]

@@ -228,6 +228,17 @@ class Reload(Request, tag="reload"):
     flush_stale: bool = False
 
 
+class Steering(Request, tag="steering"):
+    """A command is about to change the steering rules of this network namespace (inode number).
+
+    The daemon does not guard them until step `done`. trial: they are changed for a time. A connection that closes
+    without `done`: the command failed.
+    """
+
+    step: Literal["begin", "trial", "done"] = "begin"
+    network: Count = 0
+
+
 class Top(Request, tag="top"):
     hosts: Annotated[int, Meta(ge=0, le=RANKED)] = 20
     sort: Literal["connections", "bytes", "new"] = "connections"
@@ -254,6 +265,7 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | DaemonStatus
     | Ping
     | Reload
+    | Steering
     | Top
     | Events
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from conntrackd_py.kernel import leak_table
 from conntrackd_py.kernel.doctor import iptables_save, nft_json
 from conntrackd_py.kernel.doctor.ruleset import Chain, Ruleset
 from conntrackd_py.kernel.proc_queues import QUEUES
@@ -51,6 +52,7 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
             unread += failed
     if program("nft"):
         shown = {(chain.family, chain.table) for chain in chains if chain.backend == "iptables"}
+        shown.add(("inet", leak_table.NAME))  # the daemon's own
         listing = run(["nft", "-a", "list", "ruleset"])
         found, failed = nft_json.read(run(["nft", "-j", "list", "ruleset"]), listing, shown)
         chains += found

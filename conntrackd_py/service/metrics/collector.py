@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from conntrackd_py import __version__, compiled
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.control.server import ControlServer
+from conntrackd_py.control.steering import Steering
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queue import QueueCounters
@@ -41,12 +42,14 @@ class EngineCollector(Collector):
         refusals: RefusalLog | None = None,
         *,
         pauses: Pauses | None = None,
+        steering: Steering | None = None,
         node_exporter: bool = False,
     ) -> None:
         self.engine = engine
         self.core = engine.core
         self.diagnostics = engine.diagnostics
         self.pauses = pauses
+        self.steering = steering
         self.node_exporter = node_exporter
         self.refusals = refusals
         self.queue = queue
@@ -67,6 +70,7 @@ class EngineCollector(Collector):
         yield from rule_metrics.nat(self.engine.nat)
         yield from rule_metrics.filtered(self.engine.policy)
         yield from self._kernel_queues()
+        yield from self._steering()
         yield from self._daemon()
         yield from self._times()
         yield from self._servers()
@@ -165,6 +169,17 @@ class EngineCollector(Collector):
         yield counter_of(
             "truncated_packets", "Packets dropped because the kernel queued them incomplete.", self.queue.truncated
         )
+
+    def _steering(self) -> Iterator[Metric]:
+        if self.steering is None:
+            return
+        installed = gauge("steering_installed", "1: the steering rules are as configured. 0: missing or changed.")
+        if self.steering.installed is not None:  # else they are not guarded
+            installed.add_metric([], self.steering.installed)
+        yield installed
+        yield counter_of("steering_restored", "Times the daemon restored the steering rules.", self.steering.restored)
+        text = "Packets that the leak table dropped: a source rule covers them, and the daemon did not see them."
+        yield counter_of("leak_table_drops", text, self.steering.untranslated())
 
     def _daemon(self) -> Iterator[Metric]:
         lost = counter("events_lost", "Events dropped, by the queue that was full.", "queue")

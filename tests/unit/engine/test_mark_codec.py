@@ -14,6 +14,7 @@ from conntrackd_py.const import (
     IP_CT_RELATED,
     IP_CT_UNTRACKED,
     IPS_ASSURED,
+    LOCAL_IN,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
@@ -21,7 +22,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
 )
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
-from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, NOT_SEEN, RESUMED, MarkCodec
+from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, NOT_SEEN, RESUMED, SLOT_AT, MarkCodec
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.range import Range
@@ -68,8 +69,8 @@ def resume(engine: Engine, data: bytes, mark: int) -> tuple[int, Skb]:
 def test_the_layout_an_administrator_can_match() -> None:
     """`-m mark --mark 0xa00/0xf00` is a NEW packet, 0xd00/0xf00 an INVALID one."""
     engine = router()
-    assert come_in(engine, query()).mark == 0x00001A00  # slot 0
-    assert come_in(engine, query(1001)).mark == 0x00002A00  # slot 1
+    assert come_in(engine, query()).mark == 0x00002A00  # slot 0
+    assert come_in(engine, query(1001)).mark == 0x00004A00  # slot 1
     assert come_in(engine, packets.tcp(CLIENT.v4, SERVER.v4, 1, 2, "R")).mark == 0x00000D00
     assert come_in(engine, packets.icmp(CLIENT.v6, SERVER.v6, 135)).mark == 0x00000F00
 
@@ -89,10 +90,44 @@ def test_without_a_mask_the_mark_is_left_alone() -> None:
     assert come_in(router(NONE), query(), 0x12345678).mark == 0x12345678
 
 
-@pytest.mark.parametrize(("mask", "fitting"), [(0xFF, 15), (0xFFF, 255), (0xF0, 0), (0xFFFFFF00, (1 << 20) - 1)])
+@pytest.mark.parametrize(("mask", "fitting"), [(0xFF, 7), (0xFFF, 127), (0xF0, 0), (0xFFFFFF00, (1 << 19) - 1)])
 def test_how_many_slots_fit(mask: int, fitting: int) -> None:
     """All values of the slot field but 0, which says that there is none."""
     assert MarkCodec(router().core, mask).slots - 1 == fitting
+
+
+DONE = 0x1000
+
+
+def test_an_accepted_packet_has_the_done_bit_after_its_last_visit_only() -> None:
+    engine = router()
+    first = come_in(engine, query())
+    last, verdict = go_out(engine, first.data, first.mark)
+    assert (verdict, first.mark & DONE, last.mark) == (NF_ACCEPT, 0, first.mark | DONE)
+    inward = Skb(first.data, first.mark, LAN, 0)
+    assert engine.handle(inward, LOCAL_IN, 0) == NF_ACCEPT
+    assert inward.mark == first.mark | DONE
+
+
+@pytest.mark.parametrize(("mask", "done"), [(0xFF, 0x10), (0xFF000000, 0x10000000), (NONE, 0)])
+def test_where_the_done_bit_stands(mask: int, done: int) -> None:
+    assert go_out(router(mask), query(), 0)[0].mark == done
+
+
+def test_a_dropped_packet_does_not_get_it() -> None:
+    engine = router()
+    mark = (0x7FFFF << SLOT_AT | MARK_VALID | IP_CT_NEW) << 8
+    skb, verdict = go_out(engine, query(), mark)
+    assert (verdict, skb.mark) == (NF_DROP, mark)
+
+
+@pytest.mark.parametrize("ctinfo", [IP_CT_INVALID, IP_CT_UNTRACKED, IP_CT_NEW])
+def test_a_mark_of_an_earlier_pass_is_not_believed(ctinfo: int) -> None:
+    """A tunnel on this machine keeps the mark of the packet that it wraps."""
+    engine = router()
+    former = (MARK_VALID | ctinfo) << 8 | DONE
+    assert resume(engine, query(), former)[0] == NOT_SEEN
+    assert come_in(engine, query(), former).mark == 0x00002A00
 
 
 # --- belief -----------------------------------------------------------------------------------------------
@@ -142,7 +177,7 @@ def test_an_error_claimed_by_the_mark_must_be_readable() -> None:
 
 def test_a_slot_that_never_was() -> None:
     engine = router()
-    mark = (0xFFFFF << 4 | MARK_VALID | IP_CT_NEW) << 8
+    mark = (0x7FFFF << SLOT_AT | MARK_VALID | IP_CT_NEW) << 8
     assert resume(engine, query(), mark)[0] == CONNECTION_GONE
     come_in(engine, query())
     assert resume(engine, query(), mark)[0] == RESUMED, "by the tuple"
@@ -187,7 +222,7 @@ def test_only_what_does_not_fit_is_remembered() -> None:
     engine = router(NARROW)
     for sport in range(1000, 1020):
         come_in(engine, query(sport))
-    assert len(engine.mark_codec.by_tuple) == 5
+    assert len(engine.mark_codec.by_tuple) == 13
 
 
 @pytest.mark.parametrize("mask", [NARROW, NONE])
@@ -292,7 +327,7 @@ def test_a_connection_seen_both_ways_is_remembered_both_ways() -> None:
 
 # --- the router's own ---------------------------------------------------------------------------------------
 
-SOCKETS_MARKS = (0, 0x12345678, 0xD00, 0xF00, 0xE00, 0x1A00, 0x1B00, 0xFFFFFFFF)  # among them marks as we write them
+SOCKETS_MARKS = (0, 0x12345678, 0xD00, 0xF00, 0xE00, 0x2A00, 0x2B00, 0x1A00, 0xFFFFFFFF)  # among them ours
 
 
 def leave(engine: Engine, data: bytes, mark: int = 0) -> tuple[Skb, Skb]:
@@ -312,7 +347,7 @@ def test_the_routers_own_packet_keeps_its_mark(mask: int, mark: int) -> None:
     engine.core.accounting = True
     for number in (1, 2):
         first, last = leave(engine, query(), mark)
-        assert first.mark == last.mark == mark
+        assert (first.mark, last.mark) == (mark, mark | engine.mark_codec.done)
         assert first.ct is last.ct is not None
         assert last.ctinfo == IP_CT_NEW
         assert not last.seen_after_routing
@@ -331,7 +366,7 @@ def test_the_routers_own_invalid_packet_stays_invalid(mask: int, mark: int) -> N
     stray = packets.broken(packets.tcp(CLIENT.v4, SERVER.v4, 1000, 80, "A", seq=1)[:30])
     first, last = leave(engine, stray, mark)
     assert (first.mark, first.ctinfo, first.ct) == (mark, IP_CT_INVALID, None)
-    assert (last.mark, last.ctinfo, last.ct) == (mark, IP_CT_INVALID, None)
+    assert (last.mark, last.ctinfo, last.ct) == (mark | engine.mark_codec.done, IP_CT_INVALID, None)
 
 
 def test_an_answer_is_not_taken_for_the_query_that_its_sockets_mark_names() -> None:
@@ -340,7 +375,7 @@ def test_an_answer_is_not_taken_for_the_query_that_its_sockets_mark_names() -> N
     query = Skb(packets.icmp(ROUTER.v4, SERVER.v4, 8, 0, 42), 0, 0, WAN)
     assert engine.handle(query, LOCAL_OUT, 0) == NF_ACCEPT
     assert query.ct is not None
-    mark = (query.ct.slot + 1 << 4 | MARK_VALID | IP_CT_NEW) << 8
+    mark = (query.ct.slot + 1 << SLOT_AT | MARK_VALID | IP_CT_NEW) << 8
     first, last = leave(engine, packets.icmp(ROUTER.v4, SERVER.v4, 0, 0, 42), mark)
     assert first.ctinfo == last.ctinfo == IP_CT_INVALID
 
@@ -354,7 +389,7 @@ def test_neighbour_discovery_keeps_its_mark(mark: int, indev: int) -> None:
     assert engine.handle(first, LOCAL_OUT, 0) == NF_ACCEPT
     last = Skb(data, first.mark, indev, WAN)
     assert engine.handle(last, POST_ROUTING, 0) == NF_ACCEPT
-    assert (last.mark, last.ctinfo) == (mark, IP_CT_UNTRACKED)
+    assert (last.mark, last.ctinfo) == (mark | engine.mark_codec.done, IP_CT_UNTRACKED)
 
 
 def test_what_output_translates_is_marked() -> None:

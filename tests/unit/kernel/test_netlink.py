@@ -55,3 +55,25 @@ def test_what_the_kernel_says_of_checksum_and_segments_stands_before_the_payload
     assert netlink.skb_info(message, 7) == netlink.SKB_CSUM_NOT_READY | netlink.SKB_GSO
     assert netlink.skb_info(bytes(48) + b"\x0b\x00\x0a\x00payload", 7) == 0
     assert netlink.skb_info(b"short", 7) == 0
+
+
+def test_attributes_are_read_as_they_are_written() -> None:
+    written = netlink.attribute(1, b"abc") + netlink.attribute(0x8000 | 2, b"") + netlink.attribute(3, b"12345678")
+    assert list(netlink.attributes(written)) == [(1, b"abc"), (2, b""), (3, b"12345678")]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0", b"\0\0\1\0", b"\3\0\1\0abcd"])
+def test_broken_attributes_end(data: bytes) -> None:
+    assert list(netlink.attributes(data)) == []
+
+
+def test_the_kinds_of_messages() -> None:
+    messages = b"".join(
+        struct.pack("=IHHII", 16 + size, kind, 0, 0, 0) + bytes(size + -size % 4) for kind, size in ((5, 0), (6, 3))
+    )
+    assert list(netlink.kinds(messages)) == [5, 6]
+    assert list(netlink.kinds(struct.pack("=IHHII", 0, 7, 0, 0, 0))) == [7], "a length that cannot be"
+
+
+def test_a_counter_that_is_not_there() -> None:
+    assert netlink.nft_counter("no such table", "none") == 0

@@ -66,12 +66,32 @@ def test_json_is_one_object_with_the_pools(tmp_path: Path) -> None:
     assert status["reloaded"] is None
 
 
+STEERING = {
+    "guard": "restore",
+    "installed": True,
+    "missing": "",
+    "restored": 2,
+    "error": "",
+    "held": 0,
+    "leak_table": "in place",
+    "untranslated": 1000,
+}
 FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale": 0}
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        ({"steering": STEERING}, "steering      installed; guard restore, restored 2; leak table dropped 1,000"),
+        ({"steering": {**STEERING, "held": 1}}, "leak table dropped 1,000; held by 1 command"),
+        ({"steering": {**STEERING, "installed": False, "missing": "ipv4: \x1b"}}, "MISSING: ipv4: \\x1b; guard"),
+        ({"steering": {**STEERING, "installed": False, "error": "no lock"}}, "  failed      no lock"),
+        ({"steering": {**STEERING, "leak_table": "no mask"}}, "  leak table  none: no mask"),
+        ({"steering": {**STEERING, "installed": None, "missing": "ipv4: not"}}, "steering      not guarded: ipv4: not"),
+        (
+            {"steering": {**STEERING, "installed": None, "held": 1}},
+            "steering      not guarded: a command changes the rules",
+        ),
         ({"limit": 0, "entries": 7}, "table         7, no limit"),
         ({"reloaded": 0}, "last reload: 19"),
         ({"reload": FAILED}, "  failed      the previous configuration stays in force: nat[0].action"),

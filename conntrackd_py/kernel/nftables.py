@@ -1,0 +1,47 @@
+"""libnftables, called from within this process: a table with `flags owner` belongs to the process that made it.
+
+The kernel lets no other program change or flush such a table and deletes it when the process ends.
+ctypes, because the program nft ends at once and its tables with it, and Python bindings are a package of their own.
+"""
+
+import ctypes
+from typing import Final, final
+
+LIBRARY: Final = "libnftables.so.1"
+
+
+class NftablesError(Exception):
+    """libnftables is missing or refused a command; one line for the operator."""
+
+
+@final
+class Nftables:
+    """A context. It stays for the life of the process. Not thread-safe: one call at a time."""
+
+    def __init__(self) -> None:
+        try:
+            self.library = ctypes.CDLL(LIBRARY)
+        except (OSError, MemoryError) as error:
+            raise NftablesError(f"{LIBRARY} cannot be loaded; install libnftables1") from error
+        pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+        for name, result, arguments in (
+            ("nft_ctx_new", pointer, [ctypes.c_uint32]),
+            ("nft_ctx_buffer_error", number, [pointer]),
+            ("nft_ctx_buffer_output", number, [pointer]),
+            ("nft_run_cmd_from_buffer", number, [pointer, text]),
+            ("nft_ctx_get_error_buffer", text, [pointer]),
+        ):
+            function = getattr(self.library, name)
+            function.restype, function.argtypes = result, arguments
+        self.context = self.library.nft_ctx_new(0)
+        if not self.context:
+            raise NftablesError("libnftables: no netlink socket")
+        self.library.nft_ctx_buffer_error(self.context)
+        self.library.nft_ctx_buffer_output(self.context)
+
+    def run(self, commands: str) -> None:
+        """Run these commands as one transaction. Raises NftablesError."""
+        if self.library.nft_run_cmd_from_buffer(self.context, commands.encode()):
+            said: bytes = self.library.nft_ctx_get_error_buffer(self.context) or b""
+            lines = said.decode(errors="backslashreplace").splitlines()
+            raise NftablesError(lines[0] if lines else "libnftables: unknown error")

@@ -1,0 +1,255 @@
+"""Guards the steering rules: sees when another program deletes or changes them, reports it, and restores them.
+
+Rules are guarded from the first time they are seen as the configuration wants them until `rules remove`, or `rules
+install` with another configuration. These commands hold the guard (control/steering.py); a command that ends without
+saying so, because it failed or was killed, changes nothing about what is expected. A reload holds it too.
+
+While rules are guarded, the leak table (kernel/leak_table.py) stands, also during a hold: a command that is about to
+install the rules may find none. It is removed after `rules remove`, and while other rules are on trial (`--for`), which
+may exclude interfaces.
+
+Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and
+at least LEAST.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, final
+
+import structlog
+
+from conntrackd_py.control.steering import Hold, Steering
+from conntrackd_py.kernel import leak_table, steering
+from conntrackd_py.kernel.failures import FailureLog
+from conntrackd_py.kernel.leak_table import LeakTable, NoTableError
+from conntrackd_py.kernel.nftables import NftablesError
+from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.kernel.ruleset_watch import RulesetWatch, needs_polling
+from conntrackd_py.settings.schema import Settings
+
+log = structlog.get_logger()
+
+RESTORE: Final = "restore"
+LEAST: Final = 0.25  # seconds between two comparisons
+POLL: Final = 1.0  # seconds, where no change is reported
+LASTING: Final = 1.5  # seconds, more than POLL: restored rules that go sooner were deleted by a program that fights
+PATIENT: Final = 5  # so many times in a row they are restored at once
+LONGEST: Final = 60.0  # seconds between two attempts
+
+Clock = Callable[[], float]
+
+
+@final
+class Attempts:
+    """When to restore again. now: seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self.failed = 0  # in a row
+        self.short = 0  # restored rules that did not last, in a row
+        self.last = 0.0  # when they were restored last; 0: never
+        self.at = 0.0  # not before
+
+    @property
+    def contested(self) -> bool:
+        return self.short > PATIENT
+
+    def lost(self, now: float) -> None:
+        """The rules are gone or changed."""
+        self.short = self.short + 1 if self.last and now - self.last < LASTING else 0
+        if self.contested:
+            self.at = now + min(2.0 ** min(self.short - PATIENT, 10), LONGEST)
+
+    def restored(self, now: float) -> None:
+        self.last, self.failed = now, 0
+
+    def refused(self, now: float) -> None:
+        self.failed += 1
+        self.at = now + min(2.0 ** min(self.failed, 10), LONGEST)
+
+
+@final
+class SteeringGuard(Hold):
+    """settings: the current ones. state: for status and metrics."""
+
+    def __init__(self, settings: Callable[[], Settings], state: Steering, clock: Clock = time.monotonic) -> None:
+        self.settings = settings
+        self.state = state
+        self.clock = clock
+        self.table = LeakTable()
+        self.watch = RulesetWatch()
+        self.attempts = Attempts()
+        self.expected = False
+        self.meant = False  # a command of those that hold now ended with `done`
+        self.interrupted = False  # one ended without
+        self.stopped = False
+        self.lock = asyncio.Lock()
+        self.failures = FailureLog("steering_guard_failed")
+        self.unreadable = ""  # the last error, logged once
+        self.retry_table = False
+        state.hold, state.untranslated = self, self.table.dropped
+
+    async def run(self) -> None:
+        """Guard until cancelled."""
+        polling = await self._polling()
+        while True:
+            began = self.clock()
+            try:
+                await self.check()
+            except Exception as error:  # noqa: BLE001  a mistake of our code must not end the guard
+                self.failures.note(error)
+            await asyncio.sleep(max(LEAST, self.clock() - began))
+            await self.watch.wait(self._patience(polling))
+
+    def stop(self) -> None:
+        """Change nothing more."""
+        self.stopped = True
+        self.watch.close()
+
+    async def _polling(self) -> bool:
+        try:
+            return await asyncio.to_thread(needs_polling)
+        except SteeringError:  # `check` reports it
+            return True
+
+    def _patience(self, polling: bool) -> float | None:
+        """Seconds until the next comparison without a change; None: no limit."""
+        lost = self.state.installed is False and self.state.guard == RESTORE
+        waits = [max(self.attempts.at - self.clock(), 0.0)] if lost else []
+        if self.watch.sock is None or polling or self.unreadable or self.retry_table:
+            waits.append(POLL)
+        return min(waits, default=None)
+
+    async def check(self) -> None:
+        """Compare, and act on the result."""
+        async with self.lock:
+            if self.stopped:
+                return
+            listening = self._subscribe()
+            settings = self.settings()
+            self.state.guard = settings.steering.guard
+            try:
+                missing = await asyncio.to_thread(_missing, settings)
+            except SteeringError as error:
+                self.state.error = str(error)
+                self._note_unreadable(str(error))
+                return
+            if listening:
+                self.unreadable = ""
+            if self.state.held or self.stopped:
+                return
+            if not missing:
+                self._found()
+            elif self.expected:
+                self._lost(missing)
+            else:
+                self.state.installed, self.state.missing = None, missing
+            await self._put(settings if self.expected else None)
+            if self.state.installed is False and self.state.guard == RESTORE and self.clock() >= self.attempts.at:
+                await self._restore(settings)
+
+    def _subscribe(self) -> bool:
+        try:
+            self.watch.open()
+        except OSError as error:
+            self._note_unreadable(f"no messages about changes: {error.strerror}")
+            return False
+        return True
+
+    def _note_unreadable(self, why: str) -> None:
+        if why != self.unreadable:
+            log.warning("steering_not_compared", error=why)
+        self.unreadable = why
+
+    def _found(self) -> None:
+        if not self.state.installed:
+            log.info("steering_installed", guard=self.state.guard)
+        self.expected, self.state.installed, self.state.missing, self.state.error = True, True, "", ""
+
+    def _lost(self, missing: str) -> None:
+        if self.state.installed is not False:
+            self.attempts.lost(self.clock())
+            log.error("steering_missing", rules=missing, guard=self.state.guard)
+            if self.attempts.contested:
+                wait = round(self.attempts.at - self.clock())
+                log.error("steering_contested", help="another program deletes the rules again and again", retry=wait)
+        self.state.installed, self.state.missing = False, missing
+
+    async def _restore(self, settings: Settings) -> None:
+        try:
+            await asyncio.to_thread(_install, settings)
+        except SteeringError as error:
+            self.attempts.refused(self.clock())
+            if str(error) != self.state.error:
+                log.error("steering_not_restored", error=str(error), retry=round(self.attempts.at - self.clock()))
+            self.state.error = str(error)
+            return
+        self.attempts.restored(self.clock())
+        self.state.restored += 1
+        self.state.installed, self.state.missing, self.state.error = True, "", ""
+        log.warning("steering_restored", times=self.state.restored)
+
+    async def _put(self, settings: Settings | None) -> None:
+        """Replace the leak table by that of the settings; None: remove it."""
+        text = why = ""
+        self.retry_table = False
+        try:
+            text = leak_table.ruleset(settings) if settings is not None else ""
+        except NoTableError as error:
+            why = str(error)
+        try:
+            await asyncio.to_thread(self.table.put, text)
+        except NftablesError as error:
+            why, self.retry_table = str(error), True
+        if why and why != self.state.leak_table:
+            log.warning("no_leak_table", reason=why)
+        self.state.leak_table = why or ("in place" if text else "")
+
+    # --- held ----------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """A command is about to change the rules."""
+        self.state.held += 1
+        async with self.lock:  # a restore that has begun ends first
+            log.info("steering_held", commands=self.state.held)
+
+    async def trial(self) -> None:
+        """The command has installed rules and waits for a confirmation."""
+        async with self.lock:
+            if await asyncio.to_thread(_missing, self.settings()):
+                await self._put(None)
+
+    async def end(self, done: bool) -> None:
+        """The command has ended; done: as it meant to."""
+        self.meant = self.meant or done
+        self.interrupted = self.interrupted or not done
+        await self._release()
+
+    async def _release(self) -> None:
+        self.state.held -= 1
+        if self.state.held:
+            return
+        if self.meant and not self.interrupted:
+            self.expected = False  # unless `check` finds the rules
+        self.meant = self.interrupted = False
+        await self.check()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """For a reload. The leak table stays; afterwards it is replaced by that of the new settings."""
+        await self.begin()
+        try:
+            yield
+        finally:
+            await self._release()
+
+
+def _missing(settings: Settings) -> str:
+    """What differs from the rules of these settings; empty if they are installed. Raises SteeringError."""
+    states = steering.status(steering.planned(settings))
+    return "; ".join(f"{family}: {state.text}" for family, state in states.items() if not state.as_wanted)
+
+
+def _install(settings: Settings) -> None:
+    steering.install(steering.planned(settings))
