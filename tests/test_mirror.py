@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/doctor/machine.py": "reads the real rulesets and sysctls: tests/e2e/test_rules_check.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
+    "kernel/nfqueue.py": "binds a real queue: tests/e2e/test_nfqueue.py",
     "kernel/steering.py": "runs iptables, so with the real one: tests/e2e/test_rules.py",
     "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",
     "lab/router.py": "the real daemon in a namespace: every test of tests/e2e uses it",
