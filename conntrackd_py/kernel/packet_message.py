@@ -65,6 +65,7 @@ def _attribute(size: int, kind: int) -> bytes:
 
 VERDICT_HDR: Final = _attribute(12, NFQA_VERDICT_HDR)
 MARK: Final = _attribute(MARK_SIZE, NFQA_MARK)
+PAYLOAD: Final = NFQA_PAYLOAD.to_bytes(2, ORDER)
 
 
 @final
@@ -138,22 +139,11 @@ class VerdictMessages:
     """Builds the verdicts of one queue. packet: the id of a PacketMessage."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
-        self.accepting = self._head(VERDICT_TYPE, VERDICT_SIZE, NF_ACCEPT)
-        self.dropping = self._head(VERDICT_TYPE, VERDICT_SIZE, NF_DROP)
-        self.marking = self._head(VERDICT_TYPE, VERDICT_SIZE + MARK_SIZE, NF_ACCEPT)
-
-    def _head(self, kind: int, length: int, verdict: int) -> bytes:
-        """A verdict up to the packet id."""
-        return (
-            length.to_bytes(4, ORDER)
-            + kind.to_bytes(2, ORDER)
-            + NLM_F_REQUEST.to_bytes(2, ORDER)
-            + bytes(10)  # sequence, port, family, version
-            + self.number.to_bytes(2, "big")
-            + VERDICT_HDR
-            + verdict.to_bytes(4, "big")
-        )
+        accept, drop = _from_type_to_id(number, NF_ACCEPT), _from_type_to_id(number, NF_DROP)
+        self.accepting = VERDICT_SIZE.to_bytes(4, ORDER) + accept
+        self.dropping = VERDICT_SIZE.to_bytes(4, ORDER) + drop
+        self.marking = (VERDICT_SIZE + MARK_SIZE).to_bytes(4, ORDER) + accept
+        self.rewriting = accept
 
     def plain(self, packet: bytes, verdict: int) -> bytes:
         """The packet continues unchanged, or is dropped."""
@@ -161,10 +151,29 @@ class VerdictMessages:
 
     def marked(self, packet: bytes, mark: int) -> bytes:
         """The packet continues with this mark."""
-        return self.marking + packet + MARK + mark.to_bytes(4, "big")
+        return b"%b%b%b%b" % (self.marking, packet, MARK, mark.to_bytes(4, "big"))
 
     def rewritten(self, packet: bytes, mark: int, payload: int) -> bytes:
         """The packet continues with this mark and a new payload of so many bytes, which follow, padded to four."""
-        length = VERDICT_SIZE + MARK_SIZE + ((4 + payload + 3) & ~3)
-        head = self._head(VERDICT_TYPE, length, NF_ACCEPT)
-        return head + packet + MARK + mark.to_bytes(4, "big") + _attribute(4 + payload, NFQA_PAYLOAD)
+        size = 4 + payload
+        return b"%b%b%b%b%b%b%b" % (
+            (VERDICT_SIZE + MARK_SIZE + ((size + 3) & ~3)).to_bytes(4, ORDER),
+            self.rewriting,
+            packet,
+            MARK,
+            mark.to_bytes(4, "big"),
+            size.to_bytes(2, ORDER),
+            PAYLOAD,
+        )
+
+
+def _from_type_to_id(number: int, verdict: int) -> bytes:
+    """The bytes of a verdict between its length and the packet id. number: of the queue."""
+    return (
+        VERDICT_TYPE.to_bytes(2, ORDER)
+        + NLM_F_REQUEST.to_bytes(2, ORDER)
+        + bytes(10)  # sequence, port, family, version
+        + number.to_bytes(2, "big")
+        + VERDICT_HDR
+        + verdict.to_bytes(4, "big")
+    )

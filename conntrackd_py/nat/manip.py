@@ -24,6 +24,7 @@ from conntrackd_py.wire import checksum, ip, sctp
 from conntrackd_py.wire.packet import Packet, put16, u16
 
 HEAD: Final = 20  # bytes of layer 4 that may change
+LARGE: Final = 4096  # bytes, from which on a second copy costs more than a memoryview
 ID_AT: Final = 4  # the identifier of an ICMP query
 NOWHERE: Final = -1
 
@@ -77,7 +78,7 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
             if value == 0 and packet.protonum in (IPPROTO_UDP, IPPROTO_UDPLITE):
                 value = 0xFFFF  # 0 would say that there is none
             head[at + sum_at : at + sum_at + 2] = put16(value)
-    return bytes(head) + data[at + HEAD :]
+    return b"".join((head, memoryview(data)[at + HEAD :])) if len(data) > LARGE else bytes(head) + data[at + HEAD :]
 
 
 def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
