@@ -8,6 +8,8 @@ Invariants:
 - A packet gets its verdict in the turn in which it is visited, also when our own code raises an exception. Then it is
   on_error, and the packet is as the kernel has it.
 - Payload and mark go back only if they changed.
+- Equal verdicts in a row, without payload, become one on all packets up to the last of them. It reaches no other
+  packet: those before have their verdicts already, and the kernel numbers packets in the order in which it sends them.
 - `verdicts` never exceed MOST_BYTES by more than one packet.
 """
 
@@ -17,11 +19,10 @@ from typing import Final, final
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel.packet_message import (
-    MARK_SIZE,
     OTHER,
     SKB_CSUM_NOT_READY,
     SKB_GSO,
-    VERDICT_SIZE,
+    VERDICT_BATCH_TYPE,
     WHOLE,
     PacketMessage,
     VerdictMessages,
@@ -30,6 +31,7 @@ from conntrackd_py.kernel.packet_message import (
 HEAD: Final = 512  # bytes of a message in `heads`; holds every attribute before the payload
 MOST_BYTES: Final = 65536  # of verdicts sent at once
 SAMPLE_EVERY: Final = 512  # packets
+NO_RUN: Final = -3
 PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")  # by length modulo 4
 
 Handle = Callable[[Skb, int, int], int]  # Engine.handle
@@ -49,9 +51,11 @@ class Batch:
         self.observe = observe
         self.until_sample = SAMPLE_EVERY
         self.message = PacketMessage()
-        self.messages = VerdictMessages(number)
+        self.one = VerdictMessages(number)
+        self.up_to = VerdictMessages(number, VERDICT_BATCH_TYPE)
         self.verdicts: list[bytes] = []
         self.size = 0  # bytes of verdicts
+        self.run = NO_RUN  # the last of verdicts: -1 drops, -2 accepts, others accept with this mark
         self.truncated = 0  # packets dropped because they were incomplete
 
     def visit(self, heads: bytes, tails: list[memoryview], lengths: list[int], at: int, now: int) -> int:
@@ -61,6 +65,7 @@ class Batch:
         """
         self.verdicts = []
         self.size = 0
+        self.run = NO_RUN
         while at < len(lengths) and self.size < MOST_BYTES:
             length = lengths[at]
             held = length if length < HEAD else HEAD
@@ -80,6 +85,7 @@ class Batch:
         except Exception as error:  # noqa: BLE001  a packet without a verdict would hold its slot for ever
             del self.verdicts[already:]
             self.size = size
+            self.run = NO_RUN
             self._plain(self.failed(error))
 
     def _visit(self, heads: bytes, tail: memoryview, head_end: int, now: int) -> None:
@@ -104,20 +110,35 @@ class Batch:
         if verdict == NF_ACCEPT and skb.data is not data:
             self._rewritten(skb)
         elif verdict == NF_ACCEPT and skb.mark != message.mark:
-            self.verdicts.append(self.messages.marked(message.id, skb.mark))
-            self.size += VERDICT_SIZE + MARK_SIZE
+            self._marked(skb.mark)
         else:
             self._plain(verdict)
 
     def _plain(self, verdict: int) -> None:
-        self.verdicts.append(self.messages.plain(self.message.id, verdict))
-        self.size += VERDICT_SIZE
+        again = self.run == -1 - verdict
+        self._add((self.up_to if again else self.one).plain(self.message.id, verdict), again)
+        self.run = -1 - verdict
+
+    def _marked(self, mark: int) -> None:
+        again = self.run == mark
+        self._add((self.up_to if again else self.one).marked(self.message.id, mark), again)
+        self.run = mark
+
+    def _add(self, verdict: bytes, again: bool) -> None:
+        """again: for the packets of the last verdict too."""
+        if again:
+            self.verdicts[-1] = verdict
+        else:
+            self.verdicts.append(verdict)
+            self.size += len(verdict)
 
     def _rewritten(self, skb: Skb) -> None:
         data = skb.data
-        self.verdicts.append(self.messages.rewritten(self.message.id, skb.mark, len(data)))
+        head = self.one.rewritten(self.message.id, skb.mark, len(data))
+        self.verdicts.append(head)
         self.verdicts.append(data)
         padding = len(data) & 3
         if padding:
             self.verdicts.append(PADDING[padding])
-        self.size += VERDICT_SIZE + MARK_SIZE + 4 + len(data)
+        self.size += len(head) + len(data)
+        self.run = NO_RUN

@@ -27,8 +27,10 @@ HEADERS: Final = 20  # bytes of nlmsghdr and nfgenmsg
 NFNL_SUBSYS_QUEUE: Final = 3
 NFQNL_MSG_PACKET: Final = 0
 NFQNL_MSG_VERDICT: Final = 1
+NFQNL_MSG_VERDICT_BATCH: Final = 3
 PACKET_TYPE: Final = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET
 VERDICT_TYPE: Final = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT
+VERDICT_BATCH_TYPE: Final = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH
 NLM_F_REQUEST: Final = 1
 
 NFQA_PACKET_HDR: Final = 1
@@ -136,10 +138,13 @@ def _host16(data: bytes, at: int) -> int:
 
 @final
 class VerdictMessages:
-    """Builds the verdicts of one queue. packet: the id of a PacketMessage."""
+    """Builds the verdicts of one queue. packet: the id of a PacketMessage.
 
-    def __init__(self, number: int) -> None:
-        accept, drop = _from_type_to_id(number, NF_ACCEPT), _from_type_to_id(number, NF_DROP)
+    kind: VERDICT_TYPE, or VERDICT_BATCH_TYPE for a verdict on all waiting packets up to this one.
+    """
+
+    def __init__(self, number: int, kind: int = VERDICT_TYPE) -> None:
+        accept, drop = _from_type_to_id(number, kind, NF_ACCEPT), _from_type_to_id(number, kind, NF_DROP)
         self.accepting = VERDICT_SIZE.to_bytes(4, ORDER) + accept
         self.dropping = VERDICT_SIZE.to_bytes(4, ORDER) + drop
         self.marking = (VERDICT_SIZE + MARK_SIZE).to_bytes(4, ORDER) + accept
@@ -167,10 +172,10 @@ class VerdictMessages:
         )
 
 
-def _from_type_to_id(number: int, verdict: int) -> bytes:
+def _from_type_to_id(number: int, kind: int, verdict: int) -> bytes:
     """The bytes of a verdict between its length and the packet id. number: of the queue."""
     return (
-        VERDICT_TYPE.to_bytes(2, ORDER)
+        kind.to_bytes(2, ORDER)
         + NLM_F_REQUEST.to_bytes(2, ORDER)
         + bytes(10)  # sequence, port, family, version
         + number.to_bytes(2, "big")

@@ -1,6 +1,6 @@
 """Messages of a queue, whole, cut or random: reading raises nothing and never gives another packet."""
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.skb import Skb
@@ -75,12 +75,13 @@ def test_every_packet_of_a_batch_gets_one_verdict_in_order(messages: list[bytes]
         read = PacketMessage()
         if read.read(each[:HEAD], 0, min(len(each), HEAD), len(each)) != OTHER:
             ids.append(int.from_bytes(read.id))
+    assume(len(set(ids)) == len(ids))
     batch = Batch(0, rewrite_some, lambda error: NF_ACCEPT, lambda: 0, lambda span: None)
     heads = b"".join(each[:HEAD].ljust(HEAD, b"\0") for each in messages)
     tails = [memoryview(each[HEAD:]) for each in messages]
     lengths = [len(each) for each in messages]
     assert batch.visit(heads, tails, lengths, 0, 0) == len(messages)
-    assert [verdict.packet for verdict in verdicts_in(b"".join(batch.verdicts))] == ids
+    assert [verdict.packet for verdict in verdicts_in(b"".join(batch.verdicts), ids.copy())] == ids
 
 
 def rewrite_some(skb: Skb, hook: int, now: int) -> int:

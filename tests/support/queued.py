@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 PACKET = 0x300
+VERDICT_BATCH = 0x303
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -51,16 +52,26 @@ class Verdict(NamedTuple):
     payload: bytes | None = None
 
 
-def verdicts_in(data: bytes) -> list[Verdict]:
-    """The verdict messages of a send, as the kernel reads them."""
+def verdicts_in(data: bytes, waiting: list[int] | None = None) -> list[Verdict]:
+    """The verdict messages of a send, as the kernel reads them.
+
+    waiting: the packets in the queue, which a batch verdict needs; those with a verdict leave it.
+    """
     found = []
     while data:
-        (length,) = struct.unpack_from("=I", data)
+        length, kind = struct.unpack_from("=IH", data)
         values = dict(attributes_of(data[20:length]))
         verdict, packet = struct.unpack(">II", values.pop(2))
         mark = values.pop(3, None)
-        found.append(Verdict(packet, verdict, None if mark is None else int.from_bytes(mark), values.pop(10, None)))
-        assert not values, "attributes the kernel does not know"
+        packets = [packet]
+        if kind == VERDICT_BATCH:
+            assert waiting is not None
+            packets = waiting[: waiting.index(packet) + 1]
+        for each in packets:
+            if waiting is not None:
+                waiting.remove(each)
+            found.append(Verdict(each, verdict, None if mark is None else int.from_bytes(mark), values.get(10)))
+        assert values.keys() <= {10}, "attributes the kernel does not know"
         data = data[length:]
     return found
 

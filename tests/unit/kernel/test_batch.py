@@ -1,5 +1,6 @@
 """One turn of packets: exactly one verdict each, in their order, whatever happens on the way."""
 
+import sys
 from collections.abc import Callable
 from itertools import count
 
@@ -8,7 +9,8 @@ import pytest
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP, POST_ROUTING
 from conntrackd_py.kernel.batch import HEAD, MOST_BYTES, SAMPLE_EVERY, Batch, Handle
-from tests.support.queued import Verdict, message, queued, verdicts_in
+from conntrackd_py.kernel.verdict_sender import each
+from tests.support.queued import PACKET, Verdict, message, queued, verdicts_in
 
 SMALL = b"E" + bytes(59)
 LARGE = b"E" + bytes(range(250)) * 200
@@ -31,13 +33,19 @@ def turns(batch: Batch, messages: list[bytes]) -> list[list[Verdict]]:
     """The verdicts of each send."""
     heads = b"".join(each[:HEAD].ljust(HEAD, b"\xff") for each in messages)
     tails = [memoryview(each[HEAD:] + b"\xff" * 9) for each in messages]
+    waiting = [id_of(each) for each in messages if each[4:6] == PACKET.to_bytes(2, sys.byteorder)]
     at, sends = 0, []
     while at < len(messages):
         at = batch.visit(heads, tails, [len(each) for each in messages], at, 5)
         made = b"".join(batch.verdicts)
         assert batch.size <= len(made) <= batch.size + 3 * len(messages)
-        sends.append(verdicts_in(made))
+        sends.append(verdicts_in(made, waiting))
+    assert waiting == []
     return sends
+
+
+def id_of(data: bytes) -> int:
+    return int.from_bytes(data[24:28])
 
 
 def verdicts(handle: Handle, messages: list[bytes]) -> list[Verdict]:
@@ -146,6 +154,37 @@ def test_an_incomplete_packet_is_dropped_and_counted_and_other_messages_are_none
     messages = [queued(1, 0, SMALL), queued(2, 0, SMALL)[:-1], message(b"", kind=2), queued(3, 0, SMALL, cap_len=70000)]
     assert turns(batch, messages) == [[Verdict(1, NF_ACCEPT), Verdict(2, NF_DROP), Verdict(3, NF_DROP)]]
     assert batch.truncated == 2
+
+
+def test_equal_verdicts_in_a_row_are_one_message() -> None:
+    def by_length(skb: Skb, hook: int, now: int) -> int:
+        if hook == LOCAL_OUT:
+            raise ValueError("a mistake of ours")
+        if hook == POST_ROUTING:
+            skb.data = b"new"
+        skb.mark = len(skb.data)
+        return NF_DROP if len(skb.data) == 2 else NF_ACCEPT
+
+    def queue_of(*packets: tuple[int, bytes]) -> list[bytes]:
+        return [queued(at, hook, payload, mark=1) for at, (hook, payload) in enumerate(packets)]
+
+    def messages_for(*packets: tuple[int, bytes]) -> int:
+        messages = queue_of(*packets)
+        batch = batch_of(by_length)
+        (made,) = turns(batch, messages)
+        assert [verdict.packet for verdict in made] == list(range(len(packets)))
+        return len(list(each(b"".join(batch.verdicts))))
+
+    plain, dropped, marked = (0, b"E"), (0, b"EE"), (0, b"EEE")
+    failing, rewritten = (LOCAL_OUT, b"E"), (POST_ROUTING, b"E")
+    assert messages_for(*[plain] * 32) == 1
+    assert messages_for(*[marked] * 32) == 1
+    assert messages_for(*[dropped] * 3, *[plain] * 3, *[marked] * 3) == 3
+    assert messages_for(marked, (0, b"EEEE"), marked) == 3
+    assert messages_for(*[rewritten] * 3) == 3
+    assert messages_for(plain, rewritten, plain, plain) == 3
+    assert messages_for(dropped, failing, dropped, dropped) == 2
+    assert messages_for(plain, failing, plain) == 3
 
 
 def test_large_packets_are_sent_in_several_turns() -> None:
