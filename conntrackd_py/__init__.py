@@ -19,7 +19,8 @@ Each room imports only from the rooms before it; tests/test_layering.py enforces
     lab        namespaces and traffic
     cli        the commands conntrack-py and conntrackd-py
 
-Everything up to engine is free of I/O, clocks and randomness, and is compiled by mypyc (setup.py).
+Everything up to engine is free of I/O, clocks and randomness, and is compiled by mypyc (setup.py); so are batch and
+packet_message of kernel.
 """
 
 from typing import Final

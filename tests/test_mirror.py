@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "kernel/steering_nft.py": "with the real nft: tests/e2e/test_rules.py",
     "kernel/nftables.py": "calls the real library: tests/e2e/test_steering_guard.py",
     "kernel/ruleset_watch.py": "messages of the real kernel: tests/e2e/test_ruleset_watch.py",
+    "kernel/nfqueue.py": "binds a real queue: tests/e2e/test_nfqueue.py",
     "lab/namespaces.py": "creates namespaces, so needs root: tests/e2e/test_lab.py, used by all of tests/e2e",
     "lab/router.py": "the real daemon in a namespace: every test of tests/e2e uses it",
     "lab/run.py": "run as a process with real traffic: tests/e2e/test_lab.py",

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Final
 
 NETLINK_NETFILTER: Final = 12
+SOL_NETLINK: Final = 270
+NETLINK_CAP_ACK: Final = 10
 NLMSG_ERROR: Final = 2
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
@@ -39,18 +41,12 @@ NFT_OBJECT_COUNTER: Final = 1
 NFTA_COUNTER_PACKETS: Final = 2
 NLA_TYPE: Final = 0x3FFF  # without the flags of an attribute's kind
 
-NFQA_SKB_INFO: Final = 14
-SKB_CSUM_NOT_READY: Final = 1
-SKB_GSO: Final = 2
-
 LARGEST_COPY: Final = 0xFFFF - 4  # an attribute's length has 16 bits and includes its header
 
 _HEADER: Final = struct.Struct("=IHHII")
 _NFGENMSG: Final = struct.Struct(">BBH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = struct.Struct("=i")
-_SKB_INFO: Final = struct.Struct(">HHI")
-_SKB_INFO_HEAD: Final = _ATTRIBUTE.pack(_SKB_INFO.size, NFQA_SKB_INFO)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -71,17 +67,6 @@ def copy_params(mode: int, copy_range: int) -> bytes:
 
 def flags(value: int) -> bytes:
     return attribute(NFQA_CFG_MASK, struct.pack(">I", value)) + attribute(NFQA_CFG_FLAGS, struct.pack(">I", value))
-
-
-def skb_info(message: bytes, payload: int) -> int:
-    """The SKB_* bits of a queued packet; 0 without the attribute. payload: length of the packet, in bytes.
-
-    The kernel writes this attribute directly before the payload, which is the last one.
-    """
-    at = len(message) - payload - _ATTRIBUTE.size - _SKB_INFO.size
-    if at < 0 or message[at : at + _ATTRIBUTE.size] != _SKB_INFO_HEAD:
-        return 0
-    return int(_SKB_INFO.unpack_from(message, at)[2])
 
 
 def is_reply_to(message: bytes, sequence: int) -> bool:

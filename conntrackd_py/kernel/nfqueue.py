@@ -1,15 +1,19 @@
-"""A packet queue bound by NetfilterQueue, with workarounds where it loses packets or bytes.
+"""A packet queue bound by NetfilterQueue. Packets are read and answered by our own loop on the same socket.
 
-- It asks for 4,016 bytes of each packet and reads into 4,096: the copy range is raised on a duplicate of its
-  socket (the kernel knows the queue's owner by the socket), and `run_socket` reads through `_Inlet`, which
-  returns whole messages. A packet that is still truncated is counted and dropped.
-- It hides ENOBUFS; `_Inlet` counts it.
-- An exception in the callback would leave the packet without a verdict: the callback never raises (Visitor).
-- It binds before the queue is configured: it binds in mode NFQNL_COPY_NONE, in which the kernel drops packets, and the
-  last step of the configuration turns copies on.
+NetfilterQueue reads and answers one packet a call, cuts packets at 4,016 bytes and hides ENOBUFS. So it only binds,
+owns and unbinds the queue. The loop works on a duplicate of its socket (the kernel knows the queue's owner by the
+socket):
 
-One visit in SAMPLE_EVERY is timed; a drain without one pays one comparison. One socket serves IPv4 and IPv6: kernels
-since 3.8 ignore the family of the bind.
+    recvmmsg ─► heads, tails ─► Batch.visit ─► verdicts ─► send
+      Messages                    compiled                   VerdictSender
+
+- Every packet received gets exactly one verdict before `drain` returns, also when our own code raises an exception.
+  A packet that did not fit its message is counted and dropped.
+- ENOBUFS is counted.
+- The queue is bound in mode NFQNL_COPY_NONE, in which the kernel drops packets. The last step of the configuration
+  turns copies on.
+
+One socket serves IPv4 and IPv6: kernels since 3.8 ignore the family of the bind.
 """
 
 import contextlib
@@ -19,64 +23,27 @@ import select
 import socket
 import time
 import warnings
-from collections import deque
-from itertools import count
 from typing import Final, final
 
 import structlog
 from netfilterqueue import NetfilterQueue, Packet
 
-from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel import netlink
+from conntrackd_py.kernel.batch import Batch, Handle
+from conntrackd_py.kernel.failures import FailureLog
+from conntrackd_py.kernel.mmsg import MOST, Messages
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import Clock, Handle, PacketQueue, QueueCounters, QueueError, Visitor, is_truncated
+from conntrackd_py.kernel.queue import Clock, PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.verdict_sender import VerdictSender
 
 log = structlog.get_logger()
 
-MESSAGE_ROOM: Final = 131072  # bytes, more than the largest packet with its other attributes
 ANSWER_WITHIN: Final = 2.0  # seconds
-SAMPLE_EVERY: Final = 512  # packets
+ANSWER_ROOM: Final = 4096  # bytes
 BACKEND: Final = "netfilterqueue"
-MAY_BE_TRUNCATED: Final = 4016  # NetfilterQueue's copy range
-
-
-@final
-class _Inlet:
-    """The socket given to NetfilterQueue.run_socket: returns `left` whole messages at most, and counts ENOBUFS."""
-
-    def __init__(self, sock: socket.socket, counters: QueueCounters) -> None:
-        self.sock = sock
-        self.counters = counters
-        self.early: deque[bytes] = deque()  # packets received before an acknowledgement
-        self.left = 0
-        self.message = b""  # the one NetfilterQueue is reading now
-        self.buffer = bytearray(MESSAGE_ROOM)
-        self.view = memoryview(self.buffer)
-
-    def recv(self, _size: int) -> bytes:
-        """The next message. BlockingIOError, which ends run_socket, when none waits or `left` is 0."""
-        if self.left <= 0:
-            raise BlockingIOError(errno.EAGAIN, "enough for now")
-        message = self.early.popleft() if self.early else self.read(socket.MSG_DONTWAIT)
-        self.left -= 1
-        self.message = message
-        return message
-
-    def read(self, flags: int = 0) -> bytes:
-        while True:
-            try:
-                return bytes(self.view[: self.sock.recv_into(self.buffer, 0, flags)])
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.counters.enobufs += 1
-
-    def discard(self) -> None:
-        """Empty the socket."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.read(socket.MSG_DONTWAIT)
+SO_SNDBUFFORCE: Final = 32
+LEAST_SEND_BUFFER: Final = 262144  # bytes: Batch.MOST_BYTES, one more packet, and what the kernel adds
 
 
 @final
@@ -97,66 +64,80 @@ class NfqueueQueue(PacketQueue):
         gso: bool = False,
     ) -> None:
         self.number = number
-        self.gso = gso
         self.clock = clock
-        self.now = clock()  # of all packets of a drain
+        self.on_error = on_error
         self.counters = counters or QueueCounters()
         self.counters.backend = BACKEND
-        self.visit = self._visit  # or _sampled
-        self.until_sample = SAMPLE_EVERY  # packets
-        self.visitor = Visitor(handle, self.counters, on_error)
-        self.sequence = count(1)
+        self.failures = FailureLog("packet_failed")
         self.nfq = self._bind(max_length, socket_buffer)
         self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
-        self.inlet = _Inlet(self.sock, self.counters)
-        _grow_buffer(self.sock, socket_buffer)
+        self.received = Messages()
+        self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, self.counters.visits.observe)
+        self.sender = VerdictSender(self.sock, number, self.counters)
+        self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
+        _grow_buffers(self.sock, socket_buffer)
+        wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
         try:
-            wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
-            if wanted:
-                self._configure(netlink.flags(wanted))
-            self._configure(netlink.copy_params(netlink.NFQNL_COPY_PACKET, netlink.LARGEST_COPY))
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + netlink.flags(wanted))
         except OSError as error:
             self.close()
             raise QueueError(f"cannot configure packet queue {number}: {error}") from error
+        # Packets come from here on, so no answer is asked for. The mode cannot fail: the one before was accepted.
+        self.sock.send(
+            netlink.queue_config(number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, netlink.LARGEST_COPY))
+        )
 
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
             nfq = NetfilterQueue()
             with warnings.catch_warnings():  # about the buffer size; _grow_buffer checks it
                 warnings.simplefilter("ignore", RuntimeWarning)
-                nfq.bind(self.number, self._callback, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
+                nfq.bind(self.number, _unused, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
             raise QueueError(f"cannot bind packet queue {self.number}: {_why(self.number)}") from error
         return nfq
 
     def _configure(self, attributes: bytes) -> None:
         """OSError when the kernel refuses or does not answer."""
-        sequence = next(self.sequence)
-        self.sock.send(netlink.queue_config(self.number, sequence, attributes))
-        deadline = time.monotonic() + ANSWER_WITHIN
-        while select.select([self.sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            message = self.inlet.read()
-            if netlink.is_reply_to(message, sequence):
-                return
-            self.inlet.early.append(message)
-        raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
+        self.sock.send(netlink.queue_config(self.number, 1, attributes))
+        if not select.select([self.sock], [], [], ANSWER_WITHIN)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
+        if not netlink.is_reply_to(self.sock.recv(ANSWER_ROOM), 1):
+            raise OSError(errno.EPROTO, "the kernel answered something else")
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     def drain(self, limit: int) -> int:
-        self.inlet.left = limit
-        self.now = self.clock()
-        due = self.until_sample <= limit
-        if due:
-            self.visit = self._sampled
-        self.nfq.run_socket(self.inlet)  # type: ignore[arg-type]  # it only calls recv
-        handled = limit - self.inlet.left
-        if due:
-            self.visit = self._visit
-        else:
-            self.until_sample -= handled
-        return handled
+        lengths = self._receive(limit)
+        if not lengths:
+            return 0
+        heads = self.received.heads(len(lengths))
+        now = self.clock()
+        at = 0
+        while at < len(lengths):
+            at = self.batch.visit(heads, self.received.tails, lengths, at, now)
+            if self.batch.size:
+                self.sender.send(self.batch.verdicts, self.batch.size)
+        self.counters.truncated += self.batch.truncated
+        self.batch.truncated = 0
+        return len(lengths)
+
+    def _receive(self, limit: int) -> list[int]:
+        """The lengths of the messages received now."""
+        while True:
+            try:
+                return self.received.receive(self.sock, limit)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.counters.enobufs += 1
+
+    def _failed(self, error: Exception) -> int:
+        """Count the exception, log it once for its place in the code; returns on_error."""
+        self.counters.verdict_errors += 1
+        self.failures.note(error, packet="accepted" if self.on_error == NF_ACCEPT else "dropped")
+        return self.on_error
 
     def refuse(self) -> None:
         # Without acknowledgement, which a full buffer would lose.
@@ -166,54 +147,21 @@ class NfqueueQueue(PacketQueue):
         if self.sock.fileno() < 0:
             return
         self.refuse()
-        self.inlet.discard()  # unbind() waits for an answer, which a full buffer would lose
+        while self._receive(MOST):  # unbind() waits for an answer, which a full buffer would lose
+            pass
         self.nfq.unbind()
         self.sock.close()
 
-    def _callback(self, packet: Packet) -> None:
-        try:
-            verdict = self.visit(packet)
-        except Exception as error:  # noqa: BLE001  a packet without a verdict would hold its slot for ever
-            verdict = self.visitor.failed(error)
-        if verdict == NF_ACCEPT:
-            packet.accept()
-        else:
-            packet.drop()
 
-    def _sampled(self, packet: Packet) -> int:
-        self.until_sample -= 1
-        if self.until_sample:
-            return self._visit(packet)
-        self.until_sample = SAMPLE_EVERY
-        began = time.perf_counter_ns()
-        verdict = self._visit(packet)
-        self.counters.visits.observe(time.perf_counter_ns() - began)
-        return verdict
-
-    def _visit(self, packet: Packet) -> int:
-        """Sets payload and mark of the verdict only if they changed."""
-        data: bytes = packet.get_payload()
-        if len(data) >= MAY_BE_TRUNCATED and is_truncated(data):
-            self.counters.truncated += 1
-            return NF_DROP
-        mark: int = packet.mark
-        skb = Skb(data, mark, packet.indev, packet.outdev)
-        if self.gso:
-            info = netlink.skb_info(self.inlet.message, len(data))
-            if info:
-                # A GSO packet keeps its pseudo-header checksum, also after a rewrite.
-                skb.segments = info & netlink.SKB_GSO != 0
-                skb.checksum_partial = skb.segments or info & netlink.SKB_CSUM_NOT_READY != 0
-        verdict = self.visitor.visit(skb, packet.hook, self.now)
-        if verdict == NF_ACCEPT:
-            if skb.data is not data:
-                packet.set_payload(skb.data)
-            if skb.mark != mark:
-                packet.set_mark(skb.mark)
-        return verdict
+def _unused(packet: Packet) -> None:
+    """NetfilterQueue wants a callback, but reads no packet."""
 
 
-def _grow_buffer(sock: socket.socket, size: int) -> None:
+def _grow_buffers(sock: socket.socket, size: int) -> None:
+    """size: of the receive buffer."""
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < LEAST_SEND_BUFFER:
+        with contextlib.suppress(PermissionError):  # larger sends are split
+            sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, LEAST_SEND_BUFFER)
     try:
         sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
     except PermissionError:

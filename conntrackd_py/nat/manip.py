@@ -24,6 +24,7 @@ from conntrackd_py.wire import checksum, ip, sctp
 from conntrackd_py.wire.packet import Packet, put16, u16
 
 HEAD: Final = 20  # bytes of layer 4 that may change
+LARGE: Final = 4096  # bytes, from which on a second copy costs more than a memoryview
 ID_AT: Final = 4  # the identifier of an ICMP query
 NOWHERE: Final = -1
 
@@ -54,30 +55,36 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
     at = packet.dataoff
     old = checksum.total(ip.addresses(packet))
     new = checksum.total(pair)
-    head = bytearray(data[: at + HEAD])
     if packet.version == 4:
-        head[10:12] = put16(checksum.adjust(u16(data, 10), old, new))
-        head[12:20] = pair
+        header = data[:10] + put16(checksum.adjust(u16(data, 10), old, new)) + pair + data[20:at]
     else:
-        head[8:40] = pair
+        header = data[:8] + pair + data[40:at]
+    l4 = data[at : at + HEAD]
     if packet.protonum == IPPROTO_ICMP:
         old = new = 0  # its checksum has no pseudo-header
     if packet.checksum_partial:
         old, new = new, old  # the sum itself, not its complement
     if field_at >= 0 and at + field_at + 2 <= packet.end:
         if not packet.checksum_partial:
-            old += u16(data, at + field_at)
+            old += u16(l4, field_at)
             new += u16(field, 0)
-        head[at + field_at : at + field_at + 2] = field
+        l4 = _replaced(l4, field_at, field)
     sum_at = _checksum_at(packet.protonum)
     if sum_at >= 0 and at + sum_at + 2 <= packet.end:
-        value = u16(data, at + sum_at)
+        value = u16(l4, sum_at)
         if value or packet.protonum != IPPROTO_UDP:  # UDP: 0 is "no checksum" and stays
             value = checksum.adjust(value, old, new)
             if value == 0 and packet.protonum in (IPPROTO_UDP, IPPROTO_UDPLITE):
                 value = 0xFFFF  # 0 would say that there is none
-            head[at + sum_at : at + sum_at + 2] = put16(value)
-    return bytes(head) + data[at + HEAD :]
+            l4 = _replaced(l4, sum_at, put16(value))
+    if len(data) > LARGE:
+        return b"".join((header, l4, memoryview(data)[at + HEAD :]))
+    return header + l4 + data[at + HEAD :]
+
+
+def _replaced(data: bytes, at: int, two: bytes) -> bytes:
+    """data with other two bytes at this offset."""
+    return data[:at] + two + data[at + 2 :]
 
 
 def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:

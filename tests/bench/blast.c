@@ -1,9 +1,9 @@
 /* Traffic for the benchmark, quick enough not to be what is measured.
  *
  *   blast udp-send ADDRESS PORT SECONDS BYTES     sends as fast as it can
- *   blast udp-sink PORT SECONDS                   prints packets per second between the first and the last arrival
+ *   blast udp-sink PORT SECONDS                   prints "ready", then packets per second between the first and the last arrival
  *   blast tcp-send ADDRESS PORT SECONDS
- *   blast tcp-sink PORT SECONDS                   prints bits per second of one connection
+ *   blast tcp-sink PORT SECONDS                   prints "ready", then bits per second of one connection
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,6 +30,13 @@ static void die(const char *what)
 {
     perror(what);
     exit(1);
+}
+
+/* The sender may start. */
+static void ready(void)
+{
+    puts("ready");
+    fflush(stdout);
 }
 
 static int open_socket(int type, const char *address, int port)
@@ -76,6 +83,7 @@ static void udp_sink(int port, double seconds)
         data[i] = (struct iovec){buffer + i * 2048, 2048};
         batch[i].msg_hdr = (struct msghdr){.msg_iov = &data[i], .msg_iovlen = 1};
     }
+    ready();
     while (now() < end) {
         int got = recvmmsg(fd, batch, BATCH, MSG_WAITFORONE, NULL);
         if (got <= 0)
@@ -106,6 +114,7 @@ static void tcp_sink(int port, double seconds)
 
     if (listen(listener, 1))
         die("listen");
+    ready();
     int fd = accept(listener, NULL, NULL);
     start = last = now();
     for (end = start + seconds; last < end;) {

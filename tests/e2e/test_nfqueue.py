@@ -11,14 +11,16 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP
+from conntrackd_py.kernel.batch import Handle
 from conntrackd_py.kernel.nfqueue import NfqueueQueue
-from conntrackd_py.kernel.queue import Handle, QueueError
+from conntrackd_py.kernel.queue import QueueError
 from conntrackd_py.settings.load import LEAST_BUFFER
 from tests.support.network import private_network, run
 
 HERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 PORT = 5000
 NUMBER = 3
+SO_RCVBUFFORCE = 33
 SO_NO_CHECK = 11  # a datagram without checksum may be rewritten without one
 
 Queues = Callable[..., NfqueueQueue]
@@ -155,6 +157,50 @@ def test_our_own_exception_is_a_verdict_and_is_counted(bound: Queues, on_error: 
         assert through(queue, b"data") == arrives
     assert queue.counters.verdict_errors == 3
     assert waiting() == 0
+
+
+def test_an_exception_in_the_middle_of_a_batch_leaves_the_other_packets_alone(bound: Queues) -> None:
+    def fail_at_some(skb: Skb, hook: int, now: int) -> int:
+        if skb.data[-1] % 3 == 1:
+            raise ValueError("a mistake in the engine")
+        skb.data = skb.data[:-2] + b"n" + skb.data[-1:]
+        return NF_ACCEPT
+
+    queue = bound(fail_at_some)
+    sender, receiver = socket_pair()
+    with sender, receiver:
+        for number in range(30):
+            sender.sendto(bytes([0, number]), (HERE[socket.AF_INET], PORT))
+        assert queue.drain(64) == 30
+        assert waiting() == 0
+        assert queue.counters.verdict_errors == 10
+        assert [receiver.recv(100) for _ in range(20)] == [b"n" + bytes([n]) for n in range(30) if n % 3 != 1]
+
+
+@pytest.mark.parametrize(("send_buffer", "arrive", "refused"), [(0, 0, True), (50_000, 20, True), (1 << 20, 20, False)])
+def test_verdicts_larger_than_the_send_buffer_are_split(
+    bound: Queues, send_buffer: int, arrive: int, refused: bool
+) -> None:
+    """A packet that no send holds is dropped; none stays without a verdict."""
+
+    def rewrite(skb: Skb, hook: int, now: int) -> int:
+        skb.data = skb.data[:-4] + b"NEW!"
+        return NF_ACCEPT
+
+    queue = bound(rewrite)
+    queue.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    sender, receiver = socket_pair()
+    with sender, receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+        for _ in range(20):
+            sender.sendto(b"a" * 60000, (HERE[socket.AF_INET], PORT))
+        receiver.setblocking(False)
+        assert queue.drain(64) == 20
+        assert waiting() == 0
+        assert [receiver.recv(70000)[-5:] for _ in range(arrive)] == [b"aNEW!"] * arrive
+        assert (queue.counters.send_errors > 0) == refused
+        with pytest.raises(BlockingIOError):
+            receiver.recv(70000)
 
 
 def column(index: int) -> int:

@@ -167,6 +167,11 @@ class EngineCollector(Collector):
             "verdict_errors", "Packets for which the daemon's code raised an exception.", self.queue.verdict_errors
         )
         yield counter_of(
+            "verdict_send_errors",
+            "Sends of verdicts that the kernel refused; each verdict was then sent alone.",
+            self.queue.send_errors,
+        )
+        yield counter_of(
             "truncated_packets", "Packets dropped because the kernel queued them incomplete.", self.queue.truncated
         )
 

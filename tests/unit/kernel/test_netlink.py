@@ -49,14 +49,6 @@ def test_a_packet_is_not_an_answer() -> None:
     assert not netlink.is_reply_to(struct.pack("=IHHII", 16, 0x300, 0, 3, 0), 3)
 
 
-def test_what_the_kernel_says_of_checksum_and_segments_stands_before_the_payload() -> None:
-    info = b"\x08\x00\x0e\x00" + (3).to_bytes(4, "big")
-    message = bytes(40) + info + b"\x0b\x00\x0a\x00" + b"payload"
-    assert netlink.skb_info(message, 7) == netlink.SKB_CSUM_NOT_READY | netlink.SKB_GSO
-    assert netlink.skb_info(bytes(48) + b"\x0b\x00\x0a\x00payload", 7) == 0
-    assert netlink.skb_info(b"short", 7) == 0
-
-
 def test_attributes_are_read_as_they_are_written() -> None:
     written = netlink.attribute(1, b"abc") + netlink.attribute(0x8000 | 2, b"") + netlink.attribute(3, b"12345678")
     assert list(netlink.attributes(written)) == [(1, b"abc"), (2, b""), (3, b"12345678")]
