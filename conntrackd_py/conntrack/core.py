@@ -97,7 +97,7 @@ class Conntrack:
         confirmed = ct.status & IPS_CONFIRMED
         if confirmed:
             self.stats.ended[reason] += 1
-        ct.ended = now
+        ct.due = now
         ct.end_reason = reason
         self.table.remove(ct)
         self.expectations.remove_all_of(ct, now)

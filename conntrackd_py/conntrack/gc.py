@@ -25,8 +25,8 @@ class Gc:
 
     def schedule(self, ct: NfConn, now: int) -> None:
         """Put a confirmed connection on the page of its timeout."""
-        when = min(ct.timeout, now + HORIZON)
-        page = when // PAGE
+        horizon = now + HORIZON
+        page: int = (ct.timeout if ct.timeout < horizon else horizon) // PAGE
         ct.due = (page + 1) * PAGE
         marks = self.pages.get(page)
         if marks is None:

@@ -7,6 +7,8 @@
     unconfirmed  by slot, oldest first
     dying        removed from the hash, oldest first, until the slot is released
 
+What grows with the table grows in small steps: split dicts, and a queue of blocks. A growing list is moved, not read.
+
 Invariants:
 - A tuple in the hash belongs to one connection. Unconfirmed connections may share tuples: both ends may send first.
   The choice of a source and confirm are one step, so the choice must avoid only the tuples in the hash and those whose
@@ -14,28 +16,29 @@ Invariants:
 - A slot is reused only after release().
 - `len(table)` is confirmed plus unconfirmed, which nf_conntrack_max limits, as in the kernel.
 
-A map that is read oldest first is an OrderedDict, in every room: the first entry of a dict costs a step for each entry
-deleted before it.
+A small map that is read oldest first is an OrderedDict, in every room: the first entry of a dict costs a step for each
+entry deleted before it.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.split_dict import SplitDict
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT_DONE
 
 
 @final
 class Table:
     def __init__(self) -> None:
-        self.hash: dict[bytes, NfConn] = {}
-        self.routed: dict[bytes, NfConn] = {}
-        self.pending: dict[bytes, NfConn] = {}
+        self.hash: SplitDict[NfConn] = SplitDict()
+        self.routed: SplitDict[NfConn] = SplitDict()
+        self.pending: SplitDict[NfConn] = SplitDict()
         self.slots: list[NfConn | None] = []
         self.free: list[int] = []
         self.unconfirmed: OrderedDict[int, NfConn] = OrderedDict()
-        self.dying: OrderedDict[int, NfConn] = OrderedDict()
+        self.dying: deque[NfConn] = deque()
         self.confirmed = 0
         self.last_id = 0
 
@@ -94,7 +97,7 @@ class Table:
         else:
             ct.slot = len(self.slots)
             self.slots.append(ct)
-        self.last_id = self.last_id % 0xFFFFFFFF + 1
+        self.last_id = self.last_id % 0x7FFFFFFF + 1
         ct.id = self.last_id
 
     def alter_reply(self, ct: NfConn, reply: bytes) -> None:
@@ -148,7 +151,7 @@ class Table:
         else:
             self._remove_pending(ct)
         ct.status |= IPS_DYING
-        self.dying[ct.slot] = ct
+        self.dying.append(ct)
 
     def _remove_routed(self, ct: NfConn) -> None:
         for t in (tuples.routed(ct.original, ct.reply), tuples.routed(ct.reply, ct.original)):
@@ -170,8 +173,13 @@ class Table:
         return self.routed.get(t)
 
     def release(self, ct: NfConn) -> None:
-        """Free the slot of a dying connection."""
-        del self.dying[ct.slot]
+        """Free the slot of a dying connection, usually of the oldest or of the one that has just ended."""
+        if self.dying[0] is ct:
+            self.dying.popleft()
+        elif self.dying[-1] is ct:
+            self.dying.pop()
+        else:
+            self.dying.remove(ct)
         self.slots[ct.slot] = None
         self.free.append(ct.slot)
 
