@@ -39,7 +39,7 @@ class Conntrack:
         self.protos = protos
         self.randomness = randomness
         self.table = Table()
-        self.gc = Gc()
+        self.gc = Gc(self.table.slots)
         self.events = EventQueue()
         self.stats = Stats()
         self.extensions: list[Extension] = []

@@ -28,6 +28,12 @@ class SplitDict(Generic[V]):
     def setdefault(self, key: bytes, value: V) -> V:
         return self.part(key).setdefault(key, value)
 
+    def discard(self, key: bytes, value: V) -> None:
+        """Delete the key if it has this very value."""
+        part = self.part(key)
+        if part.get(key) is value:
+            del part[key]
+
     def __getitem__(self, key: bytes) -> V:
         return self.part(key)[key]
 

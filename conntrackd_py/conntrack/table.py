@@ -76,7 +76,8 @@ class Table:
         self._take_slot(ct)
         self.unconfirmed[ct.slot] = ct
         self.pending[ct.original] = ct
-        self._add_pending(ct, ct.original)
+        if tuples.zone(ct.original):
+            self.pending.setdefault(tuples.bare(ct.original), ct)
         self._add_pending(ct, ct.reply)
 
     def _add_pending(self, ct: NfConn, t: bytes) -> None:
@@ -86,9 +87,9 @@ class Table:
             self.pending.setdefault(tuples.bare(t), ct)
 
     def _remove_key(self, ct: NfConn, t: bytes) -> None:
-        for key in (t, tuples.bare(t)):
-            if self.pending.get(key) is ct:
-                del self.pending[key]
+        self.pending.discard(t, ct)
+        if tuples.zone(t):
+            self.pending.discard(tuples.bare(t), ct)
 
     def _take_slot(self, ct: NfConn) -> None:
         if self.free:
@@ -114,29 +115,31 @@ class Table:
 
     def insert(self, ct: NfConn) -> bool:
         """Confirm: move ct from the unconfirmed list into the hash; False when a tuple is taken."""
-        if ct.original in self.hash or ct.reply in self.hash:
+        if not self._add(ct):
             return False
         self._remove_pending(ct)
-        self._add(ct)
         return True
 
     def adopt(self, ct: NfConn) -> bool:
         """Insert a connection that an operator made, confirmed at once; False when a tuple is taken."""
-        if ct.original in self.hash or ct.reply in self.hash:
+        if not self._add(ct):
             return False
         self._take_slot(ct)
-        self._add(ct)
         return True
 
-    def _add(self, ct: NfConn) -> None:
-        self.hash[ct.original] = ct
-        self.hash[ct.reply] = ct
+    def _add(self, ct: NfConn) -> bool:
+        original, reply = self.hash.part(ct.original), self.hash.part(ct.reply)
+        if ct.original in original or ct.reply in reply:
+            return False
+        original[ct.original] = ct
+        reply[ct.reply] = ct
         if _needs_routed(ct):
             self.routed[tuples.routed(ct.original, ct.reply)] = ct
             self.routed[tuples.routed(ct.reply, ct.original)] = ct
         self.confirmed += 1
         ct.status |= IPS_CONFIRMED
         ct.l4proto.entries[ct.state] += 1
+        return True
 
     def remove(self, ct: NfConn) -> None:
         """Remove ct from the hash or `pending`; it keeps its slot, dying, until release()."""
@@ -154,9 +157,8 @@ class Table:
         self.dying.append(ct)
 
     def _remove_routed(self, ct: NfConn) -> None:
-        for t in (tuples.routed(ct.original, ct.reply), tuples.routed(ct.reply, ct.original)):
-            if self.routed.get(t) is ct:
-                del self.routed[t]
+        self.routed.discard(tuples.routed(ct.original, ct.reply), ct)
+        self.routed.discard(tuples.routed(ct.reply, ct.original), ct)
 
     def find_routed(self, t: bytes) -> NfConn | None:
         """The connection whose packets have tuple t between their two visits: destination translated, source not yet.

@@ -147,12 +147,12 @@ def resident() -> int:
 
 def measure(kind: str, count: int, accounting: bool) -> None:
     """Measure one kind and print a line."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     Traffic(kind, accounting).grow(1000)
-    before = resident()
     traffic = Traffic(kind, accounting)
+    gc.collect()
+    gc.freeze()  # as the daemon
+    gc.set_threshold(*GC_THRESHOLDS)
+    before = resident()
     traffic.grow(count)
     each = (resident() - before) / count
     assert len(traffic.engine.core.table) == count, "a connection expired or was refused"

@@ -31,6 +31,15 @@ class DictMachine(RuleBasedStateMachine):
             del self.split[key]
             del self.plain[key]
 
+    @rule(key=KEY, value=st.integers(300, 302))
+    def discard(self, key: bytes, value: int) -> None:
+        self.split[key] = known = value * 1000
+        self.split.discard(key, int(str(known)))
+        assert self.split[key] is known, "an equal value is another one"
+        self.split.discard(key, known)
+        assert key not in self.split
+        self.plain.pop(key, None)
+
     @rule(key=KEY)
     def look_up(self, key: bytes) -> None:
         assert self.split.get(key) == self.plain.get(key)

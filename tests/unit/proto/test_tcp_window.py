@@ -337,3 +337,33 @@ def test_the_initial_values_of_tcp_info() -> None:
     assert (info.last_kind, info.last_direction, *seen) == (KIND_NONE, ORIGINAL, *[0] * 7)
     for side in sides(info):
         assert (side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags) == (0, 0, 0, 0, 0, 0)
+
+
+WORD = st.integers(0, M32) | st.sampled_from([0, 1, (1 << 31) - 1, 1 << 31, M32])
+
+
+@given(st.lists(st.tuples(WORD, WORD, WORD, WORD, st.integers(0, 14), st.integers(0, 255)), min_size=2, max_size=2))
+@pytest.mark.parametrize("direction", [ORIGINAL, REPLY])
+def test_a_side_is_saved_whole(direction: int, numbers: list[tuple[int, ...]]) -> None:
+    """All numbers of 32 bits, also where the compiled field is signed."""
+    sender, receiver = Side(), Side()
+    for side, values in zip((sender, receiver), numbers, strict=True):
+        side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags = values
+    info = TcpInfo()
+    info.save(direction, sender, receiver)
+    assert info.flags() == sender.flags | receiver.flags
+    loaded = sides(info) if direction == ORIGINAL else sides(info)[::-1]
+    seen = [(side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags) for side in loaded]
+    assert seen == numbers
+
+
+@given(WORD, WORD, st.integers(0, 65535))
+def test_the_previous_packet_is_saved_whole(seq: int, ack: int, window_size: int) -> None:
+    info = opened()
+    client, server = sides(info)
+    client.end = client.maxend = seq
+    client.maxwin, client.flags = 65535, window.BE_LIBERAL
+    server.end = server.maxend = ack
+    info.save(ORIGINAL, client, server)
+    assert judge(info, "A", seq=seq, ack=ack, window=window_size) == (ACCEPT, OK)
+    assert (info.last_seq, info.last_ack, info.last_end, info.last_win) == (seq, ack, seq, window_size)
