@@ -3,6 +3,8 @@
 - `reply` is the tuple of the answers. Only NAT alters it, and only while the connection is unconfirmed.
 - `timeout` is a span in ms while unconfirmed and an absolute time once confirmed, as in the kernel.
 - Only the tracker changes `state`; `l4proto.state_names` has its names.
+- A million connections are usual, so each byte counts. The integers are as narrow as their ranges allow, and
+  `acyclic` omits the header of the garbage collector: no connection leads back to itself. ARCHITECTURE.md has the sum.
 - A connection has slot `slot` of the table from allocation until release. A packet mark carries the slot, not the id.
 - A tracker reads the packet, changes the connection it is given and returns an outcome. It never touches the table,
   the clock or the events.
@@ -10,6 +12,8 @@
 
 from abc import ABC, abstractmethod
 from typing import Final, final
+
+from mypy_extensions import i16, i32, i64, mypyc_attr, u8
 
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_ASSURED, IPS_ASSURED, IPS_CONFIRMED, IPS_DYING, IPS_FIXED_TIMEOUT, ORIGINAL
@@ -31,6 +35,7 @@ NO_QUOTE: Final = 0
 LEAVE_UNTRACKED: Final = -1  # and this packet must stay untracked
 
 
+@mypyc_attr(acyclic=True)
 class ProtoInfo:
     """What a tracker keeps of a connection besides `state` (nf_conntrack_proto)."""
 
@@ -106,35 +111,46 @@ class L4Proto(ABC):
 
 
 @final
+@mypyc_attr(acyclic=True)
+class Counters:
+    """Packets and bytes by direction (nf_conn_counter)."""
+
+    def __init__(self) -> None:
+        self.packets_original = 0
+        self.packets_reply = 0
+        self.bytes_original = 0
+        self.bytes_reply = 0
+
+
+@final
+@mypyc_attr(acyclic=True)
 class NfConn:
+    """The fields are in the order of their sizes, so that there are no gaps."""
+
     def __init__(self, original: bytes, reply: bytes, l4proto: L4Proto, now: int) -> None:
         self.original = original
         self.reply = reply
         self.l4proto = l4proto
         self.proto: ProtoInfo | None = None
-        self.id = 0
-        self.slot = 0
-        self.status = 0
-        self.state = 0
-        self.timeout = 0
-        self.due = 0  # ms: when gc checks its timeout
-        self.pending_events = 0  # IPCT_* bits not yet reported
-        self.born = now
-        self.ended = 0
-        self.end_reason = -1
-        self.mark = 0
-        self.packets_original = 0
-        self.packets_reply = 0
-        self.bytes_original = 0
-        self.bytes_reply = 0
-        self.iif = 0  # incoming interface of its first packet; 0: sent by this machine
-        self.oif = NO_INTERFACE  # outgoing interface of its first packet, bound by masquerade; 0: delivered here
+        self.master: NfConn | None = None
+        self.counters: Counters | None = None  # None: nothing counted
+        self.labels = 0  # 128 bits (connlabel)
+        self.timeout: i64 = 0
+        self.due: i64 = 0  # ms: when gc checks its timeout; of a dying connection, when it ended
+        self.born: i64 = now
+        self.mark: i64 = 0  # 32 bits
+        self.id: i32 = 0  # 31 bits
+        self.slot: i32 = 0
+        self.status: i32 = 0  # IPS_*, 16 bits
+        self.iif: i32 = 0  # incoming interface of its first packet; 0: sent by this machine
+        self.oif: i32 = NO_INTERFACE  # outgoing interface of its first packet, bound by masquerade; 0: delivered here
+        self.pending_events: i16 = 0  # IPCT_* bits not yet reported
+        self.end_reason: i16 = -1
+        self.state: u8 = 0
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
         self.port_counted = False  # in nat.port_usage
         self.source_early = False  # PREROUTING changed its source port (null binding)
-        self.master: NfConn | None = None
-        self.labels = 0  # 128 bits (connlabel)
 
     def tuple(self, direction: int) -> bytes:
         return self.original if direction == ORIGINAL else self.reply
@@ -146,6 +162,27 @@ class NfConn:
     @property
     def dying(self) -> bool:
         return self.status & IPS_DYING != 0
+
+    @property
+    def ended(self) -> int:
+        """When it ended, in ms; 0 while it lives."""
+        return self.due if self.status & IPS_DYING else 0
+
+    @property
+    def packets_original(self) -> int:
+        return self.counters.packets_original if self.counters is not None else 0
+
+    @property
+    def packets_reply(self) -> int:
+        return self.counters.packets_reply if self.counters is not None else 0
+
+    @property
+    def bytes_original(self) -> int:
+        return self.counters.bytes_original if self.counters is not None else 0
+
+    @property
+    def bytes_reply(self) -> int:
+        return self.counters.bytes_reply if self.counters is not None else 0
 
     def refresh(self, now: int, span: int) -> None:
         """Set the timeout to span ms from now (from its confirmation, while unconfirmed)."""
@@ -164,9 +201,12 @@ class NfConn:
         self.pending_events |= IPCT_ASSURED
 
     def account(self, direction: int, length: int) -> None:
+        counters = self.counters
+        if counters is None:
+            counters = self.counters = Counters()
         if direction == ORIGINAL:
-            self.packets_original += 1
-            self.bytes_original += length
+            counters.packets_original += 1
+            counters.bytes_original += length
         else:
-            self.packets_reply += 1
-            self.bytes_reply += length
+            counters.packets_reply += 1
+            counters.bytes_reply += length

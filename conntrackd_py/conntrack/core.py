@@ -39,7 +39,7 @@ class Conntrack:
         self.protos = protos
         self.randomness = randomness
         self.table = Table()
-        self.gc = Gc()
+        self.gc = Gc(self.table.slots)
         self.events = EventQueue()
         self.stats = Stats()
         self.extensions: list[Extension] = []
@@ -97,7 +97,7 @@ class Conntrack:
         confirmed = ct.status & IPS_CONFIRMED
         if confirmed:
             self.stats.ended[reason] += 1
-        ct.ended = now
+        ct.due = now
         ct.end_reason = reason
         self.table.remove(ct)
         self.expectations.remove_all_of(ct, now)

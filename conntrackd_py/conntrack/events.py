@@ -6,6 +6,8 @@ show the gap. While the queue is not enabled, it takes no event.
 
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPCT_RELATED
 
@@ -13,6 +15,7 @@ QUEUE_LIMIT: Final = 65536
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Event:
     """bits: IPCT_*; at: ms; timeout: ms left; the rest as in NfConn. conn: for what never changes.
 

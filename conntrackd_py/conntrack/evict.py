@@ -73,25 +73,33 @@ def expire(core: Conntrack, now: int, budget: int) -> int:
         core.kill(ct, END_TIMEOUT, now)
     core.expectations.expire(now)
     relieved = relieve(core, now, budget)
-    lost = _oldest(core.table.unconfirmed, now - UNCONFIRMED_LIFETIME, budget, False)
+    lost = _unconfirmed_since(core, now - UNCONFIRMED_LIFETIME, budget)
     for ct in lost:
         core.stats.unconfirmed_lost += 1
         core.kill(ct, END_TIMEOUT, now)
-    for ct in _oldest(core.table.dying, now - DYING_GRACE, budget, True):
-        core.table.release(ct)
-        for extension in core.extensions:
-            extension.released(ct)
+    _release(core, now - DYING_GRACE, budget)
     return len(expired) + len(lost) + relieved
 
 
-def _oldest(queue: dict[int, NfConn], before: int, budget: int, dead: bool) -> list[NfConn]:
+def _unconfirmed_since(core: Conntrack, before: int, budget: int) -> list[NfConn]:
     found: list[NfConn] = []
-    for ct in queue.values():
-        if budget == 0 or (ct.ended if dead else ct.born) > before:
+    for ct in core.table.unconfirmed.values():
+        if budget == 0 or ct.born > before:
             break
         budget -= 1
         found.append(ct)
     return found
+
+
+def _release(core: Conntrack, before: int, budget: int) -> None:
+    """Free the slots of at most `budget` connections that ended at `before` or earlier."""
+    dying = core.table.dying
+    while budget and dying and dying[0].due <= before:
+        budget -= 1
+        ct = dying[0]
+        core.table.release(ct)
+        for extension in core.extensions:
+            extension.released(ct)
 
 
 def next_expiry(core: Conntrack) -> int:
@@ -100,7 +108,6 @@ def next_expiry(core: Conntrack) -> int:
     for ct in core.table.unconfirmed.values():
         when = min(when, ct.born + UNCONFIRMED_LIFETIME)
         break
-    for ct in core.table.dying.values():
-        when = min(when, ct.ended + DYING_GRACE)
-        break
+    if core.table.dying:
+        when = min(when, core.table.dying[0].due + DYING_GRACE)
     return min(when, NEVER)

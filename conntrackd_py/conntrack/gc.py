@@ -2,10 +2,12 @@
 
 A calendar of one-second pages. A connection is on the page of its timeout, or on one at most HORIZON ahead; when that
 page is due, its timeout is checked again. A refresh costs nothing: only a timeout *before* the page adds a second mark.
-A stale mark is harmless, and no page is later than HORIZON.
+A stale mark is harmless, and no page is later than HORIZON. A mark is the slot, not the connection: four bytes, which
+Python's garbage collector does not read, and an ended connection is freed at once.
 A lookup sees expiry exactly; this sweep is at most one page late.
 """
 
+from array import array
 from heapq import heappop, heappush
 from typing import Final, final
 
@@ -19,21 +21,24 @@ NEVER: Final = 1 << 62
 
 @final
 class Gc:
-    def __init__(self) -> None:
-        self.pages: dict[int, list[NfConn]] = {}
+    """slots: those of the table."""
+
+    def __init__(self, slots: list[NfConn | None]) -> None:
+        self.slots = slots
+        self.pages: dict[int, array[int]] = {}
         self.order: list[int] = []  # heap of the page numbers in `pages`
 
     def schedule(self, ct: NfConn, now: int) -> None:
         """Put a confirmed connection on the page of its timeout."""
-        when = min(ct.timeout, now + HORIZON)
-        page = when // PAGE
+        horizon = now + HORIZON
+        page: int = (ct.timeout if ct.timeout < horizon else horizon) // PAGE
         ct.due = (page + 1) * PAGE
         marks = self.pages.get(page)
         if marks is None:
-            marks = []
+            marks = array("i")
             self.pages[page] = marks
             heappush(self.order, page)
-        marks.append(ct)
+        marks.append(ct.slot)
 
     def next_due(self) -> int:
         """When the next page is due, in ms; NEVER when there is none."""
@@ -47,8 +52,8 @@ class Gc:
             marks = self.pages[page]
             while marks and budget > 0:
                 budget -= 1
-                ct = marks.pop()
-                if ct.status & IPS_DYING or ct.due != (page + 1) * PAGE:
+                ct = self.slots[marks.pop()]
+                if ct is None or ct.status & IPS_DYING or ct.due != (page + 1) * PAGE:
                     continue  # ended, or on another page by now
                 if ct.timeout <= now:
                     ct.due = 0

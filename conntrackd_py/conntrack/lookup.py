@@ -199,7 +199,7 @@ def _restart(core: Conntrack, ct: NfConn, now: int) -> None:
     core.stats.insert += 1
     ct.end_reason = END_REOPENED
     core.events.report(IPCT_DESTROY, now, ct)
-    ct.packets_original = ct.packets_reply = ct.bytes_original = ct.bytes_reply = 0
+    ct.counters = None
     ct.born = now
     ct.pending_events = IPCT_NEW
     core.report(ct, now)

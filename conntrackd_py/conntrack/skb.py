@@ -6,6 +6,8 @@ ct None with ctinfo UNTRACKED: it is not tracked on purpose.
 
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
@@ -23,6 +25,7 @@ LINK_SCOPE: Final = b"\xff\x02"  # first bytes of a link-local multicast address
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Skb(Packet):
     def __init__(self, data: bytes, mark: int = 0, indev: int = 0, outdev: int = 0) -> None:
         super().__init__(data)

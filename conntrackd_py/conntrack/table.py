@@ -7,6 +7,8 @@
     unconfirmed  by slot, oldest first
     dying        removed from the hash, oldest first, until the slot is released
 
+What grows with the table grows in small steps: split dicts, and a queue of blocks. A growing list is moved, not read.
+
 Invariants:
 - A tuple in the hash belongs to one connection. Unconfirmed connections may share tuples: both ends may send first.
   The choice of a source and confirm are one step, so the choice must avoid only the tuples in the hash and those whose
@@ -14,28 +16,29 @@ Invariants:
 - A slot is reused only after release().
 - `len(table)` is confirmed plus unconfirmed, which nf_conntrack_max limits, as in the kernel.
 
-A map that is read oldest first is an OrderedDict, in every room: the first entry of a dict costs a step for each entry
-deleted before it.
+A small map that is read oldest first is an OrderedDict, in every room: the first entry of a dict costs a step for each
+entry deleted before it.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.split_dict import SplitDict
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT_DONE
 
 
 @final
 class Table:
     def __init__(self) -> None:
-        self.hash: dict[bytes, NfConn] = {}
-        self.routed: dict[bytes, NfConn] = {}
-        self.pending: dict[bytes, NfConn] = {}
+        self.hash: SplitDict[NfConn] = SplitDict()
+        self.routed: SplitDict[NfConn] = SplitDict()
+        self.pending: SplitDict[NfConn] = SplitDict()
         self.slots: list[NfConn | None] = []
         self.free: list[int] = []
         self.unconfirmed: OrderedDict[int, NfConn] = OrderedDict()
-        self.dying: OrderedDict[int, NfConn] = OrderedDict()
+        self.dying: deque[NfConn] = deque()
         self.confirmed = 0
         self.last_id = 0
 
@@ -73,7 +76,8 @@ class Table:
         self._take_slot(ct)
         self.unconfirmed[ct.slot] = ct
         self.pending[ct.original] = ct
-        self._add_pending(ct, ct.original)
+        if tuples.zone(ct.original):
+            self.pending.setdefault(tuples.bare(ct.original), ct)
         self._add_pending(ct, ct.reply)
 
     def _add_pending(self, ct: NfConn, t: bytes) -> None:
@@ -83,9 +87,9 @@ class Table:
             self.pending.setdefault(tuples.bare(t), ct)
 
     def _remove_key(self, ct: NfConn, t: bytes) -> None:
-        for key in (t, tuples.bare(t)):
-            if self.pending.get(key) is ct:
-                del self.pending[key]
+        self.pending.discard(t, ct)
+        if tuples.zone(t):
+            self.pending.discard(tuples.bare(t), ct)
 
     def _take_slot(self, ct: NfConn) -> None:
         if self.free:
@@ -94,7 +98,7 @@ class Table:
         else:
             ct.slot = len(self.slots)
             self.slots.append(ct)
-        self.last_id = self.last_id % 0xFFFFFFFF + 1
+        self.last_id = self.last_id % 0x7FFFFFFF + 1
         ct.id = self.last_id
 
     def alter_reply(self, ct: NfConn, reply: bytes) -> None:
@@ -111,29 +115,31 @@ class Table:
 
     def insert(self, ct: NfConn) -> bool:
         """Confirm: move ct from the unconfirmed list into the hash; False when a tuple is taken."""
-        if ct.original in self.hash or ct.reply in self.hash:
+        if not self._add(ct):
             return False
         self._remove_pending(ct)
-        self._add(ct)
         return True
 
     def adopt(self, ct: NfConn) -> bool:
         """Insert a connection that an operator made, confirmed at once; False when a tuple is taken."""
-        if ct.original in self.hash or ct.reply in self.hash:
+        if not self._add(ct):
             return False
         self._take_slot(ct)
-        self._add(ct)
         return True
 
-    def _add(self, ct: NfConn) -> None:
-        self.hash[ct.original] = ct
-        self.hash[ct.reply] = ct
+    def _add(self, ct: NfConn) -> bool:
+        original, reply = self.hash.part(ct.original), self.hash.part(ct.reply)
+        if ct.original in original or ct.reply in reply:
+            return False
+        original[ct.original] = ct
+        reply[ct.reply] = ct
         if _needs_routed(ct):
             self.routed[tuples.routed(ct.original, ct.reply)] = ct
             self.routed[tuples.routed(ct.reply, ct.original)] = ct
         self.confirmed += 1
         ct.status |= IPS_CONFIRMED
         ct.l4proto.entries[ct.state] += 1
+        return True
 
     def remove(self, ct: NfConn) -> None:
         """Remove ct from the hash or `pending`; it keeps its slot, dying, until release()."""
@@ -148,12 +154,11 @@ class Table:
         else:
             self._remove_pending(ct)
         ct.status |= IPS_DYING
-        self.dying[ct.slot] = ct
+        self.dying.append(ct)
 
     def _remove_routed(self, ct: NfConn) -> None:
-        for t in (tuples.routed(ct.original, ct.reply), tuples.routed(ct.reply, ct.original)):
-            if self.routed.get(t) is ct:
-                del self.routed[t]
+        self.routed.discard(tuples.routed(ct.original, ct.reply), ct)
+        self.routed.discard(tuples.routed(ct.reply, ct.original), ct)
 
     def find_routed(self, t: bytes) -> NfConn | None:
         """The connection whose packets have tuple t between their two visits: destination translated, source not yet.
@@ -170,8 +175,13 @@ class Table:
         return self.routed.get(t)
 
     def release(self, ct: NfConn) -> None:
-        """Free the slot of a dying connection."""
-        del self.dying[ct.slot]
+        """Free the slot of a dying connection, usually of the oldest or of the one that has just ended."""
+        if self.dying[0] is ct:
+            self.dying.popleft()
+        elif self.dying[-1] is ct:
+            self.dying.pop()
+        else:
+            self.dying.remove(ct)
         self.slots[ct.slot] = None
         self.free.append(ct.slot)
 

@@ -250,7 +250,7 @@ class Commands:
 
     def _line_and_zero(self, ct: NfConn) -> bytes:
         line = self._line(ct)
-        ct.packets_original = ct.packets_reply = ct.bytes_original = ct.bytes_reply = 0
+        ct.counters = None
         return line
 
     def _delete(self, ct: NfConn) -> bytes:

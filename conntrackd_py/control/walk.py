@@ -68,8 +68,6 @@ class Walker:
         """The slots that exist now, so that a growing table does not make a walk endless."""
         if table == "unconfirmed":
             return list(self.core.table.unconfirmed)
-        if table == "dying":
-            return list(self.core.table.dying)
         return range(len(self.core.table.slots))
 
     async def expectations(

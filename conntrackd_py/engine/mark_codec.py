@@ -96,8 +96,9 @@ class MarkCodec(Extension):
             return
         field = MARK_VALID | skb.ctinfo
         if ct is not None:
-            if ct.slot + 1 < self.slots:
-                field |= ct.slot + 1 << SLOT_AT
+            slot: int = ct.slot  # not i32, which the shift could overflow
+            if slot + 1 < self.slots:
+                field |= slot + 1 << SLOT_AT
             else:
                 self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift

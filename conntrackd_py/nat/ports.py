@@ -12,11 +12,11 @@ from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import ICMP_PROTOCOLS, MANIP_DST, MANIP_SRC
 from conntrackd_py.nat.binding import inverted
+from conntrackd_py.nat.mappings import Mappings
 from conntrackd_py.nat.range import Range
 
 ATTEMPTS: Final = 128
 LEAST_ATTEMPTS: Final = 16
-CANDIDATES: Final = 16  # mappings kept and tried per source
 
 
 @final
@@ -26,7 +26,7 @@ class Ports:
     def __init__(self, table: Table, randomness: Randomness) -> None:
         self.table = table
         self.randomness = randomness
-        self.by_source: dict[bytes, dict[bytes, int]] = {}  # source -> mapping -> connections that have it
+        self.mappings = Mappings()
 
     def used(self, t: bytes, ct: NfConn) -> bool:
         return self.table.taken(inverted(t, ct.l4proto), ct)
@@ -108,10 +108,7 @@ class Ports:
 
     def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
         """The mapping of another connection of this source, if the range holds it and it is free."""
-        known = self.by_source.get(tuples.source_key(current))
-        if known is None:
-            return b""
-        for mapping in known:
+        for mapping in self.mappings.of(tuples.source_key(current), tuples.address_length(current)):
             address, port = mapping[:-2], int.from_bytes(mapping[-2:], "big")
             if wanted.holds(address, port):
                 t = tuples.with_src(current, address, port)
@@ -120,26 +117,15 @@ class Ports:
         return b""
 
     def keep_mapping(self, ct: NfConn, wanted: Range) -> None:
-        """Keep a source mapping for `_same_mapping`, at most CANDIDATES per source."""
+        """Keep a source mapping for `_same_mapping`, if it may serve another connection of its source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
-        known = self.by_source.setdefault(tuples.source_key(ct.original), {})
-        mapping = mapping_of(ct)
-        if mapping in known or len(known) < CANDIDATES:
-            known[mapping] = known.get(mapping, 0) + 1
-            ct.remembered = True
+        ct.remembered = self.mappings.add(tuples.source_key(ct.original), mapping_of(ct))
 
     def drop_mapping(self, ct: NfConn) -> None:
-        if not ct.remembered:
-            return
-        ct.remembered = False
-        key, mapping = tuples.source_key(ct.original), mapping_of(ct)
-        known = self.by_source[key]
-        known[mapping] -= 1
-        if not known[mapping]:
-            del known[mapping]
-        if not known:
-            del self.by_source[key]
+        if ct.remembered:
+            ct.remembered = False
+            self.mappings.remove(tuples.source_key(ct.original), mapping_of(ct))
 
 
 def mapping_of(ct: NfConn) -> bytes:

@@ -6,6 +6,8 @@ validation); the window check; then the new state, its timeout and ASSURED.
 
 from typing import Final, cast, final
 
+from mypy_extensions import i16, i32, i64, u8
+
 from conntrackd_py.conntrack.conn import KILL, REFUSED, REPEAT, TRACKED, UNCOUNTED, NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -67,7 +69,14 @@ RST_REFUSE: Final = 3
 
 @final
 class Tcp(TcpHeader):
+    """sender, receiver: the sides of the packet that is being judged, loaded from its TcpInfo."""
+
     state_names: tuple[str, ...] = STATE_NAMES
+
+    def __init__(self, tunables: Tunables) -> None:
+        super().__init__(tunables)
+        self.sender = window.Side()
+        self.receiver = window.Side()
 
     def tune(self, tunables: Tunables) -> None:
         self.timeouts = [
@@ -113,29 +122,38 @@ class Tcp(TcpHeader):
     def set_state(self, ct: NfConn, state: int) -> None:
         """Its window is unknown, so BE_LIBERAL; a closed one may be reopened (as conntrack(8) requests)."""
         ct.state = state
-        for side in cast(TcpInfo, ct.proto).sides:
+        info, sides = cast(TcpInfo, ct.proto), (window.Side(), window.Side())
+        info.load(ORIGINAL, *sides)
+        for side in sides:
             side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TCP_CONNTRACK_TIME_WAIT else 0)
+        info.save(ORIGINAL, *sides)
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         segment = Segment(packet, direction)
-        kind = segment.kind
         info = TcpInfo() if new else cast(TcpInfo, ct.proto)
+        info.load(direction, self.sender, self.receiver)
+        outcome = self._judge(ct, info, segment, now, new)
+        info.save(direction, self.sender, self.receiver)
+        return outcome
+
+    def _judge(self, ct: NfConn, info: TcpInfo, segment: Segment, now: int, new: bool) -> int:
+        packet, direction, kind = segment.packet, segment.direction, segment.kind
         if new:
             ct.proto = info
             packet.reason = self._begin(info, segment)
             if packet.reason:
                 packet.numbers = (direction, kind, TCP_CONNTRACK_NONE)
                 return REFUSED
-        old = ct.state
+        old: int = ct.state
         proposed = next_state(direction, kind, old)
         if proposed == IV:
             packet.reason = TCP_STATE
             packet.numbers = (direction, kind, old)
             return REFUSED
         if proposed == IG or (proposed == TCP_CONNTRACK_SYN_SENT and old >= TCP_CONNTRACK_TIME_WAIT):
-            if proposed == TCP_CONNTRACK_SYN_SENT and _may_reopen(info, direction):
+            if proposed == TCP_CONNTRACK_SYN_SENT and self._may_reopen(info, direction):
                 return REPEAT
-            if not _resynchronises(info, segment):
+            if not self._resynchronises(info, segment):
                 _save_ignored(info, segment, old)
                 packet.reason = TCP_IGNORED
                 packet.numbers = (direction, kind, old)
@@ -157,7 +175,7 @@ class Tcp(TcpHeader):
         first = next_state(ORIGINAL, segment.kind, TCP_CONNTRACK_NONE)
         if first == IV:
             return TCP_STATE
-        side = info.sides[ORIGINAL]
+        side = self.sender
         if first == TCP_CONNTRACK_SYN_SENT:
             window.open_side(side, segment)
             return OK
@@ -166,14 +184,14 @@ class Tcp(TcpHeader):
         side.end = segment.end
         side.maxwin = segment.window or 1
         side.maxend = (side.end + side.maxwin) & M32
-        side.flags = info.sides[REPLY].flags = window.SACK_PERM | window.BE_LIBERAL
+        side.flags = self.receiver.flags = window.SACK_PERM | window.BE_LIBERAL
         return OK
 
     def _rst(self, ct: NfConn, info: TcpInfo, segment: Segment, now: int) -> int:
         judgement = self._judge_rst(ct, info, segment)
         if judgement == RST_REFUSE:
             segment.packet.reason = TCP_RST
-            segment.packet.numbers = (segment.seq, info.sides[1 - segment.direction].maxack)
+            segment.packet.numbers = (segment.seq, self.receiver.maxack)
             return REFUSED
         if judgement == RST_ACCEPT:
             return self._accept(ct, info, segment, ct.state, TCP_CONNTRACK_CLOSE, now)
@@ -185,7 +203,7 @@ class Tcp(TcpHeader):
         direction = segment.direction
         if TCP_CONNTRACK_FIN_WAIT <= ct.state <= TCP_CONNTRACK_CLOSE:
             return RST_ACCEPT  # closing: the saved numbers may be from an earlier use of the ports
-        peer = info.sides[1 - direction]
+        peer = self.receiver
         if peer.flags & MAXACK_SET and info.last_kind != KIND_SYN:
             established = ct.state == TCP_CONNTRACK_ESTABLISHED and ct.status & IPS_ASSURED
             if segment.seq == 0 and not established:
@@ -208,7 +226,7 @@ class Tcp(TcpHeader):
 
     def _within(self, ct: NfConn, info: TcpInfo, segment: Segment, old: int, proposed: int, now: int) -> int:
         """Check the window, then accept."""
-        action = window.in_window(info, segment, ct.state, self.liberal)
+        action = window.in_window(info, self.sender, self.receiver, segment, ct.state, self.liberal)
         if action == window.NFCT_TCP_IGNORE:
             return UNCOUNTED
         if action == window.NFCT_TCP_INVALID:
@@ -237,8 +255,8 @@ class Tcp(TcpHeader):
         if state != old:
             ct.pending_events |= IPCT_PROTOINFO
             if state == TCP_CONNTRACK_FIN_WAIT:
-                info.sides[segment.direction].flags |= CLOSE_INIT
-        timeout = self._timeout(info, kind, state)
+                self.sender.flags |= CLOSE_INIT
+        timeout = self._timeout(info, self.sender.flags | self.receiver.flags, kind, state)
         if not ct.status & IPS_SEEN_REPLY:
             if kind == KIND_RST:
                 return KILL  # the only answer is a refusal
@@ -255,66 +273,63 @@ class Tcp(TcpHeader):
         ct.refresh(now, timeout)
         return TRACKED
 
+    def _may_reopen(self, info: TcpInfo, direction: int) -> bool:
+        """Whether a SYN after the end reopens: the start of the close was seen, or this side has just sent RST."""
+        closed = (self.sender.flags | self.receiver.flags) & CLOSE_INIT
+        return closed != 0 or (info.last_direction == direction and info.last_kind == KIND_RST)
+
+    def _resynchronises(self, info: TcpInfo, segment: Segment) -> bool:
+        """Whether a SYN+ACK answers an ignored SYN: the ends have opened a new connection. Takes over its numbers."""
+        if segment.kind != KIND_SYNACK or info.last_kind != KIND_SYN or info.last_direction == segment.direction:
+            return False
+        if segment.ack != info.last_end:
+            return False
+        caller = self.receiver
+        caller.end = caller.maxend = info.last_end
+        caller.maxwin = i64(info.last_win) or 1
+        caller.scale = i64(info.last_scale)
+        info.last_flags &= ~window.CHALLENGE_EXPECTED
+        caller.flags = i64(info.last_flags)
+        self.sender.reset()
+        return True
+
     def in_use(self, ct: NfConn) -> bool:
         return ct.state == TCP_CONNTRACK_ESTABLISHED
 
     def lifetime(self, ct: NfConn) -> int:
         info = cast(TcpInfo, ct.proto)
-        timeout = self._timeout(info, info.last_kind, ct.state)
+        timeout = self._timeout(info, info.flags(), info.last_kind, ct.state)
         return timeout if ct.status & IPS_SEEN_REPLY else min(timeout, self.unacknowledged_timeout)
 
-    def _timeout(self, info: TcpInfo, kind: int, state: int) -> int:
+    def _timeout(self, info: TcpInfo, flags: i64, kind: int, state: int) -> int:
         timeout = self.timeouts[state]
         if info.retrans >= self.max_retrans and timeout > self.retrans_timeout:
             return self.retrans_timeout
         if kind == KIND_RST:
             return self.timeouts[TCP_CONNTRACK_CLOSE]
-        unacknowledged = (info.sides[0].flags | info.sides[1].flags) & UNACKNOWLEDGED
-        if unacknowledged and timeout > self.unacknowledged_timeout:
+        if flags & UNACKNOWLEDGED and timeout > self.unacknowledged_timeout:
             return self.unacknowledged_timeout
         if info.last_win == 0 and timeout > self.retrans_timeout:
             return self.retrans_timeout
         return timeout
 
 
-def _may_reopen(info: TcpInfo, direction: int) -> bool:
-    """Whether a SYN after the end reopens: the start of the close was seen, or this side has just sent RST."""
-    closed = (info.sides[0].flags | info.sides[1].flags) & CLOSE_INIT
-    return closed != 0 or (info.last_direction == direction and info.last_kind == KIND_RST)
-
-
-def _resynchronises(info: TcpInfo, segment: Segment) -> bool:
-    """Whether a SYN+ACK answers an ignored SYN: the ends have opened a new connection. Takes over its numbers."""
-    if segment.kind != KIND_SYNACK or info.last_kind != KIND_SYN or info.last_direction == segment.direction:
-        return False
-    if segment.ack != info.last_end:
-        return False
-    caller = info.sides[info.last_direction]
-    caller.end = caller.maxend = info.last_end
-    caller.maxwin = info.last_win or 1
-    caller.scale = info.last_scale
-    info.last_flags &= ~window.CHALLENGE_EXPECTED
-    caller.flags = info.last_flags
-    info.sides[segment.direction].reset()
-    return True
-
-
 def _save_ignored(info: TcpInfo, segment: Segment, old: int) -> None:
     """Save the numbers that an answer to this packet would have."""
     info.last_kind = segment.kind
     info.last_direction = segment.direction
-    info.last_seq = segment.seq
-    info.last_end = segment.end
-    info.last_win = segment.window
+    info.seq = i32(segment.seq)
+    info.end = i32(segment.end)
+    info.last_win = i32(segment.window)
     if segment.kind == KIND_SYN and segment.direction == ORIGINAL:
         offer = window.Side()
         segment.read_options(offer)
-        info.last_flags = offer.flags
-        info.last_scale = offer.scale
+        info.last_flags = i16(offer.flags)
+        info.last_scale = u8(offer.scale)
         if old == TCP_CONNTRACK_LAST_ACK:
             info.last_flags |= window.CHALLENGE_EXPECTED
     if old == TCP_CONNTRACK_SYN_SENT and segment.kind == KIND_ACK and segment.direction == REPLY:
-        info.last_ack = segment.ack
+        info.ack = i32(segment.ack)
 
 
 def _is_challenge_ack(info: TcpInfo, segment: Segment, old: int) -> bool:

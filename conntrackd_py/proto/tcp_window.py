@@ -14,6 +14,8 @@ Sequence arithmetic is modulo 2**32 and compares as signed distance. Source: tcp
 
 from typing import Final, final
 
+from mypy_extensions import i16, i32, i64, mypyc_attr, u8
+
 from conntrackd_py.conntrack.conn import ProtoInfo
 from conntrackd_py.const import ORIGINAL, REPLY
 from conntrackd_py.proto.tcp_states import KIND_ACK, KIND_NONE, TCP_CONNTRACK_SYN_RECV, TCP_CONNTRACK_SYN_SENT, kind_of
@@ -41,51 +43,96 @@ NFCT_TCP_IGNORE: Final = 1
 NFCT_TCP_INVALID: Final = 2
 
 
-def before(a: int, b: int) -> bool:
+def before(a: i64, b: i64) -> bool:
     """Whether sequence number a precedes b."""
     return (a - b) & 0x80000000 != 0 and (a - b) & M32 != 0
 
 
-def after(a: int, b: int) -> bool:
+def after(a: i64, b: i64) -> bool:
     return before(b, a)
 
 
+# A Side as TcpInfo keeps it: end, maxend, maxwin, maxack, scale, flags. Compiled, i32 keeps the lower 32 bits of an i64
+# and `& M32` makes them unsigned again.
+SavedSide = tuple[i32, i32, i32, i32, u8, u8]
+
+
 @final
+@mypyc_attr(acyclic=True)
 class Side:
-    """What one end has sent and may send (ip_ct_tcp_state)."""
+    """What one end has sent and may send (ip_ct_tcp_state), loaded from a TcpInfo."""
 
     def __init__(self) -> None:
-        self.end = 0
-        self.maxend = 0
-        self.maxwin = 0
-        self.maxack = 0
-        self.scale = 0
-        self.flags = 0
+        self.end: i64 = 0
+        self.maxend: i64 = 0
+        self.maxwin: i64 = 0
+        self.maxack: i64 = 0
+        self.scale: i64 = 0
+        self.flags: i64 = 0
 
     def reset(self) -> None:
         """Reset everything except BE_LIBERAL."""
         self.end = self.maxend = self.maxwin = self.maxack = self.scale = 0
         self.flags &= BE_LIBERAL
 
+    def load(self, saved: SavedSide) -> None:
+        self.end = i64(saved[0]) & M32
+        self.maxend = i64(saved[1]) & M32
+        self.maxwin = i64(saved[2]) & M32
+        self.maxack = i64(saved[3]) & M32
+        self.scale = i64(saved[4])
+        self.flags = i64(saved[5])
+
+    def saved(self) -> SavedSide:
+        return i32(self.end), i32(self.maxend), i32(self.maxwin), i32(self.maxack), u8(self.scale), u8(self.flags)
+
 
 @final
+@mypyc_attr(acyclic=True)
 class TcpInfo(ProtoInfo):
-    """Both sides, and the previous packet (ip_ct_tcp)."""
+    """Both sides, and the previous packet (ip_ct_tcp). It is small: loading and saving a Side costs 10 ns."""
 
     def __init__(self) -> None:
-        self.sides = (Side(), Side())
-        self.retrans = 0
-        self.last_kind = KIND_NONE
-        self.last_direction = ORIGINAL
-        self.last_seq = 0
-        self.last_ack = 0
-        self.last_end = 0
-        self.last_win = 0
-        self.last_scale = 0
-        self.last_flags = 0
+        self.original: SavedSide = (0, 0, 0, 0, 0, 0)
+        self.reply: SavedSide = (0, 0, 0, 0, 0, 0)
+        self.seq: i32 = 0  # 32 bits of last_seq, last_ack and last_end
+        self.ack: i32 = 0
+        self.end: i32 = 0
+        self.last_win: i32 = 0
+        self.last_flags: i16 = 0
+        self.last_kind: u8 = KIND_NONE
+        self.last_direction: u8 = ORIGINAL
+        self.last_scale: u8 = 0
+        self.retrans: i64 = 0
+
+    @property
+    def last_seq(self) -> i64:
+        return i64(self.seq) & M32
+
+    @property
+    def last_ack(self) -> i64:
+        return i64(self.ack) & M32
+
+    @property
+    def last_end(self) -> i64:
+        return i64(self.end) & M32
+
+    def load(self, direction: int, sender: Side, receiver: Side) -> None:
+        """Copy both sides into sender and receiver of a packet in this direction."""
+        sender.load(self.original if direction == ORIGINAL else self.reply)
+        receiver.load(self.reply if direction == ORIGINAL else self.original)
+
+    def save(self, direction: int, sender: Side, receiver: Side) -> None:
+        self.original = sender.saved() if direction == ORIGINAL else receiver.saved()
+        self.reply = receiver.saved() if direction == ORIGINAL else sender.saved()
+
+    def flags(self) -> i64:
+        """The flags of either side."""
+        return i64(self.original[5] | self.reply[5])
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Segment:
     """A TCP packet, its header read once. kind: KIND_*; at, stop: start and end of the options.
 
@@ -99,9 +146,12 @@ class Segment:
         self.direction = direction
         flags = self.flags = data[at + 13]
         self.kind = kind_of(flags)
-        seq = self.seq = u32(data, at + 4)
-        self.ack = self.sack = u32(data, at + 8)
-        self.window = u16(data, at + 14)
+        seq: i64 = u32(data, at + 4)
+        ack: i64 = u32(data, at + 8)
+        self.seq: i64 = seq
+        self.ack: i64 = ack
+        self.sack: i64 = ack
+        self.window: i64 = u16(data, at + 14)
         self.at = at + tcp.HEADER
         stop = self.stop = at + tcp.data_offset(data, at)
         length = packet.end - stop
@@ -109,7 +159,7 @@ class Segment:
             length += 1
         if flags & tcp.FIN:
             length += 1
-        self.end = (seq + length) & M32
+        self.end: i64 = (seq + length) & M32
 
     def read_options(self, side: Side) -> None:
         """Set window scale and SACK permission of a SYN's sender (tcp_options)."""
@@ -149,14 +199,11 @@ def _pick_up(sender: Side, receiver: Side, segment: Segment) -> None:
         receiver.end = segment.sack  # the answer to a keepalive, which repeats one old byte
 
 
-def in_window(info: TcpInfo, segment: Segment, state: int, liberal: bool) -> int:
-    """NFCT_TCP_ACCEPT, IGNORE or INVALID, the latter two with packet.reason set; updates info on ACCEPT.
+def in_window(info: TcpInfo, sender: Side, receiver: Side, segment: Segment, state: int, liberal: bool) -> int:
+    """NFCT_TCP_ACCEPT, IGNORE or INVALID, the latter two with packet.reason set; updates info and sides on ACCEPT.
 
-    state: of the connection, before this segment.
+    sender, receiver: the sides, as loaded from info. state: of the connection, before this segment.
     """
-    direction = segment.direction
-    sender = info.sides[direction]
-    receiver = info.sides[1 - direction]
     flags = segment.flags
     if receiver.flags & SACK_PERM:
         segment.sack = tcp.highest_sack(segment.packet.data, segment.at, segment.stop, segment.ack)
@@ -262,13 +309,13 @@ def _count_retransmission(info: TcpInfo, segment: Segment) -> None:
         and info.last_seq == seq
         and info.last_ack == ack
         and info.last_end == end
-        and info.last_win == segment.window
+        and i64(info.last_win) == segment.window
     ):
         info.retrans += 1
         return
     info.last_direction = direction
-    info.last_seq = seq
-    info.last_ack = ack
-    info.last_end = end
-    info.last_win = segment.window
+    info.seq = i32(seq)
+    info.ack = i32(ack)
+    info.end = i32(end)
+    info.last_win = i32(segment.window)
     info.retrans = 0

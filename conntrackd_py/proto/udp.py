@@ -4,7 +4,7 @@ Only traffic in both directions for longer than two seconds (udp_stream_after) g
 udp_stream_after = 0, as in older kernels, the first answer brings the long timeout and the third packet ASSURED.
 """
 
-from typing import Final, cast, final
+from typing import Final, final
 
 from conntrackd_py.conntrack.conn import TRACKED, NfConn, ProtoInfo
 from conntrackd_py.conntrack.tunables import Tunables
@@ -26,10 +26,7 @@ CHECKSUM_AT: Final = 6
 AT_ONCE: Final = -1  # ms: a stream from the first answer on
 
 
-@final
-class UdpInfo(ProtoInfo):
-    def __init__(self, stream_at: int) -> None:
-        self.stream_at = stream_at
+AGED: Final = ProtoInfo()  # NfConn.proto of a connection whose age is unknown; others have none
 
 
 class Udp(PortProto):
@@ -61,12 +58,10 @@ class Udp(PortProto):
         return self.timeout_stream if ct.status & IPS_ASSURED else self.timeout
 
     def adopt(self, ct: NfConn) -> None:
-        ct.proto = UdpInfo(AT_ONCE)  # its age is unknown
+        ct.proto = AGED
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
-        if new:
-            ct.proto = UdpInfo(now + self.stream_after)
-        if not ct.status & IPS_SEEN_REPLY or now <= cast(UdpInfo, ct.proto).stream_at:
+        if not ct.status & IPS_SEEN_REPLY or (now <= ct.born + self.stream_after and ct.proto is not AGED):
             answered = self.first_answer and direction == REPLY
             ct.refresh(now, self.timeout_stream if answered else self.timeout)
             return TRACKED

@@ -11,9 +11,12 @@ reason     why it is INVALID, was ignored or was dropped (see reasons)
 numbers    for that reason, the value found and the bounds it broke; explain/sentences.py puts them into words
 """
 
+from mypy_extensions import mypyc_attr
+
 from conntrackd_py.reasons import OK
 
 
+@mypyc_attr(acyclic=True)
 class Packet:
     def __init__(self, data: bytes) -> None:
         self.data = data

@@ -70,7 +70,7 @@ def finish(engine: Engine, now: int) -> None:
         engine.expire(later, 1 << 30)
     assert len(engine.core.table) == 0
     assert not engine.core.table.dying
-    assert not engine.nat.ports.by_source
+    assert not engine.nat.ports.mappings.by_source
     check(engine)
 
 

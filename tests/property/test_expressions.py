@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import Counters, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_INVALID, IP_CT_UNTRACKED, IPS_CONFIRMED
@@ -118,7 +118,8 @@ def skbs(draw: st.DrawFn) -> Skb:
     ct.status = draw(st.integers(0, 0x3FF)) | draw(st.sampled_from([0, IPS_CONFIRMED]))
     ct.mark = draw(marks)
     ct.timeout = NOW + draw(st.integers(0, 500_000))
-    ct.bytes_original, ct.bytes_reply = draw(st.integers(0, 1 << 63)), draw(st.integers(0, 100))
+    counters = ct.counters = Counters()
+    counters.bytes_original, counters.bytes_reply = draw(st.integers(0, 1 << 63)), draw(st.integers(0, 100))
     skb.ct = ct
     return skb
 

@@ -108,7 +108,7 @@ def test_after_a_walk_it_is_the_naive_count(some: list[Action]) -> None:
     watched.finish()
     naive: Counter[bytes] = Counter()
     table = watched.router.engine.core.table
-    for ct in {id(ct): ct for ct in table.hash.values()}.values():
+    for ct in {id(ct): ct for _, ct in table.hash.items()}.values():
         naive[ct.original[:4]] += 1
     for host in HOSTS:
         figures = figures_of(watched.host_statistics.finished, packed(host))

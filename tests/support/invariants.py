@@ -29,8 +29,8 @@ def check(engine: Engine) -> None:
     for t, ct in table.pending.items():
         assert ct.slot in table.unconfirmed
         assert t in (ct.original, ct.reply)
-    for slot, ct in table.dying.items():
-        assert table.slots[slot] is ct
+    for ct in table.dying:
+        assert table.slots[ct.slot] is ct
         assert ct.status & IPS_DYING
     protos = {id(proto): proto for proto in engine.core.protos}.values()
     for proto in protos:

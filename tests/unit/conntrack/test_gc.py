@@ -16,21 +16,23 @@ PLENTY = 1 << 20
 GENERIC = Generic(Tunables())
 
 
-def connection(timeout: int) -> NfConn:
+def connection(gc: Gc, timeout: int) -> NfConn:
     ct = NfConn(b"", b"", GENERIC, 0)
+    ct.slot = len(gc.slots)
+    gc.slots.append(ct)
     ct.status = IPS_CONFIRMED
     ct.timeout = timeout
     return ct
 
 
 def scheduled(gc: Gc, span: int, now: int = START) -> NfConn:
-    ct = connection(now + span)
+    ct = connection(gc, now + span)
     gc.schedule(ct, now)
     return ct
 
 
 def test_it_ends_in_the_page_after_its_timeout() -> None:
-    gc = Gc()
+    gc = Gc([])
     ct = scheduled(gc, 30_500)
     assert gc.next_due() == START + 31_000
     assert gc.due(START + 30_999, PLENTY) == []
@@ -40,7 +42,7 @@ def test_it_ends_in_the_page_after_its_timeout() -> None:
 
 def test_a_refreshed_connection_is_put_on_a_later_page() -> None:
     """A refresh only changes the timeout."""
-    gc = Gc()
+    gc = Gc([])
     ct = scheduled(gc, 30_000)
     ct.timeout += 20_000
     assert gc.due(START + 31_000, PLENTY) == []
@@ -50,7 +52,7 @@ def test_a_refreshed_connection_is_put_on_a_later_page() -> None:
 
 def test_a_shortened_connection_is_marked_again() -> None:
     """As Conntrack.follow does after a tracker shortened a timeout; the older mark is skipped."""
-    gc = Gc()
+    gc = Gc([])
     ct = scheduled(gc, 100_000)
     ct.timeout = START + 5_000
     gc.schedule(ct, START)
@@ -61,7 +63,7 @@ def test_a_shortened_connection_is_marked_again() -> None:
 
 def test_a_timeout_of_five_days_is_checked_every_horizon() -> None:
     """So a stale mark is never far ahead."""
-    gc = Gc()
+    gc = Gc([])
     ct = scheduled(gc, 432_000_000)
     now = START
     while gc.next_due() < ct.timeout:
@@ -72,15 +74,33 @@ def test_a_timeout_of_five_days_is_checked_every_horizon() -> None:
 
 
 def test_dying_connections_are_skipped() -> None:
-    gc = Gc()
+    gc = Gc([])
     ct = scheduled(gc, 1_000)
     ct.status |= IPS_DYING
     assert gc.due(START + 10_000, PLENTY) == []
     assert gc.next_due() == NEVER
 
 
+def test_the_mark_of_an_ended_connection_is_harmless_to_the_next_one_in_its_slot() -> None:
+    """Also when both are on the same page."""
+    gc = Gc([])
+    first = scheduled(gc, 5_000)
+    second = connection(gc, START + 5_000)
+    gc.slots[first.slot], second.slot = second, first.slot
+    assert gc.due(START + 6_000, PLENTY) == [], "the mark of the first"
+    third = scheduled(gc, 9_000)
+    gc.slots[third.slot], second.slot = second, third.slot
+    second.timeout = START + 9_000
+    gc.schedule(second, START)
+    assert gc.due(START + 10_000, PLENTY) == [second], "once, although it has two marks"
+    gc.slots[second.slot] = None
+    gc.schedule(second, START)
+    assert gc.due(START + 10_000, PLENTY) == []
+    assert gc.next_due() == NEVER
+
+
 def test_the_budget_is_kept_and_no_connection_is_lost() -> None:
-    gc = Gc()
+    gc = Gc([])
     all_of_them = {id(scheduled(gc, span)): span for span in range(0, 10_000, 10)}
     ended: list[int] = []
     for _ in range(100):
@@ -93,7 +113,7 @@ def test_the_budget_is_kept_and_no_connection_is_lost() -> None:
 
 def test_a_check_costs_budget_too() -> None:
     """Otherwise one call could move a million refreshed connections."""
-    gc = Gc()
+    gc = Gc([])
     for _ in range(50):
         scheduled(gc, 1_000).timeout += 10_000
     last = scheduled(gc, 3_000)
@@ -116,7 +136,7 @@ LIVES = st.builds(
 
 @given(st.lists(LIVES, min_size=1, max_size=10), st.lists(st.integers(1, 40_000), min_size=10, max_size=40))
 def test_like_a_naive_sweep(lives: list[Life], steps: list[int]) -> None:
-    gc = Gc()
+    gc = Gc([])
     orders = sorted(
         (START + life.born + at, i, span)
         for i, life in enumerate(lives)
@@ -130,7 +150,8 @@ def test_like_a_naive_sweep(lives: list[Life], steps: list[int]) -> None:
             when, i, span = orders.pop(0)
             if i in gone or (i in alive and alive[i].timeout <= when):
                 continue
-            ct = alive.setdefault(i, connection(0))
+            ct = alive.get(i) or connection(gc, 0)
+            alive[i] = ct
             ct.timeout = when + span
             if not ct.due or ct.timeout + PAGE < ct.due:
                 gc.schedule(ct, when)

@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.conn import Counters, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
     CTINFO_NAMES,
@@ -135,7 +135,9 @@ def test_marks(ct: NfConn) -> None:
 
 
 def test_counters(ct: NfConn) -> None:
-    ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply = 10, 1500, 2, 100_000_000_000
+    counted = ct.counters = Counters()
+    counted.packets_original, counted.bytes_original = 10, 1500
+    counted.packets_reply, counted.bytes_reply = 2, 100_000_000_000
     for text in (
         "ct original packets 10 ct reply packets 2 ct packets 12",
         "ct original bytes 1500 ct reply bytes > 0xffffffff ct bytes 100000001500",

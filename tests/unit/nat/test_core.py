@@ -123,9 +123,9 @@ def test_mappings_end_with_their_connection() -> None:
     engine = router(pool)
     for sport in range(1000, 1010):
         forward(engine, packets.udp(CLIENT.v4, SERVER.v4, sport, 53))
-    assert len(engine.nat.ports.by_source) == 10
+    assert len(engine.nat.ports.mappings.by_source) == 10
     engine.flush(0)
-    assert engine.nat.ports.by_source == {}
+    assert len(engine.nat.ports.mappings.by_source) == 0
 
 
 def test_an_unknown_outgoing_interface_drops() -> None:

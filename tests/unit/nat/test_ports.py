@@ -9,7 +9,8 @@ from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import standard_protos
-from conntrackd_py.nat.ports import ATTEMPTS, CANDIDATES, Ports, port_class
+from conntrackd_py.nat.mappings import CANDIDATES
+from conntrackd_py.nat.ports import ATTEMPTS, Ports, port_class
 from conntrackd_py.nat.range import Range
 from tests.support.packets import address
 
@@ -113,10 +114,10 @@ def test_a_source_keeps_its_mapping() -> None:
 def test_a_dropped_mapping_is_not_used() -> None:
     desk = Desk()
     ct = desk.bind(make(1000), to(ports=(2000, 2999)))
-    assert list(desk.ports.by_source) == [tuples.source_key(ct.original)]
+    assert [key for key, _ in desk.ports.mappings.by_source.items()] == [tuples.source_key(ct.original)]
     desk.ports.drop_mapping(ct)
     desk.ports.drop_mapping(ct)
-    assert desk.ports.by_source == {}
+    assert len(desk.ports.mappings.by_source) == 0
 
 
 def test_the_mappings_of_a_source_are_bounded() -> None:
@@ -124,17 +125,17 @@ def test_the_mappings_of_a_source_are_bounded() -> None:
     desk = Desk()
     pool = to(ports=(2000, 2999), random=True)
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 100)]
-    assert len(desk.ports.by_source[tuples.source_key(make(1000))]) == CANDIDATES
+    assert len(desk.ports.mappings.of(tuples.source_key(make(1000)), 4)) == CANDIDATES
     for ct in made:
         desk.ports.drop_mapping(ct)
-    assert desk.ports.by_source == {}
+    assert len(desk.ports.mappings.by_source) == 0
 
 
 def test_connections_share_a_mapping_until_the_last_ends() -> None:
     desk = Desk()
     pool = to(ports=(2000, 2999))
     made = [desk.bind(make(1000, destination=address(f"198.51.100.{last}")), pool) for last in range(1, 4)]
-    assert list(desk.ports.by_source[tuples.source_key(make(1000))].values()) == [3]
+    assert len(desk.ports.mappings.of(tuples.source_key(make(1000)), 4)) == 1
     for ct in made[:2]:
         desk.ports.drop_mapping(ct)
     chosen = desk.ask(make(1000, destination=address("198.51.100.9")), pool)
@@ -145,7 +146,7 @@ def test_a_mapping_that_keeps_the_port_is_not_kept() -> None:
     """One address and the same port: the common case costs no memory."""
     desk = Desk()
     desk.bind(make(1000), to())
-    assert desk.ports.by_source == {}
+    assert len(desk.ports.mappings.by_source) == 0
 
 
 # --- protocols -------------------------------------------------------------------------------------------

@@ -142,9 +142,11 @@ def same(side: Side, end: End) -> bool:
     )
 
 
-def put(side: Side, from_: Side) -> None:
-    side.end, side.maxend, side.maxwin = from_.end, from_.maxend, from_.maxwin
-    side.maxack, side.scale, side.flags = from_.maxack, from_.scale, from_.flags
+def sides(info: TcpInfo) -> tuple[Side, Side]:
+    """Copies of both, by direction."""
+    original, reply = Side(), Side()
+    info.load(ORIGINAL, original, reply)
+    return original, reply
 
 
 def segment_of(flags: str, direction: int = ORIGINAL, **fields: object) -> Segment:
@@ -162,7 +164,11 @@ def judge(
     **fields: object,
 ) -> tuple[int, int]:
     segment = segment_of(flags, direction, **fields)
-    return window.in_window(info, segment, state, liberal), segment.packet.reason
+    sender, receiver = Side(), Side()
+    info.load(direction, sender, receiver)
+    action = window.in_window(info, sender, receiver, segment, state, liberal)
+    info.save(direction, sender, receiver)
+    return action, segment.packet.reason
 
 
 @settings(max_examples=600)
@@ -170,8 +176,7 @@ def judge(
 def test_the_rules_at_their_bounds(situation: tuple[End, End, Said], direction: int) -> None:
     sender, receiver, said = situation
     info = TcpInfo()
-    put(info.sides[direction], side_of(sender))
-    put(info.sides[1 - direction], side_of(receiver))
+    info.save(direction, side_of(sender), side_of(receiver))
     options = packets.sack((said.ack, said.sack)) if said.sack != said.ack else b""
     seen = judge(
         info,
@@ -186,8 +191,8 @@ def test_the_rules_at_their_bounds(situation: tuple[End, End, Said], direction: 
     reason = judged(sender, receiver, said)
     verdict = ACCEPT if reason == OK else INVALID if reason in (TCP_SEQ_OVER, TCP_ACK_OVER) else IGNORE
     assert seen == (verdict, reason)
-    assert same(info.sides[direction], sender)
-    assert same(info.sides[1 - direction], receiver)
+    assert same(sides(info)[direction], sender)
+    assert same(sides(info)[1 - direction], receiver)
 
 
 # --- beginnings, and the packets without numbers of their own ------------------------------------------------
@@ -197,7 +202,9 @@ def opened(client_options: bytes = b"", server_options: bytes = b"") -> TcpInfo:
     """After SYN and SYN+ACK: client at 101, server at 901."""
     info = TcpInfo()
     segment = segment_of("S", seq=100, options=client_options)
-    window.open_side(info.sides[ORIGINAL], segment)
+    client = Side()
+    window.open_side(client, segment)
+    info.save(ORIGINAL, client, Side())
     assert judge(info, "SA", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900, ack=101, options=server_options) == (
         ACCEPT,
         OK,
@@ -206,7 +213,7 @@ def opened(client_options: bytes = b"", server_options: bytes = b"") -> TcpInfo:
 
 
 def test_a_handshake_opens_both_sides() -> None:
-    client, server = opened().sides
+    client, server = sides(opened())
     assert (client.end, client.maxend, client.maxwin) == (101, 101 + 65535, 65535)
     assert (server.end, server.maxend, server.maxwin) == (901, 901, 65535)
 
@@ -214,38 +221,40 @@ def test_a_handshake_opens_both_sides() -> None:
 def test_scales_count_only_if_both_ends_offer_one() -> None:
     """RFC 7323 2.2."""
     scale = packets.window_scale(7)
-    assert [side.scale for side in opened(scale, scale).sides] == [7, 7]
-    assert [side.scale for side in opened(scale).sides] == [0, 0]
-    assert [side.scale for side in opened(b"", scale).sides] == [0, 0]
+    assert [side.scale for side in sides(opened(scale, scale))] == [7, 7]
+    assert [side.scale for side in sides(opened(scale))] == [0, 0]
+    assert [side.scale for side in sides(opened(b"", scale))] == [0, 0]
 
 
 def test_a_window_is_scaled_but_never_that_of_a_syn() -> None:
     scale = packets.window_scale(7)
     info = opened(scale, scale)
     assert judge(info, "A", seq=101, ack=901, window=1000) == (ACCEPT, OK)
-    assert info.sides[ORIGINAL].maxwin == 128_000
-    assert info.sides[REPLY].maxend == 901 + 128_000
-    assert info.sides[REPLY].maxwin == 65535
+    assert sides(info)[ORIGINAL].maxwin == 128_000
+    assert sides(info)[REPLY].maxend == 901 + 128_000
+    assert sides(info)[REPLY].maxwin == 65535
 
 
 def test_a_repeated_syn_with_a_later_number_opens_again() -> None:
     info = opened()
     assert judge(info, "S", ORIGINAL, TCP_CONNTRACK_SYN_SENT, seq=5000) == (ACCEPT, OK)
-    assert info.sides[ORIGINAL].end == 5001
+    assert sides(info)[ORIGINAL].end == 5001
 
 
 def test_a_syn_from_the_other_side_is_a_simultaneous_open() -> None:
     info = TcpInfo()
     segment = segment_of("S", seq=100)
-    window.open_side(info.sides[ORIGINAL], segment)
+    client = Side()
+    window.open_side(client, segment)
+    info.save(ORIGINAL, client, Side())
     assert judge(info, "S", REPLY, TCP_CONNTRACK_SYN_SENT, seq=900) == (ACCEPT, OK)
-    assert info.sides[REPLY].end == 901
+    assert sides(info)[REPLY].end == 901
 
 
 def test_first_sight_in_mid_stream_believes_the_packet() -> None:
     info = TcpInfo()
     assert judge(info, "A", seq=1000, ack=5000, window=300, data=b"x" * 20) == (ACCEPT, OK)
-    sender, receiver = info.sides
+    sender, receiver = sides(info)
     assert (sender.end, sender.maxend, sender.maxwin) == (1020, 1320, 300)
     assert (receiver.end, receiver.maxwin) == (5000, 0)
 
@@ -253,15 +262,17 @@ def test_first_sight_in_mid_stream_believes_the_packet() -> None:
 def test_the_answer_to_a_keepalive_picked_up() -> None:
     """The keepalive repeats a byte sent before the pick-up; its answer acknowledges one more."""
     info = TcpInfo()
-    info.sides[ORIGINAL].end, info.sides[ORIGINAL].maxend, info.sides[ORIGINAL].maxwin = 999, 1500, 500
+    client = Side()
+    client.end, client.maxend, client.maxwin = 999, 1500, 500
+    info.save(ORIGINAL, client, Side())
     assert judge(info, "A", REPLY, seq=5000, ack=1000) == (ACCEPT, OK)
-    assert info.sides[ORIGINAL].end == 1000
+    assert sides(info)[ORIGINAL].end == 1000
 
 
 def test_a_window_of_zero_counts_as_one() -> None:
     info = TcpInfo()
     judge(info, "A", seq=1000, ack=5000, window=0)
-    assert info.sides[ORIGINAL].maxwin == 1
+    assert sides(info)[ORIGINAL].maxwin == 1
 
 
 @pytest.mark.parametrize("flags", ["R", "RA"])
@@ -278,7 +289,9 @@ def test_a_rst_that_answers_a_syn_has_no_sequence_of_its_own() -> None:
         (TCP_CONNTRACK_SYN_RECV, (IGNORE, TCP_SEQ_UNDER)),
     ):
         info = opened()
-        info.sides[REPLY].end = info.sides[REPLY].maxend = 500_000
+        client, server = sides(info)
+        server.end = server.maxend = 500_000
+        info.save(ORIGINAL, client, server)
         assert judge(info, "RA", REPLY, state, seq=0, ack=101) == seen
 
 
@@ -287,10 +300,12 @@ def test_a_rst_that_answers_a_syn_has_no_sequence_of_its_own() -> None:
 def test_liberal_lets_all_pass_and_learns_nothing(side_is_liberal: bool, fields: dict[str, int]) -> None:
     info = opened()
     if side_is_liberal:
-        info.sides[ORIGINAL].flags |= window.BE_LIBERAL
-    before_it = [(side.end, side.maxend, side.maxwin, side.maxack) for side in info.sides]
+        client, server = sides(info)
+        client.flags |= window.BE_LIBERAL
+        info.save(ORIGINAL, client, server)
+    before_it = [(side.end, side.maxend, side.maxwin, side.maxack) for side in sides(info)]
     assert judge(info, "A", liberal=not side_is_liberal, **fields) == (ACCEPT, OK)
-    assert [(side.end, side.maxend, side.maxwin, side.maxack) for side in info.sides] == before_it
+    assert [(side.end, side.maxend, side.maxwin, side.maxack) for side in sides(info)] == before_it
 
 
 def test_retransmissions_are_the_same_packet_again() -> None:
@@ -320,5 +335,35 @@ def test_the_initial_values_of_tcp_info() -> None:
     info = TcpInfo()
     seen = (info.retrans, info.last_seq, info.last_ack, info.last_end, info.last_win, info.last_scale, info.last_flags)
     assert (info.last_kind, info.last_direction, *seen) == (KIND_NONE, ORIGINAL, *[0] * 7)
-    for side in info.sides:
+    for side in sides(info):
         assert (side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags) == (0, 0, 0, 0, 0, 0)
+
+
+WORD = st.integers(0, M32) | st.sampled_from([0, 1, (1 << 31) - 1, 1 << 31, M32])
+
+
+@given(st.lists(st.tuples(WORD, WORD, WORD, WORD, st.integers(0, 14), st.integers(0, 255)), min_size=2, max_size=2))
+@pytest.mark.parametrize("direction", [ORIGINAL, REPLY])
+def test_a_side_is_saved_whole(direction: int, numbers: list[tuple[int, ...]]) -> None:
+    """All numbers of 32 bits, also where the compiled field is signed."""
+    sender, receiver = Side(), Side()
+    for side, values in zip((sender, receiver), numbers, strict=True):
+        side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags = values
+    info = TcpInfo()
+    info.save(direction, sender, receiver)
+    assert info.flags() == sender.flags | receiver.flags
+    loaded = sides(info) if direction == ORIGINAL else sides(info)[::-1]
+    seen = [(side.end, side.maxend, side.maxwin, side.maxack, side.scale, side.flags) for side in loaded]
+    assert seen == numbers
+
+
+@given(WORD, WORD, st.integers(0, 65535))
+def test_the_previous_packet_is_saved_whole(seq: int, ack: int, window_size: int) -> None:
+    info = opened()
+    client, server = sides(info)
+    client.end = client.maxend = seq
+    client.maxwin, client.flags = 65535, window.BE_LIBERAL
+    server.end = server.maxend = ack
+    info.save(ORIGINAL, client, server)
+    assert judge(info, "A", seq=seq, ack=ack, window=window_size) == (ACCEPT, OK)
+    assert (info.last_seq, info.last_ack, info.last_end, info.last_win) == (seq, ack, seq, window_size)

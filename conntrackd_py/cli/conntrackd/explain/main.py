@@ -161,7 +161,7 @@ def matches(step: Step, wanted: PacketFilter) -> bool:
 def left_over(replay: Replay) -> tuple[int, list[packetline.Fields]]:
     """The number of connections after the last packet, and those that expire first."""
     table = replay.engine.core.table
-    alive = {ct.id: ct for ct in table.hash.values()}
+    alive = {ct.id: ct for _, ct in table.hash.items()}
     first = heapq.nsmallest(LEFT_SHOWN, [(ct.timeout, ct.id) for ct in alive.values()])
     shown = [alive[number] for _, number in first]
     return len(alive), [

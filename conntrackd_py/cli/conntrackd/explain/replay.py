@@ -40,7 +40,7 @@ from conntrackd_py.nat.binding import inverted
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED
-from conntrackd_py.proto.tcp_window import M32, Segment, TcpInfo, after
+from conntrackd_py.proto.tcp_window import M32, Segment, Side, TcpInfo, after
 from conntrackd_py.reasons import END_REOPENED, END_TIMEOUT
 from conntrackd_py.settings.schema import NAT, Settings
 from conntrackd_py.wire import ip, tcp
@@ -291,7 +291,8 @@ def _repeats(ct: NfConn, data: bytes) -> str:
     direction = ORIGINAL if tuples.bare(ct.original) == t else REPLY
     segment = Segment(skb, direction)
     length = skb.end - segment.stop
-    sender = ct.proto.sides[direction]
+    sender = Side()
+    sender.load(ct.proto.original if direction == ORIGINAL else ct.proto.reply)
     if segment.flags & tcp.RST or sender.maxwin == 0 or after(segment.end, sender.end):
         return ""
     if length <= 1 and segment.seq == (sender.end - 1) & M32 and ct.state == TCP_CONNTRACK_ESTABLISHED:
