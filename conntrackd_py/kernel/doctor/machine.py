@@ -45,7 +45,7 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     notes = []
     for family in FAMILIES:
         name = steering.NFT_FAMILY[family]
-        for backend, program in _savers(family):
+        for backend, program in savers(family):
             found, failed = iptables_save.read(steering.run([program]), backend, name)
             chains += found
             unread += failed
@@ -60,7 +60,7 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     return Ruleset(chains, unread), tuple(notes)
 
 
-def _savers(family: str) -> list[tuple[str, str]]:
+def savers(family: str) -> list[tuple[str, str]]:
     """(backend, program): iptables of nft, and legacy iptables if the kernel has such tables."""
     name = steering.IPTABLES[family]
     savers = [("iptables", f"{name}-nft-save" if steering.program(f"{name}-nft-save") else f"{name}-save")]
