@@ -73,6 +73,7 @@ class MarkCodec(Extension):
         self.by_tuple: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
         self.invalid: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
         self.tuples_of: dict[int, list[bytes]] = {}  # keys of by_tuple, by slot
+        self.misnamed = 0  # packets whose mark named another connection
         core.extensions.append(self)
 
     def save(self, skb: Skb, own: bool = False) -> None:
@@ -111,9 +112,11 @@ class MarkCodec(Extension):
             return CONNECTION_GONE
         ct = self.core.table.at((field >> 4) - 1)
         if ct is None or not between(ct, direction_of(ctinfo), t):
+            named = ct
             ct = self._find(t, direction_of(ctinfo), now)
             if ct is None:
                 return CONNECTION_GONE
+            self.misnamed += named is not None
         skb.attach(ct, ctinfo)
         return RESUMED
 

@@ -11,6 +11,7 @@ from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
+from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.refusal_log import RefusalLog
@@ -32,6 +33,7 @@ class Components:
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
         self.pauses = Pauses()
+        self.mark_watch = MarkWatch(self.engine.overwritten)
         self.notify = Notify()
         self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
@@ -50,6 +52,7 @@ class Components:
                 queues=tuple(range(first, first + plan(settings).queues)),
                 queue_limit=settings.queue.max_length,
                 counters=self.counters,
+                mark_rule=lambda: self.mark_watch.rule,
             ),
         )
         self.reloads = self.control.reloads
