@@ -53,33 +53,9 @@ def rules(parser: argparse.ArgumentParser) -> None:
         if name != "confirm":
             _config(action)
         if name == "install":
-            action.add_argument(
-                "--on-start",
-                action="store_true",
-                help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
-                "installed, install rules that forward nothing",
-            )
-            action.add_argument(
-                "--for",
-                dest="seconds",
-                metavar="SECONDS",
-                type=seconds_to_confirm,
-                default=0,
-                help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
-            )
-            action.add_argument(
-                "--force", action="store_true", help="install the rules even if they cut off this SSH session"
-            )
+            _install(action)
         if name == "translate":
-            action.add_argument(
-                "file", nargs="?", metavar="FILE", default="", help="ruleset, - for standard input (the rules in force)"
-            )
-            action.add_argument(
-                "--format",
-                choices=TRANSLATE_FORMATS,
-                default="",
-                help="of FILE, if it is not recognised; without FILE, print only the rules of this program",
-            )
+            _translate(action)
         if name == "check":
             action.add_argument("--json", action="store_true", help="print one JSON object a finding")
         if name == "remove":
@@ -90,6 +66,36 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 help="for this systemd unit, after the daemon stopped: keep the rules after a failure, during a "
                 "restart, and if steering.on_stop is keep",
             )
+
+
+def _install(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--on-start",
+        action="store_true",
+        help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
+        "installed, install rules that forward nothing",
+    )
+    action.add_argument(
+        "--for",
+        dest="seconds",
+        metavar="SECONDS",
+        type=seconds_to_confirm,
+        default=0,
+        help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
+    )
+    action.add_argument("--force", action="store_true", help="install the rules even if they cut off this SSH session")
+
+
+def _translate(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "file", nargs="?", metavar="FILE", default="", help="ruleset, - for standard input (the rules in force)"
+    )
+    action.add_argument(
+        "--format",
+        choices=TRANSLATE_FORMATS,
+        default="",
+        help="of FILE, if it is not recognised; without FILE, print only the rules of this program",
+    )
 
 
 def seconds_to_confirm(text: str) -> int:
