@@ -104,7 +104,9 @@ class MarkCodec(Extension):
         if not field & MARK_VALID:
             return NOT_SEEN if self.mask else self._resume_unmarked(skb)
         ctinfo = field & MARK_CTINFO
-        if ctinfo in (IP_CT_UNTRACKED, IP_CT_INVALID):
+        if ctinfo > IP_CT_RELATED_REPLY:
+            if field >> 4 or ctinfo not in (IP_CT_UNTRACKED, IP_CT_INVALID):
+                return NOT_SEEN  # not a field that save() writes
             skb.ctinfo = ctinfo
             return RESUMED
         t = self._seen_tuple(skb, ctinfo)
