@@ -1,6 +1,7 @@
 """`conntrackd-py rules translate`: the translated firewall lets the same through as the original with the kernel's
 tracking, and the real programs load it."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,23 @@ def test_a_translation_loads(
     assert done.stdout != text
     for loader in loaders:
         assert run(*loader, text=done.stdout).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("loader", "text"), [(("iptables-restore", "--noflush"), rulesets.IPTABLES), (("nft", "-f", "-"), rulesets.NFT)]
+)
+def test_afterwards_rules_check_finds_only_what_was_listed(
+    run: Run, rules: Run, tmp_path: Path, loader: tuple[str, ...], text: str
+) -> None:
+    file = tmp_path / "rules"
+    file.write_text(text)
+    rules("install", rulesets.ROUTER)
+    done = rules("translate", rulesets.ROUTER, str(file), status=3)
+    run(*loader, text=done.stdout)
+    lines = rules("check", rulesets.ROUTER, "--json", status=3).stdout.splitlines()
+    found = [finding for finding in map(json.loads, lines) if finding["code"] == "ct-match"]
+    assert len(found) == 1
+    assert found[0]["rule"].partition(" #")[0] in done.stderr
 
 
 def test_the_rules_in_force_of_every_program(run: Run, rules: Run) -> None:
