@@ -14,6 +14,7 @@ from conntrackd_py.kernel.translate.nft_scan import Found, Scan, Word
 from conntrackd_py.kernel.translate.places import KEPT, PARTLY, Remark, Translation
 
 KEYS: Final = {"state": CTINFO_OF, "direction": DIRECTIONS}
+INCLUDE: Final = re.compile(r"[ \t]*include[ \t]")
 Edit = tuple[int, int, str]  # (begin, end, new text)
 
 
@@ -39,9 +40,24 @@ def translate(text: str, context: Context) -> Translation:
         if new and not ruleset.bases(found.chain) and found.chain.key not in noted:
             noted.add(found.chain.key)
             done.remarks.append(places.not_reached(found.chain, _line(text, found)))
-    for begin, end, new_text in sorted(edits, reverse=True):
-        done.text = done.text[:begin] + new_text + done.text[end:]
+    done.remarks += [Remark(KEPT, number, "translate the included file too", line) for number, line in _includes(text)]
+    done.text = _edited(text, edits)
     return done
+
+
+def _includes(text: str) -> list[tuple[int, str]]:
+    """(number of the line, line) of every include statement."""
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if INCLUDE.match(line)]
+
+
+def _edited(text: str, edits: list[Edit]) -> str:
+    parts = []
+    last = 0
+    for begin, end, new in sorted(edits):
+        parts += [text[last:begin], new]
+        last = end
+    return "".join((*parts, text[last:]))
 
 
 def _line(text: str, found: Found) -> int:

@@ -5,7 +5,7 @@ from typing import Final
 
 from conntrackd_py.kernel.doctor.examine import between
 from conntrackd_py.kernel.doctor.findings import FAMILIES, Context
-from conntrackd_py.kernel.doctor.ruleset import ACCEPT, Chain, Rule, Ruleset
+from conntrackd_py.kernel.doctor.ruleset import Chain, Rule, Ruleset
 from conntrackd_py.kernel.rules import PREFIX
 
 KEPT: Final = "not translated"  # the rule is as before
@@ -76,12 +76,7 @@ def unqueued(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> in
     if any(name != "lo" for name in names):
         return BOTH
     entries = [base for base in ruleset.bases(chain) if base.hook in ("input", "prerouting")]
-    return BOTH if names and any(not _accepts_loopback(ruleset, base) for base in entries) else ONLY_QUEUED
-
-
-def _accepts_loopback(ruleset: Ruleset, base: Chain) -> bool:
-    rules = (rule for chain in ruleset.reached([base]) for rule in chain.rules)
-    return any(rule.in_interface == "lo" and ACCEPT in rule.does and not rule.narrow for rule in rules)
+    return BOTH if names and any(not ruleset.accepts_loopback(base) for base in entries) else ONLY_QUEUED
 
 
 def is_ours(chain: Chain) -> bool:

@@ -115,6 +115,13 @@ def test_commands_are_rules_too() -> None:
     )
 
 
+def test_an_included_file_is_listed() -> None:
+    done = translate('flush ruleset\ninclude "/etc/nftables.d/*.nft"\n', context("lo"))
+    assert [(remark.kind, remark.line, remark.rule) for remark in done.remarks] == [
+        ("not translated", 2, 'include "/etc/nftables.d/*.nft"')
+    ]
+
+
 def test_packets_that_are_not_queued_keep_the_rule() -> None:
     done = translate(chain('oifname "wan0" ct state new accept'), context("mgmt0"))
     lines = [line for line in done.text.split("\n") if "wan0" in line]
