@@ -119,8 +119,17 @@ class MarkCodec(Extension):
             if ct is None:
                 return CONNECTION_GONE
             self.misnamed += named is not None
+        if ctinfo == IP_CT_ESTABLISHED:
+            if not ct.status & IPS_SEEN_REPLY:
+                return NOT_SEEN  # the mark of another packet: this one may need a binding
+        elif ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY) and not self._related(skb, ct):
+            return NOT_SEEN
         skb.attach(ct, ctinfo)
         return RESUMED
+
+    def _related(self, skb: Skb, ct: NfConn) -> bool:
+        """Whether a packet of another host can be RELATED: it is an error, or its connection was expected."""
+        return ct.status & IPS_EXPECTED != 0 or self.core.protos[skb.protonum].quotes(skb) > NO_QUOTE
 
     def _marked(self, skb: Skb, field: int) -> bool:
         """Attach a packet of the router by its mark, which OUTPUT has set if it translated the packet."""

@@ -38,9 +38,9 @@ SENT = (
         packets.icmp("203.0.113.9", ROUTER.v4, 3, 4, sequence=1300, data=packets.udp(ROUTER.v4, SERVER.v4, 5000, 53)),
     ),
 )
-LEFT = st.sampled_from((0, 1, 0xFFFFFFFF, 0xE00, 0xD00, 0x1A00, 0x1B00, 0x1800, 0x2C00, 0x2F00)) | st.integers(
-    0, 0xFFFFFFFF
-).filter(lambda mark: mark & FIELD != UNTRACKED)
+LEFT = st.sampled_from(
+    (0, 1, 0xFFFFFFFF, 0xE00, 0xD00, 0x1A00, 0x1B00, 0x1800, 0x1900, 0x1C00, 0x2800, 0x2900, 0x2C00, 0x2F00)
+) | st.integers(0, 0xFFFFFFFF).filter(lambda mark: mark & FIELD != UNTRACKED)
 
 
 @given(st.lists(st.tuples(st.sampled_from(SENT), st.none() | LEFT), max_size=30))

@@ -114,6 +114,16 @@ def test_a_restored_mark_of_the_first_packet() -> None:
     assert engine.overwritten.total == 1
 
 
+@pytest.mark.parametrize("ctinfo", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("data", [udp(CLIENT.v4, SERVER.v4, 5000, 53), packets.icmp(CLIENT.v4, SERVER.v4, 8, ident=5)])
+def test_a_first_packet_with_the_mark_of_a_later_one(ctinfo: int, data: bytes) -> None:
+    """It needs a binding: without one it would leave untranslated."""
+    engine = router()
+    skb, verdict = passes(engine, data, LAN, 0x1800 | ctinfo << 8)
+    assert (verdict, ends(skb), skb.ctinfo) == (NF_ACCEPT, (ROUTER.v4, SERVER.v4), IP_CT_NEW)
+    assert engine.overwritten.total == 1
+
+
 def test_the_mark_of_another_connection() -> None:
     engine = router()
     other, _ = passes(engine, udp(CLIENT.v4, SERVER.v4, 5001, 53), LAN)
