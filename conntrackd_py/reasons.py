@@ -96,7 +96,12 @@ REASON_NAMES: Final = (
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons
-REASON_NUMBERS: Final = {name: number for number, name in enumerate(REASON_NAMES) if number} | {EXPIRED_IN_USE: OK}
+MARK_OVERWRITTEN: Final = "mark_overwritten"  # likewise: another rule overwrote the packet mark between the visits
+OVERWRITTEN: Final = -1  # its number
+REASON_NUMBERS: Final = {name: number for number, name in enumerate(REASON_NAMES) if number} | {
+    EXPIRED_IN_USE: OK,
+    MARK_OVERWRITTEN: OVERWRITTEN,
+}
 
 # --- why a connection ended ----------------------------------------------------------------------------
 END_TIMEOUT: Final = 0

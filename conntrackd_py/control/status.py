@@ -30,6 +30,7 @@ class DaemonInfo:
     counters: QueueCounters = field(default_factory=QueueCounters)
     proc: Path = QUEUES
     steering: Steering = field(default_factory=Steering)
+    mark_rule: Callable[[], str] = str  # the rule that probably overwrites the packet mark; empty: none known
 
 
 class ReloadError(Exception):
@@ -91,7 +92,9 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
         "hints": {
             "expired_in_use": engine.diagnostics.expired_connections.expired_in_use,
             "one_sided_flows": engine.diagnostics.one_sided.flows,
+            "mark_overwritten": engine.overwritten.total,
         },
+        "mark_rule": info.mark_rule(),
         "filter": refusing(engine.policy),
         "clients": clients.connected,
         "refused_clients": clients.refused,

@@ -27,7 +27,7 @@ from conntrackd_py.explain.hints import sentence
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import address_text
 from conntrackd_py.proto.sctp import SctpInfo
-from conntrackd_py.reasons import END_NAMES, EXPIRED_IN_USE, REASON_NAMES
+from conntrackd_py.reasons import END_NAMES, EXPIRED_IN_USE, MARK_OVERWRITTEN, REASON_NAMES
 
 NO_NAMES: Final[Mapping[int, str]] = {}
 
@@ -113,7 +113,7 @@ def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
         "time": round(time, 6),
         "hook": HOOK_NAMES[note.hook],
         "outcome": sentences.outcome(note.reason) or "ACCEPTED",
-        "reason": REASON_NAMES[note.reason] if note.reason else EXPIRED_IN_USE,
+        "reason": _reason(note),
         "numbers": list(note.numbers),
         "why": sentence(note),
         "ctinfo": CTINFO_NAMES[note.ctinfo],
@@ -129,6 +129,12 @@ def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
     if note.expired is not None:
         described["expired_in_use"] = expired_in_use(note.expired, note.at)
     return described
+
+
+def _reason(note: Refusal) -> str:
+    if note.reason:
+        return REASON_NAMES[note.reason]
+    return MARK_OVERWRITTEN if note.overwritten else EXPIRED_IN_USE
 
 
 def _refused_connection(note: Refusal) -> dict[str, object]:

@@ -40,11 +40,13 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
+from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
@@ -113,6 +115,7 @@ class Engine:
         self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.mark_codec = MarkCodec(self.core, mark_mask)
+        self.overwritten = Overwritten(self.core, self.mark_codec)
         self.diagnostics = Diagnostics(self.core)
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
@@ -135,8 +138,9 @@ class Engine:
         policy: Policy | None = None,
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
+        unqueued: InterfaceNames | None = None,
     ) -> None:
-        """Replace rules and tunables, for later packets.
+        """Replace rules and tunables, for later packets. unqueued: interfaces whose packets may lack the first visit.
 
         Connections keep their translation and their tracker. Trackers of former raw rules keep their timeouts.
         """
@@ -148,6 +152,7 @@ class Engine:
             self.core.protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
         self.nat.replace_rules(nat_rules or [])
         self.nat.leak_guard = leak_guard
+        self.overwritten.unqueued = unqueued or InterfaceNames([])
         self._build_pipeline(policy, raw_rules or [], mark_rules or [])
         for index, name in self.names.items():
             self._mark_outside(index, name)
@@ -210,6 +215,8 @@ class Engine:
         reason = ip.parse(skb)
         own = hook == POST_ROUTING and not forwarded(skb)
         resumed = self.mark_codec.resume(skb, now, own) if not reason else RESUMED
+        if resumed != RESUMED and not own:
+            resumed = self._without_good_mark(skb, hook, resumed, now)
         if resumed == CONNECTION_GONE:
             return self.core.drop(skb, CONNECTION_LOST)
         if resumed != RESUMED:
@@ -221,6 +228,14 @@ class Engine:
         if hook == POST_ROUTING and forwarded(skb) and self._run(skb, FORWARD, now) == NF_DROP:
             return NF_DROP
         return self._run(skb, hook, now)
+
+    def _without_good_mark(self, skb: Skb, hook: int, resumed: int, now: int) -> int:
+        """Attach by its tuple a packet whose mark another rule overwrote; returns a result of MarkCodec.resume."""
+        before = self.overwritten.count
+        resumed = self.overwritten.resume(skb, resumed, self.names.get(skb.indev, ""), now)
+        if self.overwritten.count != before:
+            self.diagnostics.overwritten(skb, hook, now)
+        return resumed
 
     def _enter(self, skb: Skb, hook: int, reason: int, now: int) -> int:
         """Run the first hook of a packet. A packet that cannot be parsed (reason) is INVALID."""

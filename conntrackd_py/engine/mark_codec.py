@@ -83,6 +83,7 @@ class MarkCodec(Extension):
         self.by_tuple: OrderedDict[bytes, NfConn] = OrderedDict()  # least recently used first
         self.invalid: OrderedDict[bytes, int] = OrderedDict()  # header -> INVALID packets between their visits
         self.tuples_of: dict[int, list[bytes]] = {}  # keys of by_tuple, by slot
+        self.misnamed = 0  # packets whose mark named another connection
         core.extensions.append(self)
 
     def save(self, skb: Skb, own: bool = False) -> None:
@@ -116,7 +117,9 @@ class MarkCodec(Extension):
         if not field & MARK_VALID:
             return NOT_SEEN if self.mask else self._resume_unmarked(skb)
         ctinfo = field & MARK_CTINFO
-        if ctinfo in (IP_CT_UNTRACKED, IP_CT_INVALID):
+        if ctinfo > IP_CT_RELATED_REPLY:
+            if field >> 4 or ctinfo not in (IP_CT_UNTRACKED, IP_CT_INVALID):
+                return NOT_SEEN  # not a field that save() writes
             skb.ctinfo = ctinfo
             return RESUMED
         t = self._seen_tuple(skb, ctinfo)
@@ -124,11 +127,22 @@ class MarkCodec(Extension):
             return CONNECTION_GONE
         ct = self.core.table.at((field >> SLOT_AT) - 1)
         if ct is None or not between(ct, direction_of(ctinfo), t):
+            named = ct
             ct = self._find(t, direction_of(ctinfo), now)
             if ct is None:
                 return CONNECTION_GONE
+            self.misnamed += named is not None
+        if ctinfo == IP_CT_ESTABLISHED:
+            if not ct.status & IPS_SEEN_REPLY:
+                return NOT_SEEN  # the mark of another packet: this one may need a binding
+        elif ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY) and not self._related(skb, ct):
+            return NOT_SEEN
         skb.attach(ct, ctinfo)
         return RESUMED
+
+    def _related(self, skb: Skb, ct: NfConn) -> bool:
+        """Whether a packet of another host can be RELATED: it is an error, or its connection was expected."""
+        return ct.status & IPS_EXPECTED != 0 or self.core.protos[skb.protonum].quotes(skb) > NO_QUOTE
 
     def _marked(self, skb: Skb, field: int) -> bool:
         """Attach a packet of the router by its mark, which OUTPUT has set if it translated the packet."""

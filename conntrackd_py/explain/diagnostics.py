@@ -4,18 +4,20 @@ The engine calls `record` after a visit, for packets with a reason and for NEW o
 and no connection is changed.
 """
 
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import IP_CT_NEW
+from conntrackd_py.const import IP_CT_NEW, NF_ACCEPT
 from conntrackd_py.explain.expired import ExpiredConnections
 from conntrackd_py.explain.one_sided import OneSided
 from conntrackd_py.explain.refusals import RecentRefusals, Refusal
 from conntrackd_py.reasons import IP_FRAGMENT, L4_CHECKSUM, L4_TRUNCATED, SCTP_NOT_NEW, TCP_NOT_SYN, TCP_STATE
 from conntrackd_py.wire.ip import addresses
+
+ONE_EACH: Final = 1000  # ms
 
 
 @final
@@ -25,6 +27,7 @@ class Diagnostics:
         self.recent = RecentRefusals()
         self.expired_connections = ExpiredConnections()
         self.one_sided = OneSided()
+        self.overwritten_at = -ONE_EACH  # ms: of the last recorded packet with an overwritten mark
         core.extensions.append(self.expired_connections)
         core.extensions.append(self.one_sided)
 
@@ -36,6 +39,14 @@ class Diagnostics:
             expired = self.expired_connections.hit(skb.ct.original, skb, now)
             if expired is not None:
                 self.recent.add(Refusal(skb, hook, verdict, skb.ct, expired, now))
+
+    def overwritten(self, skb: Skb, hook: int, now: int) -> None:
+        """Record a packet whose mark another rule overwrote, one a second: there may be one for every packet."""
+        if now - self.overwritten_at >= ONE_EACH:
+            self.overwritten_at = now
+            note = Refusal(skb, hook, NF_ACCEPT, skb.ct, None, now)
+            note.overwritten = True
+            self.recent.add(note)
 
     def _refused(self, skb: Skb, hook: int, verdict: int, now: int) -> None:
         reason = skb.cause or skb.reason

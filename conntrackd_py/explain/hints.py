@@ -1,14 +1,23 @@
 """Why a packet was refused, and how its connection expired before, as one English text."""
 
+from typing import Final
+
 from conntrackd_py.explain import sentences as reasons
 from conntrackd_py.explain.expired import ExpiredConnection
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.reasons import OK
 
+OVERWRITTEN: Final = (
+    "another rule overwrote its packet mark between its two visits (conntrackd-py rules check names such rules); its "
+    "connection was found by its tuple"
+)
+
 
 def sentence(note: Refusal) -> str:
     """The reason of a refusal, then the hint about its connection if that expired while in use."""
     parts = [] if note.reason == OK else [reasons.sentence(note.reason, note.numbers, note.cause, note.rule)]
+    if note.overwritten:
+        parts.append(OVERWRITTEN)
     if note.expired is not None:
         parts.append(expired_in_use(note.expired, note.at))
     return "; ".join(parts)

@@ -7,7 +7,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import WITH_PORTS
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import Addresses
-from conntrackd_py.reasons import OK
+from conntrackd_py.reasons import OK, OVERWRITTEN
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import u16
 
@@ -48,6 +48,8 @@ class PacketFilter:
 
     def matches_reason(self, note: Refusal) -> bool:
         """Also by the cause; a refusal with a hint counts as expired in use too."""
+        if note.overwritten and (OVERWRITTEN in self.reasons or note.reason == OK):
+            return OVERWRITTEN in self.reasons
         if note.reason in self.reasons or (note.expired is not None and OK in self.reasons):
             return True
         return note.cause != OK and note.cause in self.reasons

@@ -21,7 +21,8 @@ class Refusal:
     at: ms. cause: why the packet was INVALID before it was dropped; `numbers` then belong to the cause. rule: the
     filter rule or default that dropped it. original: the original tuple of the connection with this tuple; empty if
     there is none, and then `id`, `state`, `status` and `timeout` (ms left) have no meaning. expired: the connection
-    that expired in use and that the packet was for.
+    that expired in use and that the packet was for. overwritten: another rule overwrote the packet mark between the
+    two visits.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Refusal:
         self.indev = skb.indev
         self.outdev = skb.outdev
         self.expired = expired
+        self.overwritten = False
         self.original = b""
         self.id = self.status = self.timeout = 0
         self.state = ""

@@ -1,6 +1,7 @@
 """Settings -> Engine. settings/ has built the NAT rules and the filter; raw and mark rules are built here."""
 
 from dataclasses import replace
+from typing import Final
 
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
@@ -8,7 +9,10 @@ from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.settings.schema import AUTO, KEEP, NAT, RawSpec, Settings
+
+EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
 
 
 def engine_of(settings: Settings, randomness: Randomness) -> Engine:
@@ -28,6 +32,7 @@ def configure(engine: Engine, settings: Settings) -> None:
         policy=settings.filter.policy(),
         raw_rules=[raw_rule(settings, spec) for spec in settings.raw],
         mark_rules=list(settings.connmark),
+        unqueued=InterfaceNames([EVERY] if settings.queue.fail_open else list(settings.steering.exclude_interfaces)),
     )
 
 

@@ -12,6 +12,7 @@ from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import QueueCounters
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
+from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.refusal_log import RefusalLog
@@ -34,6 +35,7 @@ class Components:
         self.counters = QueueCounters()
         self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
         self.pauses = Pauses()
+        self.mark_watch = MarkWatch(self.engine.overwritten)
         self.notify = Notify()
         self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
@@ -55,6 +57,7 @@ class Components:
                 queue_limit=settings.queue.max_length,
                 counters=self.counters,
                 steering=self.steering,
+                mark_rule=lambda: self.mark_watch.rule,
             ),
         )
         self.reloads = self.control.reloads

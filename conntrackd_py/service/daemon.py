@@ -172,6 +172,8 @@ class Daemon:
         self.parts.publish()
         self.notify_systemd(now)
         self.log_addresses_lost()
+        if self.parts.mark_watch.due():
+            self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
 

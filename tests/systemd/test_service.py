@@ -57,6 +57,7 @@ def test_installed_it_has_commands_pages_and_a_sample_and_does_not_run(router: R
         *("/sbin/conntrackd-py", "/sbin/conntrack-py", "/share/man/man8/conntrack-py.8"),
         *("/share/bash-completion/completions/conntrack-py", "/share/zsh/site-functions/_conntrackd-py"),
         *("/share/fish/vendor_completions.d/conntrack-py.fish", "/share/doc/conntrackd-py/grafana/conntrackd-py.json"),
+        "/share/doc/conntrackd-py/firewall/mark.nft",
     ):
         assert name in put
     pages = [name for name in put if name.startswith("/share/man/man") and "." in name]

@@ -77,7 +77,7 @@ def completed(line: str, folder: Path | None = None) -> list[str]:
         ("conntrack-py -I -p dccp --role ", "client server none"),
         ("conntrack-py -L --interface l", "lo"),
         ("conntrackd-py r", "run rules reload"),
-        ("conntrackd-py rules ", "print install confirm remove status check"),
+        ("conntrackd-py rules ", "print install confirm remove status check translate"),
         ("conntrackd-py rules print -", "-h --help -c --config --format"),
         ("conntrackd-py explain --no", "--no-checksum"),
         ("conntrackd-py explain --last 5 --only", "--only-problems"),

@@ -62,6 +62,17 @@ Needs root. Reads the rules in force with iptables-save(8), ip6tables-save(8), t
 some settings of the kernel. Each finding has a severity, the rule, what happens to packets, and a remedy. Rules that
 are not understood are counted. `rules install` and `rules status` print the number of errors and warnings.
 """,
+    "rules translate": """
+Use it where the steering rules switch the kernel's tracking off: ct state matches nothing there. The text of
+iptables-save(8), ip6tables-save(8) or nft(8) is recognised by its first line. Only `-m conntrack` and `-m state` with
+`--ctstate`, `--state` and `--ctdir`, or `ct state` and `ct direction`, are replaced; every other byte stays. One rule
+stays one rule. A rule about packets of `steering.exclude_interfaces` too is kept beside the new one, for packets
+without the daemon's mark.
+
+Nothing is loaded. The remaining rules are listed on standard error with their line and the reason: other ct matches,
+the OUTPUT chain, chains before the first visit. Without FILE the rules in force are printed, which needs root; with
+several programs, a comment before each part names the program that loads it.
+""",
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
@@ -97,6 +108,8 @@ EXITS: Final = {
     "rules status": "0 if the rules are installed, 3 if none or only some are, 1 if the rules cannot be read.",
     "rules check": "0 without warnings and errors, 1 for warnings, 3 for errors, or if the configuration is wrong or "
     "the rules cannot be read.",
+    "rules translate": "0 if every rule was translated, 3 if some were not or only in part, 1 if the text or the "
+    "configuration is wrong, or no packet mark is in use.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
@@ -134,6 +147,7 @@ EXAMPLES: Final = (
     ("conntrackd-py rules print", "Show the rules that would be installed:"),
     ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start without systemd:"),
     ("conntrackd-py rules check", "Find rules of the firewall that conflict with the daemon:"),
+    ("conntrackd-py rules translate /etc/nftables.conf", "Print a firewall that matches the packet mark:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
     (

@@ -23,7 +23,11 @@ RULES_ACTIONS: Final = {
     "status": "check whether the rules are installed: exit status 0 if they are, 3 if none or only some are",
     "check": "name the rules and settings of this machine that conflict with conntrackd-py, and the remedies: "
     "exit status 0 if there are none, 1 for warnings, 3 for errors",
+    "translate": "print a ruleset of iptables or nft with its ct state matches as matches of the packet mark, for a "
+    "firewall whose packets the kernel does not track; the rest stays as it is. Rules that cannot be translated are "
+    "listed: exit status 0 if there are none, 3 if there are some, 1 after a failure",
 }
+TRANSLATE_FORMATS: Final = ("iptables", "ip6tables", "nft")
 TOP_KEYS: Final = "keys: q quit; c, b, n sort by connections, bytes, new connections; 4, 6 one family, a both"
 TOP_ORDERS: Final = ("connections", "bytes", "new")
 TOP_HOSTS_LIMIT: Final = 100
@@ -58,6 +62,8 @@ def rules(parser: argparse.ArgumentParser) -> None:
                 default="",
                 help="print the rules of this program (steering.program)",
             )
+        if name == "translate":
+            _translate(action)
         if name == "check":
             action.add_argument("--json", action="store_true", help="print one JSON object a finding")
         if name == "remove":
@@ -70,14 +76,14 @@ def rules(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def _install(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _install(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
         "--on-start",
         action="store_true",
         help="for the systemd unit, before the daemon starts: if the configuration is wrong and no rules are "
         "installed, install rules that forward nothing",
     )
-    parser.add_argument(
+    action.add_argument(
         "--for",
         dest="seconds",
         metavar="SECONDS",
@@ -85,7 +91,20 @@ def _install(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="restore the former rules after SECONDS, unless Enter or `rules confirm` keeps the new ones",
     )
-    parser.add_argument("--force", action="store_true", help="install them even if they cut off this SSH session")
+    action.add_argument("--force", action="store_true", help="install the rules even if they cut off this SSH session")
+
+
+def _translate(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "file", nargs="?", metavar="FILE", default="", help="ruleset, - for standard input (the rules in force)"
+    )
+    action.add_argument(
+        "--format",
+        dest="text_format",
+        choices=TRANSLATE_FORMATS,
+        default="",
+        help="of FILE, if it is not recognised; without FILE, print only the rules of this program",
+    )
 
 
 def seconds_to_confirm(text: str) -> int:

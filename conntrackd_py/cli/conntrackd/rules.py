@@ -1,4 +1,4 @@
-"""`conntrackd-py rules`: prints, installs, removes or checks the rules that queue packets to the daemon."""
+"""`conntrackd-py rules`: the rules that queue packets to the daemon, and the firewall beside them."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, rules_hold, ssh_session
+from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, rules_hold, rules_translate, ssh_session
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, rules_nft, steering
@@ -42,6 +42,8 @@ def main(args: argparse.Namespace) -> int:
             return CANNOT_CHECK if args.action == "check" else 1
         if args.action == "check":
             return rules_check.check(settings, as_json=args.json)
+        if args.action == "translate":
+            return rules_translate.main(settings, args.file, args.text_format)
         if args.action == "install" and not (args.on_start or args.force or args.seconds):
             if client := ssh_session.cut_off(plan(settings)):
                 _report(CUTS_OFF.format(client=client))

@@ -91,7 +91,9 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
         found.add("  filter", escaped(f"{rule['rule']}{comment}: {rule['action']} {rule['packets']:,}"))
     hints = status["hints"]
     texts = f"expired while in use {hints['expired_in_use']:,}, one-sided flows {hints['one_sided_flows']:,}"
-    found.add("hints", texts, any(hints.values()))
+    found.add("hints", f"{texts}, marks overwritten {hints['mark_overwritten']:,}", any(hints.values()))
+    if status["mark_rule"]:
+        found.add("  mark", f"probably overwritten by {escaped(status['mark_rule'])}", True)
     found.add("helpers", ", ".join(status["helpers"]) or "none")
     lost = status["events_lost"]
     clients = (

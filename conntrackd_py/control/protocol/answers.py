@@ -151,7 +151,8 @@ class Status(Counters):
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
     helpers: list[str]
-    hints: dict[str, int]  # expired_in_use one_sided_flows
+    hints: dict[str, int]  # expired_in_use one_sided_flows mark_overwritten
+    mark_rule: str  # that probably overwrites the packet mark; empty: none known
     filter: list[dict[str, object]]  # rule comment action packets bytes: that refused packets, most packets first
     clients: int
     refused_clients: int

@@ -157,7 +157,7 @@ def _kernel_nat(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) ->
     return at(chain, rule, ERROR, "kernel-nat", f"{what} No [[nat]] rule covers them: they stay untranslated.", remedy)
 
 
-def _between(ruleset: Ruleset, chain: Chain) -> set[str]:
+def between(ruleset: Ruleset, chain: Chain) -> set[str]:
     """The hooks where the chain sees packets between their two visits."""
     return {
         base.hook
@@ -170,7 +170,7 @@ def _between(ruleset: Ruleset, chain: Chain) -> set[str]:
 
 
 def _mark_write(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
-    hooks = _between(ruleset, chain)
+    hooks = between(ruleset, chain)
     bits = rule.writes_mark & context.mask
     if not bits or not hooks or (rule.restores and context.notrack):
         return None
@@ -183,7 +183,7 @@ def _mark_write(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) ->
 
 def _mark_match(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:
     bits = rule.compares_mark & context.mask
-    if not bits & ~context.state_bits or not _between(ruleset, chain) - {"output"}:
+    if not bits & ~context.state_bits or not between(ruleset, chain) - {"output"}:
         return None
     what = f"This rule compares the bits {bits:#x} of the packet mark, which the daemon sets (mark_mask)."
     match = "meta mark and {:#x} == VALUE" if chain.backend == "nft" else "--mark VALUE/{:#x}"

@@ -48,12 +48,12 @@ DOES: Final = {
 
 def read(text: str, backend: str, family: str) -> tuple[list[Chain], int]:
     """(chains, number of lines not understood). family: ip or ip6."""
-    reader = _Reader(backend, family)
+    reader = Reader(backend, family)
     unread = tolerant(text.splitlines(), reader.line)
     return list(reader.chains.values()), unread
 
 
-class _Reader:
+class Reader:
     def __init__(self, backend: str, family: str) -> None:
         self.backend = backend
         self.family = family
@@ -66,21 +66,23 @@ class _Reader:
             self.table = text[1:].strip()
         elif text.startswith(":"):
             name, policy = text[1:].split()[:2]
-            self._begin(name, policy)
+            chain = self.chain(name)
+            chain.policy = policy.lower() if chain.hook else chain.policy
         elif text.startswith("-A "):
-            name = text.split()[1]
-            self.chains[self.table, name].rules.append(rule(text))
+            self.chains[self.table, text.split()[1]].rules.append(rule(text))
         elif text and text != "COMMIT" and not text.startswith("#"):
             raise ValueError(text)
 
-    def _begin(self, name: str, policy: str) -> None:
+    def chain(self, name: str) -> Chain:
+        if (self.table, name) in self.chains:
+            return self.chains[self.table, name]
         chain = Chain(self.backend, self.family, self.table, name)
         if name in HOOKS and self.table in BASE_PRIORITY:
             chain.hook = name.lower()
             chain.priority = base_priority(self.table, chain.hook)
-            chain.policy = policy.lower()
             chain.nat = self.table == "nat"
         self.chains[self.table, name] = chain
+        return chain
 
 
 def rule(text: str) -> Rule:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from conntrackd_py.kernel import leak_table
 from conntrackd_py.kernel.doctor import iptables_save, nft_json
 from conntrackd_py.kernel.doctor.ruleset import Chain, Ruleset
 from conntrackd_py.kernel.proc_queues import QUEUES
@@ -46,13 +45,12 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     notes = []
     for family in FAMILIES:
         name = NFT_FAMILY[family]
-        for backend, saver in _savers(family):
+        for backend, saver in savers(family):
             found, failed = iptables_save.read(run([saver]), backend, name)
             chains += found
             unread += failed
     if program("nft"):
         shown = {(chain.family, chain.table) for chain in chains if chain.backend == "iptables"}
-        shown.add(("inet", leak_table.NAME))  # the daemon's own
         listing = run(["nft", "-a", "list", "ruleset"])
         found, failed = nft_json.read(run(["nft", "-j", "list", "ruleset"]), listing, shown)
         chains += found
@@ -62,7 +60,7 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     return Ruleset(chains, unread), tuple(notes)
 
 
-def _savers(family: str) -> list[tuple[str, str]]:
+def savers(family: str) -> list[tuple[str, str]]:
     """(backend, program): iptables of nft, and legacy iptables if the kernel has such tables."""
     name = IPTABLES[family]
     savers = [("iptables", f"{name}-nft-save" if program(f"{name}-nft-save") else f"{name}-save")]

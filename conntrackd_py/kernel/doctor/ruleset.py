@@ -96,6 +96,7 @@ class Ruleset:
         self.unread = unread
         self._bases: dict[Key, list[Chain]] = {}
         self._dropping: set[Key] = set()
+        self._open_loopback: set[Key] = set()
         for base in self.chains.values():
             if base.hook:
                 self._begin(base)
@@ -108,6 +109,9 @@ class Ruleset:
             DROP in rule.does and not rule.narrow for chain in chains for rule in chain.rules
         ):
             self._dropping.add(base.key)
+        rules = (rule for chain in chains for rule in chain.rules)
+        if any(rule.in_interface == "lo" and ACCEPT in rule.does and not rule.narrow for rule in rules):
+            self._open_loopback.add(base.key)
 
     def bases(self, chain: Chain) -> list[Chain]:
         """The base chains whose packets may come to this chain."""
@@ -136,6 +140,10 @@ class Ruleset:
     def drops(self, base: Chain) -> bool:
         """Whether the base chain drops what no rule accepts, by its policy or by a rule that matches everything."""
         return base.key in self._dropping
+
+    def accepts_loopback(self, base: Chain) -> bool:
+        """Whether a rule that the base chain reaches accepts every packet that comes in by lo."""
+        return base.key in self._open_loopback
 
 
 def base_priority(table: str, hook: str) -> int:

@@ -144,6 +144,11 @@ class EngineCollector(Collector):
         yield counter_of(
             "one_sided_flows", "TCP connections with packets of one direction only.", self.diagnostics.one_sided.flows
         )
+        yield counter_of(
+            "mark_overwritten",
+            "Packets whose packet mark another rule overwrote between their two visits.",
+            self.engine.overwritten.total,
+        )
         if self.refusals is not None:
             yield counter_of(
                 "refusals_not_logged", "Refused packets left out of the sampled log.", self.refusals.not_logged

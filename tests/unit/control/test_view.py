@@ -3,8 +3,9 @@
 from conntrackd_py.conntrack.expect import PERMANENT, USERSPACE
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.control import view
+from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.reasons import END_DELETED, END_TIMEOUT
 from tests.support import packets
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
@@ -168,6 +169,14 @@ def test_a_note_as_a_dict() -> None:
             "orig": {"src": CLIENT, "dst": SERVER, "sport": 40000, "dport": 80},
         },
     }
+
+
+def test_an_overwritten_mark_is_noted_without_a_refusal() -> None:
+    note = Refusal(Skb(packets.udp(CLIENT, SERVER, 1, 2), indev=1), POST_ROUTING, NF_ACCEPT, None, None, 0)
+    note.overwritten = True
+    fields = view.refused_packet(note, 0.0)
+    assert (fields["outcome"], fields["reason"]) == ("ACCEPTED", "mark_overwritten")
+    assert "another rule overwrote its packet mark" in fields["why"]
 
 
 def test_a_connection_that_expired_in_use_is_noted_without_a_refusal() -> None:

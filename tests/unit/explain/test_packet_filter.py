@@ -9,7 +9,7 @@ from conntrackd_py.const import NF_ACCEPT, PRE_ROUTING
 from conntrackd_py.explain.packet_filter import ANY, PacketFilter
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import Addresses, addresses, network
-from conntrackd_py.reasons import FILTER_DROP, OK, TCP_STATE
+from conntrackd_py.reasons import FILTER_DROP, OK, OVERWRITTEN, TCP_STATE
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -72,3 +72,11 @@ def test_the_reason_or_the_cause() -> None:
     assert by_state.matches(refusal(TCP, FILTER_DROP, cause=TCP_STATE))
     assert not by_state.matches(refusal(TCP, FILTER_DROP))
     assert not PacketFilter(port=81, reasons=frozenset({TCP_STATE})).matches(refusal(TCP, TCP_STATE))
+
+
+def test_an_overwritten_mark_is_a_reason_of_its_own() -> None:
+    note = refusal(TCP, OK)
+    note.overwritten = True
+    assert PacketFilter(reasons=frozenset({OVERWRITTEN})).matches(note)
+    assert not PacketFilter(reasons=frozenset({OK})).matches(note)
+    assert not PacketFilter(reasons=frozenset({OVERWRITTEN})).matches(refusal(TCP, TCP_STATE))

@@ -129,7 +129,11 @@ def test_what_else_there_may_be(tmp_path: Path, change: dict[str, Any], line: st
         ({"entries": 90, "limit": 100}, "table"),
         ({"nat": {"failures": 1, "allocations": 1, "pools": [], "unpooled": 0}}, "NAT"),
         ({"queue": {"enobufs": 0, "verdict_errors": 1, "truncated": 0}}, "packets"),
-        ({"hints": {"expired_in_use": 1, "one_sided_flows": 0}}, "hints"),
+        ({"hints": {"expired_in_use": 1, "one_sided_flows": 0, "mark_overwritten": 0}}, "hints"),
+        (
+            {"mark_rule": "iptables ipv4 mangle FORWARD: -A FORWARD \x1b"},
+            r"overwritten by iptables ipv4 mangle FORWARD: -A FORWARD \x1b",
+        ),
         ({"events_lost": 1}, "control"),
     ],
 )

@@ -136,6 +136,7 @@ def test_hints(router: Router) -> None:
     found = {sample.name: sample.value for family in collector.collect() for sample in family.samples}
     assert found["conntrackd_py_expired_in_use_total"] == 1
     assert found["conntrackd_py_one_sided_flows_total"] == 0
+    assert found["conntrackd_py_mark_overwritten_total"] == 0
     assert found["conntrackd_py_refusals_not_logged_total"] == 6
 
 
