@@ -23,20 +23,26 @@ from collections import deque
 from itertools import count
 from typing import Final, final
 
-import structlog
 from netfilterqueue import NetfilterQueue, Packet
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel import netlink
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import Clock, Handle, PacketQueue, QueueCounters, QueueError, Visitor, is_truncated
-
-log = structlog.get_logger()
+from conntrackd_py.kernel.queue import (
+    ANSWER_WITHIN,
+    SAMPLE_EVERY,
+    Clock,
+    Handle,
+    PacketQueue,
+    QueueCounters,
+    QueueError,
+    Visitor,
+    grow_buffer,
+    is_truncated,
+)
 
 MESSAGE_ROOM: Final = 131072  # bytes, more than the largest packet with its other attributes
-ANSWER_WITHIN: Final = 2.0  # seconds
-SAMPLE_EVERY: Final = 512  # packets
 BACKEND: Final = "netfilterqueue"
 MAY_BE_TRUNCATED: Final = 4016  # NetfilterQueue's copy range
 
@@ -109,7 +115,7 @@ class NfqueueQueue(PacketQueue):
         self.nfq = self._bind(max_length, socket_buffer)
         self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
         self.inlet = _Inlet(self.sock, self.counters)
-        _grow_buffer(self.sock, socket_buffer)
+        grow_buffer(self.sock, socket_buffer)
         try:
             wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
             if wanted:
@@ -122,7 +128,7 @@ class NfqueueQueue(PacketQueue):
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
             nfq = NetfilterQueue()
-            with warnings.catch_warnings():  # about the buffer size; _grow_buffer checks it
+            with warnings.catch_warnings():  # about the buffer size; grow_buffer checks it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 nfq.bind(self.number, self._callback, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
@@ -211,16 +217,6 @@ class NfqueueQueue(PacketQueue):
             if skb.mark != mark:
                 packet.set_mark(skb.mark)
         return verdict
-
-
-def _grow_buffer(sock: socket.socket, size: int) -> None:
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if granted < size:
-            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
 
 
 def _why(number: int) -> str:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.settings.schema import FAMILIES, NAT, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import FAMILIES, NAT, NFLOG, OBSERVE, Queue, Settings
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
+
+COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
+THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
 
 @dataclass(frozen=True)
@@ -43,28 +46,31 @@ class Visit:
 
 @dataclass(frozen=True)
 class Plan:
-    """visits: in the order of a packet. queue: number of the ingress queue."""
+    """visits: in the order of a packet. queue: number of the ingress queue. group: of NFLOG, 0: packets are queued."""
 
     visits: tuple[Visit, ...]
     queue: int
-    bypass: bool  # accept packets while no program is bound to the queue
+    bypass: bool  # packets pass while no program is bound to the queue
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
+    group: int = 0
 
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
-        return 1 + max((visit.queue_index for visit in self.visits), default=0)
+        return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
 
 def plan(settings: Settings) -> Plan:
     """The plan of these settings."""
+    copies = settings.mode == OBSERVE and settings.observe.via == NFLOG
     return Plan(
         visits=_observing(settings) if settings.mode == OBSERVE else _tracking(settings),
         queue=settings.queue.first,
-        bypass=settings.queue.fail_open and settings.mode != NAT,
+        bypass=copies or (settings.queue.fail_open and settings.mode != NAT),
         families=settings.steering.families,
         exclude_interfaces=settings.steering.exclude_interfaces,
+        group=settings.observe.group if copies else 0,
     )
 
 

@@ -4,14 +4,22 @@ A `PacketQueue` is a backend; it passes each packet to a `Visitor`. When `fileno
 `drain`, which handles a bounded number of packets and never blocks.
 """
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
+
+import structlog
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel.failures import FailureLog
 from conntrackd_py.kernel.histogram import Histogram
+
+log = structlog.get_logger()
+
+ANSWER_WITHIN: Final = 2.0  # seconds for the kernel's acknowledgement
+SAMPLE_EVERY: Final = 512  # packets: one visit of them is timed
 
 Clock = Callable[[], int]
 Handle = Callable[[Skb, int, int], int]  # Engine.handle
@@ -27,6 +35,8 @@ class QueueCounters:
         self.enobufs = 0  # the socket's buffer was full; /proc counts the lost packets
         self.verdict_errors = 0  # exceptions of our own code
         self.truncated = 0  # truncated packets, dropped
+        self.copies_lost = 0  # copies that the kernel dropped, by the gaps in their sequence (mode observe)
+        self.translations_lost = 0  # times that the kernel dropped events of translated connections (mode observe)
         self.visits = Histogram()  # times of sampled visits
         self.backend = ""  # for the metric build_info
 
@@ -75,6 +85,17 @@ class Visitor:
         self.counters.verdict_errors += 1
         self.failures.note(error, packet="accepted" if self.on_error == NF_ACCEPT else "dropped")
         return self.on_error
+
+
+def grow_buffer(sock: socket.socket, size: int) -> None:
+    """Set the receive buffer of a netlink socket; logs a smaller one."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if granted < size:
+            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
 
 
 def is_truncated(data: bytes) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from conntrackd_py.kernel.plan import Plan, Visit
+from conntrackd_py.kernel.plan import COPIED, THRESHOLD, Plan, Visit
 
 PREFIX: Final = "CONNTRACKD_PY_"
 
@@ -26,6 +26,7 @@ WHY: Final = (
     ("-j RETURN", "not queued"),
     ("-j CT --notrack", "the kernel does not track the packet"),
     ("-m socket", "never reached; the presence of this rule makes the kernel reassemble fragments"),
+    ("-j NFLOG", "the kernel sends copies of the headers to the daemon; the packet goes on at once"),
     ("-j NFQUEUE", "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark"),
 )
 
@@ -79,12 +80,16 @@ def _rules(plan: Plan, visit: Visit) -> list[str]:
         specs.append("-m addrtype --src-type LOCAL -j RETURN")
     if visit.notrack:
         specs.append("-j CT --notrack")
-    specs.append(
-        f"-j NFQUEUE --queue-num {plan.queue + visit.queue_index}" + (" --queue-bypass" if plan.bypass else "")
-    )
+    specs.append(_target_of(plan, visit))
     if visit.defrag:
         specs.append("-m socket")
     return [f"-A {visit.chain} {spec}" for spec in specs]
+
+
+def _target_of(plan: Plan, visit: Visit) -> str:
+    if plan.group:
+        return f"-j NFLOG --nflog-group {plan.group} --nflog-size {COPIED} --nflog-threshold {THRESHOLD}"
+    return f"-j NFQUEUE --queue-num {plan.queue + visit.queue_index}" + (" --queue-bypass" if plan.bypass else "")
 
 
 def found(save: str) -> dict[str, Table]:
