@@ -105,7 +105,7 @@ class Table:
         self._add_pending(ct, reply)
 
     def translate(self, ct: NfConn, reply: bytes, status: int) -> None:
-        """Change the reply tuple of ct, confirmed or not, and set IPS_* bits. No other connection may have the tuple."""
+        """Change the reply tuple of ct, confirmed or not, and set IPS_* bits. The caller makes sure that it is free."""
         if not ct.status & IPS_CONFIRMED:
             self.alter_reply(ct, reply)
             ct.status |= status

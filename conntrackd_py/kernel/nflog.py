@@ -17,7 +17,7 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import NF_ACCEPT
+from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, PRE_ROUTING
 from conntrackd_py.kernel import netlink
 from conntrackd_py.kernel.netlink import attribute
 from conntrackd_py.kernel.plan import COPIED, THRESHOLD
@@ -139,6 +139,8 @@ class NflogGroup(PacketQueue):
             if copies.sequence != self.expected:
                 self._gap(copies.sequence)
             self.expected = copies.sequence + 1 & M32
+            if copies.hook not in (PRE_ROUTING, LOCAL_OUT):
+                continue  # from a rule of somebody else
             skb = Skb(copies.payload, copies.mark, copies.indev, copies.outdev)
             skb.copy = True
             self.until_sample -= 1

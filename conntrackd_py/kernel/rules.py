@@ -196,5 +196,6 @@ def _differing(now: Tables, expected: Tables) -> list[str]:
 
 
 def bypassed(now: Tables) -> list[str]:
-    """Rules after one of the jumps: queued packets never reach them."""
-    return [f"{name}: {line}" for name, table in now.items() for line in table.after_jump]
+    """Rules after one of the jumps: queued packets never reach them. NFLOG takes no packet away."""
+    queueing = {name: table for name, table in now.items() if not any("-j NFLOG" in rule for rule in table.rules)}
+    return [f"{name}: {line}" for name, table in queueing.items() for line in table.after_jump]

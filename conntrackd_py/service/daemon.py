@@ -20,6 +20,7 @@ from conntrackd_py.control.escape import escaped_lines
 from conntrackd_py.control.status import ReloadError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
+from conntrackd_py.kernel.plan import plan
 from conntrackd_py.kernel.queue import QueueError
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
@@ -107,7 +108,9 @@ class Daemon:
         self.turn()
         self.notify.send("READY=1")
         settings = self.parts.settings
-        log.info("ready", mode=settings.mode, queue=settings.queue.first, nat=len(settings.nat), compiled=compiled)
+        group = plan(settings).group
+        source = {"nflog_group": group} if group else {"queue": settings.queue.first}
+        log.info("ready", mode=settings.mode, **source, nat=len(settings.nat), compiled=compiled)
 
     def stop(self, status: int = 0) -> None:
         self.status = max(self.status, status)
