@@ -5,6 +5,8 @@ translates. It may be told before or after it sees the first packet: what is tol
 
 - At most LIMIT translations wait; the oldest is dropped first.
 - The kernel is right: another connection of ours that has the reply tuple is over, or never was one, and ends.
+- Two connections may look as if they had one reply tuple: the kernel gives one of them another port and tells of it.
+  Until then the reply tuple of that one is unknown; its original tuple stands for it.
 """
 
 from collections import OrderedDict
@@ -14,7 +16,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPCT_SEQADJ, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK
-from conntrackd_py.reasons import END_REOPENED
+from conntrackd_py.reasons import END_REOPENED, END_TIMEOUT
 
 LIMIT: Final = 65_536
 YOUNG: Final = 5_000  # ms: a connection of this age is the one of which the kernel tells
@@ -54,18 +56,29 @@ class Translations:
         self.waiting[original] = Translation(reply, status)  # also if an old connection with its tuple is known
 
     def meet(self, skb: Skb, now: int) -> None:
-        """Translate the new connection of a first packet, if its translation waits."""
+        """Translate the new connection of a first packet, if its translation waits. Make sure that it has a tuple."""
         ct = skb.ct
-        if ct is None or ct.status & (IPS_CONFIRMED | IPS_DYING) or not self.waiting:
+        if ct is None or ct.status & (IPS_CONFIRMED | IPS_DYING):
             return
         translation = self.waiting.pop(ct.original, None)
         if translation is not None:
             self._apply(ct, translation.reply, translation.status, now)
+            return
+        owner = self.core.table.find(ct.reply)
+        if owner is None:
+            return
+        if owner.timeout <= now:
+            self.core.kill(owner, END_TIMEOUT, now)
+        else:
+            self.core.table.translate(ct, ct.original, 0)
 
     def _apply(self, ct: NfConn, reply: bytes, status: int, now: int) -> None:
         owner = self.core.table.find(reply)
         if owner is not None and owner is not ct:
-            self.core.kill(owner, END_REOPENED, now)
+            if owner.original != reply and not owner.status & IPS_NAT_MASK:
+                self.core.table.translate(owner, owner.original, 0)
+            else:
+                self.core.kill(owner, END_REOPENED, now)
         self.core.table.translate(ct, reply, status)
         if ct.status & IPS_CONFIRMED:
             self.core.changed(ct, IPCT_SEQADJ, now)

@@ -9,9 +9,11 @@
 
 import errno
 import os
+import select
 import socket
 import struct
 import sys
+import time
 from array import array
 from typing import Final, final
 
@@ -111,6 +113,13 @@ class Translated(PacketQueue):
             self.dumps = [IPS_SRC_NAT, IPS_DST_NAT]
             self._ask()
         return count
+
+    def settle(self, seconds: float) -> None:
+        """Read all translated connections, at the start; for at most `seconds`."""
+        deadline = time.monotonic() + seconds
+        self.drain()
+        while self.dumps and select.select([self.sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            self.drain()
 
     def _ask(self) -> None:
         """Begin the first dump of self.dumps. A kernel without the filter sends all connections."""

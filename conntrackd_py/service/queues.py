@@ -1,5 +1,7 @@
 """Settings -> the source of packets: packet queues, or in mode observe copies and the kernel's translations."""
 
+from typing import Final
+
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
@@ -11,6 +13,8 @@ from conntrackd_py.kernel.queue_pair import QueuePair
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
 from conntrackd_py.settings.schema import NFLOG, OBSERVE, Settings
+
+SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
 
 
 def _packet_queue(settings: Settings, handle: Handle, counters: QueueCounters, number: int) -> PacketQueue:
@@ -46,6 +50,7 @@ def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     """In mode observe. The kernel's translations are read before a packet is judged: it may answer one of them."""
     try:
         translated = Translated(engine, clock, counters)
+        translated.settle(SETTLE)
     except OSError as error:
         raise QueueError(f"cannot subscribe to the kernel's connections: {error}") from error
 

@@ -97,6 +97,39 @@ def test_told_after_the_answer(seen: Observer) -> None:
     assert seen.answer() is ct
 
 
+def test_a_reply_tuple_that_another_connection_has(seen: Observer) -> None:
+    """The router's own query from the port that the kernel gave to the client: the kernel will choose another one."""
+    seen.told()
+    ct = seen.query()
+    own = seen.see(seen.router, seen.server, 1024, 53, LOCAL_OUT)
+    assert (own.original, own.reply, own.confirmed) == (own.original, own.original, True)
+    assert seen.answer() is ct
+    other = seen.tuple(seen.server, seen.router, 53, 2048)
+    seen.engine.translations.learn(own.original, other, IPS_SRC_NAT, seen.now)
+    assert seen.see(seen.server, seen.router, 53, 2048) is own
+    assert seen.answer() is ct
+
+
+def test_a_reply_tuple_that_turns_out_to_be_of_another_connection(seen: Observer) -> None:
+    """The same, but the router's query is seen first and its event comes last."""
+    ct = seen.query()
+    own = seen.see(seen.router, seen.server, 1024, 53, LOCAL_OUT)
+    seen.told()
+    assert (ct.reply, own.reply, own.dying) == (seen.reply, own.original, False)
+    assert seen.answer() is ct
+    other = seen.tuple(seen.server, seen.router, 53, 2048)
+    seen.engine.translations.learn(own.original, other, IPS_SRC_NAT, seen.now)
+    assert seen.see(seen.server, seen.router, 53, 2048) is own
+
+
+def test_the_owner_of_a_reply_tuple_that_the_kernel_has_given_away(seen: Observer) -> None:
+    seen.told()
+    old = seen.query()
+    newer = seen.see(seen.client, seen.server, 40001, 53)
+    seen.engine.translations.learn(newer.original, seen.reply, IPS_SRC_NAT, seen.now)
+    assert (old.dying, newer.reply) == (True, seen.reply)
+
+
 def test_told_again_of_an_old_connection_that_is_about_to_be_replaced(seen: Observer) -> None:
     seen.told()
     ct = seen.query()
