@@ -176,5 +176,5 @@ def _why(number: int, error: OSError) -> str:
     rows = [line.split() for line in GROUPS.read_text().splitlines()] if GROUPS.exists() else []
     owners = [row[1] for row in rows if row[0] == str(number)]
     if owners:
-        return f"another program has it (netlink port {owners[0]}, often its process id)"
+        return f"another program has it (netlink port {owners[0]})"
     return "the permission is missing (CAP_NET_ADMIN)"
