@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from array import array
+from pathlib import Path
 from typing import Final, final
 
 import structlog
@@ -44,7 +45,8 @@ CTA_STATUS_MASK: Final = 26
 HEADER: Final = 20  # struct nlmsghdr and struct nfgenmsg
 ROOM: Final = 1 << 16
 DUMP_EVERY: Final = 5_000  # ms
-A_TURN: Final = 256  # datagrams
+A_TURN: Final = 256  # reports, 10 to 20 us each
+SYSCTL: Final = Path("/proc/sys/net/netfilter/nf_conntrack_events")
 BUFFER: Final = 1 << 22
 
 # Accept a message of another type, a message of a dump, and one without CTA_STATUS; of the rest, those with a NAT bit.
@@ -90,15 +92,13 @@ class Translated(PacketQueue):
         return self.sock.fileno()
 
     def drain(self, limit: int = A_TURN) -> int:
-        """Read waiting events, at most `limit` datagrams; returns how many."""
+        """Read waiting reports, about `limit` at most (a datagram of a dump has several); returns how many."""
         now = self.clock()
         count = 0
         while count < limit:
-            count += 1
             try:
                 datagram = self.sock.recv(ROOM)
             except BlockingIOError:
-                count -= 1
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -106,7 +106,7 @@ class Translated(PacketQueue):
                 self.counters.translations_lost += 1
                 self.wanted = True
                 continue
-            self._read(datagram, now)
+            count += self._read(datagram, now)
         if self.wanted and not self.dumps and now - self.dumped_at >= DUMP_EVERY:
             self.wanted = False
             self.dumped_at = now
@@ -116,6 +116,8 @@ class Translated(PacketQueue):
 
     def settle(self, seconds: float) -> None:
         """Read all translated connections, at the start; for at most `seconds`."""
+        if SYSCTL.exists() and SYSCTL.read_text().strip() == "0":
+            log.warning("translations_unknown", error="the kernel's events are off", help="nf_conntrack_events = 2")
         deadline = time.monotonic() + seconds
         self.drain()
         while self.dumps and select.select([self.sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -129,8 +131,9 @@ class Translated(PacketQueue):
         header = struct.pack("=IHHII", 16 + len(body), CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
         self.sock.send(header + body)
 
-    def _read(self, datagram: bytes, now: int) -> None:
-        at = 0
+    def _read(self, datagram: bytes, now: int) -> int:
+        """Returns the number of messages, at least 1."""
+        at = count = 0
         while at + 16 <= len(datagram):
             length, kind = struct.unpack_from("=IH", datagram, at)
             if kind == CT_NEW:
@@ -138,6 +141,8 @@ class Translated(PacketQueue):
             elif kind in (NLMSG_DONE, NLMSG_ERROR):
                 self._dumped(struct.unpack_from("=i", datagram, at + 16)[0])
             at += max(length + 3 & ~3, 16)
+            count += 1
+        return max(count, 1)
 
     def _learn(self, body: bytes, now: int) -> None:
         ct = attributes(body)

@@ -24,7 +24,7 @@ def _packet_queue(settings: Settings, handle: Handle, counters: QueueCounters, n
         number=number,
         max_length=settings.queue.max_length,
         socket_buffer=settings.queue.socket_buffer,
-        on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
+        on_error=NF_ACCEPT if settings.queue.on_error == "accept" or settings.mode == OBSERVE else NF_DROP,
         fail_open=settings.queue.fail_open,
         counters=counters,
         gso=settings.queue.gso,

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
-from conntrackd_py.settings.schema import FAMILIES, Settings
+from conntrackd_py.settings.schema import FAMILIES, MODES, OBSERVE, Settings
 
 NOT_INSTALLED: Final = 3
 CUTS_OFF: Final = (
@@ -22,6 +23,7 @@ CUTS_OFF: Final = (
     "Start the daemon first, add the session's interface to steering.exclude_interfaces, "
     "try with --for SECONDS, or use --force"
 )
+MODE: Final = re.compile(r"""^\s*mode\s*=\s*["'](\w+)["']""", re.MULTILINE)
 CANNOT_CHECK: Final = 3  # of `check`, where 1 means warnings
 
 
@@ -34,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
         settings = settings_or_none(args.config)
         if settings is None:
             if args.action == "install" and args.on_start:
-                _close()
+                _close(args.config)
             return CANNOT_CHECK if args.action == "check" else 1
         if args.action == "check":
             return rules_check.check(settings, as_json=args.json)
@@ -92,12 +94,25 @@ def _restarting(unit: str) -> str:
     return "the service is being restarted" if restarts else ""
 
 
-def _close() -> None:
+def _close(config: Path) -> None:
+    if _observes(config):
+        _report("no rules installed: mode observe never stops packets")
+        return
     if any(table.chains for family in FAMILIES for table in steering.found(family).values()):
         _report("the installed rules are kept")
         return
     steering.install(closed())
     _report("nothing is forwarded until the configuration is corrected")
+
+
+def _observes(config: Path) -> bool:
+    """Whether a wrong configuration says mode observe, as far as it can be read."""
+    text = ""
+    for file in (config, *sorted((config.parent / "conf.d").glob("*.toml"))):
+        with contextlib.suppress(OSError):
+            text += file.read_text(errors="replace") + "\n"
+    said = [mode for mode in MODE.findall(text) if mode in MODES]
+    return bool(said) and said[-1] == OBSERVE
 
 
 def _act(action: str, settings: Settings) -> int:
