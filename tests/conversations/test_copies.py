@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_INVALID, IP_CT_NEW, IP_CT_RELATED_REPLY, PRE_ROUTING
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED,
+    IP_CT_INVALID,
+    IP_CT_NEW,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
+    PRE_ROUTING,
+)
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel.plan import COPIED
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.reasons import COPY_TRUNCATED, IP_TRUNCATED, L4_TRUNCATED, OK, REASON_NAMES, SCTP_CHUNKS
 from tests.support import packets
 
@@ -35,6 +46,18 @@ class Observer:
 def hosts(request: pytest.FixtureRequest) -> tuple[str, str]:
     pair: tuple[str, str] = request.param
     return pair
+
+
+def test_raw_rules_apply(hosts: tuple[str, str]) -> None:
+    """As the kernel's own raw rules do before the copy: zones and NOTRACK."""
+    seen = Observer()
+    dns, other = Match(dport=Numbers([53, 53])), Match()
+    rules = [RawRule(dns, notrack=True), RawRule(other, zone_original=5, zone_reply=5)]
+    seen.engine.configure(Tunables(), raw_rules=rules)
+    assert seen.see(packets.udp(*hosts, 40000, 53)).ctinfo == IP_CT_UNTRACKED
+    ct = seen.see(packets.udp(*hosts, 40000, 54)).ct
+    assert ct is not None
+    assert (tuples.zone(ct.original), tuples.zone(ct.reply)) == (5, 5)
 
 
 def test_a_long_datagram_counts_with_its_whole_length(hosts: tuple[str, str]) -> None:
