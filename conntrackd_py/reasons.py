@@ -30,27 +30,28 @@ SCTP_CHUNKS: Final = 20  # chunks that may not stand together, or none
 SCTP_NOT_NEW: Final = 21  # chunks that cannot start an association
 SCTP_VTAG: Final = 22  # the verification tag is not the association's
 SCTP_STATE: Final = 23  # the transition table has no transition for this chunk
-INVALID_LIMIT: Final = 24
+COPY_TRUNCATED: Final = 24  # mode observe: a header goes on beyond the bytes that the kernel copied
+INVALID_LIMIT: Final = 25
 
 # --- why an attached packet changed nothing (IGNORE) ------------------------------------------------
-TCP_IGNORED: Final = 24  # the transition table ignores it: the ends may know better
-TCP_MORE_THAN_WINDOW: Final = 25  # slightly more data than the window allows
-TCP_SEQ_UNDER: Final = 26  # already acknowledged data, retransmitted
-TCP_ACK_UNDER: Final = 27  # acknowledges data too far back
-TCP_CHALLENGE_ACK: Final = 28  # answers an ignored SYN (RFC 5961)
+TCP_IGNORED: Final = 25  # the transition table ignores it: the ends may know better
+TCP_MORE_THAN_WINDOW: Final = 26  # slightly more data than the window allows
+TCP_SEQ_UNDER: Final = 27  # already acknowledged data, retransmitted
+TCP_ACK_UNDER: Final = 28  # acknowledges data too far back
+TCP_CHALLENGE_ACK: Final = 29  # answers an ignored SYN (RFC 5961)
 
 # --- why a packet was dropped ----------------------------------------------------------------------
-TABLE_FULL: Final = 29
-NAT_EXHAUSTED: Final = 30  # no free port or id in the rule's range
-NAT_NO_ADDRESS: Final = 31  # MASQUERADE without an address on the outgoing interface
-NAT_OIF_CHANGED: Final = 32  # bound to another outgoing interface
-NAT_MANIP: Final = 33  # cannot be rewritten safely
-LEAK_GUARD: Final = 34  # a source-NAT rule covers it and it has no connection
-CONNECTION_LOST: Final = 35  # its connection vanished between two visits
-INSERT_FAILED: Final = 36  # its tuple was taken between its two visits
-FILTER_DROP: Final = 37  # by a rule or the default of the filter
-FILTER_REJECT: Final = 38  # the same, with an answer to the sender
-NAT_OIF_UNKNOWN: Final = 39  # the outgoing interface is new: name and addresses are not yet known
+TABLE_FULL: Final = 30
+NAT_EXHAUSTED: Final = 31  # no free port or id in the rule's range
+NAT_NO_ADDRESS: Final = 32  # MASQUERADE without an address on the outgoing interface
+NAT_OIF_CHANGED: Final = 33  # bound to another outgoing interface
+NAT_MANIP: Final = 34  # cannot be rewritten safely
+LEAK_GUARD: Final = 35  # a source-NAT rule covers it and it has no connection
+CONNECTION_LOST: Final = 36  # its connection vanished between two visits
+INSERT_FAILED: Final = 37  # its tuple was taken between its two visits
+FILTER_DROP: Final = 38  # by a rule or the default of the filter
+FILTER_REJECT: Final = 39  # the same, with an answer to the sender
+NAT_OIF_UNKNOWN: Final = 40  # the outgoing interface is new: name and addresses are not yet known
 
 REASON_NAMES: Final = (
     "ok",
@@ -77,6 +78,7 @@ REASON_NAMES: Final = (
     "sctp_cannot_start",
     "sctp_verification_tag",
     "sctp_state",
+    "copy_truncated",
     "tcp_ignored",
     "tcp_more_than_window",
     "tcp_seq_under_window",

@@ -11,9 +11,12 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import IP_CT_RELATED, IP_CT_RELATED_REPLY, LOCAL_OUT
 from conntrackd_py.reasons import (
+    COPY_TRUNCATED,
     ICMP_INNER,
     ICMP_OUTER,
     ICMP_UNRELATED,
+    IP_HEADER,
+    IP_TRUNCATED,
     IP_VERSION,
     L4_TRUNCATED,
     OK,
@@ -49,7 +52,8 @@ def relate(table: Table, protos: list[L4Proto], skb: Skb, at: int, now: int) -> 
     """Attach the error skb, which quotes a packet at offset `at`; returns OK or why it is INVALID."""
     t = inner_tuple(protos, skb, at)
     if not t:
-        return ICMP_INNER
+        cut = skb.end < skb.length and skb.numbers[0] in (IP_TRUNCATED, IP_HEADER, L4_TRUNCATED)
+        return COPY_TRUNCATED if cut else ICMP_INNER
     ct = table.find(tuples.with_zone(t, skb.zone_original))
     if ct is None and skb.zone_reply != skb.zone_original:
         ct = table.find(tuples.with_zone(t, skb.zone_reply))

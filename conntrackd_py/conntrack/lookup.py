@@ -43,7 +43,15 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     REPLY,
 )
-from conntrackd_py.reasons import END_REOPENED, END_RST, END_TIMEOUT, L4_TRUNCATED, TABLE_FULL, TUPLE_NOT_INVERTIBLE
+from conntrackd_py.reasons import (
+    COPY_TRUNCATED,
+    END_REOPENED,
+    END_RST,
+    END_TIMEOUT,
+    L4_TRUNCATED,
+    TABLE_FULL,
+    TUPLE_NOT_INVERTIBLE,
+)
 from conntrackd_py.wire.ip import addresses
 
 UNCONFIRMED_LIMIT: Final = 32_768  # more than the kernel's queues hold; or half the table, if that is less
@@ -54,7 +62,7 @@ def conntrack_in(core: Conntrack, skb: Skb, now: int) -> int:
     if skb.ctinfo == IP_CT_UNTRACKED:
         return NF_ACCEPT
     l4proto = core.protos[skb.protonum]
-    reason = l4proto.check(skb, core.checksum and skb.hook == PRE_ROUTING and not skb.checksum_partial)
+    reason = l4proto.check(skb, core.checksum and skb.hook == PRE_ROUTING and not (skb.checksum_partial or skb.copy))
     if reason:
         return core.refuse(skb, reason)
     inner = l4proto.quotes(skb)
@@ -66,7 +74,7 @@ def conntrack_in(core: Conntrack, skb: Skb, now: int) -> int:
         return core.refuse(skb, reason) if reason else NF_ACCEPT
     l4 = l4proto.l4(skb)
     if not l4:
-        return core.refuse(skb, L4_TRUNCATED)
+        return core.refuse(skb, COPY_TRUNCATED if skb.end < skb.length else L4_TRUNCATED)
     return _track(core, skb, tuples.make(addresses(skb), l4, skb.protonum), l4proto, now)
 
 
@@ -170,7 +178,7 @@ def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: 
     if skb.reason:
         core.stats.reasons[skb.reason] += 1
     if core.accounting and outcome != UNCOUNTED:
-        ct.account(direction, skb.end)
+        ct.account(direction, skb.length)
     if outcome == KILL:
         core.kill(ct, END_RST, now)  # reported before this packet counts as a reply, as by the kernel
     _attach(skb, ct, direction)

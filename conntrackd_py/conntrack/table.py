@@ -108,6 +108,17 @@ class Table:
         ct.reply = reply
         self._add_pending(ct, reply)
 
+    def translate(self, ct: NfConn, reply: bytes, status: int) -> None:
+        """Change the reply tuple of ct, confirmed or not, and set IPS_* bits. The caller makes sure that it is free."""
+        if not ct.status & IPS_CONFIRMED:
+            self.alter_reply(ct, reply)
+            ct.status |= status
+            return
+        self._remove_hash(ct)
+        ct.reply = reply
+        ct.status |= status
+        self._add_hash(ct)
+
     def _remove_pending(self, ct: NfConn) -> None:
         del self.unconfirmed[ct.slot]
         self._remove_key(ct, ct.original)
@@ -128,6 +139,14 @@ class Table:
         return True
 
     def _add(self, ct: NfConn) -> bool:
+        if not self._add_hash(ct):
+            return False
+        self.confirmed += 1
+        ct.status |= IPS_CONFIRMED
+        ct.l4proto.entries[ct.state] += 1
+        return True
+
+    def _add_hash(self, ct: NfConn) -> bool:
         original, reply = self.hash.part(ct.original), self.hash.part(ct.reply)
         if ct.original in original or ct.reply in reply:
             return False
@@ -136,19 +155,19 @@ class Table:
         if _needs_routed(ct):
             self.routed[tuples.routed(ct.original, ct.reply)] = ct
             self.routed[tuples.routed(ct.reply, ct.original)] = ct
-        self.confirmed += 1
-        ct.status |= IPS_CONFIRMED
-        ct.l4proto.entries[ct.state] += 1
         return True
+
+    def _remove_hash(self, ct: NfConn) -> None:
+        del self.hash[ct.original]
+        if ct.reply != ct.original:
+            del self.hash[ct.reply]
+        if _needs_routed(ct):
+            self._remove_routed(ct)
 
     def remove(self, ct: NfConn) -> None:
         """Remove ct from the hash or `pending`; it keeps its slot, dying, until release()."""
         if ct.status & IPS_CONFIRMED:
-            del self.hash[ct.original]
-            if ct.reply != ct.original:
-                del self.hash[ct.reply]
-            if _needs_routed(ct):
-                self._remove_routed(ct)
+            self._remove_hash(ct)
             self.confirmed -= 1
             ct.l4proto.entries[ct.state] -= 1
         else:

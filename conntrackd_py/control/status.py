@@ -129,6 +129,11 @@ def counters(engine: Engine, info: DaemonInfo) -> Counters:
             "verdict_errors": found.verdict_errors,
             "truncated": found.truncated,
         },
+        "copies": {
+            "lost": found.copies_lost,
+            "translations": engine.translations.learned,
+            "translations_lost": found.translations_lost,
+        },
     }
 
 

@@ -37,12 +37,14 @@ from conntrackd_py.const import (
     POST_ROUTING,
     PRE_ROUTING,
     PRI_FILTER,
+    PRI_RAW,
 )
 from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
+from conntrackd_py.engine.translations import Translations
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
@@ -113,6 +115,7 @@ class Engine:
         self.mode = mode
         self.observing = mode == "observe"
         self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
+        self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.overwritten = Overwritten(self.core, self.mark_codec)
@@ -178,7 +181,7 @@ class Engine:
         verdict = self._observe(skb, hook, now) if self.observing else self._visit(skb, hook, now)
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
-        stats.bytes[hook] += len(skb.data)
+        stats.bytes[hook] += max(len(skb.data), skb.length)  # of a copy, the length of the packet
         if skb.reason or skb.ctinfo == IP_CT_NEW:
             self.diagnostics.record(skb, hook, verdict, now)
         return verdict
@@ -189,7 +192,12 @@ class Engine:
         reason = ip.parse(skb)
         if reason:
             self.core.refuse(skb, reason)
-        elif conntrack_in(self.core, skb, now) == NF_ACCEPT:
+            return NF_ACCEPT
+        for op in self.pipeline[hook]:
+            if op.priority == PRI_RAW:
+                op.run(skb, now)
+        if conntrack_in(self.core, skb, now) == NF_ACCEPT:
+            self.translations.meet(skb, now)
             confirm(self.core, skb, now)
         return NF_ACCEPT
 

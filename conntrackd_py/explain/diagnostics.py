@@ -14,7 +14,15 @@ from conntrackd_py.const import IP_CT_NEW, NF_ACCEPT
 from conntrackd_py.explain.expired import ExpiredConnections
 from conntrackd_py.explain.one_sided import OneSided
 from conntrackd_py.explain.refusals import RecentRefusals, Refusal
-from conntrackd_py.reasons import IP_FRAGMENT, L4_CHECKSUM, L4_TRUNCATED, SCTP_NOT_NEW, TCP_NOT_SYN, TCP_STATE
+from conntrackd_py.reasons import (
+    COPY_TRUNCATED,
+    IP_FRAGMENT,
+    L4_CHECKSUM,
+    L4_TRUNCATED,
+    SCTP_NOT_NEW,
+    TCP_NOT_SYN,
+    TCP_STATE,
+)
 from conntrackd_py.wire.ip import addresses
 
 ONE_EACH: Final = 1000  # ms
@@ -62,7 +70,7 @@ class Diagnostics:
     def _tuple(self, skb: Skb) -> bytes:
         """The tuple of skb; empty when its headers cannot be read."""
         reason = skb.cause or skb.reason
-        if reason <= IP_FRAGMENT or reason in (L4_TRUNCATED, L4_CHECKSUM):
+        if reason <= IP_FRAGMENT or reason in (L4_TRUNCATED, L4_CHECKSUM, COPY_TRUNCATED):
             return b""
         l4 = self.core.protos[skb.protonum].l4(skb)
         return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""

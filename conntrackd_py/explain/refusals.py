@@ -38,7 +38,7 @@ class Refusal:
         self.rule = skb.rule
         self.ctinfo = skb.ctinfo
         self.header = skb.data[:HEADER_KEPT]
-        self.length = len(skb.data)
+        self.length = max(len(skb.data), skb.length)
         self.indev = skb.indev
         self.outdev = skb.outdev
         self.expired = expired

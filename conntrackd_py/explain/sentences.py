@@ -12,6 +12,7 @@ from typing import Final
 from conntrackd_py.proto import sctp, tcp_states
 from conntrackd_py.reasons import (
     CONNECTION_LOST,
+    COPY_TRUNCATED,
     FILTER_DROP,
     FILTER_REJECT,
     ICMP_INNER,
@@ -106,6 +107,7 @@ TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
     ICMP_REDIRECT: ("a redirect with hop limit {0} from {1:x}::/16: not from a router on the same link",),
     TUPLE_NOT_INVERTIBLE: ("its tuple cannot be inverted: no reply is possible",),
     SCTP_VTAG: ("verification tag {0:#x}, {1:#x} would be right",),
+    COPY_TRUNCATED: ("its headers go on beyond the bytes that the kernel copied: it was not judged",),
     TABLE_FULL: (
         "the table is full",
         "the table is full: {0} connections of {1}, and no connection could be evicted",

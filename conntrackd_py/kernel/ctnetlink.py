@@ -28,6 +28,7 @@ CTA_TIMEOUT: Final = 7
 CTA_COUNTERS_ORIG: Final = 9
 CTA_COUNTERS_REPLY: Final = 10
 CTA_ZONE: Final = 18
+CTA_TUPLE_ZONE: Final = 3
 ROOM: Final = 1 << 16
 
 
@@ -113,6 +114,12 @@ def _error(message: bytes) -> int:
     return -int(code)
 
 
+def tuples_of(ct: dict[int, bytes]) -> tuple[bytes, bytes]:
+    """The original and the reply tuple of a connection's attributes, each in its zone."""
+    both = int.from_bytes(ct.get(CTA_ZONE, b""), "big")
+    return _unpack(ct[CTA_TUPLE_ORIG], both), _unpack(ct[CTA_TUPLE_REPLY], both)
+
+
 def _entry(data: bytes) -> Entry:
     ct = attributes(data)
     state = 0
@@ -120,8 +127,7 @@ def _entry(data: bytes) -> Entry:
         state = attributes(protocol)[1][0]
     (status,) = struct.unpack(">I", ct[CTA_STATUS])
     (timeout,) = struct.unpack(">I", ct.get(CTA_TIMEOUT, bytes(4)))
-    zone = struct.unpack(">H", ct[CTA_ZONE])[0] if CTA_ZONE in ct else 0
-    original, reply = (tuples.with_zone(_unpack(ct[kind]), zone) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
+    original, reply = tuples_of(ct)
     counters = (*_counters(ct.get(CTA_COUNTERS_ORIG)), *_counters(ct.get(CTA_COUNTERS_REPLY)))
     return Entry(state, status, timeout, original, reply, counters)
 
@@ -147,8 +153,8 @@ def _pack(t: bytes) -> bytes:
     return attribute(1 | NESTED, addresses) + attribute(2 | NESTED, parts)
 
 
-def _unpack(data: bytes) -> bytes:
-    """A ctnetlink tuple in the layout of conntrack.tuple."""
+def _unpack(data: bytes, zone: int) -> bytes:
+    """A ctnetlink tuple in the layout of conntrack.tuple. zone: of both directions; the tuple may have its own."""
     parts = attributes(data)
     addresses = attributes(parts[1])
     pair = addresses[1] + addresses[2] if 1 in addresses else addresses[3] + addresses[4]
@@ -159,4 +165,5 @@ def _unpack(data: bytes) -> bytes:
         l4 = proto[7] + proto[8] + proto[9]
     else:
         l4 = proto.get(2, b"\0\0") + proto.get(3, b"\0\0")
-    return pair + l4 + proto[1][:1]
+    own = int.from_bytes(parts.get(CTA_TUPLE_ZONE, b""), "big")
+    return tuples.with_zone(pair + l4 + proto[1][:1], own or zone)

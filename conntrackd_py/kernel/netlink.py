@@ -55,8 +55,12 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 def queue_config(queue: int, sequence: int, attributes: bytes) -> bytes:
     """A request to configure a packet queue. The kernel acknowledges it unless the sequence number is 0."""
-    kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG
-    body = _NFGENMSG.pack(0, 0, queue) + attributes
+    return request(NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG, queue, sequence, attributes)
+
+
+def request(kind: int, resource: int, sequence: int, attributes: bytes) -> bytes:
+    """A request of this message type for a queue or a group. Acknowledged unless the sequence number is 0."""
+    body = _NFGENMSG.pack(0, 0, resource) + attributes
     return _HEADER.pack(16 + len(body), kind, NLM_F_REQUEST | (NLM_F_ACK if sequence else 0), sequence, 0) + body
 
 

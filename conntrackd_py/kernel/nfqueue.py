@@ -25,7 +25,6 @@ import time
 import warnings
 from typing import Final, final
 
-import structlog
 from netfilterqueue import NetfilterQueue, Packet
 
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
@@ -34,12 +33,9 @@ from conntrackd_py.kernel.batch import Batch, Handle
 from conntrackd_py.kernel.failures import FailureLog
 from conntrackd_py.kernel.mmsg import MOST, Messages
 from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import Clock, PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queue import ANSWER_WITHIN, Clock, PacketQueue, QueueCounters, QueueError, grow_buffer
 from conntrackd_py.kernel.verdict_sender import VerdictSender
 
-log = structlog.get_logger()
-
-ANSWER_WITHIN: Final = 2.0  # seconds
 ANSWER_ROOM: Final = 4096  # bytes
 BACKEND: Final = "netfilterqueue"
 SO_SNDBUFFORCE: Final = 32
@@ -75,7 +71,8 @@ class NfqueueQueue(PacketQueue):
         self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, self.counters.visits.observe)
         self.sender = VerdictSender(self.sock, number, self.counters)
         self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
-        _grow_buffers(self.sock, socket_buffer)
+        _grow_send_buffer(self.sock)
+        grow_buffer(self.sock, socket_buffer)
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
         try:
             self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + netlink.flags(wanted))
@@ -90,7 +87,7 @@ class NfqueueQueue(PacketQueue):
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
             nfq = NetfilterQueue()
-            with warnings.catch_warnings():  # about the buffer size; _grow_buffer checks it
+            with warnings.catch_warnings():  # about the buffer size; grow_buffer checks it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 nfq.bind(self.number, _unused, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
@@ -157,18 +154,10 @@ def _unused(packet: Packet) -> None:
     """NetfilterQueue wants a callback, but reads no packet."""
 
 
-def _grow_buffers(sock: socket.socket, size: int) -> None:
-    """size: of the receive buffer."""
+def _grow_send_buffer(sock: socket.socket) -> None:
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < LEAST_SEND_BUFFER:
         with contextlib.suppress(PermissionError):  # larger sends are split
             sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, LEAST_SEND_BUFFER)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if granted < size:
-            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
 
 
 def _why(number: int) -> str:

@@ -15,12 +15,15 @@ from typing import Final, NamedTuple
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
-from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
+
+COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
+THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
 # What a rule of a visit does.
 EXCLUDE: Final = "exclude"  # value: an interface
@@ -30,6 +33,7 @@ OWN: Final = "own"
 NOTRACK: Final = "notrack"
 QUEUE: Final = "queue"  # value: number
 QUEUE_BYPASS: Final = "queue, bypass"  # value: number
+COPY: Final = "copy"  # value: NFLOG group
 DEFRAG: Final = "defrag"
 
 WHY: Final = {
@@ -40,6 +44,7 @@ WHY: Final = {
     NOTRACK: "the kernel does not track the packet",
     QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
     QUEUE_BYPASS: "to the daemon, if it runs; after its verdict the packet continues at the next hook",
+    COPY: "the kernel sends copies of the headers to the daemon; the packet goes on at once",
     DEFRAG: "never reached; the presence of this rule makes the kernel reassemble fragments",
 }
 
@@ -47,7 +52,7 @@ ANY_INTERFACE: Final = "+"
 
 
 class Step(NamedTuple):
-    """One rule of a visit; rules.py and nft_rules.py write it."""
+    """One rule of a visit; rules.py and rules_nft.py write it."""
 
     what: str
     value: str = ""
@@ -79,22 +84,23 @@ class Visit:
 
 @dataclass(frozen=True)
 class Plan:
-    """visits: in the order of a packet. queue: number of the ingress queue."""
+    """visits: in the order of a packet. queue: number of the ingress queue. group: of NFLOG, 0: packets are queued."""
 
     visits: tuple[Visit, ...]
     queue: int
-    bypass: bool  # accept packets while no program is bound to the queue
+    bypass: bool  # packets pass while no program is bound to the queue
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
     program: str = AUTO  # nft, iptables or auto
     outer_interfaces: tuple[str, ...] = ()  # where errors about a first packet do not leave; only with `keep`
     keep: bool = False  # the kernel tracks the packets too
+    group: int = 0  # NFLOG group of the copies; 0: packets are queued
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
 
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
-        return 1 + max((visit.queue_index for visit in self.visits), default=0)
+        return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
     def steps(self, visit: Visit) -> list[Step]:
         """The rules of a visit, in order."""
@@ -106,7 +112,10 @@ class Plan:
             steps.append(Step(OWN))
         if visit.notrack:
             steps.append(Step(NOTRACK))
-        steps.append(Step(QUEUE_BYPASS if self.bypass else QUEUE, str(self.queue + visit.queue_index)))
+        if self.group:
+            steps.append(Step(COPY, str(self.group)))
+        else:
+            steps.append(Step(QUEUE_BYPASS if self.bypass else QUEUE, str(self.queue + visit.queue_index)))
         if visit.defrag:
             steps.append(Step(DEFRAG))
         return steps
@@ -115,16 +124,18 @@ class Plan:
 def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
     """The plan of these settings. keep: the decision if steering.kernel_conntrack is auto; why: its reason."""
     observing, wish = settings.mode == OBSERVE, settings.steering.kernel_conntrack
+    copies = observing and settings.observe.via == NFLOG
     keep = observing or wish == KEEP or (wish == AUTO and keep)
     return Plan(
         visits=_observing(settings) if observing else _tracking(settings, keep=keep),
         queue=settings.queue.first,
-        bypass=settings.queue.fail_open and settings.mode != NAT,
+        bypass=copies or (settings.queue.fail_open and settings.mode != NAT),
         families=settings.steering.families,
         exclude_interfaces=settings.steering.exclude_interfaces,
         program=settings.steering.program,
         outer_interfaces=_outer(settings.nat) if keep and settings.mode == NAT else (),
         keep=keep,
+        group=settings.observe.group if copies else 0,
         why=why,
     )
 

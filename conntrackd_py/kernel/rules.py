@@ -12,6 +12,8 @@ from typing import Final
 
 from conntrackd_py.kernel.plan import (
     ANY_INTERFACE,
+    COPIED,
+    COPY,
     DEFRAG,
     EXCLUDE,
     FIRST_ERROR,
@@ -21,6 +23,7 @@ from conntrackd_py.kernel.plan import (
     PRE_CHAIN,
     QUEUE,
     QUEUE_BYPASS,
+    THRESHOLD,
     WHY,
     Plan,
     Visit,
@@ -48,6 +51,7 @@ SPECS: Final = {
     NOTRACK: "-j CT --notrack",
     QUEUE: "-j NFQUEUE --queue-num {value}",
     QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
+    COPY: f"-j NFLOG --nflog-group {{value}} --nflog-size {COPIED} --nflog-threshold {THRESHOLD}",
     DEFRAG: "-m socket",
 }
 
@@ -218,5 +222,6 @@ def tracked(now: Tables) -> bool:
 
 
 def bypassed(now: Tables) -> list[str]:
-    """Rules after one of the jumps: queued packets never reach them."""
-    return [f"{name}: {line}" for name, table in now.items() for line in table.after_jump]
+    """Rules after one of the jumps: queued packets never reach them. NFLOG takes no packet away."""
+    queueing = {name: table for name, table in now.items() if not any("-j NFLOG" in rule for rule in table.rules)}
+    return [f"{name}: {line}" for name, table in queueing.items() for line in table.after_jump]

@@ -14,6 +14,8 @@ from typing import Final
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_MANGLE, PRI_RAW
 from conntrackd_py.kernel.plan import (
     ANY_INTERFACE,
+    COPIED,
+    COPY,
     DEFRAG,
     EXCLUDE,
     FIRST_ERROR,
@@ -22,6 +24,7 @@ from conntrackd_py.kernel.plan import (
     OWN,
     QUEUE,
     QUEUE_BYPASS,
+    THRESHOLD,
     WHY,
     Plan,
     Step,
@@ -51,6 +54,7 @@ SPECS: Final = {
     NOTRACK: "notrack",
     QUEUE: "goto queue_{value}",
     QUEUE_BYPASS: "goto queue_{value}_bypass",
+    COPY: f"log group {{value}} snaplen {COPIED} queue-threshold {THRESHOLD}",
     DEFRAG: "meta l4proto tcp tproxy to :1",
 }
 

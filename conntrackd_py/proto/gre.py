@@ -32,6 +32,8 @@ class Gre(L4Proto):
     def l4(self, packet: Packet) -> bytes:
         at = packet.dataoff
         data = packet.data
+        if packet.end < packet.length and at + 8 > packet.end:
+            return b""
         if at + 4 > packet.end or u16(data, at) & VERSION != 1 or at + 8 > packet.end:
             return b"\0\0\0\0"
         if u16(data, at + 2) != PPP:

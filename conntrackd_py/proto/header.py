@@ -2,7 +2,7 @@
 
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.const import IPS_ASSURED, IPS_SEEN_REPLY
-from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED
+from conntrackd_py.reasons import COPY_TRUNCATED, L4_CHECKSUM, L4_TRUNCATED
 from conntrackd_py.wire import checksum
 from conntrackd_py.wire.packet import Packet, u16
 
@@ -21,9 +21,9 @@ class PortProto(L4Proto):
 
 
 def truncated(packet: Packet, needed: int) -> int:
-    """L4_TRUNCATED: layer 4 is shorter than needed, or than its own length field says."""
+    """L4_TRUNCATED: layer 4 is shorter than needed, or than its length field says. COPY_TRUNCATED: only the copy is."""
     packet.numbers = (packet.end - packet.dataoff, needed)
-    return L4_TRUNCATED
+    return COPY_TRUNCATED if packet.end < packet.dataoff + needed <= packet.length else L4_TRUNCATED
 
 
 def wrong_checksum(packet: Packet, at: int, end: int, pseudo: int) -> int:

@@ -122,6 +122,8 @@ class Icmpv6(Icmp):
             packet.numbers = (data[7], u16(data, 8))
             return ICMP_REDIRECT
         options = at + icmp.V6_REDIRECT_HEADER
+        if packet.end < options + 2 <= packet.length:
+            return truncated(packet, icmp.V6_REDIRECT_HEADER + 2)
         if options + 2 > packet.end or data[options + 1] == 0:
             return ICMP_REDIRECT
         return OK

@@ -12,7 +12,7 @@ from conntrackd_py.conntrack.conn import REFUSED, TRACKED, UNCOUNTED, NfConn, Pr
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_PROTOINFO, IPPROTO_SCTP, IPS_ASSURED, IPS_CONFIRMED, ORIGINAL, REPLY
 from conntrackd_py.proto.header import PortProto, truncated
-from conntrackd_py.reasons import L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
+from conntrackd_py.reasons import COPY_TRUNCATED, L4_CHECKSUM, OK, SCTP_CHUNKS, SCTP_NOT_NEW, SCTP_STATE, SCTP_VTAG
 from conntrackd_py.wire import sctp
 from conntrackd_py.wire.packet import Packet, u16, u32
 
@@ -123,7 +123,8 @@ class Chunks:
     """A packet's verification tag and its chunks, one at a time: kind and flags of the chunk at offset `at`.
 
     count: number of chunks; 0 when they may not stand together like this (do_basic_checks), with packet.numbers set.
-    seen: their kinds as bits, those below KINDS_NAMED.
+    seen: their kinds as bits, those below KINDS_NAMED. cut: a copy ends before a chunk that may be a control chunk.
+    After a DATA chunk only other DATA chunks follow (RFC 9260 6.10), so a copy that ends there shows all of them.
     """
 
     def __init__(self, packet: Packet, direction: int) -> None:
@@ -134,6 +135,7 @@ class Chunks:
         self.vtag = u32(data, at - 8)
         self.following = at
         self.at = self.kind = self.flags = self.count = self.seen = 0
+        self.cut = False
         count = seen = 0
         while at + sctp.CHUNK_HEADER <= end:
             kind = data[at]
@@ -146,6 +148,7 @@ class Chunks:
             at = sctp.next_chunk(data, at)
         self.seen = seen
         self.count = count
+        self.cut = at + sctp.CHUNK_HEADER <= packet.length and not seen & 1 << sctp.DATA
 
     def next(self) -> None:
         """Move to the next chunk; the first call, to the first."""
@@ -221,6 +224,10 @@ class Sctp(PortProto):
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         chunks = Chunks(packet, direction)
+        if chunks.cut or (packet.end < packet.length and _cut_init(chunks)):
+            packet.numbers = (packet.end, packet.length)
+            packet.reason = COPY_TRUNCATED
+            return REFUSED
         if not chunks.count:
             packet.reason = SCTP_CHUNKS
             return REFUSED
@@ -304,6 +311,13 @@ class Sctp(PortProto):
         ct.pending_events |= IPCT_PROTOINFO
         if state == SCTP_CONNTRACK_ESTABLISHED and not ct.status & IPS_ASSURED:
             ct.assure()
+
+
+def _cut_init(chunks: Chunks) -> bool:
+    """Whether a copy ends within the INIT or INIT_ACK chunk of the packet, which stands alone."""
+    first = chunks.packet.dataoff + sctp.HEADER
+    init = chunks.seen & (1 << sctp.INIT | 1 << sctp.INIT_ACK)
+    return init != 0 and chunks.packet.end < first + sctp.INIT_HEADER <= chunks.packet.length
 
 
 def _judge_tag(info: SctpInfo, chunks: Chunks, ignore: bool) -> int:

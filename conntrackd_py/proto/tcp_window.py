@@ -154,7 +154,7 @@ class Segment:
         self.window: i64 = u16(data, at + 14)
         self.at = at + tcp.HEADER
         stop = self.stop = at + tcp.data_offset(data, at)
-        length = packet.end - stop
+        length = packet.length - stop
         if flags & tcp.SYN:
             length += 1
         if flags & tcp.FIN:

@@ -44,7 +44,7 @@ class Udp(PortProto):
         if at + HEADER > packet.end:
             return truncated(packet, HEADER)
         length = u16(packet.data, at + 4)
-        if length < HEADER or at + length > packet.end:
+        if length < HEADER or at + length > packet.length:
             return truncated(packet, length)
         if (
             verify
@@ -90,8 +90,8 @@ class UdpLite(Udp):
         at = packet.dataoff
         if at + HEADER > packet.end:
             return truncated(packet, HEADER)
-        coverage = u16(packet.data, at + 4) or packet.end - at
-        if coverage < HEADER or at + coverage > packet.end:
+        coverage = u16(packet.data, at + 4) or packet.length - at
+        if coverage < HEADER or at + coverage > packet.length:
             return truncated(packet, coverage)
         if u16(packet.data, at + 6) == 0:
             return wrong_checksum(packet, CHECKSUM_AT, at + coverage, ip.pseudo_header(packet))

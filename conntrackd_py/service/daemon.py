@@ -16,21 +16,18 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py import compiled
-from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.control.escape import escaped_lines
 from conntrackd_py.control.status import ReloadError
-from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.plan import plan
-from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
-from conntrackd_py.kernel.queue_pair import QueuePair
+from conntrackd_py.kernel.queue import QueueError
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
+from conntrackd_py.service.queues import queues_of
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -58,30 +55,6 @@ def run(settings: Settings, socket: str, config: Path) -> int:
     except MemoryError:  # the table is freed by now, so there is memory for a line
         log.error("out_of_memory", help="a smaller nf_conntrack_max")
         return 1
-
-
-def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:
-    """The bound queues of the steering rules. QueueError when one cannot be bound."""
-    queues: list[PacketQueue] = []
-    try:
-        for at in range(plan(settings).queues):
-            bound = NfqueueQueue(
-                engine.handle,
-                clock,
-                number=settings.queue.first + at,
-                max_length=settings.queue.max_length,
-                socket_buffer=settings.queue.socket_buffer,
-                on_error=NF_ACCEPT if settings.queue.on_error == "accept" else NF_DROP,
-                fail_open=settings.queue.fail_open,
-                counters=counters,
-                gso=settings.queue.gso,
-            )
-            queues.append(bound)
-    except QueueError:
-        for queue in queues:
-            queue.close()
-        raise
-    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None)
 
 
 @final
@@ -139,7 +112,9 @@ class Daemon:
         self.turn()
         self.notify.send("READY=1")
         settings = self.parts.settings
-        log.info("ready", mode=settings.mode, queue=settings.queue.first, nat=len(settings.nat), compiled=compiled)
+        group = plan(settings).group
+        source = {"nflog_group": group} if group else {"queue": settings.queue.first}
+        log.info("ready", mode=settings.mode, **source, nat=len(settings.nat), compiled=compiled)
 
     def stop(self, status: int = 0) -> None:
         self.status = max(self.status, status)

@@ -23,7 +23,7 @@ from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
-from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Queue, Settings, Steering
+from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Observe, Queue, Settings, Steering
 from conntrackd_py.settings.table import Report, Table
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
@@ -32,7 +32,7 @@ LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
-TABLES: Final = ("queue", "steering", "tunables", "filter", "metrics", "control", "log")
+TABLES: Final = ("queue", "observe", "steering", "tunables", "filter", "metrics", "control", "log")
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 SYNTAX_AT: Final = re.compile(r" \(at line (\d+), (column \d+)\)$")  # how tomllib ends its messages
@@ -113,6 +113,7 @@ class _Merged:
             mode=top.choice("mode", Settings.mode, schema.MODES),
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
             queue=_queue(tables["queue"]),
+            observe=_observe(tables["observe"]),
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
@@ -174,6 +175,14 @@ def _queue(table: Table) -> Queue:
         gso=table.boolean("gso", Queue.gso),
         on_error=table.choice("on_error", Queue.on_error, schema.ON_ERROR),
         fail_open=table.boolean("fail_open", Queue.fail_open),
+    )
+
+
+def _observe(table: Table) -> Observe:
+    return Observe(
+        via=table.choice("via", Observe.via, schema.VIAS),
+        group=table.integer("group", Observe.group, 1, 65535),
+        socket_buffer=table.integer("socket_buffer", Observe.socket_buffer, LEAST_BUFFER, 2**30),
     )
 
 

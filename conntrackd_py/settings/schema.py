@@ -32,6 +32,10 @@ TCP_TRACKERS: Final = (NETFILTER, RFC7857)
 
 FAMILIES: Final = tuple(address.FAMILIES)
 
+NFLOG: Final = "nflog"
+NFQUEUE: Final = "nfqueue"
+VIAS: Final = (NFLOG, NFQUEUE)
+
 ON_ERROR: Final = ("drop", "accept")
 ON_STOP: Final = ("remove", "keep")
 AUTO: Final = "auto"
@@ -55,6 +59,13 @@ class Queue:
     gso: bool = True  # receive super-packets whole, not cut into segments
     on_error: str = "drop"  # verdict on a packet on which the daemon's own code failed
     fail_open: bool = False  # accept packets while no daemon is bound to the queue; not in mode nat
+
+
+@dataclass(frozen=True)
+class Observe:
+    via: str = NFLOG  # nflog: copies, nothing is held; nfqueue: packets wait for the daemon
+    group: int = 9466  # NFLOG group of the copies
+    socket_buffer: int = 16777216  # receive buffer of the copies, in bytes
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,7 @@ class Settings:
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
     queue: Queue = field(default_factory=Queue)
+    observe: Observe = field(default_factory=Observe)
     steering: Steering = field(default_factory=Steering)
     tunables: Tunables = field(default_factory=Tunables)
     tcp_tracker: str = NETFILTER  # netfilter: the kernel's; rfc7857: ten states, no windows

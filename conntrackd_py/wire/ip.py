@@ -1,6 +1,7 @@
 """IPv4 and IPv6 headers: find the layer 4 header, read addresses, build pseudo-header sums.
 
-With `quoted` the same code reads a packet quoted in an ICMP error, whose tail is cut off.
+With `quoted` the same code reads a packet quoted in an ICMP error, whose tail is cut off. Of a copy (packet.copy) the
+tail may be missing too; what the headers say about its length holds.
 Sources: RFC 791, RFC 8200; kernel ipv4_get_l4proto, ipv6_skip_exthdr.
 """
 
@@ -14,7 +15,7 @@ from conntrackd_py.const import (
     IPPROTO_NONE,
     IPPROTO_ROUTING,
 )
-from conntrackd_py.reasons import IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION, OK
+from conntrackd_py.reasons import COPY_TRUNCATED, IP_FRAGMENT, IP_HEADER, IP_TRUNCATED, IP_VERSION, OK
 from conntrackd_py.wire.checksum import total
 from conntrackd_py.wire.packet import Packet, u16, u32
 
@@ -24,7 +25,7 @@ EXTENSIONS: Final = frozenset({IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_FRAGMEN
 
 
 def parse(packet: Packet, quoted: bool = False) -> int:
-    """Set version, protonum, dataoff and end; returns OK or the reason the header cannot be read."""
+    """Set version, protonum, dataoff, end and length; returns OK or the reason the header cannot be read."""
     data = packet.data
     if len(data) < V4_HEADER:
         packet.numbers = (len(data), V4_HEADER)
@@ -46,9 +47,12 @@ def _parse_v4(packet: Packet, data: bytes, quoted: bool) -> int:
         return IP_HEADER
     if quoted:
         end = len(data)
+    packet.length = end
+    if packet.copy and end > len(data):
+        end = len(data)
     if end > len(data) or header > end:
         packet.numbers = (min(end, len(data)), max(end, header))
-        return IP_TRUNCATED
+        return IP_TRUNCATED if header > packet.length or end > len(data) else COPY_TRUNCATED
     packet.version = 4
     packet.protonum = data[9]
     packet.dataoff = header
@@ -65,6 +69,12 @@ def _parse_v6(packet: Packet, data: bytes, quoted: bool) -> int:
         return IP_TRUNCATED
     end = V6_HEADER + u16(data, 4)
     if quoted or (end == V6_HEADER and data[6] == IPPROTO_HOPOPTS):  # a jumbogram: its length is in an option
+        if packet.copy:
+            packet.numbers = (len(data), 0)
+            return COPY_TRUNCATED
+        end = len(data)
+    packet.length = end
+    if packet.copy and end > len(data):
         end = len(data)
     if end > len(data):
         packet.numbers = (len(data), end)
@@ -96,6 +106,9 @@ def _skip_extensions(packet: Packet, data: bytes, following: int, fragment: int)
 
 
 def _broken_chain(packet: Packet, following: int, at: int) -> int:
+    if packet.end < packet.length and following != IPPROTO_NONE and at <= packet.length:
+        packet.numbers = (packet.end, packet.length)
+        return COPY_TRUNCATED
     packet.numbers = (following, at, packet.end)
     return IP_HEADER
 

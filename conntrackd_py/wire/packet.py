@@ -4,7 +4,9 @@ data       the packet from its IP header on
 version    4 or 6; 0 until parsed
 protonum   layer 4 protocol, after any IPv6 extension headers
 dataoff    offset of the layer 4 header
-end        offset just past the packet (the IP length field, not len(data))
+end        offset just past the packet's bytes in data (by the IP length field, not len(data))
+length     the same of the whole packet: greater than `end` if data is the beginning of it
+copy       data may be only the beginning of the packet (a copy from NFLOG)
 checksum_partial   the layer 4 checksum field holds only the pseudo-header sum (CHECKSUM_PARTIAL)
 segments   a super-packet that will be cut into segments later (GSO)
 reason     why it is INVALID, was ignored or was dropped (see reasons)
@@ -24,6 +26,8 @@ class Packet:
         self.protonum = 0
         self.dataoff = 0
         self.end = 0
+        self.length = 0
+        self.copy = False
         self.checksum_partial = False
         self.segments = False
         self.reason = OK

@@ -290,6 +290,20 @@ def test_before_a_start_with_a_wrong_configuration_forwarding_ends(run: Run, rul
         assert ours(run, family) == ["queue num 1", "drop", "fib saddr type local return", "goto queue_1"]
 
 
+@pytest.mark.parametrize(
+    ("config", "closes"),
+    [
+        ('mode = "observe"\nmoode = 1', False),
+        ('  mode="observe"  # no bracket follows\n[control\nmode = "0666"', False),
+        ('mode = "nat"\n#mode = "observe"\nmoode = 1', True),
+    ],
+)
+def test_a_wrong_configuration_of_mode_observe_stops_nothing(config: str, closes: bool, run: Run, rules: Run) -> None:
+    done = rules("install", config, "--on-start", status=1)
+    assert ("mode observe never stops packets" in done.stderr) != closes
+    assert ("NFQUEUE" in saved(run)["iptables"]) == closes
+
+
 def test_before_a_start_with_a_wrong_configuration_installed_rules_stay(rules: Run) -> None:
     rules("install")
     assert "the installed rules are kept" in rules("install", 'mode = "net"', "--on-start", status=1).stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from conntrackd_py.cli.conntrackd.rule_lines import rule_lines
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.escape import escaped, escaped_lines
+from conntrackd_py.kernel.plan import plan
 from conntrackd_py.nat.rules import NAT_ACTIONS
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load
@@ -55,9 +56,11 @@ def settings_or_none(path: Path) -> Settings | None:
 
 
 def summary(settings: Settings) -> str:
-    """One line: the mode, the number of NAT rules of each action, the first queue."""
+    """One line: the mode, the number of NAT rules of each action, the first queue or the NFLOG group."""
     actions = Counter(NAT_ACTIONS[rule.action] for rule in settings.nat)
     rules = ", ".join(f"{count} {action}" for action, count in actions.items()) or "none"
     if actions and settings.mode != NAT:
         rules += f" (not applied in mode {settings.mode})"
-    return f"mode {settings.mode}; NAT rules: {rules}; queues from {settings.queue.first} on"
+    group = plan(settings).group
+    source = f"NFLOG group {group}" if group else f"queues from {settings.queue.first} on"
+    return f"mode {settings.mode}; NAT rules: {rules}; {source}"

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,9 @@ from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel import rules, rules_nft, steering
 from conntrackd_py.kernel.plan import Plan, closed, plan
-from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.programs import IPTABLES as SAVERS
 from conntrackd_py.kernel.programs import NFT_FAMILY, SteeringError
-from conntrackd_py.settings.schema import FAMILIES, NFT, Settings
+from conntrackd_py.settings.schema import FAMILIES, MODES, NFT, OBSERVE, Settings
 
 NOT_INSTALLED: Final = 3
 CUTS_OFF: Final = (
@@ -25,7 +25,7 @@ CUTS_OFF: Final = (
     "Start the daemon first, add the session's interface to steering.exclude_interfaces, "
     "try with --for SECONDS, or use --force"
 )
-RELOAD: Final = "run `conntrackd-py reload`: the daemon must know that the kernel tracks the packets too"
+MODE: Final = re.compile(r"""^\s*mode\s*=\s*["'](\w+)["']""", re.MULTILINE)
 CANNOT_CHECK: Final = 3  # of `check`, where 1 means warnings
 
 
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
         settings = settings_or_none(args.config)
         if settings is None:
             if args.action == "install" and args.on_start:
-                _close()
+                _close(args.config)
             return CANNOT_CHECK if args.action == "check" else 1
         if args.action == "check":
             return rules_check.check(settings, as_json=args.json)
@@ -102,7 +102,10 @@ def _restarting(unit: str) -> str:
     return "the service is being restarted" if restarts else ""
 
 
-def _close() -> None:
+def _close(config: Path) -> None:
+    if _observes(config):
+        _report("no rules installed: mode observe never stops packets")
+        return
     if steering.installed():
         _report("the installed rules are kept")
         return
@@ -110,16 +113,23 @@ def _close() -> None:
     _report("nothing is forwarded until the configuration is corrected")
 
 
+def _observes(config: Path) -> bool:
+    """Whether a wrong configuration says mode observe, as far as it can be read."""
+    text = ""
+    for file in (config, *sorted((config.parent / "conf.d").glob("*.toml"))):
+        with contextlib.suppress(OSError):
+            text += file.read_text(errors="replace") + "\n"
+    said = [mode for mode in MODE.findall(text) if mode in MODES]
+    return bool(said) and said[-1] == OBSERVE
+
+
 def _act(action: str, settings: Settings, config: Path) -> int:
     wanted = steering.planned(settings)
     status = 0
     if action == "install":
-        before = steering.tracked()
         with rules_hold.held(config):
             steering.install(wanted)
         _describe(wanted)
-        if wanted.keep and not before and any(row.number == wanted.queue for row in queue_rows(QUEUES)):
-            print(RELOAD)
     else:
         status = _print_status(wanted)
     if found := rules_check.hint(settings):

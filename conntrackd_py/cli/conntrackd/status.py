@@ -18,6 +18,7 @@ from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.control.protocol.answers import Line
 from conntrackd_py.control.protocol.requests import DaemonStatus, Top
+from conntrackd_py.settings.schema import OBSERVE
 
 Fields = Mapping[str, Any]
 
@@ -174,6 +175,14 @@ def _queues(found: Lines, status: Fields) -> None:
             f"queue {queue['queue']}",
             f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}",
             full + socket_full > 0,
+        )
+    if status["mode"] == OBSERVE:
+        copies = status["copies"]
+        found.add(
+            "copies",
+            f"{copies['lost']:,} lost; translations learned {copies['translations']:,}, "
+            f"losses {copies['translations_lost']:,}",
+            copies["lost"] + copies["translations_lost"] > 0,
         )
     counters = status["queue"]
     texts = (

@@ -48,7 +48,8 @@ def examine(context: Context, ruleset: Ruleset) -> list[Finding]:
         reached = [rule for rule in chain.rules[:jump] if not context.excludes(rule)]
         if jump < len(chain.rules):
             found += [_before_jump(context, chain, rule) for rule in reached if _ends(ruleset, chain, rule)]
-            found += [_behind_jump(chain, rule) for rule in chain.rules[jump:] if not _is_jump(rule)]
+            if not context.plan.group:  # NFLOG ends no chain
+                found += [_behind_jump(chain, rule) for rule in chain.rules[jump:] if not _is_jump(rule)]
         unused = context.notrack and all(base.nat for base in ruleset.bases(chain))
         for rule in reached:
             judged = [judge(context, ruleset, chain, rule) for judge in ((_kernel_nat,) if unused else JUDGES)]

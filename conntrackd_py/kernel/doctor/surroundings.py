@@ -27,7 +27,7 @@ def steering_findings(states: Mapping[str, Status]) -> list[Finding]:
 
 def surroundings(context: Context, machine: Machine, ruleset: Ruleset) -> list[Finding]:
     found = [*_forwarding(context, machine), *_bridge(context, machine), *_routing(context, machine)]
-    if machine.queue_missing:
+    if machine.queue_missing and not context.plan.group:
         what = "The kernel has no packet queue, and the installed modules do not have it: no packet reaches the daemon."
         found.append(Finding(ERROR, "module", what, "Install the modules of the running kernel.", rule=QUEUE_MODULE))
     if {"iptables-legacy", "iptables"} <= {chain.backend for chain in ruleset.chains.values() if chain.rules}:

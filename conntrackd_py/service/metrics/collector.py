@@ -165,6 +165,17 @@ class EngineCollector(Collector):
             dropped.add_metric([str(row.number)], row.dropped)
             user.add_metric([str(row.number)], row.user_dropped)
         yield from (waiting, dropped, user)
+        yield counter_of("copies_lost", "Mode observe: copies that the kernel dropped.", self.queue.copies_lost)
+        yield counter_of(
+            "translations_learned",
+            "Mode observe: reports of connections that the kernel translates.",
+            self.engine.translations.learned,
+        )
+        yield counter_of(
+            "translations_lost",
+            "Mode observe: times that the kernel dropped such reports; a dump replaces them.",
+            self.queue.translations_lost,
+        )
         yield counter_of(
             "queue_enobufs", "ENOBUFS errors: the kernel reported packets lost to a full socket.", self.queue.enobufs
         )

@@ -55,7 +55,7 @@ def test_who_leaves_does_not_queue_behind_who_comes() -> None:
         "LOCAL_IN": 1,
         "POST_ROUTING": 1,
     }
-    assert (made.queues, plan_of(mode="observe").queues) == (2, 1)
+    assert (made.queues, plan_of(mode="observe", observe={"via": "nfqueue"}).queues) == (2, 1)
 
 
 @pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])
@@ -63,9 +63,17 @@ def test_failing_open(mode: str, bypass: bool) -> None:
     assert plan_of(mode=mode, queue={"fail_open": True}).bypass is bypass
 
 
-@pytest.mark.parametrize("mode", ["nat", "track", "observe"])
+@pytest.mark.parametrize("mode", ["nat", "track"])
 def test_failing_closed_is_the_default(mode: str) -> None:
     assert plan_of(mode=mode).bypass is False
+
+
+def test_observing_takes_copies_and_stops_no_packet() -> None:
+    made = plan_of(mode="observe", observe={"group": 17})
+    assert (made.group, made.queues, made.bypass) == (17, 0, True)
+    queued = plan_of(mode="observe", observe={"via": "nfqueue", "group": 17})
+    assert (queued.group, queued.queues, queued.bypass) == (0, 1, False)
+    assert plan_of(mode="track", observe={"group": 17}).group == 0
 
 
 def test_each_hook_matches_the_interface_it_knows() -> None:

@@ -56,8 +56,8 @@ def test_observing_touches_nothing_but_raw() -> None:
 *raw
 :CONNTRACKD_PY_PRE - [0:0]
 :CONNTRACKD_PY_OUT - [0:0]
--A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 0
--A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 0
+-A CONNTRACKD_PY_PRE -j NFLOG --nflog-group 9466 --nflog-size 256 --nflog-threshold 32
+-A CONNTRACKD_PY_OUT -j NFLOG --nflog-group 9466 --nflog-size 256 --nflog-threshold 32
 -A PREROUTING -j CONNTRACKD_PY_PRE
 -A OUTPUT -j CONNTRACKD_PY_OUT
 COMMIT
@@ -110,7 +110,7 @@ def test_an_older_set_is_replaced_whole() -> None:
 COMMIT
 """
     )
-    assert rules.transaction(older, wanted(mode="observe", steering={"local": False})) == (
+    assert rules.transaction(older, wanted(mode="observe", observe={"via": "nfqueue"}, steering={"local": False})) == (
         """\
 *raw
 :CONNTRACKD_PY_PRE - [0:0]
@@ -177,6 +177,11 @@ COMMIT
 """
     )
     assert rules.bypassed(now) == ["mangle: -A POSTROUTING -j MARK --set-xmark 0x2/0x2"]
+    table = now["mangle"]
+    copying = rules.Table(
+        table.chains, ("-A CONNTRACKD_PY_POST -j NFLOG --nflog-group 1",), table.jumps, (), table.after_jump
+    )
+    assert rules.bypassed({"mangle": copying}) == []
 
 
 def test_the_explained_text_says_the_same() -> None:

@@ -44,9 +44,11 @@ def test_a_warning_is_logged_with_its_place() -> None:
     assert logged == [common | {"key": "nat[1]", "line": 7}, common | {"key": "nat[2]"}]
 
 
-@pytest.mark.parametrize("key", [field.name for field in fields(Queue)])
-def test_every_key_of_the_queue_waits(key: str) -> None:
-    queue = Queue()
-    object.__setattr__(queue, key, "something else")
-    changed = replace(OLD, queue=queue)
-    assert after_restart(OLD, changed) == (OLD, (f"queue.{key}",))
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, field.name) for name in ("queue", "observe") for field in fields(getattr(OLD, name))]
+)
+def test_every_key_of_the_source_of_packets_waits(name: str, key: str) -> None:
+    table = replace(getattr(OLD, name))
+    object.__setattr__(table, key, "something else")
+    changed = replace(OLD, **{name: table})
+    assert after_restart(OLD, changed) == (OLD, (f"{name}.{key}",))

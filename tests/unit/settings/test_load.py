@@ -127,6 +127,9 @@ def test_no_metrics() -> None:
             "FILE: queue.socket_buffer = 4096: must be between 65536 and 1073741824: "
             "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit",
         ),
+        ('[observe]\nvia = "ulog"', 'FILE: observe.via = "ulog": must be one of nflog, nfqueue, did you mean nflog?'),
+        ("[observe]\ngroup = 0", "FILE: observe.group = 0: must be between 1 and 65535"),
+        ("[observe]\nsocket_buffer = 1", "FILE: observe.socket_buffer = 1: must be between 65536 and 1073741824"),
         ("[queue]\nmax_length = 0", "FILE: queue.max_length = 0: must be between 1 and 2147483647"),
         ("[tunables]\nnf_conntrack_max = 0", "FILE: tunables.nf_conntrack_max = 0: must be between 1 and 2147483647"),
         ("[tunables]\nnf_conntrack_acct = 1", "FILE: tunables.nf_conntrack_acct = 1: must be true or false"),

@@ -14,7 +14,8 @@ Keys are only added, never renamed. A key is absent if its value is unknown or a
     pools[]                        as in `conntrackd-py status --json`
 
 Connections are counted for the host that opened them; sent is the original direction. dropped_per_second has the
-engine's reasons, and kernel_queue_full and kernel_socket_full: packets that the kernel dropped before the daemon.
+engine's reasons, and kernel_queue_full and kernel_socket_full: packets that the kernel dropped before the daemon. In
+mode observe it has copies_lost: copies that the kernel dropped; their packets passed.
 """
 
 from collections.abc import Mapping
@@ -64,12 +65,14 @@ def hook(before: Fields, after: Fields, span: float) -> dict[str, float]:
 
 
 def kernel_drops(before: Fields, after: Fields, span: float) -> dict[str, float]:
-    """Packets that the kernel dropped before the daemon, also those too long for the queue."""
+    """Packets or copies that the kernel dropped before the daemon, also packets too long for the queue."""
     found = {}
     for name, key in (("kernel_queue_full", "dropped"), ("kernel_socket_full", "user_dropped")):
         sums = [sum(queue[key] for queue in answer["queues"]) for answer in (before, after)]
         if value := per_second(sums[0], sums[1], span):
             found[name] = value
+    if value := per_second(before["copies"]["lost"], after["copies"]["lost"], span):
+        found["copies_lost"] = value
     return found
 
 

@@ -25,6 +25,18 @@ def test_the_summary_reports_rules_that_are_not_applied(tmp_path: Path, capsys: 
     assert "NAT rules: 2 MASQUERADE (not applied in mode track);" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "source"), [("", "NFLOG group 9466"), ('[observe]\nvia = "nfqueue"\n', "queues from 0 on")]
+)
+def test_the_summary_of_mode_observe(
+    text: str, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f'mode = "observe"\n{text}')
+    assert main(["check-config", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: ok: mode observe; NAT rules: none; {source}\n"
+
+
 DUPLICATE = '[[nat]]\naction = "MASQUERADE"\nout_interface = "eth0"\n' * 2
 
 

@@ -108,6 +108,10 @@ FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale":
             {"filter": [{"rule": "filter.rule[2]", "comment": "no telnet", "action": "drop", "packets": 1200}]},
             "  filter      filter.rule[2] (no telnet): drop 1,200",
         ),
+        (
+            {"mode": "observe", "copies": {"lost": 3, "translations": 1200}},
+            "copies        3 lost; translations learned 1,200, losses 0",
+        ),
         ({"helpers": ["ftp", "sip"]}, "helpers       ftp, sip"),
         (
             {"invalid": {f"reason_{number}": number for number in range(1, 8)}},
@@ -129,6 +133,7 @@ def test_what_else_there_may_be(tmp_path: Path, change: dict[str, Any], line: st
         ({"entries": 90, "limit": 100}, "table"),
         ({"nat": {"failures": 1, "allocations": 1, "pools": [], "unpooled": 0}}, "NAT"),
         ({"queue": {"enobufs": 0, "verdict_errors": 1, "truncated": 0}}, "packets"),
+        ({"mode": "observe", "copies": {"lost": 1, "translations": 0, "translations_lost": 0}}, "copies"),
         ({"hints": {"expired_in_use": 1, "one_sided_flows": 0, "mark_overwritten": 0}}, "hints"),
         (
             {"mark_rule": "iptables ipv4 mangle FORWARD: -A FORWARD \x1b"},

@@ -181,6 +181,12 @@ def test_a_rule_behind_the_jump_is_named_once() -> None:
     assert said(text) == {("warning", "behind-jump", "-A POSTROUTING -j LOG")}
 
 
+def test_a_rule_behind_a_jump_that_only_copies_sees_all_packets() -> None:
+    text = rules(JUMP, "-j LOG", table="raw", chain="PREROUTING", policy="ACCEPT")
+    assert said(text, {"mode": "observe"}) == set()
+    assert len(said(text, {"mode": "observe", "observe": {"via": "nfqueue"}})) == 1
+
+
 @pytest.mark.parametrize(("hook", "priority", "found"), [("postrouting", 200, ["late-drop"]), ("input", 0, [])])
 def test_a_chain_that_drops_after_the_last_visit(hook: str, priority: int, found: list[str]) -> None:
     chain = Chain("nft", "inet", "t", "c", hook, priority, rules=[Rule("drop", does={"drop"})])

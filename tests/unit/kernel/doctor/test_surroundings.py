@@ -70,6 +70,7 @@ def test_routing_by_mark(rule: dict[str, Any], severity: str, text: str) -> None
 
 def test_a_kernel_without_queue() -> None:
     assert said(Machine(queue_missing=True)) == [("error", "module", "nfnetlink_queue")]
+    assert said(Machine(queue_missing=True), mode="observe") == []
 
 
 def test_two_backends_with_rules() -> None:

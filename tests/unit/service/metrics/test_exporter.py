@@ -43,6 +43,7 @@ def counters() -> QueueCounters:
     found = QueueCounters()
     found.enobufs, found.verdict_errors, found.truncated, found.backend = 3, 2, 1, "netfilterqueue"
     found.send_errors = 4
+    found.copies_lost, found.translations_lost = 5, 4
     return found
 
 
@@ -146,6 +147,8 @@ def test_the_daemon_and_its_queue(exporter: Exporter) -> None:
     assert found["conntrackd_py_verdict_errors_total"] == 2
     assert found["conntrackd_py_truncated_packets_total"] == 1
     assert found["conntrackd_py_verdict_send_errors_total"] == 4
+    assert found["conntrackd_py_copies_lost_total"] == 5
+    assert found["conntrackd_py_translations_lost_total"] == 4
     (build,) = [name for name in found if name.startswith("conntrackd_py_build_info ")]
     assert f"version={__version__}" in build
 

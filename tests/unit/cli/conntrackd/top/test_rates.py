@@ -21,6 +21,7 @@ BEFORE: dict[str, Any] = {
     "dropped": {"table_full": 1},
     "states": {"udp": {"": 100}},
     "queues": [{"queue": 0, "dropped": 5, "user_dropped": 0}, {"queue": 1, "dropped": 0, "user_dropped": 1}],
+    "copies": {"lost": 1},
     "counted": {"at": 900, "took": 0, "hosts": 1, "others": 0},
     "hosts": [{"address": "10.0.0.1", "connections": 100}],
     "pools": [],
@@ -41,6 +42,7 @@ def test_counters_become_rates_a_second() -> None:
             hooks={"pre_routing": {"accepted": 300, "dropped": 20, "bytes": 5000}},
             invalid={"tcp_state": 4},
             dropped={"table_full": 9},
+            copies={"lost": 7},
             queues=[{"queue": 0, "dropped": 7, "user_dropped": 0}, {"queue": 1, "dropped": 0, "user_dropped": 2}],
         ),
     )
@@ -52,7 +54,12 @@ def test_counters_become_rates_a_second() -> None:
     }
     assert made["invalid_per_second"] == {"tcp_state": 2}
     assert made["ignored_per_second"] == {}
-    assert made["dropped_per_second"] == {"table_full": 4, "kernel_queue_full": 1, "kernel_socket_full": 0.5}
+    assert made["dropped_per_second"] == {
+        "table_full": 4,
+        "kernel_queue_full": 1,
+        "kernel_socket_full": 0.5,
+        "copies_lost": 3,
+    }
 
 
 def test_time_to_full_only_while_it_grows_towards_a_limit() -> None:

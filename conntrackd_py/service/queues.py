@@ -1,0 +1,77 @@
+"""Settings -> the source of packets: packet queues, or in mode observe copies and the kernel's translations."""
+
+from typing import Final
+
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.kernel.batch import Handle
+from conntrackd_py.kernel.nflog import NflogGroup
+from conntrackd_py.kernel.nfqueue import NfqueueQueue
+from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queue_pair import QueuePair
+from conntrackd_py.kernel.translated import Translated
+from conntrackd_py.service.clock import clock
+from conntrackd_py.settings.schema import NFLOG, OBSERVE, Settings
+
+SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
+
+
+def _packet_queue(settings: Settings, handle: Handle, counters: QueueCounters, number: int) -> PacketQueue:
+    return NfqueueQueue(
+        handle,
+        clock,
+        number=number,
+        max_length=settings.queue.max_length,
+        socket_buffer=settings.queue.socket_buffer,
+        on_error=NF_ACCEPT if settings.queue.on_error == "accept" or settings.mode == OBSERVE else NF_DROP,
+        fail_open=settings.queue.fail_open,
+        counters=counters,
+        gso=settings.queue.gso,
+    )
+
+
+def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:
+    """The bound queues of the steering rules. QueueError when one cannot be bound."""
+    if settings.mode == OBSERVE:
+        return _observed(settings, engine, counters)
+    queues: list[PacketQueue] = []
+    try:
+        for at in range(plan(settings).queues):
+            queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at))
+    except QueueError:
+        for queue in queues:
+            queue.close()
+        raise
+    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None)
+
+
+def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:
+    """In mode observe. The kernel's translations are read before a packet is judged: it may answer one of them."""
+    try:
+        translated = Translated(engine, clock, counters)
+        translated.settle(SETTLE)
+    except OSError as error:
+        raise QueueError(f"cannot subscribe to the kernel's connections: {error}") from error
+
+    def handle(skb: Skb, hook: int, now: int) -> int:
+        translated.drain()
+        return engine.handle(skb, hook, now)
+
+    try:
+        if settings.observe.via == NFLOG:
+            copies: PacketQueue = NflogGroup(
+                engine.handle,
+                clock,
+                number=settings.observe.group,
+                socket_buffer=settings.observe.socket_buffer,
+                counters=counters,
+                before=translated.drain,
+            )
+        else:
+            copies = _packet_queue(settings, handle, counters, settings.queue.first)
+    except QueueError:
+        translated.close()
+        raise
+    return QueuePair(copies, translated)
