@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FILES = ("const.py", "reasons.py", "kernel/packet_message.py", "kernel/batch.py")
+FILES = ("const.py", "reasons.py", "kernel/queues/packet_message.py", "kernel/queues/batch.py")
 ROOMS = ("wire", "conntrack", "match", "proto", "nat", "filter", "explain", "engine")
 PURE = os.environ.get("CONNTRACKD_PY_PURE") == "1"
 REQUIRED = os.environ.get("CONNTRACKD_PY_REQUIRE_COMPILED") == "1"

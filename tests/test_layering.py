@@ -26,7 +26,7 @@ LAYERS = (
     ("cli",),
 )
 CORE = ("const", "reasons", "wire", "conntrack", "match", "proto", "nat", "filter", "explain", "engine")
-COMPILED = ("kernel/packet_message.py", "kernel/batch.py")  # modules of another room
+COMPILED = ("kernel/queues/packet_message.py", "kernel/queues/batch.py")  # modules of another room
 ALLOWED = {
     room: {above for layer in LAYERS[:at] for above in layer} for at, layer in enumerate(LAYERS) for room in layer
 } | {"__init__": {"_build"}, "_build": {"const"}}

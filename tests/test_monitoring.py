@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.steering import Steering
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.service.metrics.collector import EngineCollector
 from conntrackd_py.service.metrics.families import PREFIX
 from conntrackd_py.service.pauses import Pauses

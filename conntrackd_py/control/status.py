@@ -14,8 +14,8 @@ from conntrackd_py.control.protocol.answers import Counters, Status
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.reasons import INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
 
 

@@ -16,7 +16,7 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 from pyroute2.netlink import rtnl
 
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.queue import Clock
+from conntrackd_py.kernel.queues.queue import Clock
 
 log = structlog.get_logger()
 

@@ -31,7 +31,7 @@ from conntrackd_py.kernel.ctnetlink import (
     tuples_of,
 )
 from conntrackd_py.kernel.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, NLMSG_ERROR, attribute
-from conntrackd_py.kernel.queue import Clock, PacketQueue, QueueCounters, grow_buffer
+from conntrackd_py.kernel.queues.queue import Clock, PacketQueue, QueueCounters, grow_buffer
 
 log = structlog.get_logger()
 

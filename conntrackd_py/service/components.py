@@ -8,8 +8,8 @@ from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.plan import plan
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.queue import QueueCounters
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.mark_watch import MarkWatch

@@ -20,8 +20,8 @@ from conntrackd_py.control.escape import escaped_lines
 from conntrackd_py.control.status import ReloadError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.plan import plan
-from conntrackd_py.kernel.queue import QueueError
+from conntrackd_py.kernel.queues.queue import QueueError
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks

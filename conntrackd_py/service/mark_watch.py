@@ -8,7 +8,7 @@ import structlog
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.kernel.doctor.diagnosis import diagnose
 from conntrackd_py.kernel.doctor.findings import Finding
-from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.settings.schema import Settings
 
 UNKNOWN: Final = "no rule found; another program or an eBPF filter may write the mark"

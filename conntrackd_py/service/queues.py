@@ -5,12 +5,12 @@ from typing import Final
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.batch import Handle
-from conntrackd_py.kernel.nflog import NflogGroup
-from conntrackd_py.kernel.nfqueue import NfqueueQueue
-from conntrackd_py.kernel.plan import plan
-from conntrackd_py.kernel.queue import PacketQueue, QueueCounters, QueueError
-from conntrackd_py.kernel.queue_pair import QueuePair
+from conntrackd_py.kernel.queues.batch import Handle
+from conntrackd_py.kernel.queues.nflog import NflogGroup
+from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
+from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queues.queue_pair import QueuePair
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
 from conntrackd_py.settings.schema import NFLOG, OBSERVE, Settings

@@ -14,9 +14,9 @@ from typing import final
 import structlog
 
 from conntrackd_py.control.status import ReloadError
-from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.inject import Injector
-from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.kernel.steering import steering
+from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import configure, kernel_tracks
 from conntrackd_py.service.components import Components

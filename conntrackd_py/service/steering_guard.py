@@ -4,9 +4,9 @@ Rules are guarded from the first time they are seen as the configuration wants t
 install` with another configuration. These commands hold the guard (control/steering.py); a command that ends without
 saying so, because it failed or was killed, changes nothing about what is expected. A reload holds it too.
 
-While rules are guarded, the leak table (kernel/leak_table.py) stands, also during a hold: a command that is about to
-install the rules may find none. It is removed after `rules remove`, and while other rules are on trial (`--for`), which
-may exclude interfaces.
+While rules are guarded, the leak table (kernel/steering/leak_table.py) stands, also during a hold: a command that is
+about to install the rules may find none. It is removed after `rules remove`, and while other rules are on trial
+(`--for`), which may exclude interfaces.
 
 Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and
 at least LEAST.
@@ -21,12 +21,12 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.control.steering import Hold, Steering
-from conntrackd_py.kernel import leak_table, steering
 from conntrackd_py.kernel.failures import FailureLog
-from conntrackd_py.kernel.leak_table import LeakTable, NoTableError
-from conntrackd_py.kernel.nftables import NftablesError
-from conntrackd_py.kernel.programs import SteeringError
-from conntrackd_py.kernel.ruleset_watch import RulesetWatch, needs_polling
+from conntrackd_py.kernel.steering import leak_table, steering
+from conntrackd_py.kernel.steering.leak_table import LeakTable, NoTableError
+from conntrackd_py.kernel.steering.nftables import NftablesError
+from conntrackd_py.kernel.steering.programs import SteeringError
+from conntrackd_py.kernel.steering.ruleset_watch import RulesetWatch, needs_polling
 from conntrackd_py.settings.schema import Settings
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.kernel.plan import COPIED
+from conntrackd_py.kernel.steering.plan import COPIED
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.reasons import COPY_TRUNCATED, IP_TRUNCATED, L4_TRUNCATED, OK, REASON_NAMES, SCTP_CHUNKS

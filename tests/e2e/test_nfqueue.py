@@ -11,9 +11,9 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP
-from conntrackd_py.kernel.batch import Handle
-from conntrackd_py.kernel.nfqueue import NfqueueQueue
-from conntrackd_py.kernel.queue import QueueError
+from conntrackd_py.kernel.queues.batch import Handle
+from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
+from conntrackd_py.kernel.queues.queue import QueueError
 from conntrackd_py.settings.load import LEAST_BUFFER
 from tests.support.network import private_network, run
 

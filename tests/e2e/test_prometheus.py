@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from conntrackd_py.control.server import ControlServer
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers

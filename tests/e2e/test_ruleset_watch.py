@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conntrackd_py.kernel.ruleset_watch import RulesetWatch
+from conntrackd_py.kernel.steering.ruleset_watch import RulesetWatch
 from tests.support.network import private_network
 
 TABLE = "table inet t {\nset s {\ntypeof ip saddr\n}\nchain c {\n}\n}\n"

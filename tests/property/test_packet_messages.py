@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT
-from conntrackd_py.kernel.batch import HEAD, Batch
-from conntrackd_py.kernel.packet_message import OTHER, TRUNCATED, WHOLE, PacketMessage
+from conntrackd_py.kernel.queues.batch import HEAD, Batch
+from conntrackd_py.kernel.queues.packet_message import OTHER, TRUNCATED, WHOLE, PacketMessage
 from tests.support.queued import attribute, message, queued, verdicts_in
 
 U32 = st.integers(0, 0xFFFFFFFF)

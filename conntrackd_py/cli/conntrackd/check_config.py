@@ -12,7 +12,7 @@ from pathlib import Path
 from conntrackd_py.cli.conntrackd.rule_lines import rule_lines
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.escape import escaped, escaped_lines
-from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.nat.rules import NAT_ACTIONS
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load

@@ -13,10 +13,10 @@ from typing import Final
 from conntrackd_py.cli.conntrackd import rules_check, rules_confirm, rules_hold, rules_translate, ssh_session
 from conntrackd_py.cli.conntrackd.check_config import settings_or_none
 from conntrackd_py.control.escape import escaped
-from conntrackd_py.kernel import rules, rules_nft, steering
-from conntrackd_py.kernel.plan import Plan, closed, plan
-from conntrackd_py.kernel.programs import IPTABLES as SAVERS
-from conntrackd_py.kernel.programs import NFT_FAMILY, SteeringError
+from conntrackd_py.kernel.steering import iptables_rules, nft_rules, steering
+from conntrackd_py.kernel.steering.plan import Plan, closed, plan
+from conntrackd_py.kernel.steering.programs import IPTABLES as SAVERS
+from conntrackd_py.kernel.steering.programs import NFT_FAMILY, SteeringError
 from conntrackd_py.settings.schema import FAMILIES, MODES, NFT, OBSERVE, Settings
 
 NOT_INSTALLED: Final = 3
@@ -188,15 +188,16 @@ def _print(settings: Settings, form: str) -> int:
             continue
         if form == NFT:
             print(f"# nft -f, family {NFT_FAMILY[family]}")
-            print(rules_nft.explained(wanted, NFT_FAMILY[family], rules_nft.wanted(wanted, family)))
+            print(nft_rules.explained(wanted, NFT_FAMILY[family], nft_rules.wanted(wanted, family)))
         else:
             print(f"# {SAVERS[family]}-restore --noflush")
-            print(rules.explained(wanted, rules.transaction(NO_TABLES_MISSING, rules.wanted(wanted, family))))
+            text = iptables_rules.transaction(NO_TABLES_MISSING, iptables_rules.wanted(wanted, family))
+            print(iptables_rules.explained(wanted, text))
     return 0
 
 
 # `rules print` assumes that all tables exist: reading them needs root.
-NO_TABLES_MISSING: Final = dict.fromkeys(rules.TABLES, rules.Table())
+NO_TABLES_MISSING: Final = dict.fromkeys(iptables_rules.TABLES, iptables_rules.Table())
 
 
 def _print_status(wanted: Plan) -> int:

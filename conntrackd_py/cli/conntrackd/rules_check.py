@@ -8,7 +8,7 @@ from typing import Final
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.kernel.doctor.diagnosis import diagnose, steering_state
 from conntrackd_py.kernel.doctor.findings import ERROR, INFO, SEVERITIES, WARNING, Finding
-from conntrackd_py.kernel.programs import SteeringError
+from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.settings.schema import Settings
 
 STATUS: Final = {ERROR: 3, WARNING: 1, INFO: 0}

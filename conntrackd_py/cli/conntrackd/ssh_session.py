@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from conntrackd_py.kernel.plan import Plan
-from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.programs import program
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
+from conntrackd_py.kernel.steering.plan import Plan
+from conntrackd_py.kernel.steering.programs import program
 
 VARIABLE: Final = b"SSH_CONNECTION="
 PROC: Final = Path("/proc")

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from conntrackd_py.kernel import steering
 from conntrackd_py.kernel.doctor.examine import examine
 from conntrackd_py.kernel.doctor.findings import SEVERITIES, Context, Finding
 from conntrackd_py.kernel.doctor.kernel_tracking import decided
 from conntrackd_py.kernel.doctor.machine import Machine, machine, rulesets
 from conntrackd_py.kernel.doctor.ruleset import Ruleset
 from conntrackd_py.kernel.doctor.surroundings import steering_findings, surroundings
+from conntrackd_py.kernel.steering import steering
 from conntrackd_py.settings.schema import Settings
 
 

@@ -26,7 +26,7 @@ from conntrackd_py.kernel.doctor.ruleset import (
     Rule,
     Ruleset,
 )
-from conntrackd_py.kernel.rules import PREFIX
+from conntrackd_py.kernel.steering.iptables_rules import PREFIX
 
 Judge = Callable[[Context, Ruleset, Chain, Rule], Finding | None]
 

@@ -14,7 +14,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.mark_codec import MARK_CTINFO, MARK_VALID
 from conntrackd_py.kernel.doctor.ruleset import ALL_BITS, Chain, Rule
-from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.settings.schema import NAT, OBSERVE, Settings
 

@@ -5,7 +5,7 @@ from typing import Final
 from conntrackd_py.kernel.doctor.findings import Context, at
 from conntrackd_py.kernel.doctor.overlap import doubled
 from conntrackd_py.kernel.doctor.ruleset import CT_WRITE, OFFLOAD, TEMPLATE, TRANSLATE, Chain, Rule, Ruleset
-from conntrackd_py.kernel.rules import PREFIX
+from conntrackd_py.kernel.steering.iptables_rules import PREFIX
 from conntrackd_py.settings.schema import Settings
 
 LOOPBACK: Final = "lo"

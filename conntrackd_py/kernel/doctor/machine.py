@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from conntrackd_py.kernel.doctor import iptables_save, nft_json
 from conntrackd_py.kernel.doctor.ruleset import Chain, Ruleset
-from conntrackd_py.kernel.proc_queues import QUEUES
-from conntrackd_py.kernel.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
+from conntrackd_py.kernel.queues.proc_queues import QUEUES
+from conntrackd_py.kernel.steering.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
 from conntrackd_py.settings.schema import FAMILIES
 
 PROC: Final = Path("/proc")

@@ -20,7 +20,7 @@ from conntrackd_py.kernel.doctor.ruleset import (
     Rule,
     tolerant,
 )
-from conntrackd_py.kernel.rules_nft import TABLE
+from conntrackd_py.kernel.steering.nft_rules import TABLE
 
 FAMILIES: Final = {"ip", "ip6", "inet"}
 INTERFACES: Final = {"iifname", "oifname", "iif", "oif"}

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from conntrackd_py.kernel.backend import Status
 from conntrackd_py.kernel.doctor.findings import ERROR, INFO, WARNING, Context, Finding
 from conntrackd_py.kernel.doctor.machine import QUEUE_MODULE, Machine
 from conntrackd_py.kernel.doctor.overlap import SOURCE
 from conntrackd_py.kernel.doctor.ruleset import ALL_BITS, Ruleset
+from conntrackd_py.kernel.steering.backend import Status
 
 FORWARDING: Final = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 BRIDGE: Final = {"ipv4": "net.bridge.bridge-nf-call-iptables", "ipv6": "net.bridge.bridge-nf-call-ip6tables"}

@@ -6,7 +6,7 @@ from typing import Final
 from conntrackd_py.kernel.doctor.examine import between
 from conntrackd_py.kernel.doctor.findings import FAMILIES, Context
 from conntrackd_py.kernel.doctor.ruleset import Chain, Rule, Ruleset
-from conntrackd_py.kernel.rules import PREFIX
+from conntrackd_py.kernel.steering.iptables_rules import PREFIX
 
 KEPT: Final = "not translated"  # the rule is as before
 PARTLY: Final = "translated in part"  # some packets of the chain do not match any more, or never did

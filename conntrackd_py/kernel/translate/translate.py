@@ -6,9 +6,9 @@ from typing import Final
 from conntrackd_py.kernel.doctor import iptables_save
 from conntrackd_py.kernel.doctor.findings import Context
 from conntrackd_py.kernel.doctor.machine import savers
-from conntrackd_py.kernel.leak_table import NAME as LEAK_TABLE
-from conntrackd_py.kernel.programs import program, run
-from conntrackd_py.kernel.rules_nft import TABLE
+from conntrackd_py.kernel.steering.leak_table import NAME as LEAK_TABLE
+from conntrackd_py.kernel.steering.nft_rules import TABLE
+from conntrackd_py.kernel.steering.programs import program, run
 from conntrackd_py.kernel.translate import iptables_text, nft_text
 from conntrackd_py.kernel.translate.places import Translation
 from conntrackd_py.settings.schema import FAMILIES

@@ -15,8 +15,8 @@ from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
 from conntrackd_py.service.metrics import node_names, rule_metrics
 from conntrackd_py.service.metrics.families import counter, counter_by, counter_of, gauge, gauge_of, histograms, summed

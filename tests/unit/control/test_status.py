@@ -12,7 +12,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.control.steering import Steering
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from tests.support.router import Router
 from tests.support.stage import Stage, play
 

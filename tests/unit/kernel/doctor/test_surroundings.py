@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from conntrackd_py.kernel.backend import Status
 from conntrackd_py.kernel.doctor.findings import Context
 from conntrackd_py.kernel.doctor.machine import Machine
 from conntrackd_py.kernel.doctor.ruleset import Chain, Rule, Ruleset
 from conntrackd_py.kernel.doctor.surroundings import steering_findings, surroundings
+from conntrackd_py.kernel.steering.backend import Status
 from conntrackd_py.settings.load import parse
 
 MASQUERADE = {"out_interface": "wan0", "action": "MASQUERADE"}

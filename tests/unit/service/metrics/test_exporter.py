@@ -21,7 +21,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED

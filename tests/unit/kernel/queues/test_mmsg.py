@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conntrackd_py.kernel.batch import HEAD
-from conntrackd_py.kernel.mmsg import MOST, Messages
+from conntrackd_py.kernel.queues.batch import HEAD
+from conntrackd_py.kernel.queues.mmsg import MOST, Messages
 
 Ends = tuple[socket.socket, socket.socket]
 

@@ -1,10 +1,10 @@
-"""What installs steering rules of one family: two programs, one interface (steering_nft.py, steering_iptables.py)."""
+"""What installs steering rules of one family: two programs, one interface (nft.py, iptables.py)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-from conntrackd_py.kernel.plan import Plan
+from conntrackd_py.kernel.steering.plan import Plan
 
 
 class Status(NamedTuple):

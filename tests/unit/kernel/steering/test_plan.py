@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.const import HOOK_NAMES, POST_ROUTING
-from conntrackd_py.kernel.plan import Plan, closed, plan
+from conntrackd_py.kernel.steering.plan import Plan, closed, plan
 from conntrackd_py.settings.load import parse
 
 

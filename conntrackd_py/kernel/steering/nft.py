@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import final
 
-from conntrackd_py.kernel import nft_queue
-from conntrackd_py.kernel import rules_nft as rules
-from conntrackd_py.kernel.backend import Backend, Status
-from conntrackd_py.kernel.plan import Plan
-from conntrackd_py.kernel.programs import NFT_FAMILY, SteeringError, program, run
+from conntrackd_py.kernel.steering import nft_queue
+from conntrackd_py.kernel.steering import nft_rules as rules
+from conntrackd_py.kernel.steering.backend import Backend, Status
+from conntrackd_py.kernel.steering.plan import Plan
+from conntrackd_py.kernel.steering.programs import NFT_FAMILY, SteeringError, program, run
 from conntrackd_py.settings.schema import NFT
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.kernel import rules_nft as rules
-from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.steering import nft_rules as rules
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.settings.load import parse
 
 

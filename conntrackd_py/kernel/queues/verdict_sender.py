@@ -16,8 +16,8 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.const import NF_DROP
-from conntrackd_py.kernel.packet_message import ID_AT, MARK_SIZE, VERDICT_SIZE, VerdictMessages
-from conntrackd_py.kernel.queue import QueueCounters
+from conntrackd_py.kernel.queues.packet_message import ID_AT, MARK_SIZE, VERDICT_SIZE, VerdictMessages
+from conntrackd_py.kernel.queues.queue import QueueCounters
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """The steering rules as text: what is written, what is recognised, and how one set replaces another."""
 
-from conntrackd_py.kernel import rules
-from conntrackd_py.kernel.plan import plan
+from conntrackd_py.kernel.steering import iptables_rules as rules
+from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.settings.load import parse
 
 

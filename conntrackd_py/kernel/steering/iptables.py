@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, final
 
-from conntrackd_py.kernel import rules
-from conntrackd_py.kernel.backend import Backend, Status
-from conntrackd_py.kernel.plan import Plan
-from conntrackd_py.kernel.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
+from conntrackd_py.kernel.steering import iptables_rules as rules
+from conntrackd_py.kernel.steering.backend import Backend, Status
+from conntrackd_py.kernel.steering.plan import Plan
+from conntrackd_py.kernel.steering.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
 from conntrackd_py.settings.schema import IPTABLES as NAME
 
 SECONDS_FOR_THE_LOCK: Final = "10"  # iptables waits so long for another iptables

@@ -16,7 +16,7 @@ from typing import Final, final
 
 from conntrackd_py.engine.mark_codec import done_bit
 from conntrackd_py.kernel import netlink
-from conntrackd_py.kernel.nftables import Nftables
+from conntrackd_py.kernel.steering.nftables import Nftables
 from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match

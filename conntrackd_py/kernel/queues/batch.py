@@ -18,7 +18,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
-from conntrackd_py.kernel.packet_message import (
+from conntrackd_py.kernel.queues.packet_message import (
     OTHER,
     SKB_CSUM_NOT_READY,
     SKB_GSO,

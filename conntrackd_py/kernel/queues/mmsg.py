@@ -13,7 +13,7 @@ import os
 import socket
 from typing import Final, final
 
-from conntrackd_py.kernel.batch import HEAD
+from conntrackd_py.kernel.queues.batch import HEAD
 
 MOST: Final = 64  # messages of one call
 LARGEST: Final = 67648  # bytes of a message, more than the largest packet with its other attributes

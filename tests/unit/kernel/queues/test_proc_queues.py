@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conntrackd_py.kernel.proc_queues import QueueRow, queue_rows
+from conntrackd_py.kernel.queues.proc_queues import QueueRow, queue_rows
 
 TEXT = """\
     0   4242    17 2 65531     3     4      900  1

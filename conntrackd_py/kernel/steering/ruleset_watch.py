@@ -11,7 +11,7 @@ import socket
 from typing import Final, final
 
 from conntrackd_py.kernel import netlink
-from conntrackd_py.kernel.programs import IPTABLES, run
+from conntrackd_py.kernel.steering.programs import IPTABLES, run
 
 NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWSETELEM: Final = 12

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from conntrackd_py.kernel.leak_table import NoTableError, ruleset
+from conntrackd_py.kernel.steering.leak_table import NoTableError, ruleset
 from conntrackd_py.settings.load import parse
 
 MASQUERADE = '[[nat]]\nout_interface = "wan0"\nsource = "10.0.0.0/8"\naction = "MASQUERADE"\n'

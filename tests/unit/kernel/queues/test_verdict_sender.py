@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
-from conntrackd_py.kernel.packet_message import VERDICT_SIZE, VerdictMessages
-from conntrackd_py.kernel.queue import QueueCounters
-from conntrackd_py.kernel.verdict_sender import VerdictSender, each
+from conntrackd_py.kernel.queues.packet_message import VERDICT_SIZE, VerdictMessages
+from conntrackd_py.kernel.queues.queue import QueueCounters
+from conntrackd_py.kernel.queues.verdict_sender import VerdictSender, each
 from tests.support.queued import Verdict, verdicts_in
 
 MESSAGES = VerdictMessages(3)

@@ -2,7 +2,7 @@
 
 The rules are in chains named CONNTRACKD_PY_*, each with one jump at the end of its base chain: an accepted packet
 continues at the next hook, so rules after the jump never see it.
-Nothing here runs a program; steering_iptables.py does.
+Nothing here runs a program; iptables.py does.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from conntrackd_py.kernel.plan import (
+from conntrackd_py.kernel.steering.plan import (
     ANY_INTERFACE,
     COPIED,
     COPY,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from conntrackd_py.kernel.backend import NOTHING, Backend, Status
 from conntrackd_py.kernel.doctor.kernel_tracking import decided
 from conntrackd_py.kernel.doctor.machine import rulesets
-from conntrackd_py.kernel.plan import Plan, plan
-from conntrackd_py.kernel.programs import SteeringError
-from conntrackd_py.kernel.steering_iptables import IptablesBackend
-from conntrackd_py.kernel.steering_nft import NftBackend
+from conntrackd_py.kernel.steering.backend import NOTHING, Backend, Status
+from conntrackd_py.kernel.steering.iptables import IptablesBackend
+from conntrackd_py.kernel.steering.nft import NftBackend
+from conntrackd_py.kernel.steering.plan import Plan, plan
+from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.settings.schema import AUTO, FAMILIES, OBSERVE, Settings
 
 BACKENDS: Final[tuple[Backend, ...]] = (NftBackend(), IptablesBackend())  # in order of preference

@@ -4,7 +4,7 @@ The base chains stand one priority behind the tables of iptables, so that an acc
 A chain for each queue holds only the queue rule and a drop. nft cannot write the queue rule for every kernel, so
 nft_queue.py inserts it before the drop.
 A base chain that stays is only flushed: the kernel drops all waiting packets when a base chain is deleted.
-Nothing here runs a program; steering_nft.py does.
+Nothing here runs a program; nft.py does.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_MANGLE, PRI_RAW
-from conntrackd_py.kernel.plan import (
+from conntrackd_py.kernel.steering.plan import (
     ANY_INTERFACE,
     COPIED,
     COPY,

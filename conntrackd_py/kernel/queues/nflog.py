@@ -19,18 +19,17 @@ import structlog
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, PRE_ROUTING
 from conntrackd_py.kernel import netlink
-from conntrackd_py.kernel.batch import SAMPLE_EVERY, Handle
 from conntrackd_py.kernel.failures import FailureLog
 from conntrackd_py.kernel.netlink import attribute
-from conntrackd_py.kernel.plan import COPIED, THRESHOLD
-from conntrackd_py.kernel.queue import (
+from conntrackd_py.kernel.queues.batch import SAMPLE_EVERY, Handle
+from conntrackd_py.kernel.queues.queue import (
     ANSWER_WITHIN,
     Clock,
     PacketQueue,
     QueueCounters,
     QueueError,
-    grow_buffer,
 )
+from conntrackd_py.kernel.steering.plan import COPIED, THRESHOLD
 from conntrackd_py.wire.nflog import NO_SEQUENCE, Copies
 
 log = structlog.get_logger()
@@ -86,7 +85,7 @@ class NflogGroup(PacketQueue):
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETLINK_NETFILTER)
         try:
             self.sock.bind((0, 0))
-            grow_buffer(self.sock, socket_buffer)
+            netlink.grow_buffer(self.sock, socket_buffer)
             self._bind()
         except OSError as error:
             self.sock.close()

@@ -8,7 +8,7 @@ most INGRESS_A_ROUND packets, then at most twice as many of the egress queue, so
 import select
 from typing import Final, final
 
-from conntrackd_py.kernel.queue import PacketQueue
+from conntrackd_py.kernel.queues.queue import PacketQueue
 
 INGRESS_A_ROUND: Final = 32
 EGRESS_A_ROUND: Final = 64

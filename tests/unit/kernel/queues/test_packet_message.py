@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from conntrackd_py.const import NF_ACCEPT, NF_DROP, POST_ROUTING
-from conntrackd_py.kernel import packet_message as m
-from conntrackd_py.kernel.packet_message import OTHER, TRUNCATED, WHOLE, PacketMessage, VerdictMessages
+from conntrackd_py.kernel.queues import packet_message as m
+from conntrackd_py.kernel.queues.packet_message import OTHER, TRUNCATED, WHOLE, PacketMessage, VerdictMessages
 from tests.support.queued import attribute, queued
 
 PAYLOAD = b"\x45" + bytes(range(40))

@@ -29,12 +29,12 @@ from netfilterqueue import NetfilterQueue, Packet
 
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.kernel import netlink
-from conntrackd_py.kernel.batch import Batch, Handle
 from conntrackd_py.kernel.failures import FailureLog
-from conntrackd_py.kernel.mmsg import MOST, Messages
-from conntrackd_py.kernel.proc_queues import QUEUES, queue_rows
-from conntrackd_py.kernel.queue import ANSWER_WITHIN, Clock, PacketQueue, QueueCounters, QueueError, grow_buffer
-from conntrackd_py.kernel.verdict_sender import VerdictSender
+from conntrackd_py.kernel.queues.batch import Batch, Handle
+from conntrackd_py.kernel.queues.mmsg import MOST, Messages
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
+from conntrackd_py.kernel.queues.queue import ANSWER_WITHIN, Clock, PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queues.verdict_sender import VerdictSender
 
 ANSWER_ROOM: Final = 4096  # bytes
 BACKEND: Final = "netfilterqueue"
@@ -72,7 +72,7 @@ class NfqueueQueue(PacketQueue):
         self.sender = VerdictSender(self.sock, number, self.counters)
         self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
         _grow_send_buffer(self.sock)
-        grow_buffer(self.sock, socket_buffer)
+        netlink.grow_buffer(self.sock, socket_buffer)
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
         try:
             self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + netlink.flags(wanted))

@@ -2,8 +2,8 @@
 
 import os
 
-from conntrackd_py.kernel.queue import PacketQueue, QueueCounters
-from conntrackd_py.kernel.queue_pair import EGRESS_A_ROUND, INGRESS_A_ROUND, ROUNDS, QueuePair
+from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters
+from conntrackd_py.kernel.queues.queue_pair import EGRESS_A_ROUND, INGRESS_A_ROUND, ROUNDS, QueuePair
 
 
 class Waiting(PacketQueue):

@@ -8,8 +8,8 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP, POST_ROUTING
-from conntrackd_py.kernel.batch import HEAD, MOST_BYTES, SAMPLE_EVERY, Batch, Handle
-from conntrackd_py.kernel.verdict_sender import each
+from conntrackd_py.kernel.queues.batch import HEAD, MOST_BYTES, SAMPLE_EVERY, Batch, Handle
+from conntrackd_py.kernel.queues.verdict_sender import each
 from tests.support.queued import PACKET, Verdict, message, queued, verdicts_in
 
 SMALL = b"E" + bytes(59)

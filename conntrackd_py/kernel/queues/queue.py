@@ -4,16 +4,11 @@ When `fileno()` is readable, the caller calls `drain`, which handles a bounded n
 more.
 """
 
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, final
 
-import structlog
-
 from conntrackd_py.kernel.histogram import Histogram
-
-log = structlog.get_logger()
 
 ANSWER_WITHIN: Final = 2.0  # seconds for the kernel's acknowledgement
 
@@ -55,14 +50,3 @@ class PacketQueue(ABC):
     @abstractmethod
     def close(self) -> None:
         """Unbind the queue; the kernel drops waiting packets. May be called again."""
-
-
-def grow_buffer(sock: socket.socket, size: int) -> None:
-    """Set the receive buffer of a netlink socket; logs a smaller one."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if granted < size:
-            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
