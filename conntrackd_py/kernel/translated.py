@@ -30,8 +30,8 @@ from conntrackd_py.kernel.ctnetlink import (
     attributes,
     tuples_of,
 )
-from conntrackd_py.kernel.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, NLMSG_ERROR, attribute
-from conntrackd_py.kernel.queues.queue import Clock, PacketQueue, QueueCounters, grow_buffer
+from conntrackd_py.kernel.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, NLMSG_ERROR, attribute, grow_buffer
+from conntrackd_py.kernel.queues.queue import Clock, PacketQueue, QueueCounters
 
 log = structlog.get_logger()
 

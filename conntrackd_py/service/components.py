@@ -40,7 +40,7 @@ class Components:
         self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
         self.steering = Steering()
-        self.guard = SteeringGuard(lambda: self.settings, self.steering)
+        self.guard = SteeringGuard(lambda: self.settings, self.steering, self._kernel_tracks)
         first = settings.queue.first
         self.control = ControlServer(
             self.engine,
@@ -83,6 +83,9 @@ class Components:
         exporter = Exporter(collector, address, settings.metrics.tls())
         exporter.start()
         return exporter
+
+    def _kernel_tracks(self, tracks: bool) -> None:
+        self.engine.nat.kernel_tracks = tracks
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run this while packets pass."""

@@ -8,6 +8,9 @@ While rules are guarded, the leak table (kernel/steering/leak_table.py) stands, 
 about to install the rules may find none. It is removed after `rules remove`, and while other rules are on trial
 (`--for`), which may exclude interfaces.
 
+With `steering.kernel_conntrack = "auto"`, another ruleset may change the decision on the kernel's tracking. Then the guard
+replaces the rules. It is no loss.
+
 Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and
 at least LEAST.
 """
@@ -16,7 +19,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import structlog
 
@@ -25,9 +28,10 @@ from conntrackd_py.kernel.failures import FailureLog
 from conntrackd_py.kernel.steering import leak_table, steering
 from conntrackd_py.kernel.steering.leak_table import LeakTable, NoTableError
 from conntrackd_py.kernel.steering.nftables import NftablesError
+from conntrackd_py.kernel.steering.plan import Plan, plan
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.kernel.steering.ruleset_watch import RulesetWatch, needs_polling
-from conntrackd_py.settings.schema import Settings
+from conntrackd_py.settings.schema import AUTO, Settings
 
 log = structlog.get_logger()
 
@@ -69,13 +73,26 @@ class Attempts:
         self.at = now + min(2.0 ** min(self.failed, 10), LONGEST)
 
 
+class Compared(NamedTuple):
+    wanted: Plan
+    missing: str  # what differs from the rules of `wanted`; empty if they are installed
+    decided: bool  # only the decision on the kernel's tracking differs
+
+
 @final
 class SteeringGuard(Hold):
-    """settings: the current ones. state: for status and metrics."""
+    """settings: the current ones. state: for status and metrics. tracks: told whether the kernel tracks the packets."""
 
-    def __init__(self, settings: Callable[[], Settings], state: Steering, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        state: Steering,
+        tracks: Callable[[bool], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.settings = settings
         self.state = state
+        self.tracks = tracks
         self.clock = clock
         self.table = LeakTable()
         self.watch = RulesetWatch()
@@ -130,7 +147,7 @@ class SteeringGuard(Hold):
             settings = self.settings()
             self.state.guard = settings.steering.guard
             try:
-                missing = await asyncio.to_thread(_missing, settings)
+                compared = await asyncio.to_thread(_compared, settings)
             except SteeringError as error:
                 self.state.error = str(error)
                 self._note_unreadable(str(error))
@@ -139,12 +156,15 @@ class SteeringGuard(Hold):
                 self.unreadable = ""
             if self.state.held or self.stopped:
                 return
-            if not missing:
+            if not compared.missing:
+                self.tracks(compared.wanted.keep)
                 self._found()
+            elif compared.decided and self.state.guard == RESTORE:
+                await self._follow(compared)
             elif self.expected:
-                self._lost(missing)
+                self._lost(compared.missing)
             else:
-                self.state.installed, self.state.missing = None, missing
+                self.state.installed, self.state.missing = None, compared.missing
             await self._put(settings if self.expected else None)
             if self.state.installed is False and self.state.guard == RESTORE and self.clock() >= self.attempts.at:
                 await self._restore(settings)
@@ -178,7 +198,8 @@ class SteeringGuard(Hold):
 
     async def _restore(self, settings: Settings) -> None:
         try:
-            await asyncio.to_thread(_install, settings)
+            wanted = await asyncio.to_thread(steering.planned, settings)
+            await self._install(wanted)
         except SteeringError as error:
             self.attempts.refused(self.clock())
             if str(error) != self.state.error:
@@ -189,6 +210,25 @@ class SteeringGuard(Hold):
         self.state.restored += 1
         self.state.installed, self.state.missing, self.state.error = True, "", ""
         log.warning("steering_restored", times=self.state.restored)
+
+    async def _follow(self, compared: Compared) -> None:
+        """Install the rules of the new decision; after an error as after a loss."""
+        try:
+            await self._install(compared.wanted)
+        except SteeringError as error:
+            self.state.error = str(error)
+            self.attempts.refused(self.clock())
+            self._lost(compared.missing)
+            return
+        log.info("steering_changed", kernel_tracking=compared.wanted.keep, why=compared.wanted.why)
+        self._found()
+
+    async def _install(self, wanted: Plan) -> None:
+        """The engine knows of the kernel's tracking as long as it may be on."""
+        if wanted.keep:
+            self.tracks(True)
+        await asyncio.to_thread(steering.install, wanted)
+        self.tracks(wanted.keep)
 
     async def _put(self, settings: Settings | None) -> None:
         """Replace the leak table by that of the settings; None: remove it."""
@@ -217,7 +257,7 @@ class SteeringGuard(Hold):
     async def trial(self) -> None:
         """The command has installed rules and waits for a confirmation."""
         async with self.lock:
-            if await asyncio.to_thread(_missing, self.settings()):
+            if (await asyncio.to_thread(_compared, self.settings())).missing:
                 await self._put(None)
 
     async def end(self, done: bool) -> None:
@@ -245,11 +285,14 @@ class SteeringGuard(Hold):
             await self._release()
 
 
-def _missing(settings: Settings) -> str:
-    """What differs from the rules of these settings; empty if they are installed. Raises SteeringError."""
-    states = steering.status(steering.planned(settings))
+def _compared(settings: Settings) -> Compared:
+    """Raises SteeringError."""
+    wanted = steering.planned(settings)
+    missing = _missing(wanted)
+    undecided = missing and settings.steering.kernel_conntrack == AUTO
+    return Compared(wanted, missing, bool(undecided) and not _missing(plan(settings, keep=not wanted.keep)))
+
+
+def _missing(wanted: Plan) -> str:
+    states = steering.status(wanted)
     return "; ".join(f"{family}: {state.text}" for family, state in states.items() if not state.as_wanted)
-
-
-def _install(settings: Settings) -> None:
-    steering.install(steering.planned(settings))

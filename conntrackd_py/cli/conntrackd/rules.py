@@ -188,11 +188,11 @@ def _print(settings: Settings, form: str) -> int:
             continue
         if form == NFT:
             print(f"# nft -f, family {NFT_FAMILY[family]}")
-            print(nft_rules.explained(wanted, NFT_FAMILY[family], nft_rules.wanted(wanted, family)))
+            print(nft_rules.explained(wanted, family, nft_rules.wanted(wanted, family)))
         else:
             print(f"# {SAVERS[family]}-restore --noflush")
             text = iptables_rules.transaction(NO_TABLES_MISSING, iptables_rules.wanted(wanted, family))
-            print(iptables_rules.explained(wanted, text))
+            print(iptables_rules.explained(wanted, family, text))
     return 0
 
 

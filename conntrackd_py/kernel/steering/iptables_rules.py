@@ -17,7 +17,7 @@ from conntrackd_py.kernel.steering.plan import (
     DEFRAG,
     EXCLUDE,
     FIRST_ERROR,
-    FIRST_ERROR_LEAVES,
+    FIRST_ERROR_HIDDEN,
     NOTRACK,
     OWN,
     PRE_CHAIN,
@@ -45,7 +45,7 @@ _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus 
 # {i}: -i or -o.
 SPECS: Final = {
     EXCLUDE: "{i} {value} -j RETURN",
-    FIRST_ERROR_LEAVES: "{i} {value} " + _FIRST_ERROR + " -j DROP",
+    FIRST_ERROR_HIDDEN: _FIRST_ERROR + " -m conntrack --ctorigdst {value} -j DROP",
     FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
     OWN: "-m addrtype --src-type LOCAL -j RETURN",
     NOTRACK: "-j CT --notrack",
@@ -92,16 +92,16 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
     return {
         name: Table(
             chains=tuple(visit.chain for visit in visits if visit.table == name),
-            rules=tuple(rule for visit in visits if visit.table == name for rule in _rules(plan, visit)),
+            rules=tuple(rule for visit in visits if visit.table == name for rule in _rules(plan, visit, family)),
             jumps=tuple(f"-A {visit.base} -j {visit.chain}" for visit in visits if visit.table == name),
         )
         for name in TABLES
     }
 
 
-def _rules(plan: Plan, visit: Visit) -> list[str]:
+def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value in plan.steps(visit):
+    for what, value in plan.steps(visit, family):
         spec = SPECS[what].replace("{i} {value} ", "" if value == ANY_INTERFACE else "{i} {value} ")
         rules.append(f"-A {visit.chain} {spec.format(i='-o' if visit.outward else '-i', value=value)}")
     return rules
@@ -180,12 +180,12 @@ def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
     }
 
 
-def explained(plan: Plan, text: str) -> str:
+def explained(plan: Plan, family: str, text: str) -> str:
     """The restore text with a comment before each of the daemon's rules. iptables-restore ignores comments."""
     why = {
         rule: WHY[step.what]
         for visit in plan.visits
-        for rule, step in zip(_rules(plan, visit), plan.steps(visit), strict=True)
+        for rule, step in zip(_rules(plan, visit, family), plan.steps(visit, family), strict=True)
     }
     lines = []
     for line in text.splitlines():

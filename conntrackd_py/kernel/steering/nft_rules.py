@@ -19,7 +19,7 @@ from conntrackd_py.kernel.steering.plan import (
     DEFRAG,
     EXCLUDE,
     FIRST_ERROR,
-    FIRST_ERROR_LEAVES,
+    FIRST_ERROR_HIDDEN,
     NOTRACK,
     OWN,
     QUEUE,
@@ -30,6 +30,7 @@ from conntrackd_py.kernel.steering.plan import (
     Step,
     Visit,
 )
+from conntrackd_py.kernel.steering.programs import NFT_FAMILY
 
 TABLE: Final = "conntrackd_py"
 QUEUE_CHAIN: Final = "queue_"
@@ -48,7 +49,7 @@ _FIRST_ERROR: Final = "ct state related ct status ! expected,confirmed"
 # As `nft list` prints them. {i}: iifname or oifname.
 SPECS: Final = {
     EXCLUDE: '{i} "{value}" return',
-    FIRST_ERROR_LEAVES: '{i} "{value}" ' + _FIRST_ERROR + " drop",
+    FIRST_ERROR_HIDDEN: "ct original {family} daddr {value} " + _FIRST_ERROR + " drop",
     FIRST_ERROR: _FIRST_ERROR + " return",
     OWN: "fib saddr type local return",
     NOTRACK: "notrack",
@@ -69,8 +70,8 @@ def wanted(plan: Plan, family: str) -> dict[str, tuple[str, ...]]:
     chains: dict[str, tuple[str, ...]] = {}
     for visit in plan.visits if family in plan.families else ():
         name, lines = _base(visit)
-        steps = plan.steps(visit)
-        chains[name] = (lines, *(_rule(visit, step) for step in steps))
+        steps = plan.steps(visit, family)
+        chains[name] = (lines, *(_rule(visit, step, family) for step in steps))
         for step in steps:
             if step.what in (QUEUE, QUEUE_BYPASS):
                 queue = SPECS[step.what].format(value=step.value).removeprefix("goto ")
@@ -83,10 +84,10 @@ def _base(visit: Visit) -> tuple[str, str]:
     return hook, f"type filter hook {hook} priority {priority + 1}; policy accept;"
 
 
-def _rule(visit: Visit, step: Step) -> str:
+def _rule(visit: Visit, step: Step, family: str) -> str:
     spec = SPECS[step.what].replace('{i} "{value}" ', "" if step.value == ANY_INTERFACE else '{i} "{value}" ')
     value = step.value[:-1] + "*" if step.value.endswith("+") else step.value.replace("*", "\\*")
-    return spec.format(i="oifname" if visit.outward else "iifname", value=value)
+    return spec.format(i="oifname" if visit.outward else "iifname", family=NFT_FAMILY[family], value=value)
 
 
 def is_queue(chain: str) -> bool:
@@ -165,9 +166,9 @@ def block(family: str, chains: Chains) -> list[str]:
 
 def explained(plan: Plan, family: str, chains: Chains) -> str:
     """The table as nft text, a comment before each rule."""
-    why = {_rule(visit, step): WHY[step.what] for visit in plan.visits for step in plan.steps(visit)}
+    why = {_rule(visit, step, family): WHY[step.what] for visit in plan.visits for step in plan.steps(visit, family)}
     lines = []
-    for line in block(family, chains):
+    for line in block(NFT_FAMILY[family], chains):
         if line.strip() in why:
             lines.append(f"\t\t# {why[line.strip()]}")
         lines.append(line)

@@ -10,11 +10,11 @@ before it tracks them, sources after it.
 """
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.match.interface import InterfaceNames
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_DNAT, NatRule
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
@@ -27,7 +27,7 @@ THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
 # What a rule of a visit does.
 EXCLUDE: Final = "exclude"  # value: an interface
-FIRST_ERROR_LEAVES: Final = "first error leaves"  # value: an interface
+FIRST_ERROR_HIDDEN: Final = "first error, hidden"  # value: a network
 FIRST_ERROR: Final = "first error"
 OWN: Final = "own"
 NOTRACK: Final = "notrack"
@@ -38,7 +38,7 @@ DEFRAG: Final = "defrag"
 
 WHY: Final = {
     EXCLUDE: "not queued",
-    FIRST_ERROR_LEAVES: "an error of this router about a first packet: it would show the address that DNAT rules hide",
+    FIRST_ERROR_HIDDEN: "an error of this router about a first packet: it would show the address behind a DNAT rule",
     FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
     OWN: "packets of this router are not queued",
     NOTRACK: "the kernel does not track the packet",
@@ -49,6 +49,7 @@ WHY: Final = {
 }
 
 ANY_INTERFACE: Final = "+"
+IPV6: Final = "ipv6"
 
 
 class Step(NamedTuple):
@@ -92,7 +93,7 @@ class Plan:
     families: tuple[str, ...]
     exclude_interfaces: tuple[str, ...]
     program: str = AUTO  # nft, iptables or auto
-    outer_interfaces: tuple[str, ...] = ()  # where errors about a first packet do not leave; only with `keep`
+    hidden: tuple[str, ...] = ()  # networks behind DNAT rules: errors about a first packet to them are dropped; `keep`
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
@@ -102,12 +103,13 @@ class Plan:
         """Number of consecutive queues, from `queue`."""
         return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
-    def steps(self, visit: Visit) -> list[Step]:
+    def steps(self, visit: Visit, family: str) -> list[Step]:
         """The rules of a visit, in order."""
         steps = [Step(EXCLUDE, name) for name in self.exclude_interfaces]
         if visit.errors_pass:
-            names = self.outer_interfaces if visit.hook == POST_ROUTING else ()
-            steps += [*(Step(FIRST_ERROR_LEAVES, name) for name in names), Step(FIRST_ERROR)]
+            if visit.hook == POST_ROUTING:
+                steps += [Step(FIRST_ERROR_HIDDEN, name) for name in self.hidden if (":" in name) == (family == IPV6)]
+            steps.append(Step(FIRST_ERROR))
         if visit.forwarded_only:
             steps.append(Step(OWN))
         if visit.notrack:
@@ -133,7 +135,7 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         families=settings.steering.families,
         exclude_interfaces=settings.steering.exclude_interfaces,
         program=settings.steering.program,
-        outer_interfaces=_outer(settings.nat) if keep and settings.mode == NAT else (),
+        hidden=_hidden(settings.nat) if keep and settings.mode == NAT else (),
         keep=keep,
         group=settings.observe.group if copies else 0,
         why=why,
@@ -167,20 +169,15 @@ def _tracking(settings: Settings, *, keep: bool) -> tuple[Visit, ...]:
     return (pre, inward, out, post)
 
 
-def _outer(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
-    """The interfaces where connections come in whose destination is translated.
-
-    A rule that does not name them: the outgoing interfaces of the source rules. A source rule without: all.
-    """
-    names = _names([rule.match.in_interface for rule in rules if rule.action in (NAT_DNAT, NAT_REDIRECT)])
-    if ANY_INTERFACE in names:
-        names += _names([rule.match.out_interface for rule in rules if rule.action in (NAT_SNAT, NAT_MASQUERADE)])
-        named = [name for name in names if name != ANY_INTERFACE]
-        names = [ANY_INTERFACE] if names.count(ANY_INTERFACE) > 1 or not named else named
-    return tuple(dict.fromkeys(names))
+def _hidden(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
+    """The networks that DNAT rules translate to. The kernel knows only these destinations, not the outer ones."""
+    found: dict[str, None] = {}
+    for rule in rules:
+        if rule.action == NAT_DNAT and rule.to.low:
+            low, high = ip_address(rule.to.low), ip_address(rule.to.high)
+            found |= dict.fromkeys(_text(network) for network in summarize_address_range(low, high))
+    return tuple(found)
 
 
-def _names(matches: list[InterfaceNames | None]) -> list[str]:
-    """The names of all matches; one ANY_INTERFACE if a match has none, or excludes some."""
-    clear = [match for match in matches if match is not None and not match.invert]
-    return [name for match in clear for name in match.names] + [ANY_INTERFACE] * (len(clear) < len(matches))
+def _text(network: IPv4Network | IPv6Network) -> str:
+    return str(network) if network.num_addresses > 1 else str(network.network_address)

@@ -187,7 +187,7 @@ COMMIT
 def test_the_explained_text_says_the_same() -> None:
     made = plan(parse({}, "FILE"))
     text = rules.transaction(EMPTY, rules.wanted(made, "ipv4"))
-    explained = rules.explained(made, text)
+    explained = rules.explained(made, "ipv4", text)
     assert explained.count("#") == explained.count(f"-A {rules.PREFIX}")
     assert [line for line in explained.splitlines() if not line.startswith("#")] == text.splitlines()
 
@@ -204,7 +204,7 @@ def test_with_the_kernels_tracking() -> None:
         "-A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 0",
     )
     assert made["mangle"].rules == (
-        f"-A CONNTRACKD_PY_POST -o wan0 {error} -j DROP",
+        f"-A CONNTRACKD_PY_POST {error} -m conntrack --ctorigdst 10.0.0.1 -j DROP",
         f"-A CONNTRACKD_PY_POST {error} -j RETURN",
         "-A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 1",
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.const import HOOK_NAMES, POST_ROUTING
-from conntrackd_py.kernel.steering.plan import Plan, closed, plan
+from conntrackd_py.kernel.steering.plan import FIRST_ERROR_HIDDEN, Plan, Step, closed, plan
 from conntrackd_py.settings.load import parse
 
 
@@ -100,24 +100,31 @@ def test_the_kernel_tracks_too_if_it_is_wished_or_decided(wish: str, decision: b
     assert plan_of(mode="observe", keep=decision).keep is True
 
 
-DNAT = {"action": "DNAT", "proto": "tcp", "dport": 80, "to": "10.0.0.1"}
-SNAT = {"action": "MASQUERADE", "out_interface": "wan0"}
+def dnat(to: str) -> dict[str, object]:
+    return {"action": "DNAT", "proto": "tcp", "dport": 80, "to": to}
 
 
 @pytest.mark.parametrize(
-    ("rules", "outer"),
+    ("rules", "hidden"),
     [
-        ([SNAT], ()),
-        ([{**DNAT, "in_interface": "wan1"}, {**DNAT, "in_interface": "ppp+"}], ("wan1", "ppp+")),
-        ([DNAT, SNAT, {**DNAT, "in_interface": "wan1"}], ("wan1", "wan0")),
-        ([DNAT], ("+",)),
-        ([DNAT, {"action": "MASQUERADE"}, SNAT], ("+",)),
-        ([{**DNAT, "in_interface": "!lan0"}, SNAT], ("wan0",)),
-        ([{"action": "REDIRECT", "proto": "tcp", "dport": 80, "to": ":81", "in_interface": "lan0"}], ("lan0",)),
+        ([{"action": "MASQUERADE", "out_interface": "wan0"}], ()),
+        ([dnat("10.0.0.1"), dnat("10.0.0.1:8080"), dnat("[fd00::1]:80")], ("10.0.0.1", "fd00::1")),
+        ([dnat("10.0.0.2-10.0.0.6")], ("10.0.0.2/31", "10.0.0.4/31", "10.0.0.6")),
+        ([{**dnat(":81"), "action": "REDIRECT"}], ()),
     ],
 )
-def test_where_errors_about_a_first_packet_do_not_leave(rules: list[dict[str, object]], outer: tuple[str, ...]) -> None:
-    """They would show the address that a destination rule translates to."""
-    assert plan_of(nat=rules, keep=True).outer_interfaces == outer
-    assert plan_of(nat=rules).outer_interfaces == ()
-    assert plan_of(nat=rules, mode="track", keep=True).outer_interfaces == ()
+def test_errors_about_a_first_packet_do_not_show_the_hosts_behind_dnat_rules(
+    rules: list[dict[str, object]], hidden: tuple[str, ...]
+) -> None:
+    assert plan_of(nat=rules, keep=True).hidden == hidden
+    assert plan_of(nat=rules).hidden == ()
+    assert plan_of(nat=rules, mode="track", keep=True).hidden == ()
+
+
+def test_a_rule_for_a_hidden_network_stands_only_in_its_family() -> None:
+    made = plan_of(nat=[dnat("10.0.0.1"), dnat("fd00::1")], keep=True)
+    (post,) = [visit for visit in made.visits if visit.hook == POST_ROUTING]
+    found = {family: made.steps(post, family) for family in ("ipv4", "ipv6")}
+    assert Step(FIRST_ERROR_HIDDEN, "10.0.0.1") in found["ipv4"]
+    assert Step(FIRST_ERROR_HIDDEN, "fd00::1") in found["ipv6"]
+    assert [len(steps) for steps in found.values()] == [4, 4]
