@@ -8,8 +8,8 @@ While rules are guarded, the leak table (kernel/steering/leak_table.py) stands, 
 about to install the rules may find none. It is removed after `rules remove`, and while other rules are on trial
 (`--for`), which may exclude interfaces.
 
-With `steering.kernel_conntrack = "auto"`, another ruleset may change the decision on the kernel's tracking. Then the guard
-replaces the rules. It is no loss.
+With `steering.kernel_conntrack = "auto"`, another ruleset may change the decision on the kernel's tracking. Then the
+guard replaces the rules. It is no loss.
 
 Everything that may wait runs in a thread: packets never do. Between two comparisons is as much time as one takes, and
 at least LEAST.

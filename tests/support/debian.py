@@ -33,7 +33,8 @@ LAYERS: Final = {
         # of scripts/install and scripts/build-deb, and programs the tests run inside
         *("python3", "python3-venv", "python3-dev", "gcc", "libnetfilter-queue-dev", "iptables", "nftables"),
         *("build-essential", "debhelper", "iproute2", "procps", "curl"),
-    )
+    ),
+    "firewalls": ("base", "iptables", "nftables", "iproute2", "procps", "curl", "python3", "ufw", "firewalld"),
 }
 PACKAGED: Final = ("pyproject.toml", "setup.py", "LICENSE", "conntrackd_py", "share", "config", "systemd", "debian")
 AT_MOST: Final = 900.0  # seconds for anything that fetches or compiles
