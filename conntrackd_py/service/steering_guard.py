@@ -36,7 +36,7 @@ RESTORE: Final = "restore"
 LEAST: Final = 0.25  # seconds between two comparisons
 POLL: Final = 1.0  # seconds, where no change is reported
 LASTING: Final = 1.5  # seconds, more than POLL: restored rules that go sooner were deleted by a program that fights
-PATIENT: Final = 5  # so many times in a row they are restored at once
+PATIENT: Final = 10  # so many times in a row they are restored at once
 LONGEST: Final = 60.0  # seconds between two attempts
 
 Clock = Callable[[], float]

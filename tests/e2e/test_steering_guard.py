@@ -20,7 +20,7 @@ from conntrackd_py.control.client import Client
 from conntrackd_py.control.protocol.requests import Steering
 from conntrackd_py.lab.namespaces import CLIENT6, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, METRICS, Router
-from conntrackd_py.service.steering_guard import LASTING, PATIENT
+from conntrackd_py.service.steering_guard import LASTING, LONGEST, PATIENT
 from tests.support.processes import MASQUERADE, capture
 from tests.support.waiting import wait_until
 
@@ -357,11 +357,11 @@ def test_the_next_daemon_guards_too(quiet: Scene) -> None:
 
 def test_two_programs_that_fight(quiet: Scene) -> None:
     fighter = quiet.net.router.start("sh", "-c", "while :; do nft flush ruleset; sleep 0.1; done")
-    wait_until(lambda: quiet.router.said().count("steering_contested") > 1, quiet.router.said)
+    wait_until(lambda: quiet.router.said().count("steering_contested") > 1, quiet.router.said, LONGEST)
     assert quiet.status()["restored"] <= PATIENT + 3
     fighter.kill()
     fighter.wait()
-    wait_until(lambda: quiet.installed, quiet.router.said)
+    wait_until(lambda: quiet.installed, quiet.router.said, LONGEST)
     assert quiet.leaked() == []
 
 
