@@ -66,8 +66,9 @@ class Attempts:
         self.last, self.failed = now, 0
 
     def refused(self, now: float) -> None:
+        """Soon again at first: a program that changes the rules at the same moment makes an attempt fail."""
+        self.at = now + min(LEAST * 2 ** min(self.failed, 10), LONGEST)
         self.failed += 1
-        self.at = now + min(2.0 ** min(self.failed, 10), LONGEST)
 
 
 @final
@@ -183,7 +184,7 @@ class SteeringGuard(Hold):
         except SteeringError as error:
             self.attempts.refused(self.clock())
             if str(error) != self.state.error:
-                log.error("steering_not_restored", error=str(error), retry=round(self.attempts.at - self.clock()))
+                log.error("steering_not_restored", error=str(error), retry=round(self.attempts.at - self.clock(), 2))
             self.state.error = str(error)
             return
         self.attempts.restored(self.clock())
