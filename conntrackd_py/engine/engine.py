@@ -203,7 +203,7 @@ class Engine:
 
     def _visit(self, skb: Skb, hook: int, now: int) -> int:
         skb.hook = hook
-        answer = self.own_mark and not skb.indev and skb.mark & self.mark_codec.mask == self.own_mark
+        answer = self.own_mark != 0 and not skb.indev and skb.mark & self.mark_codec.mask == self.own_mark
         if hook in (PRE_ROUTING, LOCAL_OUT):
             return NF_ACCEPT if answer else self._first_visit(skb, hook, now)
         verdict = NF_ACCEPT if answer else self._last_visit(skb, hook, now)

@@ -39,7 +39,7 @@ RESTORE: Final = "restore"
 LEAST: Final = 0.25  # seconds between two comparisons
 POLL: Final = 1.0  # seconds, where no change is reported
 LASTING: Final = 1.5  # seconds, more than POLL: restored rules that go sooner were deleted by a program that fights
-PATIENT: Final = 5  # so many times in a row they are restored at once
+PATIENT: Final = 10  # so many times in a row they are restored at once
 LONGEST: Final = 60.0  # seconds between two attempts
 
 Clock = Callable[[], float]
@@ -69,8 +69,9 @@ class Attempts:
         self.last, self.failed = now, 0
 
     def refused(self, now: float) -> None:
+        """Soon again at first: a program that changes the rules at the same moment makes an attempt fail."""
+        self.at = now + min(LEAST * 2 ** min(self.failed, 10), LONGEST)
         self.failed += 1
-        self.at = now + min(2.0 ** min(self.failed, 10), LONGEST)
 
 
 class Compared(NamedTuple):
@@ -203,7 +204,7 @@ class SteeringGuard(Hold):
         except SteeringError as error:
             self.attempts.refused(self.clock())
             if str(error) != self.state.error:
-                log.error("steering_not_restored", error=str(error), retry=round(self.attempts.at - self.clock()))
+                log.error("steering_not_restored", error=str(error), retry=round(self.attempts.at - self.clock(), 2))
             self.state.error = str(error)
             return
         self.attempts.restored(self.clock())

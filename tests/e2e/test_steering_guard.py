@@ -20,7 +20,7 @@ from conntrackd_py.control.client import Client
 from conntrackd_py.control.protocol.requests import Steering
 from conntrackd_py.lab.namespaces import CLIENT6, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, METRICS, Router
-from conntrackd_py.service.steering_guard import LASTING, PATIENT
+from conntrackd_py.service.steering_guard import LASTING, LONGEST, PATIENT
 from tests.support.processes import MASQUERADE, capture
 from tests.support.waiting import wait_until
 
@@ -261,8 +261,9 @@ def test_a_reload_replaces_rules_and_leak_table(quiet: Scene) -> None:
     assert quiet.status()["restored"] == 0
 
 
-def trial(scene: Scene, seconds: int) -> subprocess.Popen[str]:
-    words = (*DAEMON, "rules", "install", "-c", str(scene.router.config), "--for", str(seconds))
+def trial(scene: Scene) -> subprocess.Popen[str]:
+    """`rules install --for 60`, when the rules are installed."""
+    words = (*DAEMON, "rules", "install", "-c", str(scene.router.config), "--for", "60")
     process = scene.net.router.start(*words, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("installed for")
@@ -271,9 +272,10 @@ def trial(scene: Scene, seconds: int) -> subprocess.Popen[str]:
 
 def test_rules_on_trial_are_left_alone_and_the_former_come_back(quiet: Scene) -> None:
     quiet.configure('exclude_interfaces = ["lo", "lan9"]\n')
-    process = trial(quiet, 3)
+    process = trial(quiet)
     assert (quiet.status()["held"], quiet.installed, GUARD in quiet.tables) == (1, True, False)
-    assert process.wait(20) == 1
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
     quiet.configure("")
     assert (quiet.status()["held"], quiet.installed, GUARD in quiet.tables) == (0, True, True)
     assert quiet.status()["restored"] == 0
@@ -281,7 +283,7 @@ def test_rules_on_trial_are_left_alone_and_the_former_come_back(quiet: Scene) ->
 
 def test_a_trial_that_is_killed_ends_as_the_daemon_wants(quiet: Scene) -> None:
     quiet.configure('exclude_interfaces = ["lo", "lan9"]\n')
-    process = trial(quiet, 60)
+    process = trial(quiet)
     process.kill()
     process.wait()
     quiet.configure("")
@@ -357,11 +359,11 @@ def test_the_next_daemon_guards_too(quiet: Scene) -> None:
 
 def test_two_programs_that_fight(quiet: Scene) -> None:
     fighter = quiet.net.router.start("sh", "-c", "while :; do nft flush ruleset; sleep 0.1; done")
-    wait_until(lambda: quiet.router.said().count("steering_contested") > 1, quiet.router.said)
+    wait_until(lambda: quiet.router.said().count("steering_contested") > 1, quiet.router.said, LONGEST)
     assert quiet.status()["restored"] <= PATIENT + 3
     fighter.kill()
     fighter.wait()
-    wait_until(lambda: quiet.installed, quiet.router.said)
+    wait_until(lambda: quiet.installed, quiet.router.said, LONGEST)
     assert quiet.leaked() == []
 
 

@@ -35,10 +35,10 @@ def test_a_fight_that_is_over_is_forgotten() -> None:
 
 def test_a_failure_is_repeated_less_and_less_often() -> None:
     attempts, waits = Attempts(), []
-    for _ in range(8):
+    for _ in range(10):
         attempts.refused(100.0)
         waits.append(attempts.at - 100.0)
-    assert waits == [2, 4, 8, 16, 32, LONGEST, LONGEST, LONGEST]
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 16, 32, LONGEST, LONGEST]
     attempts.restored(200.0)
     attempts.refused(300.0)
-    assert attempts.at == 302.0
+    assert attempts.at == 300.25
