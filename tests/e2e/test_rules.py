@@ -118,11 +118,12 @@ def test_a_comment_in_another_rule_cannot_command_the_terminal(run: Run, rules: 
 
 def test_a_changed_configuration_replaces_the_rules(run: Run, rules: Run) -> None:
     rules("install", "[queue]\nfirst = 5")
-    rules("install", 'mode = "observe"\n[queue]\nfirst = 6\n[steering]\nfamilies = ["ipv4"]')
+    rules("install", 'mode = "observe"\n[observe]\ngroup = 6\n[steering]\nfamilies = ["ipv4"]')
     texts = saved(run)
     assert "CONNTRACKD_PY" not in texts["ip6tables"]
     assert "notrack" not in texts["iptables"]
-    assert re.findall(r"--queue-num (\d+)", texts["iptables"]) == ["6", "6"]
+    assert "NFQUEUE" not in texts["iptables"]
+    assert re.findall(r"--nflog-group (\d+)", texts["iptables"]) == ["6", "6"]
 
 
 def test_removing_nothing_is_no_mistake(run: Run, rules: Run) -> None:
