@@ -38,8 +38,8 @@ class Translations:
         self.learned = 0
         self.waiting: OrderedDict[bytes, Translation] = OrderedDict()
 
-    def learn(self, original: bytes, reply: bytes, status: int, now: int) -> None:
-        """The kernel has a connection with these tuples and status bits."""
+    def learn(self, original: bytes, reply: bytes, status: int, now: int, new: bool = True) -> None:
+        """The kernel has a connection with these tuples and status bits. new: it has just confirmed it."""
         status &= IPS_NAT_MASK
         if not status:
             return
@@ -49,7 +49,7 @@ class Translations:
         known = ct is not None and ct.original == original
         if ct is not None and known and ct.reply != reply:
             self._apply(ct, reply, status, now)
-        if ct is not None and known and now - ct.born < YOUNG:
+        if ct is not None and known and (not new or now - ct.born < YOUNG):
             return
         if len(self.waiting) >= LIMIT:
             self.waiting.popitem(last=False)

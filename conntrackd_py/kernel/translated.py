@@ -135,21 +135,21 @@ class Translated(PacketQueue):
         """Returns the number of messages, at least 1."""
         at = count = 0
         while at + 16 <= len(datagram):
-            length, kind = struct.unpack_from("=IH", datagram, at)
+            length, kind, flags = struct.unpack_from("=IHH", datagram, at)
             if kind == CT_NEW:
-                self._learn(datagram[at + HEADER : at + length], now)
+                self._learn(datagram[at + HEADER : at + length], now, not flags & NLM_F_MULTI)
             elif kind in (NLMSG_DONE, NLMSG_ERROR):
                 self._dumped(struct.unpack_from("=i", datagram, at + 16)[0])
             at += max(length + 3 & ~3, 16)
             count += 1
         return max(count, 1)
 
-    def _learn(self, body: bytes, now: int) -> None:
+    def _learn(self, body: bytes, now: int, new: bool) -> None:
         ct = attributes(body)
         status = int.from_bytes(ct.get(CTA_STATUS, b""), "big")
         if status & IPS_NAT_MASK:
             original, reply = tuples_of(ct)
-            self.translations.learn(original, reply, status, now)
+            self.translations.learn(original, reply, status, now, new)
 
     def _dumped(self, code: int) -> None:
         """A dump is complete, or has failed: without the module nf_conntrack_netlink nothing can be learned."""

@@ -144,11 +144,12 @@ def test_a_comment_in_another_rule_cannot_command_the_terminal(run: Run, rules: 
 
 def test_a_changed_configuration_replaces_the_rules(run: Run, rules: Run) -> None:
     rules("install", "[queue]\nfirst = 5")
-    rules("install", 'mode = "observe"\n[queue]\nfirst = 6\n[steering]\nfamilies = ["ipv4"]')
+    rules("install", 'mode = "observe"\n[observe]\ngroup = 6\n[steering]\nfamilies = ["ipv4"]')
     assert ours(run, "ip6tables") == []
     text = "\n".join(ours(run, "iptables"))
     assert "notrack" not in text
-    assert set(re.findall(r"queue[-_ ]num (\d+)", text)) == {"6"}
+    assert "queue" not in text.replace("queue-threshold", "").lower()
+    assert re.findall(r"(?:log group|--nflog-group) (\d+)", text) == ["6", "6"]
 
 
 def test_removing_nothing_is_no_mistake(run: Run, rules: Run) -> None:

@@ -141,6 +141,15 @@ def test_told_again_of_an_old_connection_that_is_about_to_be_replaced(seen: Obse
     assert seen.query().reply == other, "the translation waited for it"
 
 
+def test_a_dump_is_about_the_connections_there_are(seen: Observer) -> None:
+    """It does not announce another connection with the tuple of one that is known."""
+    seen.told()
+    seen.query()
+    seen.now += translations.YOUNG
+    seen.engine.translations.learn(seen.original, seen.reply, IPS_SRC_NAT, seen.now, new=False)
+    assert not seen.engine.translations.waiting
+
+
 def test_a_connection_that_is_not_translated_is_not_kept(seen: Observer) -> None:
     seen.told(status=0)
     assert (seen.engine.translations.learned, len(seen.engine.translations.waiting)) == (0, 0)
