@@ -9,6 +9,7 @@ memory.
 
 import ctypes
 import errno
+import mmap
 import os
 import socket
 from typing import Final, final
@@ -51,7 +52,7 @@ class Messages:
 
     def __init__(self) -> None:
         self._heads = bytearray(MOST * HEAD)
-        self._rest = bytearray(MOST * LARGEST)
+        self._rest = mmap.mmap(-1, MOST * LARGEST)  # takes memory only as it is used
         view = memoryview(self._rest)
         self.tails = [view[at * LARGEST : (at + 1) * LARGEST] for at in range(MOST)]
         self._iovecs = (_Iovec * (2 * MOST))()
