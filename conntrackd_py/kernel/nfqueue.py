@@ -90,7 +90,7 @@ class NfqueueQueue(PacketQueue):
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
             nfq = NetfilterQueue()
-            with warnings.catch_warnings():  # about the buffer size; _grow_buffer checks it
+            with warnings.catch_warnings():  # about the buffer size; _grow_buffers checks it
                 warnings.simplefilter("ignore", RuntimeWarning)
                 nfq.bind(self.number, _unused, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
