@@ -118,7 +118,7 @@ class MarkCodec(Extension):
             return NOT_SEEN if self.mask else self._resume_unmarked(skb)
         ctinfo = field & MARK_CTINFO
         if ctinfo > IP_CT_RELATED_REPLY:
-            if field >> 4 or ctinfo not in (IP_CT_UNTRACKED, IP_CT_INVALID):
+            if field >> SLOT_AT or ctinfo not in (IP_CT_UNTRACKED, IP_CT_INVALID):
                 return NOT_SEEN  # not a field that save() writes
             skb.ctinfo = ctinfo
             return RESUMED

@@ -203,6 +203,27 @@ def test_verdicts_larger_than_the_send_buffer_are_split(
             receiver.recv(70000)
 
 
+def test_equal_verdicts_in_a_row_reach_exactly_their_packets(bound: Queues) -> None:
+    """Runs of five: accepted, dropped, marked, accepted and so on."""
+
+    def by_run(skb: Skb, hook: int, now: int) -> int:
+        turn = skb.data[-1] // 5 % 3
+        if turn == 2:
+            skb.mark = 0xABC00
+        return NF_DROP if turn == 1 else NF_ACCEPT
+
+    run("iptables -t mangle -A POSTROUTING -m mark --mark 0xabc00")
+    queue = bound(by_run)
+    sender, receiver = socket_pair()
+    with sender, receiver:
+        for number in range(60):
+            sender.sendto(bytes([number]), (HERE[socket.AF_INET], PORT))
+        assert [queue.drain(32), queue.drain(32)] == [32, 28]
+        assert waiting() == 0
+        assert [receiver.recv(100) for _ in range(40)] == [bytes([n]) for n in range(60) if n // 5 % 3 != 1]
+    assert " 20      580 " in run("iptables -t mangle -vnxL POSTROUTING")
+
+
 def column(index: int) -> int:
     """Of our line in the kernel's list of queues."""
     lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()

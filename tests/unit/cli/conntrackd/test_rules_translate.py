@@ -15,7 +15,7 @@ TRANSLATED = RULES.replace(b"-m state --state NEW", b"-m mark --mark 0xa00/0xf00
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "conntrackd.toml"
-    path.touch()
+    path.write_text('[steering]\nkernel_conntrack = "off"\n')
     return path
 
 
@@ -42,6 +42,13 @@ def test_what_is_not_translated_is_listed_and_changes_the_exit_status(config: Pa
         r'    -A FORWARD -m state --state DNAT -m comment --comment "\udcff\x1b[31m" -j ACCEPT',
         "-: 0 rules translated, 1 not translated",
     ]
+
+
+def test_it_is_said_that_auto_keeps_the_kernels_tracking(config: Path) -> None:
+    config.write_text("")
+    done = translate(config, "-", text=RULES)
+    assert (done.returncode, done.stdout) == (0, TRANSLATED)
+    assert done.stderr.startswith(b"note: steering.kernel_conntrack is auto: while a rule uses ct state, ")
 
 
 @pytest.mark.parametrize(
