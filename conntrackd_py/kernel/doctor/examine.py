@@ -106,9 +106,10 @@ def _translation_match(context: Context, ruleset: Ruleset, chain: Chain, rule: R
     if not context.settings.nat or not context.translating or not TRANSLATED & ((rule.states or set()) | rule.statuses):
         return None
     what = "The kernel does not know the daemon's translation: this rule matches none of its connections."
-    accepted = ACCEPT in ruleset.effects(chain, rule) and any(ruleset.drops(base) for base in ruleset.bases(chain))
-    remedy = "Match the translated address and port instead: the kernel sees destinations after their translation."
-    return at(chain, rule, ERROR if accepted else WARNING, "ct-match", what, remedy)
+    if ACCEPT in ruleset.effects(chain, rule) and any(ruleset.drops(base) for base in ruleset.bases(chain)):
+        what += " They are dropped, unless another rule accepts them."
+    remedy = "Accept the translated address and port instead: the kernel sees destinations after their translation."
+    return at(chain, rule, WARNING, "ct-match", what, remedy)
 
 
 def _matches_everything(context: Context, chain: Chain, rule: Rule) -> Finding | None:

@@ -282,7 +282,7 @@ KEEP: dict[str, object] = {"steering": {"kernel_conntrack": "keep"}}
         ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "DROP", set()),
         ("-m conntrack --ctstate INVALID -j DROP", "DROP", set()),
         ("-j CONNMARK --save-mark", "DROP", set()),
-        ("-m conntrack --ctstate DNAT -j ACCEPT", "DROP", {("error", "ct-match")}),
+        ("-m conntrack --ctstate DNAT -j ACCEPT", "DROP", {("warning", "ct-match")}),
         ("-m conntrack --ctstate DNAT -j ACCEPT", "ACCEPT", {("warning", "ct-match")}),
         ("-j FLOWOFFLOAD", "ACCEPT", {("error", "offload")}),
         ("-j CONNMARK --restore-mark", "ACCEPT", {("error", "mark-write")}),
