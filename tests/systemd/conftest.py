@@ -60,7 +60,7 @@ class Router(Machine):
         sniffer = self.net.server.start(*capture, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert sniffer.stderr is not None
         assert "listening" in sniffer.stderr.readline() + sniffer.stderr.readline()
-        pings = self.net.client.start("ping", "-q", "-i", "0.01", "-w", "60", SERVER)
+        pings = self.net.client.start("ping", "-q", "-i", "0.01", "-w", "3600", SERVER)
         act()
         pings.terminate()
         self.net.server.run("ping", "-c", "2", "-W", "1", ROUTER6)
