@@ -166,7 +166,7 @@ class SteeringGuard(Hold):
                 self._lost(compared.missing)
             else:
                 self.state.installed, self.state.missing = None, compared.missing
-            await self._put(settings if self.expected else None)
+            await self._put(settings if self.expected else None, keep=compared.wanted.keep)
             if self.state.installed is False and self.state.guard == RESTORE and self.clock() >= self.attempts.at:
                 await self._restore(settings)
 
@@ -231,12 +231,12 @@ class SteeringGuard(Hold):
         await asyncio.to_thread(steering.install, wanted)
         self.tracks(wanted.keep)
 
-    async def _put(self, settings: Settings | None) -> None:
+    async def _put(self, settings: Settings | None, *, keep: bool = False) -> None:
         """Replace the leak table by that of the settings; None: remove it."""
         text = why = ""
         self.retry_table = False
         try:
-            text = leak_table.ruleset(settings) if settings is not None else ""
+            text = leak_table.ruleset(settings, keep=keep) if settings is not None else ""
         except NoTableError as error:
             why = str(error)
         try:

@@ -20,8 +20,9 @@ from conntrackd_py.control.client import Client
 from conntrackd_py.control.protocol.requests import Steering
 from conntrackd_py.lab.namespaces import CLIENT6, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, METRICS, Router
+from conntrackd_py.lab.steps import TRAFFIC
 from conntrackd_py.service.steering_guard import LASTING, LONGEST, PATIENT
-from tests.support.processes import MASQUERADE, capture
+from tests.support.processes import MASQUERADE, capture, start, start_script
 from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("CONNTRACKD_PY_GUARD_ROUNDS", "2"))
@@ -137,6 +138,54 @@ def steering_chains(scene: Scene) -> list[str]:
         for chain in chains
         if "conntrackd_py" in f"{chain['table']}{chain['name']}".lower() and chain["table"] != GUARD
     ]
+
+
+ECHO = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], 9001), family=family) as listening:
+    print("ready", flush=True)
+    peer, _ = listening.accept()
+    while data := peer.recv(100):
+        peer.sendall(data)
+"""
+# Sends and receives until its standard output is closed; a RST or a port unreachable ends it.
+TALK = """
+import socket, sys, time
+tcp = socket.create_connection((sys.argv[1], 9001), timeout=20)
+udp = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((sys.argv[1], 7))
+udp.settimeout(0.05)
+print("ready", flush=True)
+for _ in range(5000):
+    tcp.sendall(b"x")
+    assert tcp.recv(1) == b"x"
+    try:
+        udp.send(b"y")
+        udp.recv(1)
+    except TimeoutError:
+        pass  # dropped meanwhile
+    print("answered", flush=True)
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("server", [SERVER, SERVER6])
+def test_open_connections_survive(scene: Scene, server: str) -> None:
+    """Without rules, replies reach the router itself. Its RST and port unreachable would end the connections."""
+    scene.begin()
+    scene.await_guarded()
+    start(scene.net.server, *TRAFFIC, "udp-echo", server, "7")
+    start_script(scene.net.server, ECHO, server)
+    talk = start_script(scene.net.client, TALK, server)
+    assert talk.stdout is not None
+    for _ in range(ROUNDS):
+        restored = scene.status()["restored"]
+        scene.attack(ATTACKS["nft flush ruleset"])
+        wait_until(lambda n=restored: scene.status()["restored"] > n, "not restored")  # type: ignore[misc]
+        scene.last()
+    assert talk.poll() is None, "the connections ended"
+    assert talk.stdout.readline() == "answered\n"
 
 
 @pytest.mark.parametrize("command", ATTACKS.values(), ids=ATTACKS)

@@ -5,6 +5,9 @@ address of the router, if its interface or family is not steered, or if no sourc
 untranslated when another program deletes the steering rules. The table belongs to the daemon's process (nftables.py):
 no other program can flush it, and it ends with the daemon. Then the steering rules drop.
 
+While the steering rules are missing, replies to translated connections reach the router itself. Its TCP would answer
+with RST, its UDP with port unreachable, and the sender would end the connection. The table drops these answers.
+
 A mark from elsewhere is not believed: the bit is cleared at PREROUTING before the steering rules.
 
 Where nft cannot say a condition, or cannot read a field of the packet, a translating rule covers it and an ACCEPT rule
@@ -16,6 +19,7 @@ from typing import Final, final
 
 from conntrackd_py.engine.mark_codec import done_bit
 from conntrackd_py.kernel import netlink
+from conntrackd_py.kernel.steering.nft_rules import ERROR_ABOUT_FIRST
 from conntrackd_py.kernel.steering.nftables import Nftables
 from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.interface import InterfaceNames
@@ -31,6 +35,12 @@ COUNTER: Final = "untranslated"
 AFTER_LAST_VISIT: Final = -140  # the steering rules stand at mangle, -150
 BEFORE_FIRST_VISIT: Final = -310  # and at raw, -300
 ALL_BITS: Final = 0xFFFFFFFF
+OWN: Final = "fib saddr type local"
+REFUSALS: Final = (
+    "tcp flags & rst == rst",
+    "icmp type destination-unreachable icmp code port-unreachable",
+    "icmpv6 type destination-unreachable icmpv6 code port-unreachable",
+)
 UNWRITABLE: Final = frozenset('"\\*')  # nft has no quoting for these in an interface name
 
 
@@ -38,8 +48,8 @@ class NoTableError(Exception):
     """Why these settings cannot have a leak table."""
 
 
-def ruleset(settings: Settings) -> str:
-    """The table as nft text; empty if no source rule needs it. Raises NoTableError."""
+def ruleset(settings: Settings, *, keep: bool = False) -> str:
+    """The table as nft text; empty if no source rule needs it. keep: the kernel tracks. Raises NoTableError."""
     if settings.mode != NAT or not settings.leak_guard:
         return ""
     rules = Ruleset(list(settings.nat), Interfaces()).source_rules
@@ -48,7 +58,7 @@ def ruleset(settings: Settings) -> str:
     done = done_bit(settings.steering.mark_mask)
     if not done:
         raise NoTableError("steering.mark_mask is 0: packets that the daemon passed cannot be told apart")
-    chains, leaving = [], _exempt(settings, done)
+    chains, leaving = [], [*_exempt(settings, done), *_own(settings, keep)]
     for number, rule in enumerate(rules):
         if rule.action == NAT_ACCEPT:
             leaving += [f"{one} return" for one in _exactly(rule.match)]
@@ -76,7 +86,17 @@ def _exempt(settings: Settings, done: int) -> list[str]:
         lines.append(f"oifname {_quoted(name)} return")
     if len(steering.families) == 1:
         lines.append(f"meta nfproto != {steering.families[0]} return")
-    return [*lines, "fib saddr type local return"]
+    return lines
+
+
+def _own(settings: Settings, keep: bool) -> list[str]:
+    """Packets of the router. Those that the daemon did not pass although it sees them: no refusals leave."""
+    lines = []
+    if settings.steering.local:
+        if keep:  # the steering rules do not queue an error about a first packet; a match on ct turns tracking on
+            lines.append(f"{OWN} {ERROR_ABOUT_FIRST} return")
+        lines += [f"{OWN} {refusal} counter name {COUNTER} drop" for refusal in REFUSALS]
+    return [*lines, f"{OWN} return"]
 
 
 def _not_covered(rule: NatRule) -> list[str]:

@@ -44,13 +44,13 @@ PLACES: Final = {
 }
 
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
-_FIRST_ERROR: Final = "ct state related ct status ! expected,confirmed"
+ERROR_ABOUT_FIRST: Final = "ct state related ct status ! expected,confirmed"
 
 # As `nft list` prints them. {i}: iifname or oifname.
 SPECS: Final = {
     EXCLUDE: '{i} "{value}" return',
-    FIRST_ERROR_HIDDEN: "ct original {family} daddr {value} " + _FIRST_ERROR + " drop",
-    FIRST_ERROR: _FIRST_ERROR + " return",
+    FIRST_ERROR_HIDDEN: "ct original {family} daddr {value} " + ERROR_ABOUT_FIRST + " drop",
+    FIRST_ERROR: ERROR_ABOUT_FIRST + " return",
     OWN: "fib saddr type local return",
     NOTRACK: "notrack",
     QUEUE: "goto queue_{value}",

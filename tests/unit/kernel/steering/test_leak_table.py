@@ -4,14 +4,14 @@ import tomllib
 
 import pytest
 
-from conntrackd_py.kernel.steering.leak_table import NoTableError, ruleset
+from conntrackd_py.kernel.steering.leak_table import REFUSALS, NoTableError, ruleset
 from conntrackd_py.settings.load import parse
 
 MASQUERADE = '[[nat]]\nout_interface = "wan0"\nsource = "10.0.0.0/8"\naction = "MASQUERADE"\n'
 
 
-def table(text: str) -> str:
-    return ruleset(parse(tomllib.loads(text), "FILE"))
+def table(text: str, *, keep: bool = False) -> str:
+    return ruleset(parse(tomllib.loads(text), "FILE"), keep=keep)
 
 
 def leaving(text: str) -> list[str]:
@@ -55,15 +55,30 @@ def test_the_owner_and_the_places() -> None:
     )
 
 
+def test_the_routers_refusals_of_replies_do_not_leave() -> None:
+    own = [line for line in table(MASQUERADE).splitlines() if line.startswith("fib")]
+    assert own == [
+        *(f"fib saddr type local {refusal} counter name untranslated drop" for refusal in REFUSALS),
+        "fib saddr type local return",
+    ]
+
+
+def test_errors_about_a_first_packet_leave_with_the_kernels_tracking() -> None:
+    own = [line for line in table(MASQUERADE, keep=True).splitlines() if line.startswith("fib")]
+    assert own[0] == "fib saddr type local ct state related ct status ! expected,confirmed return"
+    assert len(own) == 5
+
+
+def test_the_routers_own_packets_that_are_not_queued_leave() -> None:
+    text = "[steering]\nlocal = false\n" + MASQUERADE
+    assert [line for line in table(text).splitlines() if line.startswith("fib")] == ["fib saddr type local return"]
+
+
 def test_what_is_not_steered_leaves() -> None:
     text = '[steering]\nexclude_interfaces = ["lo", "wg+"]\nfamilies = ["ipv4"]\n' + MASQUERADE
     lines = table(text).split("!= 0 return\n")[1].splitlines()
-    assert lines[:4] == [
-        'oifname "lo" return',
-        'oifname "wg*" return',
-        "meta nfproto != ipv4 return",
-        "fib saddr type local return",
-    ]
+    assert lines[:3] == ['oifname "lo" return', 'oifname "wg*" return', "meta nfproto != ipv4 return"]
+    assert lines[3].startswith("fib saddr type local")
 
 
 def test_numbers_return_what_is_outside_so_that_an_unreadable_packet_is_dropped() -> None:
