@@ -352,7 +352,7 @@ queue = NetfilterQueue()
 queue.bind(0, visit)
 print("bound", flush=True)
 while not held:
-    select.select([queue.get_fd()], [], [])
+    assert select.select([queue.get_fd()], [], [], 20)[0]
     queue.run(block=False)
 print("held", flush=True)
 sys.stdin.readline()
@@ -364,7 +364,7 @@ sys.stdin.readline()
 
 def test_a_reinstallation_loses_no_packet_that_waits(run: Run, rules: Run, peer: str) -> None:
     """The kernel drops all waiting packets when a base chain is deleted."""
-    config = 'mode = "observe"\n[steering]\nlocal = false\nfamilies = ["ipv4"]\nexclude_interfaces = {}'
+    config = 'mode = "observe"\n[observe]\nvia = "nfqueue"\n[steering]\nlocal = false\nfamilies = ["ipv4"]\nexclude_interfaces = {}'
     rules("install", config.format('["lo"]'))
     namespace = run("ip", "netns", "identify").stdout.strip()
     holder = subprocess.Popen(
