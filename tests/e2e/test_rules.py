@@ -364,7 +364,8 @@ sys.stdin.readline()
 
 def test_a_reinstallation_loses_no_packet_that_waits(run: Run, rules: Run, peer: str) -> None:
     """The kernel drops all waiting packets when a base chain is deleted."""
-    config = 'mode = "observe"\n[observe]\nvia = "nfqueue"\n[steering]\nlocal = false\nfamilies = ["ipv4"]\nexclude_interfaces = {}'
+    config = 'mode = "observe"\nobserve.via = "nfqueue"\n[steering]\nlocal = false\nfamilies = ["ipv4"]\n'
+    config += "exclude_interfaces = {}"
     rules("install", config.format('["lo"]'))
     namespace = run("ip", "netns", "identify").stdout.strip()
     holder = subprocess.Popen(
