@@ -302,7 +302,7 @@ def test_before_a_start_with_a_wrong_configuration_forwarding_ends(run: Run, rul
 def test_a_wrong_configuration_of_mode_observe_stops_nothing(config: str, closes: bool, run: Run, rules: Run) -> None:
     done = rules("install", config, "--on-start", status=1)
     assert ("mode observe never stops packets" in done.stderr) != closes
-    assert ("NFQUEUE" in saved(run)["iptables"]) == closes
+    assert bool(ours(run, "iptables")) == closes
 
 
 def test_before_a_start_with_a_wrong_configuration_installed_rules_stay(rules: Run) -> None:

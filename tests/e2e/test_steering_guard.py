@@ -140,6 +140,23 @@ def steering_chains(scene: Scene) -> list[str]:
     ]
 
 
+def test_the_kernels_tracking_follows_the_ruleset(scene: Scene) -> None:
+    """A rule that needs it turns it on, the end of the rule off. Neither counts as a loss."""
+    scene.begin()
+    scene.await_guarded()
+    rule = "FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    for times, change in enumerate(("-A", "-D"), 1):
+        scene.attack(f"iptables {change} {rule}")
+        wait_until(lambda n=times: scene.router.said().count('"event": "steering_changed"') == n, "nothing changed")  # type: ignore[misc]
+        assert scene.installed
+        assert (f"needed by iptables ipv4 filter FORWARD: -A {rule}" in scene.rules("status").stdout) == (
+            change == "-A"
+        )
+        scene.await_passing()
+    assert scene.status()["restored"] == 0
+    assert scene.leaked() == []
+
+
 ECHO = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
