@@ -130,7 +130,7 @@ class Daemon:
     def packets(self) -> None:
         try:
             self.queue_pair.drain()
-        except Exception as error:  # noqa: BLE001  packets may wait without a verdict: stop, so that systemd restarts it
+        except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)
             log.error("queue_lost", error=repr(error), exc_info=not isinstance(error, OSError))
