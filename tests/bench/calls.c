@@ -1,9 +1,11 @@
 /* Many short calls, round trips and floods for the benchmark.
  *
  *   calls echo udp|tcp PORT                          prints "ready", sends everything back
- *   calls ping udp|tcp ADDRESS PORT SECONDS PAUSE    PAUSE us between two starts; prints start and duration of each in ns
+ *   calls ping udp|tcp ADDRESS PORT SECONDS PAUSE    PAUSE us between two starts (udp), 0: when the answer has come;
+ *                                                    prints start and duration of each in ns, 1 s when it was lost
  *   calls serve PORT PORTS                           prints "ready", answers each connection's request
- *   calls connect ADDRESS PORT PORTS SECONDS         connect, request, response, close: prints how many a second
+ *   calls connect ADDRESS PORT PORTS SECONDS         connect, request, response, close: prints how many a
+ *                                                    second, and how many
  *   calls flood udp|syn SOURCE BITS ADDRESS BITS PORT RATE SECONDS COUNT FIRST
  *
  * flood sends first packets of new connections: from SOURCE with its last BITS changed, to ADDRESS with its last BITS
@@ -15,6 +17,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,19 +103,13 @@ static void echo(int tcp, int port)
     }
 }
 
-/* A lost datagram counts as one second. */
-static void ping(int tcp, const char *address, int port, double seconds, int64_t pause)
+/* The next message begins when the answer has come. A lost datagram counts as one second. */
+static void in_turn(int fd, int tcp, double seconds)
 {
-    struct sockaddr_in to = place(address, port);
     struct timeval wait = {tcp ? 20 : 1, 0};
-    int fd = socket(AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0), on = 1;
-    static char large[1 << 16];
-
-    checked(connect(fd, (struct sockaddr *)&to, sizeof to), "connect");
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setvbuf(stdout, large, _IOFBF, sizeof large);
     int64_t end = now() + seconds * 1e9, began;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     for (uint64_t number = 1, answer; (began = now()) < end; number++) {
         ssize_t got;
 
@@ -121,9 +118,46 @@ static void ping(int tcp, const char *address, int port, double seconds, int64_t
             got = recv(fd, &answer, sizeof answer, tcp ? MSG_WAITALL : 0);
         while (got >= 0 && answer != number); /* an answer that came too late */
         printf("%lld %lld\n", (long long)began, (long long)(got < 0 ? LOST : now() - began));
-        if (pause)
-            until(began + pause * 1000);
     }
+}
+
+/* A message every `pause` ns, whether the answers come or not. Without an answer within a second it is lost. */
+static void at_times(int fd, double seconds, int64_t pause)
+{
+    uint64_t count = seconds * 1e9 / pause, sent = 0, answer;
+    int64_t *began = calloc(count, sizeof *began), *took = calloc(count, sizeof *took), start = now(), at;
+    struct pollfd readable = {fd, POLLIN, 0};
+
+    while ((at = now()) < start + (int64_t)count * pause + LOST) {
+        int64_t next = sent < count ? start + (int64_t)sent * pause : start + (int64_t)count * pause + LOST;
+        struct timespec wait = {(next - at) / 1000000000, (next - at) % 1000000000};
+
+        if (next <= at) {
+            began[sent] = at;
+            took[sent] = LOST;
+            send(fd, &sent, sizeof sent, MSG_NOSIGNAL);
+            sent++;
+        } else if (ppoll(&readable, 1, &wait, NULL) > 0 && recv(fd, &answer, sizeof answer, 0) == sizeof answer &&
+                   answer < sent && took[answer] == LOST)
+            took[answer] = now() - began[answer];
+    }
+    for (uint64_t i = 0; i < count; i++)
+        printf("%lld %lld\n", (long long)began[i], (long long)took[i]);
+}
+
+static void ping(int tcp, const char *address, int port, double seconds, int64_t pause)
+{
+    struct sockaddr_in to = place(address, port);
+    int fd = socket(AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0), on = 1;
+    static char large[1 << 16];
+
+    checked(connect(fd, (struct sockaddr *)&to, sizeof to), "connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setvbuf(stdout, large, _IOFBF, sizeof large);
+    if (pause)
+        at_times(fd, seconds, pause * 1000);
+    else
+        in_turn(fd, tcp, seconds);
 }
 
 static void serve(int port, int ports)
@@ -193,7 +227,7 @@ static void connect_many(const char *address, int port, int ports, double second
             call(poll, address, port + next++ % ports);
         }
     }
-    printf("%.0f\n", done / ((now() - began) / 1e9));
+    printf("%.0f %ld\n", done / ((now() - began) / 1e9), done);
 }
 
 static uint32_t sum(const void *data, int bytes, uint32_t so_far)
