@@ -19,6 +19,7 @@ PART: Final = "latency"
 PORT: Final = "9300"
 KINDS: Final = ("udp", "tcp")
 LOADS: Final = {"idle": "idle", "half": "half load"}
+ONE_CPU: Final = ("taskset", "-c", "0")  # of client and server: where they run decides more than what is measured
 LEAST_TRIPS: Final = 100
 SETTLE: Final = 0.3  # seconds of load before the first trip and after the last
 Trips = list[tuple[float, float]]  # (start in seconds, duration in us)
@@ -28,7 +29,7 @@ def measure(bench: Bench) -> None:
     half = 0.0
     for running in bench.turns(PART, "daemon", "batched", "kernel", "route"):
         for kind in KINDS:
-            begin(running.net.server, bench.tool("calls"), "echo", kind, PORT)
+            begin(running.net.server, *ONE_CPU, bench.tool("calls"), "echo", kind, PORT)
         if not half:
             half = costed(running, partial(udp, bench, running))[0] / 2
         for load in LOADS:
@@ -55,7 +56,7 @@ def loaded(bench: Bench, running: Running, kind: str, rate: float) -> dict[str, 
 def ping(bench: Bench, running: Running, kind: str, seconds: float, pause: int = 0) -> Trips:
     """pause: us between two starts."""
     words = ("ping", kind, SERVER, PORT, str(seconds), str(pause))
-    return trips_of(running.net.client.run(bench.tool("calls"), *words, timeout=seconds + 30))
+    return trips_of(running.net.client.run(*ONE_CPU, bench.tool("calls"), *words, timeout=seconds + 30))
 
 
 def trips_of(text: str) -> Trips:

@@ -15,6 +15,8 @@ import gc
 import json
 import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,13 @@ SIZE_COLUMNS: Final = [
     *(plain(f"{kind.upper()}: new connection, µs", f"{kind} new us") for kind in ("udp", "tcp")),
     *(plain(f"{kind.upper()}: bytes", f"{kind} bytes") for kind in ("udp", "tcp")),
 ]
+ROOT: Final = Path(__file__).parents[2]
+CHILD: Final = """
+import json, sys
+sys.path.append(sys.argv[1])
+from tests.bench.memory import measure_kind
+json.dump(measure_kind(sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1"), sys.stdout)
+"""
 Rows = list[tuple[str, str, str, float]]  # part, row, column and value of Results
 LAN, WAN = 1, 2
 OUTSIDE = bytes((203, 0, 113, 1))
@@ -219,19 +228,12 @@ def measure_kind(kind: str, count: int, accounting: bool) -> Rows:
 
 
 def in_a_process(kind: str, count: int, accounting: bool) -> Rows:
-    """measure_kind in a process of its own: the memory of another kind must not count."""
-    readable, writable = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with os.fdopen(writable, "w") as out:
-            json.dump(measure_kind(kind, count, accounting), out)
-        os._exit(0)
-    os.close(writable)
-    with os.fdopen(readable) as given:
-        text = given.read()
-    if os.waitpid(pid, 0)[1]:
+    """measure_kind in a process of its own: memory that was used before must not count."""
+    words = [sys.executable, "-P", "-c", CHILD, str(ROOT), kind, str(count), str(int(accounting))]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
         raise SystemExit(f"scripts/bench: the measurement of {kind} failed")
-    return [(part, row, column, value) for part, row, column, value in json.loads(text)]
+    return [(part, row, column, value) for part, row, column, value in json.loads(done.stdout)]
 
 
 def measure(results: Results, count: int, accounting: bool) -> None:

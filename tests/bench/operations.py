@@ -13,7 +13,7 @@ from typing import Final
 from conntrackd_py.lab.namespaces import SERVER
 from conntrackd_py.lab.router import CONNTRACK, DAEMON, METRICS
 from tests.bench.contenders import FLOOD_FROM_INSIDE, TITLES, Bench, Running, counting, kernel_room
-from tests.bench.latency import PORT, Trips, percentiles, ping, trips_of
+from tests.bench.latency import ONE_CPU, PORT, Trips, percentiles, ping, trips_of
 from tests.bench.results import Column, Results, Table, plain, table
 from tests.support.processes import start as begin
 from tests.support.waiting import wait_until
@@ -46,7 +46,7 @@ def measure(bench: Bench, count: int) -> None:
         of_kernel = running.router is None
         total = min(count, kernel_room()) if of_kernel else count
         running.net.router.run("sysctl", "-qw", f"net.netfilter.nf_conntrack_udp_timeout={timeout}", check=of_kernel)
-        begin(running.net.server, bench.tool("calls"), "echo", "udp", PORT)
+        begin(running.net.server, *ONE_CPU, bench.tool("calls"), "echo", "udp", PORT)
         running.net.server.run("iptables", "-A", "INPUT", "-p", "udp", "--dport", FILL_PORT, "-j", "DROP")
         began = time.monotonic()
         filled = fill(bench, running, total)
@@ -110,7 +110,7 @@ def while_expiring(bench: Bench, running: Running, at: float, filled: int) -> Tr
 def during(bench: Bench, running: Running, operation: Callable[[], str]) -> Trips:
     """Round trips that begin while the operation runs, or in LEAST seconds after its start."""
     words = ("ping", "udp", SERVER, PORT, str(SETTLE + LEAST + bench.seconds), str(PAUSE))
-    probe = begin(running.net.client, "sh", "-c", 'echo ready; exec "$@"', "sh", bench.tool("calls"), *words)
+    probe = begin(running.net.client, "sh", "-c", 'echo ready; exec "$@"', "sh", *ONE_CPU, bench.tool("calls"), *words)
     time.sleep(SETTLE)
     began = time.monotonic()
     operation()
