@@ -8,14 +8,15 @@ A measurement in which nothing arrives is repeated; after some attempts the benc
 from __future__ import annotations
 
 import argparse
-import json
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from conntrackd_py.lab.namespaces import LabError
 from tests.bench import connections, flood, latency, memory, operations, page, throughput
 from tests.bench.contenders import TITLES, Bench, need_root
 from tests.bench.results import Results, aligned, conditions, load
@@ -29,9 +30,9 @@ def main() -> None:
     began = time.monotonic()
     results.conditions["load before"] = load()
     if args.results:
-        results = Results(**json.loads(args.results.read_text()))
+        results = Results.loaded(args.results.read_text())
     else:
-        run(args, results)
+        interruptible(lambda: run(args, results))
         results.conditions["load after"] = load()
         results.conditions["duration"] = f"{time.monotonic() - began:.0f} s"
     for name, value in results.conditions.items():
@@ -39,9 +40,19 @@ def main() -> None:
     for lines in page.tables(results).values():
         print(f"\n{aligned(lines)}")
     if args.save:
-        args.save.write_text(json.dumps(asdict(results), indent=1) + "\n")
+        args.save.write_text(results.dumped())
     if args.write:
         page.write(results, args.write)
+
+
+def interruptible(work: Callable[[], None]) -> None:
+    """A signal ends the run as an error does: namespaces and processes are removed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
+    try:
+        work()
+    except LabError as error:
+        raise SystemExit(f"scripts/bench: {error}") from error
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
@@ -87,6 +98,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, metavar="FILE", help="measure nothing: read what --save wrote")
     parser.add_argument("--write", type=Path, metavar="DIRECTORY", help="write tables and plots into its pages")
     args = parser.parse_args()
+    least = {
+        "--rounds": (args.rounds, 1),
+        "--seconds": (args.seconds, 0.2),
+        "--count": (1000 if args.count is None else args.count, 1000),
+    }
+    for name, (given, smallest) in least.items():
+        if given < smallest:
+            parser.error(f"{name}: at least {smallest:,}")
     partial = set(args.part) != set(PARTS) or args.only
     if args.write and partial and not args.results:
         parser.error("--write needs all parts and all contenders: pages show one run")

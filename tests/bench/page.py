@@ -1,4 +1,4 @@
-"""Writes tables between the markers of documentation pages, and the plots beside them.
+"""Writes tables between the markers of documentation pages; beside them the plots and the values of all rounds.
 
 A table stands between `<!-- bench NAME -->` and `<!-- /bench -->`. The text around it is written by hand.
 """
@@ -6,7 +6,6 @@ A table stands between `<!-- bench NAME -->` and `<!-- /bench -->`. The text aro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ from tests.bench.contenders import TITLES
 from tests.bench.results import Results, Table, markdown, ratio, table
 
 PAGES: Final = ("speed.md", "scale.md", "operations.md", "../README.md")  # from the directory of the documentation
+VALUES: Final = "speed.json"
 BLOCK: Final = re.compile(r"(<!-- bench ([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 SHORT: Final = [ratio("small UDP packets", "udp kpps"), ratio("one TCP stream", "tcp Gbit/s")]
 
@@ -53,10 +53,15 @@ def filled(text: str, found: dict[str, Table]) -> str:
     return BLOCK.sub(put, text)
 
 
-def write(results: Results, docs: Path) -> None:
+def files(results: Results, docs: Path) -> dict[Path, str]:
+    """The pages and plots as they should be, and the values themselves."""
     found = blocks(results)
     texts = {docs / name: filled((docs / name).read_text(), found) for name in PAGES}
-    drawn: dict[str, Callable[[Results], str]] = plots.PLOTS
-    texts.update({docs / f"speed-{name}.svg": draw(results) for name, draw in drawn.items()})
-    for path, text in texts.items():
+    texts.update({docs / f"speed-{name}.svg": draw(results) for name, draw in plots.PLOTS.items()})
+    texts[docs / VALUES] = results.dumped()
+    return texts
+
+
+def write(results: Results, docs: Path) -> None:
+    for path, text in files(results, docs).items():
         path.write_text(text)

@@ -46,7 +46,7 @@ def bars(title: str, groups: dict[str, list[Bar]]) -> str:
 
 def lines(title: str, unit: str, series: dict[str, list[tuple[float, float]]]) -> str:
     """Lines over a logarithmic axis."""
-    top, bottom, left, right = HEAD + 10, 250, 60, WIDE - 20
+    top, bottom, left, right = HEAD + 10, 250, 60, WIDE - 40
     points = [point for line in series.values() for point in line]
     low, span = math.log10(min(x for x, _ in points)), math.log10(max(x for x, _ in points))
     most = nice(max(y for _, y in points))
@@ -113,7 +113,7 @@ def flood_plot(results: Results) -> str:
 def size_plot(results: Results) -> str:
     sizes = sorted(results.rows("size"), key=int)
     series = {
-        f"{kind.upper()}, {words} ": [(float(size), results.sure("size", size, f"{kind} {key} us")) for size in sizes]
+        f"{kind.upper()}, {words}": [(float(size), results.sure("size", size, f"{kind} {key} us")) for size in sizes]
         for kind in ("udp", "tcp")
         for key, words in (("known", "known packet"), ("new", "new connection"))
     }

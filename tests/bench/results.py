@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from conntrackd_py import __version__, compiled
@@ -21,7 +22,15 @@ class Results:
     parts: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
 
     def add(self, part: str, row: str, column: str, value: float) -> None:
+        value = float(f"{value:.5g}")  # as a file has it
         self.parts.setdefault(part, {}).setdefault(row, {}).setdefault(column, []).append(value)
+
+    def dumped(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def loaded(cls, text: str) -> Results:
+        return cls(**json.loads(text))
 
     def rows(self, part: str) -> list[str]:
         return list(self.parts.get(part, {}))

@@ -7,8 +7,8 @@ from typing import Final
 from tests.bench import connections, memory, throughput
 from tests.bench.results import Results, Table, number
 
-CORES: Final = (1, 4, 16)
-MACHINES: Final = (1, 10, 20)
+WORKERS: Final = {"one worker": 1, "4 workers, each": 4, "16 workers, each": 16}
+MACHINES: Final = (10, 20)
 RACK_CORES: Final = 16  # workers of each machine of a rack
 GIGABYTE: Final = 1 << 30
 
@@ -58,11 +58,11 @@ def tables(results: Results) -> dict[str, Table]:
     ]
     rows = [["measured: one worker beside sender and receiver", *measured]]
     rows += [
-        [f"computed: {cores} worker{'s' * (cores > 1)} with a core each", *carried(results, cores)] for cores in CORES
+        [f"computed: {cores} with a core of its own", *carried(results, count)] for cores, count in WORKERS.items()
     ]
     rows += [
         [f"computed: {machines} machines of {RACK_CORES} workers", *carried(results, machines * RACK_CORES)]
-        for machines in MACHINES[1:]
+        for machines in MACHINES
     ]
     room = [["memory", "UDP connections", "TCP connections"]]
     for size in (1, 4, 16):
