@@ -33,6 +33,7 @@ def main() -> None:
         results = Results.loaded(args.results.read_text())
     else:
         interruptible(lambda: run(args, results))
+        results.conditions["rounds"] = f"{args.rounds} of {args.seconds:g} s each"
         results.conditions["load after"] = load()
         results.conditions["duration"] = f"{time.monotonic() - began:.0f} s"
     for name, value in results.conditions.items():

@@ -260,17 +260,17 @@ struct first {
 
 static void make(struct first *p, int udp, const char **words, uint64_t number)
 {
-    uint32_t scattered = (number / SOURCE_PORTS + number % SOURCE_PORTS * 7919) * 2654435761u;
+    uint32_t index = number % SOURCE_PORTS, turn = number / SOURCE_PORTS;
+    uint32_t scattered = (index * 7919 + turn) * 2654435761u, unique = turn * 257 + index * 7919;
     int port = atoi(words[4]), bytes = udp ? 28 : 20, source = atoi(words[1]), destination = atoi(words[3]);
     uint32_t sum_of;
 
     memset(p, 0, sizeof *p);
     *p = (struct first){.version = 0x45, .length = htons(20 + bytes), .ttl = 64, .protocol = udp ? 17 : 6};
-    /* The ports and the higher number of the addresses differ together; the other address is scattered. */
-    uint32_t turn = number / SOURCE_PORTS;
-    p->source = htonl(ntohl(inet_addr(words[0])) + (udp ? scattered % (1u << source) : turn * 257 % (1u << source)));
-    p->destination = htonl(ntohl(inet_addr(words[2])) + (destination ? turn * 257 % (1u << destination) : 0));
-    p->ports[0] = htons(FIRST_SOURCE_PORT + number % SOURCE_PORTS);
+    /* Packets with one source port differ in the remote address: `unique` depends on the turn. */
+    p->source = htonl(ntohl(inet_addr(words[0])) + (udp ? scattered >> 8 : unique) % (1u << source));
+    p->destination = htonl(ntohl(inet_addr(words[2])) + (destination ? unique % (1u << destination) : 0));
+    p->ports[0] = htons(FIRST_SOURCE_PORT + index);
     p->ports[1] = htons(port);
     if (udp)
         p->udp.length = htons(bytes);

@@ -30,7 +30,7 @@ COLUMNS: Final = [
 
 
 def measure(bench: Bench) -> None:
-    for running in bench.turns(PART, "daemon", "kernel", tunables="nf_conntrack_max = 2000000\n"):
+    for running in bench.turns(PART, "daemon", "kernel", "route", tunables="nf_conntrack_max = 2000000\n"):
         running.net.client.run("sysctl", "-qw", MANY_PORTS)
         begin(running.net.server, bench.tool("calls"), "serve", FIRST_PORT, PORTS)
         for kind, once in (("tcp", tcp), ("udp", udp)):

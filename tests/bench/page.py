@@ -11,12 +11,17 @@ from typing import Final
 
 from tests.bench import connections, flood, latency, memory, operations, plots, scale, throughput
 from tests.bench.contenders import TITLES
-from tests.bench.results import Results, Table, markdown, ratio, table
+from tests.bench.results import Column, Results, Table, markdown, ratio, table
 
 PAGES: Final = ("speed.md", "scale.md", "operations.md", "../README.md")  # from the directory of the documentation
 VALUES: Final = "speed.json"
 BLOCK: Final = re.compile(r"(<!-- bench ([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
-SHORT: Final = [ratio("small UDP packets", "udp kpps"), ratio("one TCP stream", "tcp Gbit/s")]
+CONNECTIONS: Final = ratio("", "tcp").cell
+SHORT: Final = [
+    ratio("small UDP packets", "udp kpps"),
+    ratio("one TCP stream", "tcp Gbit/s"),
+    Column("new TCP connections", lambda results, _, row: CONNECTIONS(results, connections.PART, row) or "-"),
+]
 
 
 def tables(results: Results) -> dict[str, Table]:
