@@ -22,7 +22,6 @@ TESTED_ELSEWHERE = {
     "cli/conntrackd/top/screen.py": "drawn in a real terminal: tests/unit/cli/conntrackd/top/test_main.py",
     "cli/conntrackd/top/terminal.py": "keys and signals of a real one: tests/unit/cli/conntrackd/top/test_main.py",
     "service/components.py": "the parts of a real daemon: tests/e2e/test_lifecycle.py and others",
-    "service/daemon.py": "a real daemon, its signals, its queue and systemd: tests/e2e/test_daemon.py, test_failure.py",
     "service/metrics/collector.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
     "service/metrics/families.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
     "service/queues.py": "queues and copies of a real daemon: tests/e2e/test_daemon.py, test_observe.py",

@@ -48,13 +48,13 @@ to = "{CLIENT}:{WEB_INSIDE}"
 
 @final
 class Router:
-    """Rules and daemon in net.router. Both end with the topology."""
+    """Rules and daemon in net.router. Both end with the topology. name: of one daemon among several."""
 
-    def __init__(self, net: Topology, config: str = CONFIG) -> None:
+    def __init__(self, net: Topology, config: str = CONFIG, name: str = "") -> None:
         self.net = net
-        self.socket = net.folder / "control.sock"
-        self.config = net.folder / "conntrackd.toml"
-        self.log = net.folder / "daemon.log"
+        self.socket = net.folder / f"{name}control.sock"
+        self.config = net.folder / f"{name}conntrackd.toml"
+        self.log = net.folder / f"{name}daemon.log"
         self.config.write_text(config % self.socket)
         self.process: subprocess.Popen[str] | None = None
 

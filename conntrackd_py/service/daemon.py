@@ -130,10 +130,10 @@ class Daemon:
     def packets(self) -> None:
         try:
             self.queue_pair.drain()
-        except OSError as error:  # the socket is broken: stop, so that systemd restarts the daemon
-            log.error("queue_lost", error=str(error))
+        except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)
+            log.error("queue_lost", error=repr(error), exc_info=not isinstance(error, OSError))
         self.parts.publish()
 
     def remove_readers(self) -> None:

@@ -1,9 +1,11 @@
 /* Traffic for the benchmark, quick enough not to be what is measured.
  *
- *   blast udp-send ADDRESS PORT SECONDS BYTES     sends as fast as it can
- *   blast udp-sink PORT SECONDS                   prints "ready", then packets per second between the first and the last arrival
+ *   blast udp-send ADDRESS PORT SECONDS BYTES RATE   RATE packets a second, 0: as fast as it can
+ *   blast udp-sink PORT SECONDS                      prints "ready", then packets a second between the first and the last
+ *                                                    arrival, and how many
  *   blast tcp-send ADDRESS PORT SECONDS
- *   blast tcp-sink PORT SECONDS                   prints "ready", then bits per second of one connection
+ *   blast tcp-sink PORT SECONDS                      prints "ready", then bits a second of one connection
+ *   blast tcp-steps PORT SECONDS                     prints "ready", then time and bytes of one connection, ten times a second
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -16,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 32, CHUNK = 1 << 18 };
+enum { BATCH = 32, PACED = 8, CHUNK = 1 << 18 };
 static char buffer[CHUNK];
 
 static double now(void)
@@ -56,17 +58,21 @@ static int open_socket(int type, const char *address, int port)
     return fd;
 }
 
-static void udp_send(const char *address, int port, double seconds, int size)
+static void udp_send(const char *address, int port, double seconds, int size, double rate)
 {
     struct iovec data = {buffer, size};
     struct mmsghdr batch[BATCH] = {0};
     int fd = open_socket(SOCK_DGRAM, address, port);
-    double end = now() + seconds;
+    double start = now(), end = start + seconds, sent = 0;
 
     for (int i = 0; i < BATCH; i++)
         batch[i].msg_hdr = (struct msghdr){.msg_iov = &data, .msg_iovlen = 1};
-    while (now() < end)
-        sendmmsg(fd, batch, BATCH, 0); /* refused or full: the next one may pass */
+    while (now() < end) {
+        sendmmsg(fd, batch, rate ? PACED : BATCH, 0); /* refused or full: the next one may pass */
+        sent += PACED;
+        if (rate && sent / rate > now() - start)
+            usleep((sent / rate - (now() - start)) * 1e6);
+    }
 }
 
 static void udp_sink(int port, double seconds)
@@ -93,7 +99,7 @@ static void udp_sink(int port, double seconds)
             first = last;
         packets += got;
     }
-    printf("%.0f\n", last > first ? packets / (last - first) : 0);
+    printf("%.0f %ld\n", last > first ? packets / (last - first) : 0, packets);
 }
 
 static void tcp_send(const char *address, int port, double seconds)
@@ -106,11 +112,10 @@ static void tcp_send(const char *address, int port, double seconds)
             die("send");
 }
 
-static void tcp_sink(int port, double seconds)
+static void tcp_sink(int port, double seconds, int steps)
 {
     int listener = open_socket(SOCK_STREAM, NULL, port);
-    double start, last, end;
-    double bytes = 0;
+    double start, last, end, next = 0, bytes = 0;
 
     if (listen(listener, 1))
         die("listen");
@@ -123,20 +128,25 @@ static void tcp_sink(int port, double seconds)
             break;
         bytes += got;
         last = now();
+        for (; steps && last >= next; next = last + 0.1) {
+            printf("%.6f %.0f\n", last, bytes);
+            fflush(stdout);
+        }
     }
-    printf("%.0f\n", bytes * 8 / (last - start));
+    if (!steps)
+        printf("%.0f\n", bytes * 8 / (last - start));
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 6 && !strcmp(argv[1], "udp-send"))
-        udp_send(argv[2], atoi(argv[3]), atof(argv[4]), atoi(argv[5]));
+    if (argc == 7 && !strcmp(argv[1], "udp-send"))
+        udp_send(argv[2], atoi(argv[3]), atof(argv[4]), atoi(argv[5]), atof(argv[6]));
     else if (argc == 4 && !strcmp(argv[1], "udp-sink"))
         udp_sink(atoi(argv[2]), atof(argv[3]));
     else if (argc == 5 && !strcmp(argv[1], "tcp-send"))
         tcp_send(argv[2], atoi(argv[3]), atof(argv[4]));
-    else if (argc == 4 && !strcmp(argv[1], "tcp-sink"))
-        tcp_sink(atoi(argv[2]), atof(argv[3]));
+    else if (argc == 4 && (!strcmp(argv[1], "tcp-sink") || !strcmp(argv[1], "tcp-steps")))
+        tcp_sink(atoi(argv[2]), atof(argv[3]), argv[1][5] == 't');
     else
         return fprintf(stderr, "usage: see the source\n"), 2;
     return 0;

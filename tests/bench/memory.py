@@ -1,4 +1,4 @@
-"""scripts/bench memory: bytes per connection, the longest pause of each operation, and the time of a visit.
+"""Part memory: bytes a connection, the longest pause of each operation, and the cost of a packet by the table's size.
 
 No root, no network: packets go through the engine in this process, in virtual time. Each kind of connection has a
 process of its own. A pause is the CPU time of one call: other programs do not lengthen it.
@@ -11,20 +11,21 @@ process of its own. A pause is the CPU time of one call: other programs do not l
 
 from __future__ import annotations
 
-import argparse
 import gc
+import json
 import os
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from conntrackd_py import compiled
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IP_CT_ESTABLISHED, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
@@ -32,7 +33,35 @@ from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.reasons import END_FLUSHED
 from conntrackd_py.service.daemon import EXPIRE_A_TURN, GC_THRESHOLDS
 from conntrackd_py.wire import checksum
+from tests.bench.results import Results, Table, plain, table
 
+PART: Final = "memory"
+KINDS: Final = {
+    "udp": "UDP",
+    "tcp": "TCP",
+    "udp-same-port": "UDP, another port outside",
+    "tcp-same-port": "TCP, another port outside",
+}
+SIZES: Final = (1000, 10_000, 100_000)
+SAMPLES: Final = 1000  # packets and connections of a measurement
+LEAST_FOR_BYTES: Final = 10_000  # connections: fewer are lost among the pages of the allocator
+COLUMNS: Final = [
+    plain("bytes", "bytes"),
+    *(plain(f"longest {name}, ms", f"{name} ms") for name in ("grow", "expire", "flush", "address")),
+]
+SIZE_COLUMNS: Final = [
+    *(plain(f"{kind.upper()}: known packet, µs", f"{kind} known us") for kind in ("udp", "tcp")),
+    *(plain(f"{kind.upper()}: new connection, µs", f"{kind} new us") for kind in ("udp", "tcp")),
+    *(plain(f"{kind.upper()}: bytes", f"{kind} bytes") for kind in ("udp", "tcp")),
+]
+ROOT: Final = Path(__file__).parents[2]
+CHILD: Final = """
+import json, sys
+sys.path.append(sys.argv[1])
+from tests.bench.memory import measure_kind
+json.dump(measure_kind(sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1"), sys.stdout)
+"""
+Rows = list[tuple[str, str, str, float]]  # part, row, column and value of Results
 LAN, WAN = 1, 2
 OUTSIDE = bytes((203, 0, 113, 1))
 FLUSH_A_TURN = 64  # more than one turn of control.walk
@@ -84,6 +113,20 @@ class Traffic:
         pair = (0x0A000100 + i).to_bytes(4, "big") + (0xC6120000 + i // PORTS).to_bytes(4, "big")
         return pair, struct.pack(">HH", 5000 if self.same_port else 1024 + i % PORTS, 443)
 
+    def known(self, count: int) -> float:
+        """CPU time in us of a packet, both visits, of connections all over the table."""
+        there = len(self.engine.core.table)
+        numbers = [i * (there // count) for i in range(count)]
+        packets = [tcp(*self.address(i), ACK, 100, 500) if self.tcp else udp(*self.address(i)) for i in numbers]
+        invalid = self.engine.core.stats.invalid
+        began = time.thread_time_ns()
+        for packet in packets:
+            self.visits(packet, LAN, WAN)
+        took = time.thread_time_ns() - began
+        assert self.engine.core.stats.invalid == invalid
+        assert len(self.engine.core.table) == there, "a packet opened a connection"
+        return took / count / 1000
+
     def timed(self, name: str, call: Callable[[], object]) -> None:
         began = time.thread_time_ns()
         call()
@@ -96,21 +139,31 @@ class Traffic:
         assert self.engine.handle(skb, POST_ROUTING, self.now) == NF_ACCEPT
         return skb.data
 
+    def first(self, i: int) -> bytes:
+        return tcp(*self.address(i), SYN, 99, 0) if self.tcp else udp(*self.address(i))
+
+    def answer(self, i: int, left: bytes) -> None:
+        """Finish the handshake; left: the first packet as it left."""
+        if self.tcp:
+            self.visits(tcp(*answered(left), SYN_ACK, 499, 100), WAN, LAN)
+            self.visits(tcp(*self.address(i), ACK, 100, 500), LAN, WAN)
+
     def open(self, i: int) -> None:
-        pair, ports = self.address(i)
-        if not self.tcp:
-            first = udp(pair, ports)
-            self.timed("grow", lambda: self.visits(first, LAN, WAN))
-            return
-        first, left = tcp(pair, ports, SYN, 99, 0), b""
+        first = self.first(i)
+        began = time.thread_time_ns()
+        left = self.visits(first, LAN, WAN)
+        self.longest["grow"] = max(self.longest.get("grow", 0), time.thread_time_ns() - began)
+        self.answer(i, left)
 
-        def begin() -> None:
-            nonlocal left
-            left = self.visits(first, LAN, WAN)
-
-        self.timed("grow", begin)
-        self.visits(tcp(*answered(left), SYN_ACK, 499, 100), WAN, LAN)
-        self.visits(tcp(pair, ports, ACK, 100, 500), LAN, WAN)
+    def fresh(self, numbers: range) -> float:
+        """CPU time in us of a connection's first packet, both visits."""
+        packets = [self.first(i) for i in numbers]
+        began = time.thread_time_ns()
+        left = [self.visits(packet, LAN, WAN) for packet in packets]
+        took = time.thread_time_ns() - began
+        for i, packet in zip(numbers, left, strict=True):
+            self.answer(i, packet)
+        return took / len(numbers) / 1000
 
     def grow(self, count: int, first: int = 0) -> None:
         for i in range(first, first + count):
@@ -145,85 +198,54 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(kind: str, count: int, accounting: bool) -> None:
-    """Measure one kind and print a line."""
+def measure_kind(kind: str, count: int, accounting: bool) -> Rows:
+    """Grow through SIZES to `count`, then end all connections in each way; a kind with one port only grows."""
     Traffic(kind, accounting).grow(1000)
     traffic = Traffic(kind, accounting)
     gc.collect()
     gc.freeze()  # as the daemon
     gc.set_threshold(*GC_THRESHOLDS)
-    before = resident()
-    traffic.grow(count)
-    each = (resident() - before) / count
-    assert len(traffic.engine.core.table) == count, "a connection expired or was refused"
-    traffic.flush()
-    traffic.grow(count)
-    traffic.lose_address()
-    traffic.grow(count)
-    traffic.now += 10 * DAY
-    traffic.shrink("expire")
-    worst = ", ".join(f"{name} {longest / 1e6:.1f}" for name, longest in traffic.longest.items())
-    print(f"{kind:14}{each:5.0f} bytes each, longest pauses in ms: {worst}", flush=True)
+    found: Rows = []
+    before, grown = resident(), 0
+    for size in [*(size for size in SIZES if size < count), count]:
+        traffic.grow(size - grown, grown)
+        grown = size
+        assert len(traffic.engine.core.table) == size, "a connection expired or was refused"
+        found.append(("size", str(size), f"{kind} known us", traffic.known(min(size, SAMPLES))))
+        if size >= LEAST_FOR_BYTES:
+            found.append(("size", str(size), f"{kind} bytes", (resident() - before) / size))
+        found.append(("size", str(size), f"{kind} new us", traffic.fresh(range(size, size + SAMPLES))))
+        grown += SAMPLES
+    found.append((PART, kind, "bytes", (resident() - before) / grown))
+    if not traffic.same_port:
+        traffic.flush()
+        traffic.grow(count)
+        traffic.lose_address()
+        traffic.grow(count)
+        traffic.now += 10 * DAY
+        traffic.shrink("expire")
+    return [*found, *((PART, kind, f"{name} ms", longest / 1e6) for name, longest in traffic.longest.items())]
 
 
-def speed(rounds: int) -> None:
-    """Print the CPU time of a packet, both visits, at its best of several rounds."""
-
-    def best(work: Callable[[], object], count: int) -> float:
-        times = []
-        for _ in range(rounds):
-            began = time.thread_time_ns()
-            work()
-            times.append(time.thread_time_ns() - began)
-        return min(times) / count / 1000
-
-    few = range(500)
-    known = Traffic("udp", False)
-    packets = [udp(*known.address(i)) for i in few] * 40
-    known_udp = best(lambda: [known.visits(packet, LAN, WAN) for packet in packets], len(packets))
-    streams = Traffic("tcp", False)
-    streams.grow(len(few))
-    segments = [tcp(*streams.address(i), ACK, 100, 500) for i in few] * 40
-    known_tcp = best(lambda: [streams.visits(packet, LAN, WAN) for packet in segments], len(segments))
-    assert streams.engine.core.stats.invalid == 0
-    skb = Skb(segments[0], 0, LAN, 0)
-    streams.engine.handle(skb, PRE_ROUTING, streams.now)
-    assert skb.ctinfo == IP_CT_ESTABLISHED
-    fresh: dict[str, float] = {}
-    for kind, make in (("udp", udp), ("tcp", lambda pair, ports: tcp(pair, ports, SYN, 99, 0))):
-        for suffix in ("", "-same-port"):
-            name = kind + suffix
-            times = []
-            for _ in range(rounds):
-                traffic = Traffic(name, False)
-                first = [make(*traffic.address(i)) for i in range(20_000)]
-                began = time.thread_time_ns()
-                for packet in first:
-                    traffic.visits(packet, LAN, WAN)
-                times.append((time.thread_time_ns() - began) / len(first) / 1000)
-            fresh[name] = min(times)
-    print(f"known udp {known_udp:.2f} us, known tcp {known_tcp:.2f} us, both visits")
-    print("new " + ", ".join(f"{name} {took:.2f} us" for name, took in fresh.items()), flush=True)
+def in_a_process(kind: str, count: int, accounting: bool) -> Rows:
+    """measure_kind in a process of its own: memory that was used before must not count."""
+    words = [sys.executable, "-P", "-c", CHILD, str(ROOT), kind, str(count), str(int(accounting))]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"scripts/bench: the measurement of {kind} failed")
+    return [(part, row, column, value) for part, row, column, value in json.loads(done.stdout)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--count", type=int, default=1_000_000, help="connections (a million)")
-    parser.add_argument("--kinds", default="udp,tcp,udp-same-port,tcp-same-port", help="kinds of connections")
-    parser.add_argument("--accounting", action="store_true", help="with nf_conntrack_acct")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of the measurement of speed (7); 0: none")
-    args = parser.parse_args()
-    print(f"conntrackd-py is {'compiled' if compiled else 'pure'}; {args.count} connections, source NAT", flush=True)
-    for kind in args.kinds.split(",") if args.kinds else ():
-        pid = os.fork()
-        if pid == 0:
-            measure(kind, args.count, args.accounting)
-            os._exit(0)
-        if os.waitpid(pid, 0)[1]:
-            sys.exit(1)
-    if args.rounds:
-        speed(args.rounds)
+def measure(results: Results, count: int, accounting: bool) -> None:
+    for kind in KINDS:
+        for part, row, column, value in in_a_process(kind, count, accounting):
+            results.add(part, row, column, value)
+        print(f"{PART}: {kind}: {results.sure(PART, kind, 'bytes'):.0f} bytes a connection", flush=True)
 
 
-if __name__ == "__main__":
-    main()
+def tables(results: Results) -> dict[str, Table]:
+    sizes = {row: f"{int(row):,}" for row in sorted(results.rows("size"), key=int)}
+    return {
+        PART: table(results, PART, KINDS, COLUMNS, "connection"),
+        "size": table(results, "size", sizes, SIZE_COLUMNS, "connections in the table"),
+    }
