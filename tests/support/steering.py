@@ -1,0 +1,12 @@
+"""What the steering rules let pass at POSTROUTING and INPUT without a visit."""
+
+from conntrackd_py.const import LOCAL_IN
+from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.mark_codec import done_early
+
+
+def passes(engine: Engine, mark: int, hook: int, outdev: int) -> bool:
+    """Whether a packet with this mark is not queued at its second hook."""
+    if hook != LOCAL_IN and engine.mode == "nat" and engine.nat.rules.translates(outdev):
+        return False
+    return any(mark & mask == value for value, mask in done_early(engine.mark_codec.mask))
