@@ -58,8 +58,9 @@ from conntrackd_py.wire.ip import addresses
 MARK_VALID: Final = 8  # the daemon wrote the field
 MARK_CTINFO: Final = 7
 MARK_DONE: Final = 16
-DONE_EARLY: Final = MARK_DONE | MARK_VALID  # with ctinfo ESTABLISHED, NEW or ESTABLISHED_REPLY, or with UNTRACKED
+DONE_EARLY: Final = MARK_DONE | MARK_VALID  # with ctinfo ESTABLISHED, NEW or ESTABLISHED_REPLY
 EARLY_MASK: Final = DONE_EARLY | 4
+UNTRACKED_EARLY: Final = DONE_EARLY | IP_CT_UNTRACKED  # slot 0
 SLOT_AT: Final = 5  # lowest bit of the slot
 BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
@@ -79,7 +80,7 @@ def done_early(mask: int) -> list[tuple[int, int]]:
     if not mask:
         return []
     lowest = mask & -mask
-    return [(DONE_EARLY * lowest, EARLY_MASK * lowest), ((DONE_EARLY | IP_CT_UNTRACKED) * lowest, mask)]
+    return [(field * lowest, bits * lowest) for field, bits in ((DONE_EARLY, EARLY_MASK), (UNTRACKED_EARLY, 0x3F))]
 
 
 @final

@@ -26,7 +26,7 @@ from tests.support import packets
 from tests.support.invariants import check
 from tests.support.packets import address
 from tests.support.play import CLIENT, INSIDE, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN, Host
-from tests.support.steering import passes
+from tests.support.steering import entering, passes
 
 PACKETS = int(os.environ.get("CONNTRACKD_PY_SOAK", "10000"))
 MOST_UNDER_WAY = 12
@@ -100,7 +100,7 @@ class Traffic:
         data = self.damaged(self.packet(ends))
         self.said = [*self.said[-30:], data]
         own = sender in (ROUTER, INSIDE)
-        mark = self.dice.choice(OWN_MARKS) if own else 0
+        mark = entering(self.engine, self.dice.choice(OWN_MARKS)) if own else 0
         skb = Skb(data, mark, 0 if own else sender.link, self.dice.choice((LAN, WAN)) if own else 0)
         if self.engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, self.now) == NF_ACCEPT:
             self.under_way.append(skb)

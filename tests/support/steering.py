@@ -1,8 +1,13 @@
-"""What the steering rules let pass at POSTROUTING and INPUT without a visit."""
+"""The steering rules as the engine meets them: what they clear, and what makes no second visit."""
 
 from conntrackd_py.const import LOCAL_IN
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.mark_codec import done_early
+
+
+def entering(engine: Engine, mark: int) -> int:
+    """The mark with which a packet is queued at PREROUTING or OUTPUT."""
+    return mark & ~engine.mark_codec.done
 
 
 def passes(engine: Engine, mark: int, hook: int, outdev: int) -> bool:

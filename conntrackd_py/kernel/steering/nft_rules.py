@@ -50,7 +50,7 @@ _FIRST_ERROR: Final = "ct state related ct status ! expected,confirmed"
 
 # As `nft list` prints them.
 SPECS: Final = {
-    CLEAR: "meta mark & {value} != 0 meta mark set meta mark & {others}",
+    CLEAR: "meta mark & {value} == {value} meta mark set meta mark & {others}",
     EXCLUDE: "return",
     FIRST_ERROR_HIDDEN: "ct original {family} daddr {value} " + _FIRST_ERROR + " drop",
     FIRST_ERROR: _FIRST_ERROR + " return",
