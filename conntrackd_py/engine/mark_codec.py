@@ -75,6 +75,11 @@ def done_bit(mask: int) -> int:
     return MARK_DONE * (mask & -mask) & mask
 
 
+def not_a_field(mask: int) -> int:
+    """The bits to clear in a mark from elsewhere, so that it counts as no mark."""
+    return DONE_EARLY * (mask & -mask)
+
+
 def done_early(mask: int) -> list[tuple[int, int]]:
     """The marks of a packet whose first visit is its last, as (value, mask)."""
     if not mask:

@@ -2,12 +2,13 @@
 
 from conntrackd_py.const import LOCAL_IN
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.mark_codec import done_early
+from conntrackd_py.engine.mark_codec import done_early, not_a_field
 
 
 def entering(engine: Engine, mark: int) -> int:
     """The mark with which a packet is queued at PREROUTING or OUTPUT."""
-    return mark & ~engine.mark_codec.done
+    codec = engine.mark_codec
+    return mark & ~not_a_field(codec.mask) if mark & codec.done else mark
 
 
 def passes(engine: Engine, mark: int, hook: int, outdev: int) -> bool:

@@ -44,12 +44,12 @@ MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
 
 SPECS: Final = {
-    CLEAR: "-m mark --mark {value}/{value} -j MARK --set-xmark 0x0/{value}",
+    CLEAR: "-m mark --mark {value}/{value} -j MARK --set-xmark 0x0/{mask}",
     EXCLUDE: "-j RETURN",
     FIRST_ERROR_HIDDEN: _FIRST_ERROR + " -m conntrack --ctorigdst {value} -j DROP",
     FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
     OWN: "-m addrtype --src-type LOCAL -j RETURN",
-    DONE: "-m mark --mark {value} -j RETURN",
+    DONE: "-m mark --mark {value}/{mask} -j RETURN",
     NOTRACK: "-j CT --notrack",
     QUEUE: "-j NFQUEUE --queue-num {value}",
     QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
@@ -105,7 +105,8 @@ def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
     for what, value, interface, invert in plan.steps(visit, family):
         match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
-        spec = SPECS[what].format(value=value)
+        bits, _, mask = value.partition("/") if what in (CLEAR, DONE) else (value, "", "")
+        spec = SPECS[what].format(value=bits, mask=mask)
         rules.append(f"-A {visit.chain} {'' if interface == ANY_INTERFACE else match}{spec}")
     return rules
 

@@ -89,12 +89,11 @@ def _base(visit: Visit) -> tuple[str, str]:
 
 
 def _rule(visit: Visit, step: Step, family: str) -> str:
-    value, others, mask = step.value, "", ""
-    if step.what == CLEAR:
-        others = f"{ALL_BITS ^ int(value, 0):#010x}"
+    value, mask, others = step.value, "", ""
     if step.what in (CLEAR, DONE):
-        value, mask = (f"{int(number, 0):#010x}" for number in f"{value}/0".split("/")[:2])
-    spec = SPECS[step.what].format(value=value, others=others, mask=mask, family=NFT_FAMILY[family])
+        bits = [int(number, 0) for number in value.split("/")]
+        value, mask, others = (f"{number:#010x}" for number in (*bits, ALL_BITS ^ bits[1]))
+    spec = SPECS[step.what].format(value=value, mask=mask, others=others, family=NFT_FAMILY[family])
     return _interface(visit, step) + spec
 
 

@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import done_bit, done_early
+from conntrackd_py.engine.mark_codec import done_bit, done_early, not_a_field
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
@@ -31,7 +31,7 @@ COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with op
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
 # What a rule of a visit does.
-CLEAR: Final = "clear"  # value: bits of the mark
+CLEAR: Final = "clear"  # value: a bit of the mark, and the bits to clear with it
 EXCLUDE: Final = "exclude"
 FIRST_ERROR_HIDDEN: Final = "first error, hidden"  # value: a network
 FIRST_ERROR: Final = "first error"
@@ -133,7 +133,7 @@ class Plan:
         """The rules of a visit, in order."""
         steps = [Step(EXCLUDE, interface=name) for name in self.exclude_interfaces]
         if self.mark_mask and visit.queue_index == 0:
-            steps.insert(0, Step(CLEAR, f"{done_bit(self.mark_mask):#x}"))
+            steps.insert(0, Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}"))
         if visit.errors_pass:
             if visit.hook == POST_ROUTING:
                 steps += [Step(FIRST_ERROR_HIDDEN, name) for name in self.hidden if (":" in name) == (family == IPV6)]

@@ -15,7 +15,7 @@ def listed(chains: rules.Chains) -> str:
     return "\n".join(rules.block("ip", chains))
 
 
-CLEARED = "meta mark & 0x00001000 == 0x00001000 meta mark set meta mark & 0xffffefff"
+CLEARED = "meta mark & 0x00001000 == 0x00001000 meta mark set meta mark & 0xffffe7ff"
 DONE = ("meta mark & 0x00001c00 == 0x00001800 return", "meta mark & 0x00003f00 == 0x00001f00 return")
 ALL = {
     "queue_7": ("queue num 7", "drop"),
