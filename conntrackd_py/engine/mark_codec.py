@@ -82,7 +82,7 @@ def not_a_field(mask: int) -> int:
 
 def done_early(mask: int) -> list[tuple[int, int]]:
     """The marks of a packet whose first visit is its last, as (value, mask)."""
-    if not mask:
+    if not done_bit(mask):
         return []
     lowest = mask & -mask
     return [(field * lowest, bits * lowest) for field, bits in ((DONE_EARLY, EARLY_MASK), (UNTRACKED_EARLY, 0x3F))]
@@ -115,7 +115,7 @@ class MarkCodec(Extension):
         if own or not self.mask:
             self._save_unmarked(skb, ct)
             return
-        field = MARK_VALID | skb.ctinfo | (MARK_DONE if done else 0)
+        field = MARK_VALID | skb.ctinfo | (MARK_DONE if done and self.done else 0)
         if ct is not None:
             slot: int = ct.slot  # not i32, which the shift could overflow
             if slot + 1 < self.slots:
