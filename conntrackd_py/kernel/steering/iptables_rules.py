@@ -12,9 +12,11 @@ from typing import Final
 
 from conntrackd_py.kernel.steering.plan import (
     ANY_INTERFACE,
+    CLEAR,
     COPIED,
     COPY,
     DEFRAG,
+    DONE,
     EXCLUDE,
     FIRST_ERROR,
     FIRST_ERROR_HIDDEN,
@@ -24,7 +26,6 @@ from conntrackd_py.kernel.steering.plan import (
     QUEUE,
     QUEUE_BYPASS,
     THRESHOLD,
-    WHY,
     Plan,
     Visit,
 )
@@ -42,12 +43,13 @@ MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
 _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
 
-# {i}: -i or -o.
 SPECS: Final = {
-    EXCLUDE: "{i} {value} -j RETURN",
+    CLEAR: "-m mark --mark {value}/{value} -j MARK --set-xmark 0x0/{mask}",
+    EXCLUDE: "-j RETURN",
     FIRST_ERROR_HIDDEN: _FIRST_ERROR + " -m conntrack --ctorigdst {value} -j DROP",
     FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
     OWN: "-m addrtype --src-type LOCAL -j RETURN",
+    DONE: "-m mark --mark {value}/{mask} -j RETURN",
     NOTRACK: "-j CT --notrack",
     QUEUE: "-j NFQUEUE --queue-num {value}",
     QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
@@ -101,9 +103,11 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value in plan.steps(visit, family):
-        spec = SPECS[what].replace("{i} {value} ", "" if value == ANY_INTERFACE else "{i} {value} ")
-        rules.append(f"-A {visit.chain} {spec.format(i='-o' if visit.outward else '-i', value=value)}")
+    for what, value, interface, invert in plan.steps(visit, family):
+        match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
+        bits, _, mask = value.partition("/") if what in (CLEAR, DONE) else (value, "", "")
+        spec = SPECS[what].format(value=bits, mask=mask)
+        rules.append(f"-A {visit.chain} {'' if interface == ANY_INTERFACE else match}{spec}")
     return rules
 
 
@@ -183,7 +187,7 @@ def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
 def explained(plan: Plan, family: str, text: str) -> str:
     """The restore text with a comment before each of the daemon's rules. iptables-restore ignores comments."""
     why = {
-        rule: WHY[step.what]
+        rule: step.why
         for visit in plan.visits
         for rule, step in zip(_rules(plan, visit, family), plan.steps(visit, family), strict=True)
     }
