@@ -102,10 +102,11 @@ class Bench:
 
         return start
 
-    def daemon(self, kernel_conntrack: str) -> Callable[[Topology], None]:
+    def daemon(self, kernel_conntrack: str, large_packets: str = "whole") -> Callable[[Topology], None]:
         def start(net: Topology) -> None:
+            queue = f'[queue]\nlarge_packets = "{large_packets}"\n'
             config = CONFIG.replace("nf_conntrack_acct = true", "nf_conntrack_acct = false")
-            router = Router(net, f'{config}[steering]\nkernel_conntrack = "{kernel_conntrack}"\n')
+            router = Router(net, f'{config}[steering]\nkernel_conntrack = "{kernel_conntrack}"\n{queue}')
             router.start()
             router.install_rules()
 
@@ -125,7 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (3)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
-    names = "kernel, daemon, daemon-keep, batched, batched-one-visit, accept-c, accept-py, scapy"
+    names = "kernel, daemon, daemon-keep, daemon-headers, daemon-headers-keep, batched, batched-one-visit, accept-c"
+    names += ", accept-py, scapy"
     parser.add_argument("--only", default="", help=f"comma-separated: {names}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +139,8 @@ def main() -> None:
         contenders = {
             "daemon": ("conntrackd-py", bench.daemon("off")),
             "daemon-keep": ("conntrackd-py, kernel tracks too", bench.daemon("keep")),
+            "daemon-headers": ("conntrackd-py, large_packets = headers", bench.daemon("off", "headers")),
+            "daemon-headers-keep": ("the same, kernel tracks too", bench.daemon("keep", "headers")),
             "batched": ("C in batches, accept only", bench.queued(TWO_QUEUES_RULES, batched, "2")),
             "batched-one-visit": ("the same, one visit", bench.queued(ONE_VISIT_RULES, batched, "1")),
             "accept-py": ("NetfilterQueue, accept only", bench.queued(ONE_QUEUE_RULES, *peers, "accept")),

@@ -24,7 +24,6 @@ from conntrackd_py.kernel.steering.plan import (
     QUEUE,
     QUEUE_BYPASS,
     THRESHOLD,
-    WHY,
     Plan,
     Visit,
 )
@@ -41,6 +40,8 @@ MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
 _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
+
+LONGEST: Final = 65535  # bytes
 
 # {i}: -i or -o.
 SPECS: Final = {
@@ -101,8 +102,10 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value in plan.steps(visit, family):
+    for what, value, longer, mark in plan.steps(visit, family):
         spec = SPECS[what].replace("{i} {value} ", "" if value == ANY_INTERFACE else "{i} {value} ")
+        spec = f"-m length --length {longer + 1}:{LONGEST} {spec}" if longer else spec
+        spec = f"-m mark --mark {mark:#x}/{mark:#x} {spec}" if mark else spec
         rules.append(f"-A {visit.chain} {spec.format(i='-o' if visit.outward else '-i', value=value)}")
     return rules
 
@@ -183,7 +186,7 @@ def leftovers(before: Tables, now: Tables) -> dict[str, tuple[str, ...]]:
 def explained(plan: Plan, family: str, text: str) -> str:
     """The restore text with a comment before each of the daemon's rules. iptables-restore ignores comments."""
     why = {
-        rule: WHY[step.what]
+        rule: step.why
         for visit in plan.visits
         for rule, step in zip(_rules(plan, visit, family), plan.steps(visit, family), strict=True)
     }

@@ -25,7 +25,6 @@ from conntrackd_py.kernel.steering.plan import (
     QUEUE,
     QUEUE_BYPASS,
     THRESHOLD,
-    WHY,
     Plan,
     Step,
     Visit,
@@ -87,7 +86,11 @@ def _base(visit: Visit) -> tuple[str, str]:
 def _rule(visit: Visit, step: Step, family: str) -> str:
     spec = SPECS[step.what].replace('{i} "{value}" ', "" if step.value == ANY_INTERFACE else '{i} "{value}" ')
     value = step.value[:-1] + "*" if step.value.endswith("+") else step.value.replace("*", "\\*")
-    return spec.format(i="oifname" if visit.outward else "iifname", family=NFT_FAMILY[family], value=value)
+    mark = f"meta mark & {step.mark:#010x} == {step.mark:#010x} " if step.mark else ""
+    longer = f"meta length > {step.longer} " if step.longer else ""
+    return (
+        mark + longer + spec.format(i="oifname" if visit.outward else "iifname", family=NFT_FAMILY[family], value=value)
+    )
 
 
 def is_queue(chain: str) -> bool:
@@ -166,7 +169,7 @@ def block(family: str, chains: Chains) -> list[str]:
 
 def explained(plan: Plan, family: str, chains: Chains) -> str:
     """The table as nft text, a comment before each rule."""
-    why = {_rule(visit, step, family): WHY[step.what] for visit in plan.visits for step in plan.steps(visit, family)}
+    why = {_rule(visit, step, family): step.why for visit in plan.visits for step in plan.steps(visit, family)}
     lines = []
     for line in block(NFT_FAMILY[family], chains):
         if line.strip() in why:

@@ -14,14 +14,18 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.engine.mark_codec import valid_bit
 from conntrackd_py.nat.rules import NAT_DNAT, NatRule
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
+HEADERS_QUEUES: Final = 2  # the first of them, counted from `queue`
+LARGE: Final = 1500  # bytes: longer packets are queued by their headers
 COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
@@ -57,6 +61,13 @@ class Step(NamedTuple):
 
     what: str
     value: str = ""
+    longer: int = 0  # only packets of more bytes
+    mark: int = 0  # only packets with this bit of the mark
+
+    @property
+    def why(self) -> str:
+        """For the administrator."""
+        return f"only the headers of large packets: {WHY[self.what]}" if self.longer else WHY[self.what]
 
 
 @dataclass(frozen=True)
@@ -96,11 +107,15 @@ class Plan:
     hidden: tuple[str, ...] = ()  # networks behind DNAT rules: errors about a first packet to them are dropped; `keep`
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
+    headers: bool = False  # large forwarded packets have queues of their own, in which only their headers are copied
+    mark: int = 0  # the bit of a packet mark that the daemon wrote
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
 
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
+        if self.headers:
+            return HEADERS_QUEUES + 2
         return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
@@ -117,7 +132,12 @@ class Plan:
         if self.group:
             steps.append(Step(COPY, str(self.group)))
         else:
-            steps.append(Step(QUEUE_BYPASS if self.bypass else QUEUE, str(self.queue + visit.queue_index)))
+            what, queue = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
+            if self.headers and visit.hook in (PRE_ROUTING, POST_ROUTING):
+                # The last visit sees only headers if the first visit marked the packet: others are the router's own.
+                mark = self.mark if visit.hook == POST_ROUTING else 0
+                steps.append(Step(what, str(queue + HEADERS_QUEUES), LARGE, mark))
+            steps.append(Step(what, str(queue)))
         if visit.defrag:
             steps.append(Step(DEFRAG))
         return steps
@@ -138,6 +158,8 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         hidden=_hidden(settings.nat) if keep and settings.mode == NAT else (),
         keep=keep,
         group=settings.observe.group if copies else 0,
+        headers=settings.queue.large_packets == HEADERS_ONLY and not observing and settings.steering.mark_mask != 0,
+        mark=valid_bit(settings.steering.mark_mask),
         why=why,
     )
 
