@@ -174,8 +174,7 @@ def test_a_reload_under_a_stream(net: Net) -> None:
 def test_connections_are_deleted_under_a_stream(net: Net) -> None:
     """As in the kernel, a packet from outside then belongs to no connection, so the stream may break."""
     process = net.exchanging(SERVER, 2000 * MEGABYTE)
-    for _ in range(3):
-        net.router.conntrack("-D", "-p", "tcp")
+    net.router.conntrack("-D", "-p", "tcp")
     process.kill()
     net.exchange(SERVER)
 
@@ -187,11 +186,13 @@ def test_the_elements_end_with_their_connection(net: Net) -> None:
 
 
 def test_another_program_flushes_the_ruleset(net: Net) -> None:
-    amount = 200 * MEGABYTE
-    process = net.exchanging(SERVER, amount)
+    """It cannot flush the maps. While the steering rules are missing, the leak table drops."""
+    process = net.exchanging(SERVER, 2000 * MEGABYTE)
     net.inside_router.run("nft", "flush", "ruleset")
-    assert process.communicate(timeout=150)[0] == f"{amount} bytes each way, SHA-256 equal\n"
-    assert "chain source" in net.inside_router.run("nft", "list", "table", "ip", MAPS)
+    assert "elements" in net.elements()
+    wait_until(lambda: '"event": "steering_restored"' in net.router.said(), "the rules are not restored")
+    process.kill()
+    net.exchange(SERVER)
 
 
 def test_the_daemon_is_killed_under_a_stream(net: Net) -> None:
