@@ -24,6 +24,9 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     FORWARD,
     IP_CT_NEW,
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IP_CT_UNTRACKED,
     IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
@@ -31,6 +34,7 @@ from conntrackd_py.const import (
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    IPS_CONFIRMED,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
@@ -136,6 +140,7 @@ class Engine:
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
         self.zones = False  # a raw rule puts packets in a zone
+        self.one_visit = False  # no filter and no mark rules after routing: some packets need one visit only
         self._build_pipeline(policy, raw_rules or [], mark_rules or [])
 
     def configure(
@@ -183,6 +188,7 @@ class Engine:
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
+        self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict. skb.data and skb.mark may change."""
@@ -232,8 +238,19 @@ class Engine:
         before = skb.data
         verdict = self._enter(skb, hook, reason, now)
         if verdict == NF_ACCEPT:
-            self.mark_codec.save(skb, hook == LOCAL_OUT and skb.data == before)
+            own = hook == LOCAL_OUT
+            done = self.one_visit and not own and self._done_early(skb)
+            self.mark_codec.save(skb, own and skb.data == before, done)
         return verdict
+
+    def _done_early(self, skb: Skb) -> bool:
+        """Whether a second visit would do nothing, unless the packet leaves by an interface with a source rule."""
+        ct = skb.ct
+        if ct is None:
+            return skb.ctinfo == IP_CT_UNTRACKED and skb.protonum != IPPROTO_ICMPV6  # leak_guard judges some of these
+        if not ct.status & IPS_CONFIRMED or skb.ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY):
+            return False
+        return self.mode != "nat" or self.nat.done_early(skb, ct)
 
     def _last_visit(self, skb: Skb, hook: int, now: int) -> int:
         reason = ip.parse(skb)

@@ -21,11 +21,13 @@ from conntrackd_py.const import (
     IPS_CONFIRMED,
     IPS_NAT_MASK,
     IPS_SEEN_REPLY,
+    MANIP_SRC,
     POST_ROUTING,
     PRE_ROUTING,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, between
 from conntrackd_py.engine.mark_maps import MarkMaps, rewritable
+from conntrackd_py.nat.core import status_bit
 from conntrackd_py.wire import ip, tcp
 
 FLAGS_AT = 13  # of TCP
@@ -58,10 +60,14 @@ class HeaderOnly:
 
     def _unchanged_last(self, skb: Skb, t: bytes, now: int) -> bool:
         """The mark must be the one that the first visit wrote."""
+        done = skb.mark & self.codec.done
         for ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY):
             ct = self.core.table.at(self.codec.slot(skb.mark))
-            if ct is not None and skb.mark & self.codec.mask == self.codec.field(ct.slot, ctinfo):
-                return between(ct, direction_of(ctinfo), t) and self._unchanged(ct, now)
+            if ct is not None and skb.mark & self.codec.mask & ~done == self.codec.field(ct.slot, ctinfo):
+                direction = direction_of(ctinfo)
+                if done and ct.status & status_bit(MANIP_SRC, direction):
+                    return False  # the mark of an earlier pass through the router
+                return between(ct, direction, t) and self._unchanged(ct, now)
         return False
 
     def _unchanged(self, ct: NfConn, now: int) -> bool:

@@ -4,12 +4,15 @@ Within the configured mask, from its lowest bit:
 
     bit 0..2   ctinfo: 0 ESTABLISHED, 1 RELATED, 2 NEW, 3 ESTABLISHED_REPLY, 4 RELATED_REPLY, 5 INVALID, 7 UNTRACKED
     bit 3      1: the daemon wrote this field
-    bit 4      1: the packet made its last visit and was accepted; the leak table of the kernel lets it pass
+    bit 4      1: done. The packet made its last visit and was accepted; the leak table of the kernel lets it pass.
+               The first visit sets it when a second would do nothing: the steering rules do not queue it again.
     bit 5..    slot of the connection in the table plus one; 0: no connection, or the slot does not fit
 
 A mark is never believed alone. The connection in the slot is used only if the packet has the tuple that packets of
-this connection have between the two visits (`between`). Otherwise the tuple is looked up again. A mark with bit 4 set
-is from an earlier pass through the router, for example before a tunnel: it counts as no mark.
+this connection have between the two visits (`between`). Otherwise the tuple is looked up again.
+
+A packet with bit 4 is queued again if it leaves by an interface with a source rule. Other marks with this bit are from
+an earlier pass through the router, for example before a tunnel: they count as no mark.
 
 Two tables hold what the mark cannot:
 - `by_tuple` finds a connection by the tuple of its packets between the visits. With SNAT and DNAT together this is
@@ -55,6 +58,9 @@ from conntrackd_py.wire.ip import addresses
 MARK_VALID: Final = 8  # the daemon wrote the field
 MARK_CTINFO: Final = 7
 MARK_DONE: Final = 16
+DONE_EARLY: Final = MARK_DONE | MARK_VALID  # with ctinfo ESTABLISHED, NEW or ESTABLISHED_REPLY
+EARLY_MASK: Final = DONE_EARLY | 4
+UNTRACKED_EARLY: Final = DONE_EARLY | IP_CT_UNTRACKED  # slot 0
 SLOT_AT: Final = 5  # lowest bit of the slot
 BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
@@ -74,6 +80,19 @@ def valid_bit(mask: int) -> int:
     return MARK_VALID * (mask & -mask)
 
 
+def not_a_field(mask: int) -> int:
+    """The bits to clear in a mark from elsewhere, so that it counts as no mark."""
+    return DONE_EARLY * (mask & -mask)
+
+
+def done_early(mask: int) -> list[tuple[int, int]]:
+    """The marks of a packet whose first visit is its last, as (value, mask)."""
+    if not done_bit(mask):
+        return []
+    lowest = mask & -mask
+    return [(field * lowest, bits * lowest) for field, bits in ((DONE_EARLY, EARLY_MASK), (UNTRACKED_EARLY, 0x3F))]
+
+
 @final
 class MarkCodec(Extension):
     """mask: contiguous bits of the packet mark that the daemon may write; 0: the mark is not used."""
@@ -91,16 +110,17 @@ class MarkCodec(Extension):
         self.misnamed = 0  # packets whose mark named another connection
         core.extensions.append(self)
 
-    def save(self, skb: Skb, own: bool = False) -> None:
+    def save(self, skb: Skb, own: bool = False, done: bool = False) -> None:
         """Write connection and ctinfo of skb into its mark; what does not fit goes into the tables.
 
         own: a packet of the router that OUTPUT did not translate. Its mark stays as it is.
+        done: a second visit would do nothing.
         """
         ct = skb.ct
         if own or not self.mask:
             self._save_unmarked(skb, ct)
             return
-        field = MARK_VALID | skb.ctinfo
+        field = MARK_VALID | skb.ctinfo | (MARK_DONE if done and self.done else 0)
         if ct is not None:
             slot: int = ct.slot  # not i32, which the shift could overflow
             if slot + 1 < self.slots:
@@ -123,7 +143,8 @@ class MarkCodec(Extension):
         own: a packet of the router itself.
         """
         field = (skb.mark & self.mask) >> self.shift
-        if field & MARK_DONE:
+        early = not own and field & EARLY_MASK == DONE_EARLY
+        if field & MARK_DONE and not early:
             field = 0
         if own:
             return RESUMED if self._marked(skb, field) else self._resume_unmarked(skb)
@@ -143,7 +164,7 @@ class MarkCodec(Extension):
             named = ct
             ct = self._find(t, direction_of(ctinfo), now)
             if ct is None:
-                return CONNECTION_GONE
+                return NOT_SEEN if early else CONNECTION_GONE
             self.misnamed += named is not None
         if ctinfo == IP_CT_ESTABLISHED:
             if not ct.status & IPS_SEEN_REPLY:

@@ -12,7 +12,7 @@ without a chain at the hook.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_CONFIRM, PRI_NAT_SRC
 from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
 from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
@@ -53,6 +53,15 @@ def build(
     for operations in pipeline:
         operations.sort(key=_priority)
     return pipeline
+
+
+def only_nat_after_routing(pipeline: Pipeline) -> bool:
+    """Whether the hooks after routing have no filter and no mark rules."""
+    for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
+        for op in pipeline[hook]:
+            if op.priority not in (PRI_NAT_SRC, PRI_CONFIRM):
+                return False
+    return True
 
 
 def _filter(pipeline: Pipeline, core: Conntrack, policy: Policy, rejects: Rejects) -> None:

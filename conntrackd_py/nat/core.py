@@ -122,6 +122,19 @@ class Nat(Extension):
                 manips.finish_checksum(skb)  # at PREROUTING it was not known to be for the router
         return verdict
 
+    def done_early(self, skb: Skb, ct: NfConn) -> bool:
+        """Whether `source` would change nothing of this packet of a confirmed ct, and no checksum.
+
+        It leaves by an interface without source rules; the steering rules queue the others.
+        """
+        direction = direction_of(skb.ctinfo)
+        if ct.source_early or ct.status & status_bit(MANIP_SRC, direction):
+            return False
+        if direction == ORIGINAL and ct.masquerade:
+            return False  # it ends if it leaves by another interface
+        leaves_by = ct.oif if direction == ORIGINAL else ct.iif
+        return leaves_by > 0 or not (skb.segments and ct.status & IPS_NAT_MASK)
+
     def _run(self, skb: Skb, manip: int, now: int) -> int:
         ct = skb.ct
         if ct is None:

@@ -12,7 +12,8 @@ free. A difference prints the whole conversation, wanted beside seen. A test tha
 fails (tests/conftest.py).
 
 A packet goes through the router as in life: PREROUTING, routing by destination, POSTROUTING (or INPUT, or OUTPUT),
-and what leaves is what the next answer can ask about. Time is virtual and moves only by `advance`, after which only
+and what leaves is what the next answer can ask about. A packet that the daemon marked as done makes no second visit, as
+with the steering rules. Time is virtual and moves only by `advance`, after which only
 entries, events and ended are known; the sweep may be a second late, so a connection of 30 s has ended after 31.
 """
 
@@ -45,6 +46,7 @@ from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 from conntrackd_py.wire import ip as wire_ip
 from tests.support import packets
+from tests.support.steering import passes
 from tests.support.transcript import Transcript
 
 LAN, WAN, LOCAL = 2, 3, 0
@@ -210,7 +212,7 @@ class Wanted:
 
 def accept(ctinfo: int | None = None, **facts: object) -> Wanted:
     """The packet left (or reached the router). Facts: timeout (s), state, status and not_status (IPS_* bits),
-    exactly (all of them) and entered (all of them behind PREROUTING), reason, why (the reason in a sentence),
+    exactly (all of them) and entered (all of them behind PREROUTING), reason, why (the reason in a sentence), visits,
     keepalive (s: would have saved the connection that expired in use and for which this packet was),
     src, dst, sport, dport, data (of the packet as it left), entries, events (their kinds, since the step before)."""
     wanted = {} if ctinfo is None else {"ctinfo": CTINFO_NAMES[ctinfo]}
@@ -319,11 +321,15 @@ class Play:
     def _leave(self, step: Said, first: Skb, before: dict[str, object]) -> None:
         own = step.sender in (ROUTER, INSIDE)
         outdev = self._link_to(first.data)
-        skb = Skb(first.data, first.mark, 0 if own else step.sender.link, outdev)
+        hook = LOCAL_IN if outdev == LOCAL else POST_ROUTING
         told = self.engine.diagnostics.recent.total
-        verdict = self.engine.handle(skb, LOCAL_IN if outdev == LOCAL else POST_ROUTING, self.now)
-        skb.reason = skb.reason or first.reason
+        skb, verdict, passed = first, NF_ACCEPT, passes(self.engine, first.mark, hook, outdev)
+        if not passed:
+            skb = Skb(first.data, first.mark, 0 if own else step.sender.link, outdev)
+            verdict = self.engine.handle(skb, hook, self.now)
+            skb.reason = skb.reason or first.reason
         self._observe(skb, verdict)
+        self.seen["visits"] = 1 if passed else 2
         self.seen = {key: before[key] for key in ("entered", "why", "keepalive") if key in before} | self.seen
         self._explain(told)
 

@@ -49,14 +49,15 @@ class TwinMaps(Maps):
         if packet.protonum == IPPROTO_UDP and not u16(packet.data, packet.dataoff + 6):
             return
         address, port, at = PLACES[hook]
-        field = skb.mark & DEFAULT_MASK
+        without_done = skb.mark & DEFAULT_MASK & ~done_bit(DEFAULT_MASK)
+        field = without_done if hook == PRE_ROUTING else skb.mark & DEFAULT_MASK
         value = self.elements.get((packet.version, address, field))
         if value is None:
             return
         pair = ip.addresses(packet)
         half = len(pair) // 2
         pair = value + pair[half:] if hook == POST_ROUTING else pair[:half] + value
-        number = self.elements.get((packet.version, port, field))
+        number = self.elements.get((packet.version, port, without_done))
         has_ports = packet.protonum in (IPPROTO_TCP, IPPROTO_UDP)
         skb.data = rewrite(packet, pair, at if number is not None and has_ports else NOWHERE, number or b"")
         if hook == POST_ROUTING:

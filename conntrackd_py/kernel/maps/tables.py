@@ -38,8 +38,9 @@ def ruleset(mask: int) -> str:
 
 
 def _table(family: str, address: str, mask: int) -> str:
+    # At PREROUTING the steering rules cleared a "done" from elsewhere; the address sets it before the port.
     done = done_bit(mask)
-    field, without_done = f"meta mark & {mask:#x}", f"meta mark & {mask ^ done:#x}"  # the address sets the bit "done"
+    field, without_done = f"meta mark & {mask:#x}", f"meta mark & {mask ^ done:#x}"
     maps = "".join(
         f"map {name} {{\ntype mark : {kind}\nsize {2 * MOST_CONNECTIONS}\n}}\n"
         for name, kind in (("saddr", address), ("daddr", address), ("sport", "inet_service"), ("dport", "inet_service"))
@@ -49,13 +50,13 @@ def _table(family: str, address: str, mask: int) -> str:
         for name in ("sport", "dport")
     )
     places = (
-        ("destination", "prerouting", AFTER_FIRST_VISIT, "daddr", "", "dports"),
-        ("source", "postrouting", AFTER_LAST_VISIT, "saddr", f"meta mark set meta mark | {done:#x}", "sports"),
+        ("destination", "prerouting", AFTER_FIRST_VISIT, "daddr", without_done, "", "dports"),
+        ("source", "postrouting", AFTER_LAST_VISIT, "saddr", field, f"meta mark set meta mark | {done:#x}", "sports"),
     )
     bases = "".join(
         f"chain {name} {{\ntype filter hook {hook} priority {priority}\nudp checksum 0 return\n"
-        f"{family} {key} set {field} map @{key} {mark} goto {then}\n}}\n"
-        for name, hook, priority, key, mark, then in places
+        f"{family} {key} set {looked_up} map @{key} {mark} goto {then}\n}}\n"
+        for name, hook, priority, key, looked_up, mark, then in places
     )
     return f"table {family} {NAME} {{\nflags owner\n{maps}{ports}{bases}}}\n"
 

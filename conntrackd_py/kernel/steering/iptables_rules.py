@@ -12,9 +12,11 @@ from typing import Final
 
 from conntrackd_py.kernel.steering.plan import (
     ANY_INTERFACE,
+    CLEAR,
     COPIED,
     COPY,
     DEFRAG,
+    DONE,
     EXCLUDE,
     FIRST_ERROR,
     FIRST_ERROR_HIDDEN,
@@ -43,12 +45,13 @@ _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus 
 
 LONGEST: Final = 65535  # bytes
 
-# {i}: -i or -o.
 SPECS: Final = {
-    EXCLUDE: "{i} {value} -j RETURN",
+    CLEAR: "-m mark --mark {value}/{value} -j MARK --set-xmark 0x0/{mask}",
+    EXCLUDE: "-j RETURN",
     FIRST_ERROR_HIDDEN: _FIRST_ERROR + " -m conntrack --ctorigdst {value} -j DROP",
     FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
     OWN: "-m addrtype --src-type LOCAL -j RETURN",
+    DONE: "-m mark --mark {value}/{mask} -j RETURN",
     NOTRACK: "-j CT --notrack",
     QUEUE: "-j NFQUEUE --queue-num {value}",
     QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
@@ -102,11 +105,13 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value, longer, mark in plan.steps(visit, family):
-        spec = SPECS[what].replace("{i} {value} ", "" if value == ANY_INTERFACE else "{i} {value} ")
-        spec = f"-m length --length {longer + 1}:{LONGEST} {spec}" if longer else spec
-        spec = f"-m mark --mark {mark:#x}/{mark:#x} {spec}" if mark else spec
-        rules.append(f"-A {visit.chain} {spec.format(i='-o' if visit.outward else '-i', value=value)}")
+    for what, value, interface, invert, longer, mark in plan.steps(visit, family):
+        match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
+        match = "" if interface == ANY_INTERFACE else match
+        match += f"-m mark --mark {mark:#x}/{mark:#x} " if mark else ""
+        match += f"-m length --length {longer + 1}:{LONGEST} " if longer else ""
+        bits, _, mask = value.partition("/") if what in (CLEAR, DONE) else (value, "", "")
+        rules.append(f"-A {visit.chain} {match}{SPECS[what].format(value=bits, mask=mask)}")
     return rules
 
 

@@ -5,7 +5,7 @@ address of the router, if its interface or family is not steered, or if no sourc
 untranslated when another program deletes the steering rules. The table belongs to the daemon's process (nftables.py):
 no other program can flush it, and it ends with the daemon. Then the steering rules drop.
 
-A mark from elsewhere is not believed: the bit is cleared at PREROUTING before the steering rules.
+A mark from elsewhere is not believed: the bit is cleared at PREROUTING before the steering rules, as they do too.
 
 Where nft cannot say a condition, or cannot read a field of the packet, a translating rule covers it and an ACCEPT rule
 does not.
@@ -14,7 +14,7 @@ does not.
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, final
 
-from conntrackd_py.engine.mark_codec import done_bit
+from conntrackd_py.engine.mark_codec import done_bit, not_a_field
 from conntrackd_py.kernel import netlink
 from conntrackd_py.kernel.steering.nftables import Nftables
 from conntrackd_py.match.address import Addresses
@@ -45,7 +45,8 @@ def ruleset(settings: Settings) -> str:
     rules = Ruleset(list(settings.nat), Interfaces()).source_rules
     if all(rule.action == NAT_ACCEPT for rule in rules):
         return ""
-    done = done_bit(settings.steering.mark_mask)
+    mark_mask = settings.steering.mark_mask
+    done, others = done_bit(mark_mask), ALL_BITS ^ not_a_field(mark_mask)
     if not done:
         raise NoTableError("steering.mark_mask is 0: packets that the daemon passed cannot be told apart")
     chains, leaving = [], _exempt(settings, done)
@@ -56,7 +57,7 @@ def ruleset(settings: Settings) -> str:
             chains.append(_chain(f"rule_{number}", _not_covered(rule)))
             leaving += [f"{one} jump rule_{number}" for one in _at_least(rule.match)]
     base = "type filter hook {} priority {}"
-    clear = f"meta mark & {done:#x} != 0 meta mark set meta mark & {ALL_BITS ^ done:#x}"
+    clear = f"meta mark & {done:#x} != 0 meta mark set meta mark & {others:#x}"
     chains.append(_chain("entering", [base.format("prerouting", BEFORE_FIRST_VISIT), clear]))
     chains.append(_chain("leaving", [base.format("postrouting", AFTER_LAST_VISIT), *leaving]))
     return f"table inet {NAME} {{\nflags owner\ncounter {COUNTER} {{\n}}\n{''.join(chains)}}}\n"

@@ -14,9 +14,11 @@ from typing import Final
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_MANGLE, PRI_RAW
 from conntrackd_py.kernel.steering.plan import (
     ANY_INTERFACE,
+    CLEAR,
     COPIED,
     COPY,
     DEFRAG,
+    DONE,
     EXCLUDE,
     FIRST_ERROR,
     FIRST_ERROR_HIDDEN,
@@ -32,6 +34,7 @@ from conntrackd_py.kernel.steering.plan import (
 from conntrackd_py.kernel.steering.programs import NFT_FAMILY
 
 TABLE: Final = "conntrackd_py"
+ALL_BITS: Final = 0xFFFFFFFF
 QUEUE_CHAIN: Final = "queue_"
 _IS_QUEUE: Final = re.compile(r"queue_\d{1,5}(_bypass)?")
 PRI_SECURITY: Final = 50
@@ -45,12 +48,14 @@ PLACES: Final = {
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
 _FIRST_ERROR: Final = "ct state related ct status ! expected,confirmed"
 
-# As `nft list` prints them. {i}: iifname or oifname.
+# As `nft list` prints them.
 SPECS: Final = {
-    EXCLUDE: '{i} "{value}" return',
+    CLEAR: "meta mark & {value} == {value} meta mark set meta mark & {others}",
+    EXCLUDE: "return",
     FIRST_ERROR_HIDDEN: "ct original {family} daddr {value} " + _FIRST_ERROR + " drop",
     FIRST_ERROR: _FIRST_ERROR + " return",
     OWN: "fib saddr type local return",
+    DONE: "meta mark & {mask} == {value} return",
     NOTRACK: "notrack",
     QUEUE: "goto queue_{value}",
     QUEUE_BYPASS: "goto queue_{value}_bypass",
@@ -84,13 +89,22 @@ def _base(visit: Visit) -> tuple[str, str]:
 
 
 def _rule(visit: Visit, step: Step, family: str) -> str:
-    spec = SPECS[step.what].replace('{i} "{value}" ', "" if step.value == ANY_INTERFACE else '{i} "{value}" ')
-    value = step.value[:-1] + "*" if step.value.endswith("+") else step.value.replace("*", "\\*")
+    value, mask, others = step.value, "", ""
+    if step.what in (CLEAR, DONE):
+        bits = [int(number, 0) for number in value.split("/")]
+        value, mask, others = (f"{number:#010x}" for number in (*bits, ALL_BITS ^ bits[1]))
+    spec = SPECS[step.what].format(value=value, mask=mask, others=others, family=NFT_FAMILY[family])
     mark = f"meta mark & {step.mark:#010x} == {step.mark:#010x} " if step.mark else ""
     longer = f"meta length > {step.longer} " if step.longer else ""
-    return (
-        mark + longer + spec.format(i="oifname" if visit.outward else "iifname", family=NFT_FAMILY[family], value=value)
-    )
+    return _interface(visit, step) + mark + longer + spec
+
+
+def _interface(visit: Visit, step: Step) -> str:
+    name = step.interface
+    if name == ANY_INTERFACE:
+        return ""
+    text = name[:-1] + "*" if name.endswith("+") else name.replace("*", "\\*")
+    return f'{"oifname" if visit.outward else "iifname"} {"!= " if step.invert else ""}"{text}" '
 
 
 def is_queue(chain: str) -> bool:

@@ -9,13 +9,17 @@ With `keep` the kernel tracks the packets too. It sees the inside view of every 
 before it tracks them, sources after it.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import valid_bit
-from conntrackd_py.nat.rules import NAT_DNAT, NatRule
+from conntrackd_py.engine.mark_codec import done_bit, done_early, not_a_field, valid_bit
+from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
+from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
 from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
 
@@ -30,22 +34,28 @@ COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with op
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
 # What a rule of a visit does.
-EXCLUDE: Final = "exclude"  # value: an interface
+CLEAR: Final = "clear"  # value: a bit of the mark, and the bits to clear with it
+EXCLUDE: Final = "exclude"
 FIRST_ERROR_HIDDEN: Final = "first error, hidden"  # value: a network
 FIRST_ERROR: Final = "first error"
 OWN: Final = "own"
+DONE: Final = "done"  # value: a mark and its mask
 NOTRACK: Final = "notrack"
+LEAVING: Final = "leaving"  # the reason of QUEUE and QUEUE_BYPASS for one interface
 QUEUE: Final = "queue"  # value: number
 QUEUE_BYPASS: Final = "queue, bypass"  # value: number
 COPY: Final = "copy"  # value: NFLOG group
 DEFRAG: Final = "defrag"
 
 WHY: Final = {
+    CLEAR: "a packet from elsewhere, for example out of a tunnel, has not made its last visit",
     EXCLUDE: "not queued",
     FIRST_ERROR_HIDDEN: "an error of this router about a first packet: it would show the address behind a DNAT rule",
     FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
     OWN: "packets of this router are not queued",
+    DONE: "the daemon has nothing more to do with this packet",
     NOTRACK: "the kernel does not track the packet",
+    LEAVING: "to the daemon: a source rule can match a packet that leaves by this interface",
     QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
     QUEUE_BYPASS: "to the daemon, if it runs; after its verdict the packet continues at the next hook",
     COPY: "the kernel sends copies of the headers to the daemon; the packet goes on at once",
@@ -54,20 +64,29 @@ WHY: Final = {
 
 ANY_INTERFACE: Final = "+"
 IPV6: Final = "ipv6"
+MOST_NAMES: Final = 32  # of source rules; with more, one visit costs less than their rules
+Names = tuple[tuple[str, bool], ...]  # of interfaces, and whether all others are meant
+ANYTHING: Final = (ANY_INTERFACE, False)
+_PLAIN: Final = re.compile(r"[\w.:@-]+\+?", re.ASCII)
 
 
 class Step(NamedTuple):
-    """One rule of a visit; rules.py and rules_nft.py write it."""
+    """One rule of a visit; iptables_rules.py and nft_rules.py write it. interface: only packets of this one.
+
+    invert: only packets of the others.
+    """
 
     what: str
     value: str = ""
+    interface: str = ANY_INTERFACE
+    invert: bool = False
     longer: int = 0  # only packets of more bytes
     mark: int = 0  # only packets with this bit of the mark
 
     @property
     def why(self) -> str:
-        """For the administrator."""
-        return f"only the headers of large packets: {WHY[self.what]}" if self.longer else WHY[self.what]
+        what = LEAVING if self.what in (QUEUE, QUEUE_BYPASS) and self.interface != ANY_INTERFACE else self.what
+        return f"only the headers of large packets: {WHY[what]}" if self.longer else WHY[what]
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,8 @@ class Plan:
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
     headers: bool = False  # large forwarded packets have queues of their own, in which only their headers are copied
-    mark: int = 0  # the bit of a packet mark that the daemon wrote
+    mark_mask: int = 0  # 0: every packet makes all its visits
+    leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
 
     @property
@@ -120,7 +140,9 @@ class Plan:
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
         """The rules of a visit, in order."""
-        steps = [Step(EXCLUDE, name) for name in self.exclude_interfaces]
+        steps = [Step(EXCLUDE, interface=name) for name in self.exclude_interfaces]
+        if self.mark_mask and visit.queue_index == 0:
+            steps.insert(0, Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}"))
         if visit.errors_pass:
             if visit.hook == POST_ROUTING:
                 steps += [Step(FIRST_ERROR_HIDDEN, name) for name in self.hidden if (":" in name) == (family == IPV6)]
@@ -132,15 +154,31 @@ class Plan:
         if self.group:
             steps.append(Step(COPY, str(self.group)))
         else:
-            what, queue = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
-            if self.headers and visit.hook in (PRE_ROUTING, POST_ROUTING):
-                # The last visit sees only headers if the first visit marked the packet: others are the router's own.
-                mark = self.mark if visit.hook == POST_ROUTING else 0
-                steps.append(Step(what, str(queue + HEADERS_QUEUES), LARGE, mark))
-            steps.append(Step(what, str(queue)))
+            steps += self._queueing(visit, family)
         if visit.defrag:
             steps.append(Step(DEFRAG))
         return steps
+
+    def _queueing(self, visit: Visit, family: str) -> list[Step]:
+        """Packets that leave by an interface with a source rule are queued whatever their mark says."""
+        queues = self._queues(visit)
+        if not visit.queue_index:
+            return queues
+        names = self.leaving.get(family, ()) if visit.hook == POST_ROUTING else ()
+        if ANYTHING in names:
+            return queues
+        done = [Step(DONE, f"{value:#x}/{mask:#x}") for value, mask in done_early(self.mark_mask)]
+        named = [one._replace(interface=name, invert=invert) for name, invert in names if done for one in queues]
+        return [*named, *done, *queues]
+
+    def _queues(self, visit: Visit) -> list[Step]:
+        """The last visit sees only the headers of packets that the first visit marked: others are the router's own."""
+        what, number = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
+        queue = Step(what, str(number))
+        if not self.headers or visit.hook not in (PRE_ROUTING, POST_ROUTING):
+            return [queue]
+        mark = valid_bit(self.mark_mask) if visit.hook == POST_ROUTING else 0
+        return [Step(what, str(number + HEADERS_QUEUES), longer=LARGE, mark=mark), queue]
 
 
 def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
@@ -159,7 +197,8 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         keep=keep,
         group=settings.observe.group if copies else 0,
         headers=settings.queue.large_packets == HEADERS_ONLY and not observing and settings.steering.mark_mask != 0,
-        mark=valid_bit(settings.steering.mark_mask),
+        mark_mask=0 if observing else settings.steering.mark_mask,
+        leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},
         why=why,
     )
 
@@ -199,6 +238,19 @@ def _hidden(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
             low, high = ip_address(rule.to.low), ip_address(rule.to.high)
             found |= dict.fromkeys(_text(network) for network in summarize_address_range(low, high))
     return tuple(found)
+
+
+def _leaving(rules: tuple[NatRule, ...], family: str) -> Names:
+    """The interfaces by which source rules of this family translate; ANYTHING if they are not a few plain names."""
+    found: dict[tuple[str, bool], None] = {}
+    for rule in Ruleset(list(rules), Interfaces()).source_rules:
+        if rule.action == NAT_ACCEPT or rule.match.family not in (0, 6 if family == IPV6 else 4):
+            continue
+        names = rule.match.out_interface
+        if names is None or (names.invert and len(names.names) > 1) or not all(map(_PLAIN.fullmatch, names.names)):
+            return (ANYTHING,)
+        found |= dict.fromkeys((name, names.invert) for name in names.names)
+    return tuple(found) if len(found) <= MOST_NAMES else (ANYTHING,)
 
 
 def _text(network: IPv4Network | IPv6Network) -> str:

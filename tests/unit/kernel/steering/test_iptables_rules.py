@@ -24,22 +24,28 @@ def test_all_of_it() -> None:
 *mangle
 :CONNTRACKD_PY_POST - [0:0]
 -A CONNTRACKD_PY_POST -o lo -j RETURN
+-A CONNTRACKD_PY_POST -m mark --mark 0x1800/0x1c00 -j RETURN
+-A CONNTRACKD_PY_POST -m mark --mark 0x1f00/0x3f00 -j RETURN
 -A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 8
 -A POSTROUTING -j CONNTRACKD_PY_POST
 COMMIT
 *security
 :CONNTRACKD_PY_IN - [0:0]
 -A CONNTRACKD_PY_IN -i lo -j RETURN
+-A CONNTRACKD_PY_IN -m mark --mark 0x1800/0x1c00 -j RETURN
+-A CONNTRACKD_PY_IN -m mark --mark 0x1f00/0x3f00 -j RETURN
 -A CONNTRACKD_PY_IN -j NFQUEUE --queue-num 8
 -A INPUT -j CONNTRACKD_PY_IN
 COMMIT
 *raw
 :CONNTRACKD_PY_PRE - [0:0]
 :CONNTRACKD_PY_OUT - [0:0]
+-A CONNTRACKD_PY_PRE -m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800
 -A CONNTRACKD_PY_PRE -i lo -j RETURN
 -A CONNTRACKD_PY_PRE -j CT --notrack
 -A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 7
 -A CONNTRACKD_PY_PRE -m socket
+-A CONNTRACKD_PY_OUT -m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800
 -A CONNTRACKD_PY_OUT -o lo -j RETURN
 -A CONNTRACKD_PY_OUT -j CT --notrack
 -A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 7
@@ -195,17 +201,26 @@ def test_the_explained_text_says_the_same() -> None:
 def test_with_the_kernels_tracking() -> None:
     made = wanted(
         steering={"kernel_conntrack": "keep", "exclude_interfaces": []},
-        nat=[{"in_interface": "wan0", "proto": "tcp", "dport": 80, "action": "DNAT", "to": "10.0.0.1"}],
+        nat=[
+            {"in_interface": "wan0", "proto": "tcp", "dport": 80, "action": "DNAT", "to": "10.0.0.1"},
+            {"out_interface": "wan0", "action": "MASQUERADE"},
+        ],
     )
     error = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
+    clear = "-m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800"
     assert made["raw"].rules == (
+        f"-A CONNTRACKD_PY_PRE {clear}",
         "-A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 0",
+        f"-A CONNTRACKD_PY_OUT {clear}",
         f"-A CONNTRACKD_PY_OUT {error} -j RETURN",
         "-A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 0",
     )
     assert made["mangle"].rules == (
         f"-A CONNTRACKD_PY_POST {error} -m conntrack --ctorigdst 10.0.0.1 -j DROP",
         f"-A CONNTRACKD_PY_POST {error} -j RETURN",
+        "-A CONNTRACKD_PY_POST -o wan0 -j NFQUEUE --queue-num 1",
+        "-A CONNTRACKD_PY_POST -m mark --mark 0x1800/0x1c00 -j RETURN",
+        "-A CONNTRACKD_PY_POST -m mark --mark 0x1f00/0x3f00 -j RETURN",
         "-A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 1",
     )
     assert rules.tracked(made)

@@ -50,7 +50,7 @@ def test_the_owner_and_the_places() -> None:
     assert found.startswith("table inet conntrackd_py_guard {\nflags owner\ncounter untranslated {\n}\n")
     assert "type filter hook postrouting priority -140\nmeta mark & 0x1000 != 0 return\n" in found
     assert (
-        "type filter hook prerouting priority -310\nmeta mark & 0x1000 != 0 meta mark set meta mark & 0xffffefff"
+        "type filter hook prerouting priority -310\nmeta mark & 0x1000 != 0 meta mark set meta mark & 0xffffe7ff"
         in found
     )
 

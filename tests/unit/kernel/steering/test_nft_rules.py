@@ -15,19 +15,23 @@ def listed(chains: rules.Chains) -> str:
     return "\n".join(rules.block("ip", chains))
 
 
+CLEARED = "meta mark & 0x00001000 == 0x00001000 meta mark set meta mark & 0xffffe7ff"
+DONE = ("meta mark & 0x00001c00 == 0x00001800 return", "meta mark & 0x00003f00 == 0x00001f00 return")
 ALL = {
     "queue_7": ("queue num 7", "drop"),
     "queue_8": ("queue num 8", "drop"),
     "prerouting": (
         "type filter hook prerouting priority -299; policy accept;",
+        CLEARED,
         'iifname "lo" return',
         "notrack",
         "goto queue_7",
         "meta l4proto tcp tproxy to :1",
     ),
-    "input": ("type filter hook input priority 51; policy accept;", 'iifname "lo" return', "goto queue_8"),
+    "input": ("type filter hook input priority 51; policy accept;", 'iifname "lo" return', *DONE, "goto queue_8"),
     "output": (
         "type filter hook output priority -299; policy accept;",
+        CLEARED,
         'oifname "lo" return',
         "notrack",
         "goto queue_7",
@@ -35,6 +39,7 @@ ALL = {
     "postrouting": (
         "type filter hook postrouting priority -149; policy accept;",
         'oifname "lo" return',
+        *DONE,
         "goto queue_8",
     ),
 }
@@ -61,12 +66,30 @@ def test_with_the_kernels_tracking() -> None:
     ]
     made = wanted(steering={"kernel_conntrack": "keep", "exclude_interfaces": []}, nat=nat)
     error = "ct state related ct status ! expected,confirmed"
-    assert made["prerouting"][1:] == ("goto queue_0",)
-    assert made["output"][1:] == (f"{error} return", "goto queue_0")
-    assert made["postrouting"][1:] == (f"ct original ip daddr 10.0.0.1 {error} drop", f"{error} return", "goto queue_1")
+    assert made["prerouting"][1:] == (CLEARED, "goto queue_0")
+    assert made["output"][1:] == (CLEARED, f"{error} return", "goto queue_0")
+    errors = f"ct original ip daddr 10.0.0.1 {error} drop", f"{error} return"
+    assert made["postrouting"][1:] == (*errors, 'oifname "wan0" goto queue_1', *DONE, "goto queue_1")
     assert rules.tracked(made)
     assert not rules.tracked(wanted())
     assert not rules.tracked({})
+
+
+def test_a_packet_that_a_source_rule_can_match_is_queued_whatever_its_mark_says() -> None:
+    names = ("wan0", "ppp+", "! docker0")
+    made = wanted(nat=[{"out_interface": name, "action": "MASQUERADE"} for name in names])
+    assert made["postrouting"][2:] == (
+        'oifname "wan0" goto queue_1',
+        'oifname "ppp*" goto queue_1',
+        'oifname != "docker0" goto queue_1',
+        *DONE,
+        "goto queue_1",
+    )
+
+
+def test_without_a_mask_every_packet_makes_all_its_visits() -> None:
+    made = wanted(steering={"mark_mask": 0})
+    assert not [line for chain in made.values() for line in chain if "mark" in line]
 
 
 def test_without_the_routers_own_traffic_its_packets_pass_by_on_the_way_out() -> None:

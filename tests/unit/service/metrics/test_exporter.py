@@ -101,7 +101,9 @@ def test_what_happened_is_counted(router: Router, exporter: Exporter) -> None:
     assert found["conntrackd_py_entries_limit"] == 262144
     assert found["conntrackd_py_created_total"] == 3
     assert found["conntrackd_py_destroyed_total reason=deleted"] == 1
-    assert found["conntrackd_py_packets_total hook=post_routing verdict=accept"] == 5
+    assert found["conntrackd_py_packets_total hook=post_routing verdict=accept"] == 3, (
+        "the first packets; the others are done"
+    )
     assert found["conntrackd_py_bytes_total hook=pre_routing"] == 3 * 40 + 2 * 30
     assert found["conntrackd_py_dying"] == 1
 

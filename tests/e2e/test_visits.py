@@ -1,0 +1,132 @@
+"""How many visits packets make, counted by the daemon, and that a done bit from elsewhere spares none."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER, SERVER6, Topology
+from conntrackd_py.lab.router import CONFIG, DAEMON, Router
+from conntrackd_py.lab.steps import UDP_PORT, start_servers
+from tests.support.waiting import wait_until
+
+PINGS = 60
+NOISE = 20  # neighbour discovery, at most
+FORGED = 0x1800  # done, ESTABLISHED
+STEERINGS = [
+    {"program": program, "kernel_conntrack": keep} for program, keep in product(("nft", "iptables"), ("off", "keep"))
+]
+HOOKS = ("pre_routing", "post_routing", "local_in", "local_out")
+
+
+def config(mode: str, steering: dict[str, str], more: str = "") -> str:
+    base = CONFIG if mode == "nat" else CONFIG.split("[[nat]]")[0].replace('"nat"', '"track"')
+    return base + "[steering]\n" + "".join(f'{key} = "{value}"\n' for key, value in steering.items()) + more
+
+
+def running(topology: Topology, text: str) -> Router:
+    router = Router(topology, text)
+    router.install_rules()
+    router.start()
+    start_servers(topology)
+    return router
+
+
+def visits(router: Router) -> dict[str, int]:
+    found = re.findall(r'^conntrackd_py_packets_total\{hook="(\w+)",verdict="accept"\} (\d+)', router.metrics(), re.M)
+    return {hook: int(float(number)) for hook, number in found}
+
+
+def pinged(topology: Topology, router: Router, address: str) -> list[int]:
+    """Visits of PINGS requests and their answers, by hook of HOOKS, in whole PINGS."""
+    topology.client.run("ping", "-c", "1", "-W", "2", address)
+    before = visits(router)
+    topology.client.run("ping", "-q", "-c", str(PINGS), "-i", "0.01", "-W", "2", address)
+    after = visits(router)
+    made = [after[hook] - before[hook] for hook in HOOKS]
+    assert all(number % PINGS < NOISE for number in made), made
+    return [number // PINGS for number in made]
+
+
+@pytest.fixture(params=STEERINGS, ids=lambda steering: "-".join(steering.values()))
+def steering(request: pytest.FixtureRequest) -> dict[str, str]:
+    wanted: dict[str, str] = request.param
+    return wanted
+
+
+@pytest.fixture
+def topology() -> Iterator[Topology]:
+    with Topology() as made:
+        yield made
+
+
+def test_what_leaves_nothing_to_do_makes_one_visit(topology: Topology, steering: dict[str, str]) -> None:
+    router = running(topology, config("nat", steering))
+    assert pinged(topology, router, SERVER) == [2, 1, 0, 0], "the source of the requests is translated at POSTROUTING"
+    assert pinged(topology, router, SERVER6) == [2, 0, 0, 0], "no rule for IPv6"
+    assert pinged(topology, router, ROUTER_INSIDE) == [1, 1, 0, 1], "to the router, and its answers"
+    topology.router.run(*DAEMON, "rules", "status", "-c", str(router.config))
+    assert 'packets_total{hook="post_routing",verdict="drop"} 0' in router.metrics()
+    assert "mark_overwritten_total 0" in router.metrics()
+
+
+def test_in_mode_track(topology: Topology, steering: dict[str, str]) -> None:
+    router = running(topology, config("track", steering))
+    topology.server.run("ip", "route", "add", "192.168.1.0/24", "via", "203.0.113.1", check=False)
+    assert pinged(topology, router, SERVER6) == [2, 0, 0, 0]
+    assert pinged(topology, router, ROUTER_INSIDE) == [1, 1, 0, 1]
+
+
+def test_without_a_mark_all_visits_are_made(topology: Topology) -> None:
+    router = running(topology, config("nat", {}, "mark_mask = 0\n"))
+    assert pinged(topology, router, SERVER) == [2, 2, 0, 0]
+    assert pinged(topology, router, SERVER6) == [2, 2, 0, 0]
+
+
+def test_with_rules_at_a_later_hook_all_visits_are_made(topology: Topology, steering: dict[str, str]) -> None:
+    rule = '[[connmark]]\nset = "0x1/0x1"\nhooks = ["forward"]\n'
+    router = running(topology, config("nat", steering, rule))
+    assert pinged(topology, router, SERVER) == [2, 2, 0, 0]
+
+
+SEND = """
+import socket, struct, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", int(sys.argv[1])))
+    s.sendto(b"?", (sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("mode", ["nat", "track"])
+def test_the_mark_of_a_program_spares_no_visit(topology: Topology, mode: str, steering: dict[str, str]) -> None:
+    """A connection is listed when POSTROUTING has confirmed it."""
+    router = running(topology, config(mode, steering))
+    for mark, port in ((0, 7001), (FORGED, 7002), (0x1F00, 7003), (0xFFFFFFFF, 7004)):
+        topology.router.run("/usr/bin/python3", "-c", SEND, str(mark), SERVER6, str(port))
+        wait_until(lambda p=port: f"dport={p}" in router.conntrack("-L", "-f", "ipv6"), f"mark {mark:#x}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("mode", ["nat", "track"])
+def test_the_mark_of_a_packet_that_came_in_unqueued_spares_no_visit(
+    topology: Topology, mode: str, steering: dict[str, str]
+) -> None:
+    """As out of a tunnel whose interface is excluded. The rule stands before all others, as the tunnel does."""
+    router = running(topology, config(mode, steering, 'exclude_interfaces = ["lo", "lan0"]\n'))
+    elsewhere = (
+        f"table inet mine {{ chain c {{ type filter hook prerouting priority -400; meta mark set {FORGED}; }}; }}"
+    )
+    topology.router.run("nft", elsewhere)
+    topology.client.run("ping", "-c", "1", "-W", "2", SERVER6)
+    assert router.conntrack("-L", "-f", "ipv6", "-p", "icmpv6")
+    topology.client.run("/usr/bin/python3", "-c", SEND, "0", SERVER6, str(UDP_PORT))
+    wait_until(lambda: f"dport={UDP_PORT}" in router.conntrack("-L", "-f", "ipv6"), "not confirmed")
+
+
+def test_a_source_rule_is_applied_whatever_the_mark_says(topology: Topology, steering: dict[str, str]) -> None:
+    """A rule of the administrator between the visits sets the mark of a packet with nothing left to do."""
+    router = running(topology, config("nat", steering))
+    rule = f"table inet mine {{ chain c {{ type filter hook forward priority 0; meta mark set {FORGED}; }}; }}"
+    topology.router.run("nft", rule)
+    topology.client.run("ping", "-c", "3", "-i", "0.1", "-W", "2", SERVER)
+    assert f"src={SERVER}" in router.conntrack("-L", "-p", "icmp")
