@@ -41,6 +41,8 @@ class Skb(Packet):
         self.protos: list[L4Proto] | None = None  # trackers for a new connection, instead of the default ones
         self.reject = 0  # the answer to a packet dropped for FILTER_REJECT (filter.reject)
         self.rule = ""  # the filter rule or default that dropped it
+        self.checksum_verified = False  # the kernel or the network card has checked the checksum of layer 4
+        self.by_mark = False  # the kernel translates it after this visit, by its mark
         self.seen_after_routing = False  # first seen after routing: its destination may no longer change
 
     def attach(self, ct: NfConn, ctinfo: int) -> None:

@@ -38,13 +38,16 @@ from conntrackd_py.const import (
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
+    NF_QUEUE,
     POST_ROUTING,
     PRE_ROUTING,
     PRI_FILTER,
     PRI_RAW,
 )
 from conntrackd_py.engine import pipeline
+from conntrackd_py.engine.header_only import HeaderOnly
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
+from conntrackd_py.engine.mark_maps import MarkMaps
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
@@ -122,6 +125,9 @@ class Engine:
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.mark_codec = MarkCodec(self.core, mark_mask)
+        self.mark_maps = MarkMaps(self.core, self.mark_codec)
+        self.nat.rewriter = self.mark_maps
+        self.header_only = HeaderOnly(self.core, self.mark_codec, self.mark_maps)
         self.overwritten = Overwritten(self.core, self.mark_codec)
         self.diagnostics = Diagnostics(self.core)
         self.rejects = Rejects(self.core, self.nat.interfaces)
@@ -133,6 +139,7 @@ class Engine:
         self.own_mark = 0  # the same; 0 without a policy, so without REJECT
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
+        self.zones = False  # a raw rule puts packets in a zone
         self.one_visit = False  # no filter and no mark rules after routing: some packets need one visit only
         self._build_pipeline(policy, raw_rules or [], mark_rules or [])
 
@@ -176,6 +183,7 @@ class Engine:
         if policy is not None:
             policy.names = self.names
         self.policy = policy if not self.observing else None
+        self.zones = any(rule.zone_original or rule.zone_reply for rule in raw_rules)
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
@@ -191,6 +199,14 @@ class Engine:
         if skb.reason or skb.ctinfo == IP_CT_NEW:
             self.diagnostics.record(skb, hook, verdict, now)
         return verdict
+
+    def handle_headers(self, skb: Skb, hook: int, now: int) -> int:
+        """The same for a packet of which skb.data is the beginning. NF_QUEUE: nothing was done, it is needed whole."""
+        skb.copy = True
+        if self.zones or not self.header_only.judgeable(skb, hook, now):
+            self.header_only.requeued += 1
+            return NF_QUEUE
+        return self.handle(skb, hook, now)
 
     def _observe(self, skb: Skb, hook: int, now: int) -> int:
         """Mode observe: track and confirm in one visit, accept the packet unchanged."""
@@ -213,7 +229,7 @@ class Engine:
         if hook in (PRE_ROUTING, LOCAL_OUT):
             return NF_ACCEPT if answer else self._first_visit(skb, hook, now)
         verdict = NF_ACCEPT if answer else self._last_visit(skb, hook, now)
-        if verdict == NF_ACCEPT:
+        if verdict == NF_ACCEPT and not skb.by_mark:
             skb.mark |= self.mark_codec.done
         return verdict
 
@@ -287,7 +303,9 @@ class Engine:
 
     def expire(self, now: int, budget: int) -> int:
         """End expired connections, in at most budget steps; returns how many ended."""
-        return evict.expire(self.core, now, budget) + self.nat.masquerade.expire(now, budget)
+        ended = evict.expire(self.core, now, budget) + self.nat.masquerade.expire(now, budget)
+        self.mark_maps.settle()
+        return ended
 
     def next_expiry(self) -> int:
         """When expire has work again, in ms; 0: now."""

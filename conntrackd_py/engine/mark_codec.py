@@ -75,6 +75,11 @@ def done_bit(mask: int) -> int:
     return MARK_DONE * (mask & -mask) & mask
 
 
+def valid_bit(mask: int) -> int:
+    """The bit of every mark that the daemon wrote; 0 without a mask."""
+    return MARK_VALID * (mask & -mask)
+
+
 def not_a_field(mask: int) -> int:
     """The bits to clear in a mark from elsewhere, so that it counts as no mark."""
     return DONE_EARLY * (mask & -mask)
@@ -123,6 +128,14 @@ class MarkCodec(Extension):
             else:
                 self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
+
+    def field(self, slot: int, ctinfo: int) -> int:
+        """The masked mark between the visits of a packet whose connection has a slot that fits."""
+        return (MARK_VALID | ctinfo | slot + 1 << SLOT_AT) << self.shift
+
+    def slot(self, mark: int) -> int:
+        """The slot in a mark; -1 without one."""
+        return ((mark & self.mask) >> self.shift >> SLOT_AT) - 1
 
     def resume(self, skb: Skb, now: int, own: bool = False) -> int:
         """Attach a parsed skb to the connection its mark and tuple give: NOT_SEEN, RESUMED or CONNECTION_GONE.

@@ -50,6 +50,7 @@ from conntrackd_py.nat.pool import Pool
 from conntrackd_py.nat.port_usage import PortUsage
 from conntrackd_py.nat.ports import Ports
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rewriter import Rewriter
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, translating
 from conntrackd_py.reasons import (
@@ -82,6 +83,7 @@ class Nat(Extension):
         self.leak_guard = leak_guard
         self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
         self.masquerade = Masquerade(core)
+        self.rewriter: Rewriter | None = None  # None: every packet is rewritten here
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
@@ -126,7 +128,7 @@ class Nat(Extension):
         It leaves by an interface without source rules; the steering rules queue the others.
         """
         direction = direction_of(skb.ctinfo)
-        if ct.source_early or ct.status & _status_bit(MANIP_SRC, direction):
+        if ct.source_early or ct.status & status_bit(MANIP_SRC, direction):
             return False
         if direction == ORIGINAL and ct.masquerade:
             return False  # it ends if it leaves by another interface
@@ -148,8 +150,9 @@ class Nat(Extension):
             self.core.kill(ct, END_OIF_CHANGED, now)
             return self.core.drop(skb, NAT_OIF_CHANGED)
         direction = direction_of(skb.ctinfo)
-        if ct.status & _status_bit(manip, direction):
-            self._translate(skb, ct, ct.tuple(1 - direction), manip)
+        if ct.status & status_bit(manip, direction):
+            if self.rewriter is None or not self.rewriter.takes(skb, ct, now):
+                self._translate(skb, ct, ct.tuple(1 - direction), manip)
         return NF_ACCEPT
 
     def _translate(self, skb: Skb, ct: NfConn, other: bytes, manip: int) -> None:
@@ -259,7 +262,7 @@ class Nat(Extension):
             # The connection's source is not translated, so the tuples give no source for the error.
             if self._guard(skb) == NF_DROP:
                 return NF_DROP
-        if not ct.status & _status_bit(manip, direction):
+        if not ct.status & status_bit(manip, direction):
             return NF_ACCEPT
         inner_at = self.core.protos[skb.protonum].quotes(skb)
         if not manips.translate_error(skb, inner_at, ct.tuple(1 - direction), manip, ct.l4proto.ports):
@@ -309,7 +312,7 @@ def _is_error(skb: Skb) -> bool:
     return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
 
 
-def _status_bit(manip: int, direction: int) -> int:
+def status_bit(manip: int, direction: int) -> int:
     """The status bit of this manip in this direction; replies are rewritten the opposite way."""
     source = (manip == MANIP_SRC) == (direction == ORIGINAL)
     return IPS_SRC_NAT if source else IPS_DST_NAT

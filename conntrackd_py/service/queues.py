@@ -2,23 +2,31 @@
 
 from typing import Final
 
+import structlog
+
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.kernel.maps.tables import MapTables
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
 from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.kernel.queues.queue_pair import QueuePair
-from conntrackd_py.kernel.steering.plan import plan
+from conntrackd_py.kernel.steering.nftables import NftablesError
+from conntrackd_py.kernel.steering.plan import COPIED, HEADERS_QUEUES, plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
-from conntrackd_py.settings.schema import NFLOG, OBSERVE, Settings
+from conntrackd_py.settings.schema import NAT, NFLOG, OBSERVE, Settings
+
+log = structlog.get_logger()
 
 SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
 
 
-def _packet_queue(settings: Settings, handle: Handle, counters: QueueCounters, number: int) -> PacketQueue:
+def _packet_queue(
+    settings: Settings, handle: Handle, counters: QueueCounters, number: int, **options: int
+) -> PacketQueue:
     return NfqueueQueue(
         handle,
         clock,
@@ -29,6 +37,7 @@ def _packet_queue(settings: Settings, handle: Handle, counters: QueueCounters, n
         fail_open=settings.queue.fail_open,
         counters=counters,
         gso=settings.queue.gso,
+        **options,
     )
 
 
@@ -39,12 +48,30 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     queues: list[PacketQueue] = []
     try:
         for at in range(plan(settings).queues):
-            queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at))
+            number = settings.queue.first + at
+            if at < HEADERS_QUEUES:
+                queues.append(_packet_queue(settings, engine.handle, counters, number))
+                continue
+            options = {"copied": COPIED, "whole": number - HEADERS_QUEUES}
+            queues.append(_packet_queue(settings, engine.handle_headers, counters, number, **options))
     except QueueError:
         for queue in queues:
             queue.close()
         raise
-    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None)
+    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None, tuple(queues[HEADERS_QUEUES:]))
+
+
+def put_maps(engine: Engine, settings: Settings) -> None:
+    """Give the engine the maps of the kernel, if large packets are queued by their headers.
+
+    Without them the daemon rewrites every packet: large ones are queued a second time, whole.
+    """
+    if settings.mode != NAT or not plan(settings).headers:
+        return
+    try:
+        engine.mark_maps.maps = MapTables(settings.steering.mark_mask)
+    except NftablesError as error:
+        log.warning("no_maps", error=str(error), help="large packets are queued twice")
 
 
 def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:

@@ -53,6 +53,7 @@ KERNEL_RULES: Final = (
 TITLES: Final = {
     "daemon": "conntrackd-py",
     "daemon-keep": "conntrackd-py, the kernel tracks too",
+    "daemon-headers": "conntrackd-py, large packets by their headers",
     "kernel": "kernel masquerade, no queue",
     "route": "routing only, no queue",
     "batched": "C program that accepts and marks, in batches",
@@ -128,7 +129,9 @@ class Bench:
         if name.startswith("daemon"):
             config = CONFIG.replace("nf_conntrack_acct = true\n", TUNABLES + tunables)
             tracking = "keep" if name == "daemon-keep" else "off"
-            router = Router(net, f'{config}[steering]\nkernel_conntrack = "{tracking}"\n')
+            large = "headers" if name == "daemon-headers" else "whole"
+            config += f'[steering]\nkernel_conntrack = "{tracking}"\n[queue]\nlarge_packets = "{large}"\n'
+            router = Router(net, config)
             router.start()
             router.install_rules()
             return Running(name, net, router.pid, router)

@@ -34,7 +34,7 @@ def tables(results: Results) -> dict[str, Table]:
 
 def blocks(results: Results) -> dict[str, Table]:
     """Every table of the pages."""
-    compared = {name: title for name, title in TITLES.items() if name not in ("daemon", "daemon-keep", "route")}
+    compared = {name: title for name, title in TITLES.items() if not name.startswith("daemon") and name != "route"}
     conditions = [["condition", "value"], *([name, value] for name, value in results.conditions.items())]
     bytes_of = [["connection", "bytes", "a million"]]
     for kind, title in memory.KINDS.items():

@@ -15,7 +15,8 @@ PART: Final = "throughput"
 PAYLOAD: Final = "22"  # bytes: a 64-byte frame
 UDP_PORT: Final = "9000"
 TCP_PORT: Final = "9001"
-WANTED: Final = ("daemon", "daemon-keep", "batched", "batched-one-visit", "accept-c", "accept-py", "kernel")
+DAEMONS: Final = ("daemon", "daemon-keep", "daemon-headers")
+WANTED: Final = (*DAEMONS, "batched", "batched-one-visit", "accept-c", "accept-py", "kernel")
 COLUMNS: Final = [
     plain("small UDP packets, k/s", "udp kpps"),
     ratio("ratio", "udp kpps"),

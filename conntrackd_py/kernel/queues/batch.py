@@ -17,10 +17,12 @@ from collections.abc import Callable
 from typing import Final, final
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.const import NF_ACCEPT, NF_DROP, NF_QUEUE
 from conntrackd_py.kernel.queues.packet_message import (
+    BEGINNING,
     OTHER,
     SKB_CSUM_NOT_READY,
+    SKB_CSUM_NOT_VERIFIED,
     SKB_GSO,
     VERDICT_BATCH_TYPE,
     WHOLE,
@@ -42,10 +44,16 @@ Observe = Callable[[int], None]
 
 @final
 class Batch:
-    """number: of the queue. observe: gets the time of one visit in SAMPLE_EVERY, by `ticks`."""
+    """number: of the queue. observe: gets the time of one visit in SAMPLE_EVERY, by `ticks`.
 
-    def __init__(self, number: int, handle: Handle, failed: Failed, ticks: Ticks, observe: Observe) -> None:
+    whole: the queue for whole packets, if this one has only the beginning of each; otherwise -1.
+    """
+
+    def __init__(
+        self, number: int, handle: Handle, failed: Failed, ticks: Ticks, observe: Observe, whole: int = -1
+    ) -> None:
         self.handle = handle
+        self.whole = whole
         self.failed = failed
         self.ticks = ticks
         self.observe = observe
@@ -70,7 +78,7 @@ class Batch:
             length = lengths[at]
             held = length if length < HEAD else HEAD
             found = self.message.read(heads, at * HEAD, held, length)
-            if found == WHOLE:
+            if found == WHOLE or (found == BEGINNING and self.whole >= 0):
                 self._packet(heads, tails[at], at * HEAD + HEAD, now)
             elif found != OTHER:
                 self.truncated += 1
@@ -99,6 +107,7 @@ class Batch:
             # A GSO packet keeps its pseudo-header checksum, also after a rewrite.
             skb.segments = message.skb_info & SKB_GSO != 0
             skb.checksum_partial = skb.segments or message.skb_info & SKB_CSUM_NOT_READY != 0
+        skb.checksum_verified = message.skb_info & SKB_CSUM_NOT_VERIFIED == 0
         self.until_sample -= 1
         if self.until_sample:
             verdict = self.handle(skb, message.hook, now)
@@ -107,7 +116,12 @@ class Batch:
             began = self.ticks()
             verdict = self.handle(skb, message.hook, now)
             self.observe(self.ticks() - began)
-        if verdict == NF_ACCEPT and skb.data is not data:
+        if verdict == NF_QUEUE:
+            self._add(self.one.queued(message.id, self.whole), False)
+            self.run = NO_RUN
+        elif verdict == NF_ACCEPT and skb.data is not data:
+            if skb.copy:
+                raise RuntimeError("a packet was changed of which only the headers are here")
             self._rewritten(skb)
         elif verdict == NF_ACCEPT and skb.mark != message.mark:
             self._marked(skb.mark)

@@ -44,7 +44,10 @@ LEAST_SEND_BUFFER: Final = 262144  # bytes: Batch.MOST_BYTES, one more packet, a
 
 @final
 class NfqueueQueue(PacketQueue):
-    """Bound from construction until close(). QueueError when it cannot be bound."""
+    """Bound from construction until close(). QueueError when it cannot be bound.
+
+    copied: bytes of each packet. whole: the queue to which `handle` can send a packet that it needs whole (NF_QUEUE).
+    """
 
     def __init__(
         self,
@@ -58,6 +61,8 @@ class NfqueueQueue(PacketQueue):
         fail_open: bool = False,
         counters: QueueCounters | None = None,
         gso: bool = False,
+        copied: int = netlink.LARGEST_COPY,
+        whole: int = -1,
     ) -> None:
         self.number = number
         self.clock = clock
@@ -68,7 +73,7 @@ class NfqueueQueue(PacketQueue):
         self.nfq = self._bind(max_length, socket_buffer)
         self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
         self.received = Messages()
-        self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, self.counters.visits.observe)
+        self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, self.counters.visits.observe, whole)
         self.sender = VerdictSender(self.sock, number, self.counters)
         self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
         _grow_send_buffer(self.sock)
@@ -80,9 +85,7 @@ class NfqueueQueue(PacketQueue):
             self.close()
             raise QueueError(f"cannot configure packet queue {number}: {error}") from error
         # Packets come from here on, so no answer is asked for. The mode cannot fail: the one before was accepted.
-        self.sock.send(
-            netlink.queue_config(number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, netlink.LARGEST_COPY))
-        )
+        self.sock.send(netlink.queue_config(number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, copied)))
 
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:

@@ -20,7 +20,7 @@ Numbers: linux/netfilter/nfnetlink_queue.h.
 import sys
 from typing import Final, final
 
-from conntrackd_py.const import NF_ACCEPT, NF_DROP
+from conntrackd_py.const import NF_ACCEPT, NF_DROP, NF_QUEUE
 from conntrackd_py.wire.packet import u32
 
 HEADERS: Final = 20  # bytes of nlmsghdr and nfgenmsg
@@ -44,11 +44,13 @@ NFQA_SKB_INFO: Final = 14
 
 SKB_CSUM_NOT_READY: Final = 1
 SKB_GSO: Final = 2
+SKB_CSUM_NOT_VERIFIED: Final = 4
 
 # What `read` returns.
 OTHER: Final = 0  # not a packet: an acknowledgement or an error
 WHOLE: Final = 1
 TRUNCATED: Final = 2  # a packet without its last bytes, or without payload
+BEGINNING: Final = 3  # the first bytes of a packet, as many as the kernel was asked for
 
 VERDICT_SIZE: Final = 32  # bytes of a verdict that changes nothing
 ID_AT: Final = 28  # the packet id in a verdict
@@ -85,9 +87,10 @@ class PacketMessage:
         self.payload_end = 0
 
     def read(self, data: bytes, at: int, held: int, length: int) -> int:
-        """Read the message of `length` bytes at `at`, of which data holds the first `held`: OTHER, WHOLE or TRUNCATED.
+        """Read the message of `length` bytes at `at`, of which data holds the first `held`.
 
-        payload_at and payload_end are offsets in data; payload_end may lie beyond the bytes held.
+        Returns OTHER, WHOLE, BEGINNING or TRUNCATED. payload_at and payload_end are offsets in data; payload_end may
+        lie beyond the bytes held.
         """
         self.id = b""
         self.hook = self.mark = self.indev = self.outdev = self.skb_info = 0
@@ -114,7 +117,9 @@ class PacketMessage:
             at += (size + 3) & ~3
         if not self.id:
             return OTHER
-        return WHOLE if whole and self.payload_at < self.payload_end <= last else TRUNCATED
+        if not self.payload_at < self.payload_end <= last:
+            return TRUNCATED
+        return WHOLE if whole else BEGINNING
 
     def _field(self, data: bytes, at: int, kind: int, size: int) -> None:
         """The value, of at least four bytes, of an attribute of `size` bytes."""
@@ -157,6 +162,10 @@ class VerdictMessages:
     def marked(self, packet: bytes, mark: int) -> bytes:
         """The packet continues with this mark."""
         return b"%b%b%b%b" % (self.marking, packet, MARK, mark.to_bytes(4, "big"))
+
+    def queued(self, packet: bytes, queue: int) -> bytes:
+        """The packet goes to another queue, unchanged."""
+        return self.accepting[: ID_AT - 4] + (queue << 16 | NF_QUEUE).to_bytes(4, "big") + packet
 
     def rewritten(self, packet: bytes, mark: int, payload: int) -> bytes:
         """The packet continues with this mark and a new payload of so many bytes, which follow, padded to four."""

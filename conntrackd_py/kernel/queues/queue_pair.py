@@ -1,4 +1,4 @@
-"""The ingress queue, for a packet's first visit, and the egress queue, for its last one.
+"""The ingress queues, for a packet's first visit, and the egress queues, for its last one.
 
 In one queue, a flood of first visits leaves no room for the second visits, and packets are dropped after most of their
 work is done (measured: two of three). With two queues, overload drops packets at their first visit. A round handles at
@@ -17,12 +17,12 @@ ROUNDS: Final = 4
 
 @final
 class QueuePair:
-    """egress: None where packets make one visit only."""
+    """egress: None where packets make one visit only. headers: the same two again, for large packets."""
 
-    def __init__(self, ingress: PacketQueue, egress: PacketQueue | None) -> None:
-        self.ingress = ingress
-        self.egress = egress
-        self.all = [ingress] if egress is None else [egress, ingress]
+    def __init__(self, ingress: PacketQueue, egress: PacketQueue | None, headers: tuple[PacketQueue, ...] = ()) -> None:
+        self.ingress = [*headers[:1], ingress]
+        self.egress = [*headers[1:]] + ([egress] if egress is not None else [])
+        self.all = self.egress + self.ingress
         self.handled = 0
         self.handled_before = 0  # at the previous call of moving()
 
@@ -33,9 +33,11 @@ class QueuePair:
         """Handle waiting packets, at most ROUNDS rounds, without blocking; returns how many."""
         handled = 0
         for _ in range(ROUNDS):
-            got = self.ingress.drain(INGRESS_A_ROUND)
-            if self.egress is not None:
-                got += self.egress.drain(EGRESS_A_ROUND)
+            got = 0
+            for queue in self.ingress:
+                got += queue.drain(INGRESS_A_ROUND)
+            for queue in self.egress:
+                got += queue.drain(EGRESS_A_ROUND)
             if not got:
                 break
             handled += got
@@ -49,7 +51,8 @@ class QueuePair:
 
     def refuse(self) -> None:
         """Take no new packets. Waiting packets can be drained, also at their second visit."""
-        self.ingress.refuse()
+        for queue in self.ingress:
+            queue.refuse()
 
     def close(self) -> None:
         for queue in self.all:

@@ -5,7 +5,12 @@ ctypes, because the program nft ends at once and its tables with it, and Python 
 """
 
 import ctypes
+import os
+import socket
+from pathlib import Path
 from typing import Final, final
+
+from conntrackd_py.kernel.netlink import NETLINK_NETFILTER
 
 LIBRARY: Final = "libnftables.so.1"
 
@@ -30,14 +35,29 @@ class Nftables:
             ("nft_ctx_buffer_output", number, [pointer]),
             ("nft_run_cmd_from_buffer", number, [pointer, text]),
             ("nft_ctx_get_error_buffer", text, [pointer]),
+            ("nft_ctx_free", None, [pointer]),
         ):
             function = getattr(self.library, name)
             function.restype, function.argtypes = result, arguments
+        self.before = _netlink_sockets()
         self.context = self.library.nft_ctx_new(0)
         if not self.context:
             raise NftablesError("libnftables: no netlink socket")
         self.library.nft_ctx_buffer_error(self.context)
         self.library.nft_ctx_buffer_output(self.context)
+
+    def owner(self) -> socket.socket:
+        """A duplicate of the socket that its tables belong to; libnftables has no call for it. Raises NftablesError.
+
+        Among the descriptors of this process it is the only new netlink socket since `__init__` began.
+        """
+        for descriptor in sorted(_netlink_sockets() - self.before):
+            return socket.socket(fileno=os.dup(descriptor))
+        raise NftablesError("libnftables: its netlink socket cannot be found")
+
+    def close(self) -> None:
+        """Its tables end."""
+        self.library.nft_ctx_free(self.context)
 
     def run(self, commands: str) -> None:
         """Run these commands as one transaction. Raises NftablesError."""
@@ -45,3 +65,19 @@ class Nftables:
             said: bytes = self.library.nft_ctx_get_error_buffer(self.context) or b""
             lines = said.decode(errors="backslashreplace").splitlines()
             raise NftablesError(lines[0] if lines else "libnftables: unknown error")
+
+
+def _netlink_sockets() -> set[int]:
+    """The descriptors of this process that are netfilter sockets of netlink."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if not entry.readlink().name.startswith("socket:"):
+                continue
+            one = socket.socket(fileno=int(entry.name))
+        except OSError:  # closed meanwhile
+            continue
+        if one.family == socket.AF_NETLINK and one.proto == NETLINK_NETFILTER:
+            found.add(one.fileno())
+        one.detach()
+    return found

@@ -16,17 +16,20 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import done_bit, done_early, not_a_field
+from conntrackd_py.engine.mark_codec import done_bit, done_early, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
 OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
+HEADERS_QUEUES: Final = 2  # the first of them, counted from `queue`
+LARGE: Final = 1500  # bytes: longer packets are queued by their headers
 COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
@@ -77,10 +80,13 @@ class Step(NamedTuple):
     value: str = ""
     interface: str = ANY_INTERFACE
     invert: bool = False
+    longer: int = 0  # only packets of more bytes
+    mark: int = 0  # only packets with this bit of the mark
 
     @property
     def why(self) -> str:
-        return WHY[LEAVING if self.what in (QUEUE, QUEUE_BYPASS) and self.interface != ANY_INTERFACE else self.what]
+        what = LEAVING if self.what in (QUEUE, QUEUE_BYPASS) and self.interface != ANY_INTERFACE else self.what
+        return f"only the headers of large packets: {WHY[what]}" if self.longer else WHY[what]
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class Plan:
     hidden: tuple[str, ...] = ()  # networks behind DNAT rules: errors about a first packet to them are dropped; `keep`
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
+    headers: bool = False  # large forwarded packets have queues of their own, in which only their headers are copied
     mark_mask: int = 0  # 0: every packet makes all its visits
     leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
@@ -127,6 +134,8 @@ class Plan:
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
+        if self.headers:
+            return HEADERS_QUEUES + 2
         return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
@@ -152,15 +161,24 @@ class Plan:
 
     def _queueing(self, visit: Visit, family: str) -> list[Step]:
         """Packets that leave by an interface with a source rule are queued whatever their mark says."""
-        queue = Step(QUEUE_BYPASS if self.bypass else QUEUE, str(self.queue + visit.queue_index))
+        queues = self._queues(visit)
         if not visit.queue_index:
-            return [queue]
+            return queues
         names = self.leaving.get(family, ()) if visit.hook == POST_ROUTING else ()
         if ANYTHING in names:
-            return [queue]
+            return queues
         done = [Step(DONE, f"{value:#x}/{mask:#x}") for value, mask in done_early(self.mark_mask)]
-        named = [queue._replace(interface=name, invert=invert) for name, invert in names if done]
-        return [*named, *done, queue]
+        named = [one._replace(interface=name, invert=invert) for name, invert in names if done for one in queues]
+        return [*named, *done, *queues]
+
+    def _queues(self, visit: Visit) -> list[Step]:
+        """The last visit sees only the headers of packets that the first visit marked: others are the router's own."""
+        what, number = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
+        queue = Step(what, str(number))
+        if not self.headers or visit.hook not in (PRE_ROUTING, POST_ROUTING):
+            return [queue]
+        mark = valid_bit(self.mark_mask) if visit.hook == POST_ROUTING else 0
+        return [Step(what, str(number + HEADERS_QUEUES), longer=LARGE, mark=mark), queue]
 
 
 def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
@@ -178,6 +196,7 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         hidden=_hidden(settings.nat) if keep and settings.mode == NAT else (),
         keep=keep,
         group=settings.observe.group if copies else 0,
+        headers=settings.queue.large_packets == HEADERS_ONLY and not observing and settings.steering.mark_mask != 0,
         mark_mask=0 if observing else settings.steering.mark_mask,
         leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},
         why=why,

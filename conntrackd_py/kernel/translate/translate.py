@@ -6,6 +6,7 @@ from typing import Final
 from conntrackd_py.kernel.doctor import iptables_save
 from conntrackd_py.kernel.doctor.findings import Context
 from conntrackd_py.kernel.doctor.machine import savers
+from conntrackd_py.kernel.maps.tables import NAME as MAPS
 from conntrackd_py.kernel.steering.leak_table import NAME as LEAK_TABLE
 from conntrackd_py.kernel.steering.nft_rules import TABLE
 from conntrackd_py.kernel.steering.programs import program, run
@@ -44,7 +45,8 @@ def translate(text: str, context: Context, form: str) -> Translation:
 def in_force(context: Context, forms: list[str]) -> list[tuple[str, Translation]]:
     """(program that loads it, translation) of the rules in force. SteeringError: a program failed."""
     found = []
-    shown = {("ip", TABLE), ("ip6", TABLE), ("inet", LEAK_TABLE)}  # and what iptables-save shows
+    shown = {("ip", TABLE), ("ip6", TABLE), ("inet", LEAK_TABLE), ("ip", MAPS), ("ip6", MAPS)}
+    # and what iptables-save shows
     for family, form in zip(FAMILIES, (IPTABLES, IP6TABLES), strict=True):
         for backend, saver in savers(family):
             text = run([saver])

@@ -1,0 +1,185 @@
+"""Translation by mark: the kernel rewrites packets of chosen connections, the daemon judges them and sets the mark.
+
+A map of the kernel leads from the mark's field (valid, ctinfo, slot) to an address, another one to a port. The kernel
+looks up the field after the first visit (destination) and after the last visit (source). Only ESTABLISHED packets of
+forwarded TCP and UDP connections are rewritten so.
+
+- The elements of a connection are in the kernel before the verdict on a packet that depends on them.
+- They stay until the slot of the connection is released. So every packet that carries the mark finds them, and a
+  connection that gets the slot later never does. The end of a connection changes nothing: its later packets belong to
+  another slot.
+- A packet that the daemon rewrites in spite of the maps gets the same values twice.
+- The bit "last visit done" of a packet whose source the kernel rewrites is set by the kernel, with the source. Without
+  an element the packet has no such bit, and the leak table drops it.
+- UDP without a checksum is rewritten by the daemon: the kernel would give it one, a wrong one.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Final, NamedTuple, final
+
+from mypy_extensions import mypyc_attr
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Conntrack
+from conntrackd_py.conntrack.skb import Skb, forwarded
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    MANIP_DST,
+    MANIP_SRC,
+    ORIGINAL,
+    POST_ROUTING,
+    PRE_ROUTING,
+    REPLY,
+)
+from conntrackd_py.engine.mark_codec import MarkCodec
+from conntrackd_py.nat.core import status_bit
+from conntrackd_py.nat.rewriter import Rewriter
+from conntrackd_py.wire.ip import V6_HEADER
+from conntrackd_py.wire.packet import u16
+
+LARGE: Final = 1500  # bytes: a longer packet makes its connection worth the elements
+MOST_CONNECTIONS: Final = 16384  # with elements at once
+MOST_A_SECOND: Final = (
+    100  # connections that get elements: each is a transaction that other programs may have to wait for
+)
+SECOND: Final = 1000  # ms
+
+
+class Element(NamedTuple):
+    """packet mark -> value, an address or a port, in the map of this name and family."""
+
+    family: int  # 4 or 6
+    map: str  # saddr, daddr, sport or dport
+    mark: int
+    value: bytes
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)  # kernel/maps is not compiled
+class Maps(ABC):
+    """The maps in the kernel. Each call is one transaction, done when it returns."""
+
+    @abstractmethod
+    def add(self, elements: list[Element]) -> bool:
+        """False: none was added."""
+
+    @abstractmethod
+    def delete(self, elements: list[Element]) -> bool:
+        """False: the state of the maps is unknown."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Remove the maps with all elements."""
+
+
+@final
+class MarkMaps(Rewriter):
+    def __init__(self, core: Conntrack, codec: MarkCodec) -> None:
+        self.core = core
+        self.codec = codec
+        self.maps: Maps | None = None  # None: the daemon rewrites every packet
+        self.mapped: dict[int, list[Element]] = {}  # by slot
+        self.released_slots: list[int] = []  # whose elements are deleted before a slot is used again
+        self.second = 0  # ms: the rate is counted until then
+        self.added = 0  # connections in this second
+        self.total = 0  # connections that got elements
+        self.refused = 0  # connections that did not: too many, or the kernel refused
+        self.failed = False
+        core.extensions.append(self)
+
+    def takes(self, skb: Skb, ct: NfConn, now: int) -> bool:
+        if self.maps is None or not self._possible(skb, ct):
+            return False
+        if skb.hook == POST_ROUTING and skb.mark & self.codec.mask != self.codec.field(ct.slot, skb.ctinfo):
+            return False  # another rule overwrote the mark
+        if ct.slot not in self.mapped and not (skb.length > LARGE and self.put(ct, now)):
+            return False
+        skb.by_mark = True
+        return True
+
+    def _possible(self, skb: Skb, ct: NfConn) -> bool:
+        if skb.ctinfo not in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY):
+            return False
+        if not (skb.hook == PRE_ROUTING or (skb.hook == POST_ROUTING and forwarded(skb))):
+            return False
+        return rewritable(skb)
+
+    def put(self, ct: NfConn, now: int) -> bool:
+        """Give ct its elements; False if it gets none now."""
+        if ct.slot in self.mapped:
+            return True
+        if self.maps is None or self.failed or not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING:
+            return False
+        if ct.iif <= 0 or ct.oif <= 0 or ct.source_early or ct.slot + 1 >= self.codec.slots:
+            return False  # one end is the router itself, or the mark cannot hold the slot
+        if now >= self.second:
+            self.second, self.added = now + SECOND, 0
+        if self.added >= MOST_A_SECOND or len(self.mapped) >= MOST_CONNECTIONS:
+            self.refused += 1
+            return False
+        self.added += 1
+        elements = self.elements(ct)
+        if not self.maps.add(elements):
+            self.refused += 1
+            self.failed = True  # until `settle`: packets whose verdict is not sent yet may need the other elements
+            return False
+        self.mapped[ct.slot] = elements
+        self.total += 1
+        return True
+
+    def elements(self, ct: NfConn) -> list[Element]:
+        found: list[Element] = []
+        for direction, ctinfo in ((ORIGINAL, IP_CT_ESTABLISHED), (REPLY, IP_CT_ESTABLISHED_REPLY)):
+            mark = self.codec.field(ct.slot, ctinfo)
+            mine, other = ct.tuple(direction), ct.tuple(1 - direction)
+            family = 4 if tuples.address_length(mine) == 4 else 6
+            if ct.status & status_bit(MANIP_SRC, direction):
+                found.append(Element(family, "saddr", mark, tuples.dst(other)))
+                if tuples.l4src(mine) != tuples.l4dst(other):
+                    found.append(Element(family, "sport", mark, tuples.l4(other)[2:]))
+            if ct.status & status_bit(MANIP_DST, direction):
+                found.append(Element(family, "daddr", mark, tuples.src(other)))
+                if tuples.l4dst(mine) != tuples.l4src(other):
+                    found.append(Element(family, "dport", mark, tuples.l4(other)[:2]))
+        return found
+
+    def destroyed(self, ct: NfConn) -> None:
+        """Its elements stay: packets of ct may still carry its mark."""
+
+    def released(self, ct: NfConn) -> None:
+        if ct.slot in self.mapped:
+            self.released_slots.append(ct.slot)
+
+    def settle(self) -> None:
+        """Delete the elements of released slots. Between two packets that are handled: no verdict waits to be sent."""
+        if self.released_slots and self.maps is not None:
+            gone: list[Element] = []
+            for slot in self.released_slots:
+                gone += self.mapped.pop(slot)
+            self.released_slots.clear()
+            if not self.maps.delete(gone):
+                self.failed = True
+        if self.failed:
+            self.close()
+
+    def close(self) -> None:
+        """The daemon rewrites every packet from now on."""
+        if self.maps is not None:
+            self.maps.close()
+            self.maps = None
+        self.mapped.clear()
+        self.released_slots.clear()
+
+
+def rewritable(skb: Skb) -> bool:
+    """Whether the kernel rewrites addresses and ports of this packet right."""
+    if skb.version == 6 and skb.dataoff != V6_HEADER:
+        return False  # nftables may see another header behind the extensions
+    if skb.protonum == IPPROTO_UDP:
+        return skb.dataoff + 8 <= skb.end and u16(skb.data, skb.dataoff + 6) != 0
+    return skb.protonum == IPPROTO_TCP and skb.dataoff + 20 <= skb.end

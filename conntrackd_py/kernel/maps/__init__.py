@@ -1,0 +1,1 @@
+"""The maps from packet marks to translations, by which the kernel rewrites packets."""

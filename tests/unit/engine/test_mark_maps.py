@@ -1,0 +1,194 @@
+"""Which packets the kernel rewrites, and how long the elements of a connection live."""
+
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.evict import DYING_GRACE
+from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.engine import mark_maps
+from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
+from conntrackd_py.nat.rules import NatRule
+from tests.support import packets
+from tests.support.play import CLIENT, INSIDE, LAN, ROUTER, SERVER, WAN
+from tests.support.rules import masquerade, web_server_inside
+from tests.support.twin_maps import TwinMaps, visit
+
+FIELD = 0x2800  # slot 0: slot plus one at bit 13, and the bit of a written field
+REPLY_FIELD = 0x2B00
+DONE = 0x1000
+LARGE = bytes(2000)
+
+
+class Path:
+    """A client, a server and an engine with maps between them."""
+
+    def __init__(self, rules: list[NatRule] | None = None, mask: int = DEFAULT_MASK) -> None:
+        self.engine = Engine(Tunables(), Repeatable(), nat_rules=rules or [masquerade()], mark_mask=mask)
+        self.maps = TwinMaps()
+        self.engine.mark_maps.maps = self.maps
+        self.now = 1_000_000
+        self.last = Skb(b"")
+        for link, name, host in ((LAN, "lan", INSIDE), (WAN, "wan", ROUTER)):
+            self.engine.set_interface(link, name, [packets.address(host.v4)], 0)
+
+    def through(self, data: bytes, *, inward: bool = False) -> Skb:
+        """The packet as it left."""
+        first = Skb(data, indev=WAN if inward else LAN)
+        assert visit(self.engine, self.maps, first, PRE_ROUTING, self.now) == NF_ACCEPT
+        self.last = Skb(first.data, first.mark, first.indev, LAN if inward else WAN)
+        assert visit(self.engine, self.maps, self.last, POST_ROUTING, self.now) == NF_ACCEPT
+        return self.last
+
+    def udp(self, data: bytes = b"little", *, inward: bool = False, port: int = 4000) -> Skb:
+        if inward:
+            return self.through(packets.udp(SERVER.v4, ROUTER.v4, 53, port, data), inward=True)
+        return self.through(packets.udp(CLIENT.v4, SERVER.v4, port, 53, data))
+
+    def established(self, port: int = 4000) -> NfConn:
+        self.udp(port=port)
+        ct = self.udp(inward=True, port=port).ct
+        assert ct is not None
+        return ct
+
+    def pass_time(self, ms: int) -> None:
+        self.now += ms
+        self.engine.expire(self.now, 1000)
+
+
+def test_a_connection_gets_elements_with_its_first_large_packet() -> None:
+    path = Path()
+    path.established()
+    assert path.maps.elements == {}
+    left = path.udp(LARGE)
+    assert left.data == packets.udp(ROUTER.v4, SERVER.v4, 4000, 53, LARGE)
+    assert path.maps.elements == {
+        (4, "saddr", FIELD): packets.address(ROUTER.v4),
+        (4, "daddr", REPLY_FIELD): packets.address(CLIENT.v4),
+    }
+    assert path.engine.mark_maps.total == 1
+
+
+def test_the_daemon_returns_no_bytes_and_the_kernel_sets_the_last_bit() -> None:
+    path = Path()
+    path.established()
+    path.udp(LARGE)
+    data = packets.udp(CLIENT.v4, SERVER.v4, 4000, 53, b"little")
+    last = Skb(data, FIELD, LAN, WAN)
+    assert path.engine.handle(last, POST_ROUTING, path.now) == NF_ACCEPT
+    assert last.data is data
+    assert last.by_mark
+    assert last.mark == FIELD
+    path.maps.rewrite(last, POST_ROUTING)
+    assert last.mark == FIELD | DONE
+
+
+def test_another_port_has_elements_of_its_own() -> None:
+    path = Path([masquerade(), web_server_inside(4)])
+    for flags, data in (("S", b""), ("A", LARGE)):
+        path.through(packets.tcp(SERVER.v4, ROUTER.v4, 5000, 8080, flags, seq=1, ack=1, data=data), inward=True)
+        answer = packets.tcp(CLIENT.v4, SERVER.v4, 80, 5000, "SA", seq=0, ack=2)
+        left = path.through(answer)
+    assert left.data == packets.tcp(ROUTER.v4, SERVER.v4, 8080, 5000, "SA", seq=0, ack=2)
+    assert path.maps.elements == {
+        (4, "daddr", FIELD): packets.address(CLIENT.v4),
+        (4, "dport", FIELD): (80).to_bytes(2, "big"),
+        (4, "saddr", REPLY_FIELD): packets.address(ROUTER.v4),
+        (4, "sport", REPLY_FIELD): (8080).to_bytes(2, "big"),
+    }
+
+
+def test_an_ended_connection_keeps_its_elements_as_long_as_its_slot() -> None:
+    path = Path()
+    ct = path.established()
+    path.udp(LARGE)
+    path.engine.delete(ct.slot, path.now)
+    path.pass_time(DYING_GRACE - 1)
+    assert path.maps.elements
+    path.pass_time(1)
+    assert path.maps.elements == {}
+    assert path.engine.mark_maps.mapped == {}
+
+
+def test_a_slot_that_is_used_again_has_the_elements_of_its_new_connection() -> None:
+    path = Path()
+    slot = path.established(4001).slot
+    path.udp(LARGE, port=4001)
+    path.engine.delete(slot, path.now)
+    path.pass_time(DYING_GRACE)
+    assert path.established(5001).slot == slot
+    assert path.udp(port=5001).data == packets.udp(ROUTER.v4, SERVER.v4, 5001, 53, b"little")
+    assert path.maps.elements == {}
+    left = path.udp(LARGE, port=5001)
+    assert left.data == packets.udp(ROUTER.v4, SERVER.v4, 5001, 53, LARGE)
+    assert len(path.maps.elements) == 2
+
+
+def test_udp_without_a_checksum_is_rewritten_by_the_daemon() -> None:
+    path = Path()
+    path.established()
+    path.udp(LARGE)
+    whole = packets.udp(CLIENT.v4, SERVER.v4, 4000, 53, LARGE)
+    left = path.through(whole[:26] + b"\0\0" + whole[28:])
+    assert not left.by_mark
+    translated = packets.udp(ROUTER.v4, SERVER.v4, 4000, 53, LARGE)
+    assert left.data == translated[:26] + b"\0\0" + translated[28:]
+
+
+def test_a_mark_that_another_rule_overwrote_is_not_left_to_the_kernel() -> None:
+    path = Path()
+    path.established()
+    path.udp(LARGE)
+    for mark in (0, FIELD | DONE, FIELD + 0x2000, REPLY_FIELD):
+        last = Skb(packets.udp(CLIENT.v4, SERVER.v4, 4000, 53, b"little"), mark, LAN, WAN)
+        assert path.engine.handle(last, POST_ROUTING, path.now) == NF_ACCEPT
+        assert last.data == packets.udp(ROUTER.v4, SERVER.v4, 4000, 53, b"little")
+        assert last.mark & DONE
+
+
+def test_the_number_of_connections_and_their_rate_are_limited() -> None:
+    path = Path()
+    for number in range(mark_maps.MOST_A_SECOND + 5):
+        path.established(1000 + number)
+        path.udp(LARGE, port=1000 + number)
+    assert path.engine.mark_maps.total == mark_maps.MOST_A_SECOND
+    assert path.engine.mark_maps.refused > 0
+    path.now += mark_maps.SECOND
+    path.udp(LARGE, port=1000 + number)
+    assert path.engine.mark_maps.total == mark_maps.MOST_A_SECOND + 1
+
+
+def test_a_slot_that_the_mark_cannot_hold_has_no_elements() -> None:
+    path = Path(mask=0xFF00)
+    for number in range(8):
+        path.established(1000 + number)
+        path.udp(LARGE, port=1000 + number)
+    assert 0 < path.engine.mark_maps.total < 8
+
+
+def test_refused_elements_end_the_maps_after_the_turn() -> None:
+    """Not before: packets of this turn may depend on the elements of other connections."""
+    path = Path()
+    path.established(4000)
+    path.established(4001)
+    path.udp(LARGE, port=4000)
+    path.maps.working = False
+    left = path.udp(LARGE, port=4001)
+    assert left.data == packets.udp(ROUTER.v4, SERVER.v4, 4001, 53, LARGE)
+    assert path.udp(LARGE, port=4000).by_mark
+    path.pass_time(1)
+    assert path.maps.closed
+    assert path.engine.mark_maps.maps is None
+    left = path.udp(LARGE, port=4000)
+    assert not left.by_mark
+    assert left.data == packets.udp(ROUTER.v4, SERVER.v4, 4000, 53, LARGE)
+
+
+def test_elements_that_cannot_be_deleted_end_the_maps() -> None:
+    path = Path()
+    ct = path.established()
+    path.udp(LARGE)
+    path.engine.delete(ct.slot, path.now)
+    path.maps.working = False
+    path.pass_time(DYING_GRACE)
+    assert path.maps.closed
