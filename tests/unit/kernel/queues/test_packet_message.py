@@ -51,6 +51,13 @@ def test_it_may_stand_anywhere_and_its_payload_may_lie_beyond_the_bytes_held() -
     assert 512 < message.payload_at < 1024 < message.payload_end
 
 
+def test_the_beginning_of_a_packet() -> None:
+    kind, message = read(queued(258, 0, PAYLOAD, cap_len=70000))
+    assert kind == BEGINNING
+    assert message.id == ID
+    assert message.payload_end - message.payload_at == len(PAYLOAD)
+
+
 @pytest.mark.parametrize(
     "data",
     [
