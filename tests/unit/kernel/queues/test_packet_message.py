@@ -7,6 +7,7 @@ import pytest
 from conntrackd_py.const import NF_ACCEPT, NF_DROP, POST_ROUTING
 from conntrackd_py.kernel.queues import packet_message as m
 from conntrackd_py.kernel.queues.packet_message import (
+    BEGINNING,
     OTHER,
     TRUNCATED,
     WHOLE,
