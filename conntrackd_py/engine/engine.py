@@ -3,7 +3,7 @@
 The kernel queues a packet at one or two of its hooks. Each time is a visit. A visit runs the operations of
 its hook in priority order. The POSTROUTING visit of a forwarded packet runs FORWARD first. A packet without an
 earlier visit runs PREROUTING (or OUTPUT) first. Between two visits the connection is carried in the
-packet mark (mark_codec).
+packet mark (mark_codec). A packet for which the second visit would do nothing makes only the first.
 
 Packets, time (ms) and randomness are arguments. Verdicts, bytes, marks, counters and events are results.
 """

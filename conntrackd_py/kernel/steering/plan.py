@@ -1,7 +1,8 @@
 """Which hooks queue packets to the daemon. The steering rules and the daemon both use this plan.
 
 A visit is one pass of a packet through a queue. Forwarded packets make two (PREROUTING, POSTROUTING), packets to the
-router two (PREROUTING, INPUT) and packets of the router two (OUTPUT, POSTROUTING).
+router two (PREROUTING, INPUT) and packets of the router two (OUTPUT, POSTROUTING). A packet with the bit "done" in its
+mark makes no second visit, unless a source rule has the interface by which it leaves: no mark spares the translation.
 The priority of a hook's table decides: raw (-300) is before the kernel's own tracking; mangle is before the packet
 leaves; security is after the filter table, so packets that the administrator drops are never confirmed.
 
