@@ -70,6 +70,7 @@ class EngineCollector(Collector):
         yield from rule_metrics.nat(self.engine.nat)
         yield from rule_metrics.filtered(self.engine.policy)
         yield from self._kernel_queues()
+        yield from self._large_packets()
         yield from self._steering()
         yield from self._daemon()
         yield from self._times()
@@ -190,6 +191,13 @@ class EngineCollector(Collector):
         yield counter_of(
             "truncated_packets", "Packets dropped because the kernel queued them incomplete.", self.queue.truncated
         )
+
+    def _large_packets(self) -> Iterator[Metric]:
+        maps, headers = self.engine.mark_maps, self.engine.header_only
+        yield gauge_of("mark_map_connections", "Connections that the kernel translates by the mark.", len(maps.mapped))
+        yield counter_of("mark_map_added", "Connections that got elements in the maps of the kernel.", maps.total)
+        yield counter_of("mark_map_refused", "Packets whose connection got no elements: a limit.", maps.refused)
+        yield counter_of("large_packets_requeued", "Packets queued by their headers and then whole.", headers.requeued)
 
     def _steering(self) -> Iterator[Metric]:
         if self.steering is None:

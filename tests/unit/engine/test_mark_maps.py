@@ -5,7 +5,7 @@ from conntrackd_py.conntrack.evict import DYING_GRACE
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import mark_maps
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.nat.rules import NatRule
@@ -192,3 +192,26 @@ def test_elements_that_cannot_be_deleted_end_the_maps() -> None:
     path.maps.working = False
     path.pass_time(DYING_GRACE)
     assert path.maps.closed
+
+
+def test_a_connection_with_the_router_itself_has_no_elements() -> None:
+    """The packets of a tunnel keep the mark of what they carry, and its connection is with the router."""
+    path = Path()
+    own = packets.udp(INSIDE.v4, SERVER.v4, 4000, 53)
+    out = Skb(own, outdev=WAN)
+    path.engine.handle(out, LOCAL_OUT, path.now)
+    last = Skb(out.data, out.mark, outdev=WAN)
+    path.engine.handle(last, POST_ROUTING, path.now)
+    assert last.data == packets.udp(ROUTER.v4, SERVER.v4, 4000, 53)
+    for data in (b"little", LARGE):
+        answer = Skb(packets.udp(SERVER.v4, ROUTER.v4, 53, 4000, data), indev=WAN)
+        assert visit(path.engine, path.maps, answer, PRE_ROUTING, path.now) == NF_ACCEPT
+        assert answer.data == packets.udp(SERVER.v4, INSIDE.v4, 53, 4000, data)
+    assert path.maps.transactions == 0
+
+
+def test_an_early_source_is_not_left_to_the_kernel() -> None:
+    path = Path()
+    ct = path.established()
+    ct.source_early = True
+    assert not path.engine.mark_maps.put(ct, path.now)

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP, POST_ROUTING
+from conntrackd_py.const import LOCAL_OUT, NF_ACCEPT, NF_DROP, NF_QUEUE, POST_ROUTING
 from conntrackd_py.kernel.queues.batch import HEAD, MOST_BYTES, SAMPLE_EVERY, Batch, Handle
 from conntrackd_py.kernel.queues.verdict_sender import each
 from tests.support.queued import PACKET, Verdict, message, queued, verdicts_in
@@ -207,3 +207,44 @@ def test_one_visit_in_512_is_timed() -> None:
         for number in range(0, SAMPLE_EVERY, 32):
             turns(batch, [queued(number + at, 0, SMALL) for at in range(32)])
     assert spans == [1, 1, 1]
+
+
+def headers_batch(handle: Handle) -> Batch:
+    return Batch(3, handle, failed, lambda: 0, lambda span: None, 7)
+
+
+def test_a_queue_of_headers_shows_the_beginning_and_whether_its_checksum_was_verified() -> None:
+    seen = []
+
+    def look(skb: Skb, hook: int, now: int) -> int:
+        seen.append((skb.data, skb.checksum_verified))
+        return NF_ACCEPT
+
+    begun = [queued(1, 0, SMALL, cap_len=9000), queued(2, 0, SMALL, cap_len=9000, skb_info=4)]
+    made = [verdict for send in turns(headers_batch(look), begun) for verdict in send]
+    assert made == [Verdict(1, NF_ACCEPT), Verdict(2, NF_ACCEPT)]
+    assert seen == [(SMALL, True), (SMALL, False)]
+
+
+def test_a_packet_goes_to_the_queue_for_whole_packets() -> None:
+    batch = headers_batch(lambda skb, hook, now: NF_QUEUE)
+    begun = [queued(1, 0, SMALL, cap_len=9000), queued(2, 0, SMALL, cap_len=9000)]
+    made = [verdict for send in turns(batch, begun) for verdict in send]
+    assert made == [Verdict(1, 7 << 16 | NF_QUEUE), Verdict(2, 7 << 16 | NF_QUEUE)]
+
+
+def test_a_changed_beginning_is_never_sent_back() -> None:
+    errors = []
+
+    def change(skb: Skb, hook: int, now: int) -> int:
+        skb.copy = True
+        skb.data = skb.data[:-1]
+        return NF_ACCEPT
+
+    def note(error: Exception) -> int:
+        errors.append(error)
+        return NF_DROP
+
+    batch = Batch(3, change, note, lambda: 0, lambda span: None, 7)
+    assert turns(batch, [queued(1, 0, SMALL, cap_len=9000)]) == [[Verdict(1, NF_DROP)]]
+    assert len(errors) == 1

@@ -7,6 +7,7 @@ import pytest
 from conntrackd_py.const import NF_ACCEPT, NF_DROP, POST_ROUTING
 from conntrackd_py.kernel.queues import packet_message as m
 from conntrackd_py.kernel.queues.packet_message import (
+    BEGINNING,
     OTHER,
     TRUNCATED,
     WHOLE,
@@ -49,6 +50,13 @@ def test_it_may_stand_anywhere_and_its_payload_may_lie_beyond_the_bytes_held() -
     assert message.read(b"x" * 512 + data[:512], 512, 512, len(data)) == WHOLE
     assert message.payload_end - message.payload_at == 5000
     assert 512 < message.payload_at < 1024 < message.payload_end
+
+
+def test_the_beginning_of_a_packet() -> None:
+    kind, message = read(queued(258, 0, PAYLOAD, cap_len=70000))
+    assert kind == BEGINNING
+    assert message.id == ID
+    assert message.payload_end - message.payload_at == len(PAYLOAD)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ def test_refusing_closes_the_ingress_only() -> None:
     assert queue_pair.filenos() == [2, 1]
 
 
+def test_large_packets_have_two_queues_more() -> None:
+    small, large = (
+        (Waiting(5, descriptor=1), Waiting(6, descriptor=2)),
+        (Waiting(7, descriptor=3), Waiting(8, descriptor=4)),
+    )
+    queue_pair = QueuePair(*small, large)
+    assert queue_pair.drain() == 5 + 6 + 7 + 8
+    queue_pair.refuse()
+    assert [queue.refused for queue in (*small, *large)] == [True, False, True, False]
+    assert sorted(queue_pair.filenos()) == [1, 2, 3, 4]
+    queue_pair.close()
+    assert all(queue.closed for queue in (*small, *large))
+
+
 def test_it_moves_while_packets_are_handled_or_none_waits() -> None:
     reader, writer = os.pipe()
     try:

@@ -226,3 +226,10 @@ def test_with_the_kernels_tracking() -> None:
     assert rules.tracked(made)
     assert not rules.tracked(wanted())
     assert not rules.tracked(EMPTY)
+
+
+def test_large_packets() -> None:
+    tables = wanted(queue={"large_packets": "headers"})
+    assert "-A CONNTRACKD_PY_PRE -m length --length 1501:65535 -j NFQUEUE --queue-num 2" in tables["raw"].rules
+    rule = "-m mark --mark 0x800/0x800 -m length --length 1501:65535 -j NFQUEUE --queue-num 3"
+    assert f"-A CONNTRACKD_PY_POST {rule}" in tables["mangle"].rules

@@ -184,3 +184,10 @@ def test_the_explained_text_says_the_same() -> None:
     explained = rules.explained(made, "ipv4", chains)
     assert explained.count("#") == sum(len(lines) - 1 for name, lines in chains.items() if not rules.is_queue(name))
     assert [line for line in explained.splitlines() if "#" not in line] == rules.block("ip", chains)
+
+
+def test_large_packets() -> None:
+    chains = wanted(queue={"large_packets": "headers"})
+    assert "meta length > 1500 goto queue_2" in chains["prerouting"]
+    assert "meta mark & 0x00000800 == 0x00000800 meta length > 1500 goto queue_3" in chains["postrouting"]
+    assert chains["queue_3"] == ("queue num 3", "drop")

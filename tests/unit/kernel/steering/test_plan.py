@@ -128,3 +128,25 @@ def test_a_rule_for_a_hidden_network_stands_only_in_its_family() -> None:
     assert Step(FIRST_ERROR_HIDDEN, "10.0.0.1") in found["ipv4"]
     assert Step(FIRST_ERROR_HIDDEN, "fd00::1") in found["ipv6"]
     assert [len(steps) for steps in found.values()] == [6, 6]
+
+
+def test_large_packets_have_queues_of_their_own() -> None:
+    made = plan_of(queue={"large_packets": "headers", "first": 10})
+    assert (made.headers, made.queues) == (True, 4)
+    queues = {
+        HOOK_NAMES[visit.hook]: [
+            (step.value, step.longer, step.mark) for step in made.steps(visit, "ipv4") if step.what == "queue"
+        ]
+        for visit in made.visits
+    }
+    assert queues == {
+        "PRE_ROUTING": [("12", 1500, 0), ("10", 0, 0)],
+        "LOCAL_IN": [("11", 0, 0)],
+        "LOCAL_OUT": [("10", 0, 0)],
+        "POST_ROUTING": [("13", 1500, 0x800), ("11", 0, 0)],
+    }
+
+
+@pytest.mark.parametrize("data", [{"mode": "observe"}, {"steering": {"mark_mask": 0}}])
+def test_without_a_mark_or_a_verdict_there_are_none(data: dict[str, object]) -> None:
+    assert not plan_of(queue={"large_packets": "headers"}, **data).headers
