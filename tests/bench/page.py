@@ -14,6 +14,7 @@ from tests.bench.contenders import TITLES
 from tests.bench.results import Column, Results, Table, markdown, ratio, table
 
 PAGES: Final = ("speed.md", "scale.md", "operations.md", "../README.md")  # from the directory of the documentation
+MOST_LOAD: Final = 0.5  # average of the minute before the run
 VALUES: Final = "speed.json"
 BLOCK: Final = re.compile(r"(<!-- bench ([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 CONNECTIONS: Final = ratio("", "tcp").cell
@@ -36,6 +37,8 @@ def blocks(results: Results) -> dict[str, Table]:
     """Every table of the pages."""
     compared = {name: title for name, title in TITLES.items() if not name.startswith("daemon") and name != "route"}
     conditions = [["condition", "value"], *([name, value] for name, value in results.conditions.items())]
+    if float(results.conditions["load before"].split()[0]) > MOST_LOAD:
+        conditions.append(["**warning**", "**other programs used this machine: measure again**"])
     bytes_of = [["connection", "bytes", "a million"]]
     for kind, title in memory.KINDS.items():
         size = results.sure(memory.PART, kind, "bytes")

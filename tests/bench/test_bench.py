@@ -89,6 +89,12 @@ def test_the_pages_and_plots_show_the_published_values(published: Results) -> No
         )
 
 
+@pytest.mark.parametrize(("load", "warnings"), [("0.31 2.00 3.00", 0), ("3.84 2.67 2.54", 1)])
+def test_a_run_on_a_busy_machine_says_so(published: Results, load: str, warnings: int) -> None:
+    busy = Results({**published.conditions, "load before": load}, published.parts)
+    assert [row[0] for row in page.blocks(busy)["conditions"]].count("**warning**") == warnings
+
+
 def test_every_table_stands_in_a_page(published: Results) -> None:
     written = {name for path in page.PAGES for _, name, _ in page.BLOCK.findall((DOCS / path).read_text())}
     assert written == set(page.blocks(published))
