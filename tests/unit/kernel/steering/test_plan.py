@@ -1,5 +1,7 @@
 """Where packets stop at the queue, for each mode."""
 
+from typing import Any
+
 import pytest
 
 from conntrackd_py.const import HOOK_NAMES, POST_ROUTING
@@ -148,5 +150,5 @@ def test_large_packets_have_queues_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("data", [{"mode": "observe"}, {"steering": {"mark_mask": 0}}])
-def test_without_a_mark_or_a_verdict_there_are_none(data: dict[str, object]) -> None:
+def test_without_a_mark_or_a_verdict_there_are_none(data: dict[str, Any]) -> None:
     assert not plan_of(queue={"large_packets": "headers"}, **data).headers
