@@ -1,7 +1,5 @@
 """Where packets stop at the queue, for each mode."""
 
-from typing import Any
-
 import pytest
 
 from conntrackd_py.const import HOOK_NAMES, POST_ROUTING
@@ -149,6 +147,6 @@ def test_large_packets_have_queues_of_their_own() -> None:
     }
 
 
-@pytest.mark.parametrize("data", [{"mode": "observe"}, {"steering": {"mark_mask": 0}}])
-def test_without_a_mark_or_a_verdict_there_are_none(data: dict[str, Any]) -> None:
-    assert not plan_of(queue={"large_packets": "headers"}, **data).headers
+def test_without_a_mark_or_a_verdict_there_are_none() -> None:
+    assert not plan_of(queue={"large_packets": "headers"}, mode="observe").headers
+    assert not plan_of(queue={"large_packets": "headers"}, steering={"mark_mask": 0}).headers
