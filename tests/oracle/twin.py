@@ -21,6 +21,7 @@ from conntrackd_py.kernel.netlink import NLM_F_ACK, NLM_F_REQUEST, is_reply_to
 from conntrackd_py.reasons import REASON_NAMES
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel
 from tests.support.play import bits
+from tests.support.steering import passes
 
 CONVERSATIONS = int(os.environ.get("CONNTRACKD_PY_ORACLE", "300"))
 SEED = int(os.environ.get("CONNTRACKD_PY_ORACLE_SEED", "1"))
@@ -89,8 +90,8 @@ class Twin:
         first = Skb(step.packet, 0, LINKS[step.side], 0)
         verdict = self.engine.handle(first, PRE_ROUTING, now)
         ctinfo, reason, ct = first.ctinfo, first.reason, first.ct
-        if verdict == NF_ACCEPT:
-            out = SERVER_SIDE if step.side == CLIENT_SIDE else CLIENT_SIDE
+        out = SERVER_SIDE if step.side == CLIENT_SIDE else CLIENT_SIDE
+        if verdict == NF_ACCEPT and not passes(self.engine, first.mark, POST_ROUTING, LINKS[out]):
             second = Skb(first.data, first.mark, LINKS[step.side], LINKS[out])
             self.engine.handle(second, POST_ROUTING, now)
         theirs = self.kernel.see(step.packet, step.side)
