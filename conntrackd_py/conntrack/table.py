@@ -35,6 +35,7 @@ class Table:
         self.hash: SplitDict[NfConn] = SplitDict()
         self.routed: SplitDict[NfConn] = SplitDict()
         self.pending: SplitDict[NfConn] = SplitDict()
+        self.waiting: dict[bytes, dict[int, NfConn]] = {}  # by slot: others with a tuple that `pending` finds for one
         self.slots: list[NfConn | None] = []
         self.free: list[int] = []
         self.unconfirmed: OrderedDict[int, NfConn] = OrderedDict()
@@ -75,21 +76,39 @@ class Table:
         """Give ct a slot and an id and put it on the unconfirmed list."""
         self._take_slot(ct)
         self.unconfirmed[ct.slot] = ct
-        self.pending[ct.original] = ct
-        if tuples.zone(ct.original):
-            self.pending.setdefault(tuples.bare(ct.original), ct)
+        first = self.pending.get(ct.original)
+        if first is not None:
+            self.pending[ct.original] = ct
+            self._wait(ct.original, first)
+        self._add_pending(ct, ct.original)
         self._add_pending(ct, ct.reply)
 
     def _add_pending(self, ct: NfConn, t: bytes) -> None:
         """Enter t in `pending`, with and without its zone, unless it finds another connection."""
-        self.pending.setdefault(t, ct)
+        if self.pending.setdefault(t, ct) is not ct:
+            self._wait(t, ct)
         if tuples.zone(t):
             self.pending.setdefault(tuples.bare(t), ct)
+
+    def _wait(self, t: bytes, ct: NfConn) -> None:
+        """ct has the tuple t too: `pending` finds it when the others with t have left."""
+        self.waiting.setdefault(t, {})[ct.slot] = ct
 
     def _remove_key(self, ct: NfConn, t: bytes) -> None:
         self.pending.discard(t, ct)
         if tuples.zone(t):
             self.pending.discard(tuples.bare(t), ct)
+        others = self.waiting.get(t)
+        if others is None:
+            return
+        others.pop(ct.slot, None)
+        if self.pending.get(t) is None:
+            for slot, other in others.items():
+                self.pending[t] = other
+                del others[slot]
+                break
+        if not others:
+            del self.waiting[t]
 
     def _take_slot(self, ct: NfConn) -> None:
         if self.free:

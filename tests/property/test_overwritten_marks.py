@@ -3,7 +3,7 @@
 Except for a mark that is exactly the daemon's UNTRACKED: it says that a raw rule exempted the packet.
 """
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.randomness import Repeatable
@@ -45,6 +45,7 @@ LEFT = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.sampled_from(SENT), st.none() | LEFT), max_size=30))
+@example([(SENT[2], 0xD00), (SENT[3], None), (SENT[2], 0), (SENT[3], None)])  # an INVALID reply before confirmation
 def test_no_inside_address_gets_out(steps: list[tuple[tuple[int, bytes], int | None]]) -> None:
     engine = Engine(Tunables(), Repeatable(1))
     engine.configure(Tunables(), nat_rules=[rules.masquerade(), rules.web_server_inside(4)])

@@ -26,6 +26,12 @@ def check(engine: Engine) -> None:
         assert table.slots[slot] is ct
         assert not ct.status & (IPS_CONFIRMED | IPS_DYING)
         assert table.pending[ct.original] is ct or table.pending[ct.original].original == ct.original
+        for t in (ct.original, ct.reply):
+            assert table.pending[t] is ct or table.waiting[t][slot] is ct
+    for t, others in table.waiting.items():
+        assert all(t in (ct.original, ct.reply) and ct is table.unconfirmed[slot] for slot, ct in others.items())
+        assert others
+        assert table.pending[t].slot not in others
     for t, ct in table.pending.items():
         assert ct.slot in table.unconfirmed
         assert t in (ct.original, ct.reply)
