@@ -10,7 +10,7 @@ import pytest
 from conntrackd_py.control.client import Client
 from conntrackd_py.control.protocol.requests import DaemonStatus
 from conntrackd_py.lab.namespaces import INSIDE, Topology
-from conntrackd_py.lab.router import DAEMON, Router
+from conntrackd_py.lab.router import CONFIG, DAEMON, Router
 from conntrackd_py.lab.steps import start_servers
 from tests.support.firewalls import outcomes, serve
 from tests.support.processes import capture
@@ -45,9 +45,10 @@ class Net:
 
 
 @pytest.fixture
-def net() -> Iterator[Net]:
+def net(request: pytest.FixtureRequest) -> Iterator[Net]:
+    tracking = getattr(request, "param", "off")
     with Topology() as topology:
-        router = Router(topology)
+        router = Router(topology, f'{CONFIG}[steering]\nkernel_conntrack = "{tracking}"\n')
         router.install_rules()
         router.start()
         start_servers(topology)
@@ -77,9 +78,22 @@ def test_traffic_passes_translated_and_the_rule_is_named(net: Net, chain: str) -
 
 
 def test_a_restored_connection_mark_does_not_exist_without_the_kernels_tracking(net: Net) -> None:
-    for action in ("--restore-mark", "--save-mark"):
-        net.topology.router.run("iptables", "-t", "mangle", "-A", "FORWARD", "-j", "CONNMARK", action)
-    found = outcomes(net.topology)
-    assert [name for name in REACHED if not found[name]] == []
+    restore_marks(net)
+    assert [name for name, reached in outcomes(net.topology).items() if name in REACHED and not reached] == []
     assert "\nconntrackd_py_mark_overwritten_total 0" in net.router.metrics()
     assert net.logged() == []
+
+
+@pytest.mark.parametrize("net", ["keep"], indirect=True)
+def test_with_it_traffic_passes_translated(net: Net) -> None:
+    seen = net.topology.folder / "outside.pcap"
+    capture(net.topology.server, seen, f"ip net {INSIDE}")
+    restore_marks(net)
+    assert [name for name, reached in outcomes(net.topology).items() if name in REACHED and not reached] == []
+    assert net.topology.server.run("tcpdump", "-nr", str(seen)) == ""
+    assert "\nconntrackd_py_mark_overwritten_total 0" not in net.router.metrics()
+
+
+def restore_marks(net: Net) -> None:
+    for action in ("--restore-mark", "--save-mark"):
+        net.topology.router.run("iptables", "-t", "mangle", "-A", "FORWARD", "-j", "CONNMARK", action)
