@@ -101,6 +101,7 @@ class SteeringGuard(Hold):
         self.expected = False
         self.meant = False  # a command of those that hold now ended with `done`
         self.interrupted = False  # one ended without
+        self.holds = 0  # begun so far
         self.stopped = False
         self.lock = asyncio.Lock()
         self.failures = FailureLog("steering_guard_failed")
@@ -145,7 +146,9 @@ class SteeringGuard(Hold):
             if self.stopped:
                 return
             listening = self._subscribe()
-            settings = self.settings()
+            if self.state.held:
+                return  # the rules or the settings are changing; the end of the hold compares
+            settings, holds = self.settings(), self.holds
             self.state.guard = settings.steering.guard
             try:
                 compared = await asyncio.to_thread(_compared, settings)
@@ -155,8 +158,8 @@ class SteeringGuard(Hold):
                 return
             if listening:
                 self.unreadable = ""
-            if self.state.held or self.stopped:
-                return
+            if self.holds != holds or self.stopped:
+                return  # a hold began meanwhile
             if not compared.missing:
                 self.tracks(compared.wanted.keep)
                 self._found()
@@ -252,6 +255,7 @@ class SteeringGuard(Hold):
     async def begin(self) -> None:
         """A command is about to change the rules."""
         self.state.held += 1
+        self.holds += 1
         async with self.lock:  # a restore that has begun ends first
             log.info("steering_held", commands=self.state.held)
 

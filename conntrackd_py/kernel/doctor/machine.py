@@ -10,10 +10,12 @@ from typing import Any, Final
 from conntrackd_py.kernel.doctor import iptables_save, nft_json
 from conntrackd_py.kernel.doctor.ruleset import Chain, Ruleset
 from conntrackd_py.kernel.queues.proc_queues import QUEUES
+from conntrackd_py.kernel.steering.nft_rules import TABLE
 from conntrackd_py.kernel.steering.programs import IPTABLES, NFT_FAMILY, SteeringError, program, run
 from conntrackd_py.settings.schema import FAMILIES
 
 PROC: Final = Path("/proc")
+READINGS: Final = 3
 LEGACY_TABLES: Final = {"ipv4": "net/ip_tables_names", "ipv6": "net/ip6_tables_names"}
 SYSCTLS: Final = (
     "net/ipv4/ip_forward",
@@ -39,7 +41,18 @@ class Machine:
 
 
 def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
-    """The rules in force, and what could not be read. SteeringError: a program failed."""
+    """The rules in force, and what could not be read. SteeringError: a program failed.
+
+    Several programs read them. If one of them changes meanwhile, they do not fit together: it is read again.
+    """
+    for _ in range(READINGS):
+        found, notes = _rulesets()
+        if not found.unread:
+            break
+    return found, notes
+
+
+def _rulesets() -> tuple[Ruleset, tuple[str, ...]]:
     chains: list[Chain] = []
     unread = 0
     notes = []
@@ -51,13 +64,29 @@ def rulesets() -> tuple[Ruleset, tuple[str, ...]]:
             unread += failed
     if program("nft"):
         shown = {(chain.family, chain.table) for chain in chains if chain.backend == "iptables"}
-        listing = run(["nft", "-a", "list", "ruleset"])
-        found, failed = nft_json.read(run(["nft", "-j", "list", "ruleset"]), listing, shown)
-        chains += found
-        unread += failed
+        for family, table in _nft_tables():
+            if (family, table) not in shown and not table.startswith(TABLE):
+                found, failed = _nft_table(family, table)
+                chains += found
+                unread += failed
     else:
         notes.append("nft is not installed: only the rules of iptables were read")
     return Ruleset(chains, unread), tuple(notes)
+
+
+def _nft_tables() -> list[tuple[str, str]]:
+    """(family, name) of all tables."""
+    lines = [line.split() for line in run(["nft", "list", "tables"]).splitlines()]
+    return [(words[1], words[2]) for words in lines if words[:1] == ["table"]]
+
+
+def _nft_table(family: str, table: str) -> tuple[list[Chain], int]:
+    """(chains, rules not understood). By table: nft 1.0.6 writes broken JSON for the daemon's own, with an owner."""
+    try:
+        listing = run(["nft", "-a", "list", "table", family, table])
+        return nft_json.read(run(["nft", "-j", "list", "table", family, table]), listing, set())
+    except SteeringError:  # it has been deleted meanwhile
+        return [], 1
 
 
 def savers(family: str) -> list[tuple[str, str]]:
