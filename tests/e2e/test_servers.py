@@ -55,6 +55,9 @@ def passes(router: Router) -> None:
     router.net.client.run("ping", "-c", "3", "-i", "0.2", "-W", "2", SERVER)
 
 
+THREADS = 3  # the loop, and those that compare and install the steering rules; none for a client
+
+
 def entries(router: Router, folder: str) -> int:
     return len(list(Path(f"/proc/{router.pid}/{folder}").iterdir()))
 
@@ -71,7 +74,7 @@ def test_a_crowd_at_the_metrics_keeps_no_scrape_out(router: Router, text: bytes)
     crowd(router, "metrics", 800, text)
     assert "conntrackd_py_entries_limit" in router.metrics()
     passes(router)
-    assert entries(router, "task") == 1
+    assert entries(router, "task") <= THREADS
     assert entries(router, "fd") <= before + MOST
     assert len([line for line in refused(router) if line["server"] == "metrics"]) <= 1
 
@@ -103,7 +106,7 @@ def test_the_last_descriptors_are_kept_and_their_want_is_survived() -> None:
         assert router.conntrack("-C")
         assert "conntrackd_py_entries_limit" in router.metrics()
         assert len(router.said().splitlines()) < 20
-        assert entries(router, "task") == 1
+        assert entries(router, "task") <= THREADS
 
 
 def _until(router: Router, causes: set[str]) -> None:
