@@ -1,12 +1,12 @@
 """Translations of the kernel's NAT, for mode observe.
 
-The daemon sees packets before the kernel's NAT and is told the reply tuple of each connection that the kernel
-translates. It may be told before or after it sees the first packet: what is told too early waits here.
+The daemon sees packets before the kernel's NAT. The kernel reports the reply tuple of each connection that it
+translates, before or after the daemon sees the first packet. A report that comes before it waits here.
 
 - At most LIMIT translations wait; the oldest is dropped first.
-- The kernel is right: another connection of ours that has the reply tuple is over, or never was one, and ends.
-- Two connections may look as if they had one reply tuple: the kernel gives one of them another port and tells of it.
-  Until then the reply tuple of that one is unknown; its original tuple stands for it.
+- The kernel is right. If another connection of the daemon has the reported reply tuple, that connection ends.
+- The kernel may change the port of a connection because another one has its reply tuple. Until its report comes, the
+  daemon does not know the new reply tuple and uses the original tuple in its place.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from conntrackd_py.const import IPCT_SEQADJ, IPS_CONFIRMED, IPS_DYING, IPS_NAT_M
 from conntrackd_py.reasons import END_REOPENED, END_TIMEOUT
 
 LIMIT: Final = 65_536
-YOUNG: Final = 5_000  # ms: a connection of this age is the one of which the kernel tells
+YOUNG: Final = 5_000  # ms: a report is about the connection with this tuple only if that is younger
 
 
 @final

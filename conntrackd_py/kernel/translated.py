@@ -3,8 +3,8 @@
 - A socket filter passes only events of translated connections, so a flood of others costs nothing here.
 - When the kernel reports a loss (ENOBUFS), and at the start, two filtered dumps read all translated connections, in
   pieces, over the same socket. Two dumps begin at least DUMP_EVERY apart.
-- The event of a first packet is sent before its answer arrives. So whoever reads a packet, then all events, then judges
-  the packet, knows the reply tuple of every connection that the packet may answer.
+- The kernel sends the event of a first packet before the answer arrives. The caller reads a packet, then all events,
+  then judges the packet. So every connection that the packet may answer has its reply tuple.
 """
 
 import errno

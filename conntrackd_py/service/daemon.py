@@ -38,6 +38,7 @@ EXPIRE_A_TURN: Final = 512  # steps, about 1 ms
 SOON: Final = 0.001  # seconds until the next turn when more connections have expired
 LATEST: Final = 0.5  # seconds between two turns: a new connection may expire before the timer
 STATUS_EVERY: Final = 5000  # ms
+GUARDED_WITHIN: Final = 3.0  # seconds for the first comparison of the steering rules; packets pass meanwhile
 DRAIN_AT_MOST: Final = 1000  # ms, at the end
 # Only young generations: a full collection walks the whole table, which has no reference cycles.
 GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
@@ -94,6 +95,9 @@ class Daemon:
             guarding = asyncio.create_task(self.parts.guard.run())
             stack.callback(guarding.cancel)
             self.start()
+            await self.parts.guard.ready(GUARDED_WITHIN)
+            if not self.stopping.is_set():
+                self.ready()
             await self.stopping.wait()
             self.finish()
         log.info("stopped", status=self.status)
@@ -112,6 +116,9 @@ class Daemon:
         for fileno in self.queue_pair.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
+
+    def ready(self) -> None:
+        """Packets are handled, and the steering rules are guarded."""
         self.notify.send("READY=1")
         settings = self.parts.settings
         group = plan(settings).group

@@ -16,9 +16,9 @@ at least LEAST.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, final
 
 import structlog
@@ -106,6 +106,7 @@ class SteeringGuard(Hold):
         self.lock = asyncio.Lock()
         self.failures = FailureLog("steering_guard_failed")
         self.unreadable = ""  # the last error, logged once
+        self.first = asyncio.Event()  # set after the first comparison
         self.retry_table = False
         state.hold, state.untranslated = self, self.table.dropped
 
@@ -118,8 +119,14 @@ class SteeringGuard(Hold):
                 await self.check()
             except Exception as error:  # noqa: BLE001  a mistake of our code must not end the guard
                 self.failures.note(error)
+            self.first.set()
             await asyncio.sleep(max(LEAST, self.clock() - began))
             await self.watch.wait(self._patience(polling))
+
+    async def ready(self, seconds: float) -> None:
+        """Wait for the first comparison, at most so long: from then on installed rules are guarded."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.first.wait(), seconds)
 
     def stop(self) -> None:
         """Change nothing more."""
@@ -280,7 +287,7 @@ class SteeringGuard(Hold):
         self.meant = self.interrupted = False
         await self.check()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """For a reload. The leak table stays; afterwards it is replaced by that of the new settings."""
         await self.begin()

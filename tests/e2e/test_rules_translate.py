@@ -126,7 +126,7 @@ def test_the_rules_in_force_of_every_program(run: Run, rules: Run) -> None:
         "# nft -f",
     ]
     assert text.count("-A FORWARD -m mark --mark 0xa00/0xf00 -j DROP") == 3
-    assert text.count("-A CONNTRACKD_PY_PRE -j CT --notrack") == 2
+    assert "conntrackd_py" not in text.lower(), "the daemon's own rules are not translated"
     assert run("nft", "list", "ruleset").stdout == before
     only = rules("translate", rulesets.ROUTER, "--format", "nft", status=3).stdout
     assert only.startswith("table inet router {")

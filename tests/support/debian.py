@@ -59,9 +59,16 @@ def run(*words: str | Path, timeout: float = AT_MOST) -> str:
 def root(name: str) -> Path:
     """The folder of this root, made if it was not there or was made for other packages."""
     ROOTS.mkdir(parents=True, exist_ok=True)
-    with (SETUP / "roots.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone("roots"):
         return _root(name)
+
+
+@contextlib.contextmanager
+def alone(work: str) -> Iterator[None]:
+    """Two processes may run tests: one of them makes what both need."""
+    with (SETUP / f"{work}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _root(name: str) -> Path:
@@ -122,8 +129,7 @@ def wheels() -> Path:
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
     wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"], "wheel"]
     stamp, text = WHEELS / "stamp", "\n".join(wanted)
-    with (SETUP / "roots.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone("roots"):
         if not stamp.exists() or stamp.read_text() != text:
             run(sys.executable, "-m", "pip", "wheel", "-q", "-w", WHEELS, *wanted)
             stamp.write_text(text)
@@ -136,12 +142,13 @@ def package() -> Path:
     files = sorted(path for name in names for path in (SOURCE / name, *(SOURCE / name).rglob("*")) if path.is_file())
     texts = [(str(path), path.read_bytes()) for path in files if "__pycache__" not in path.parts]
     folder = SETUP / "package" / hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
-    if not list(folder.glob("*.deb")):
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        with copy("tools") as building, mounted(building):
-            pip = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
-            run("chroot", building, "env", *pip, f"{CLONE}/scripts/build-deb", "/root/built")
-            shutil.copytree(building / "root/built", folder)
+    with alone("package"):
+        if not list(folder.glob("*.deb")):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            with copy("tools") as building, mounted(building):
+                pip = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+                run("chroot", building, "env", *pip, f"{CLONE}/scripts/build-deb", "/root/built")
+                shutil.copytree(building / "root/built", folder)
     return next(folder.glob("*.deb"))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from conntrackd_py.lab.namespaces import CLIENT
+from tests.support import rulesets
 from tests.support.machine import Machine
 
 IPTABLES: Final = f"""\
@@ -71,43 +72,18 @@ table inet filter {{
 }}
 """
 
-_DOCKER: Final = f"""\
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
-:DOCKER - [0:0]
-:DOCKER-ISOLATION-STAGE-1 - [0:0]
-:DOCKER-ISOLATION-STAGE-2 - [0:0]
-:DOCKER-USER - [0:0]
--A INPUT -i wan0 -p tcp -m tcp --dport 22 -j DROP
--A FORWARD -j DOCKER-USER
--A FORWARD -j DOCKER-ISOLATION-STAGE-1
--A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A FORWARD -o docker0 -j DOCKER
--A FORWARD -i docker0 ! -o docker0 -j ACCEPT
--A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
--A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
--A DOCKER-ISOLATION-STAGE-1 -j RETURN
--A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
--A DOCKER-ISOLATION-STAGE-2 -j RETURN
+_DOCKER: Final = rulesets.DOCKER.replace(
+    "-A FORWARD -j DOCKER-USER\n",
+    "-A INPUT -i wan0 -p tcp -m tcp --dport 22 -j DROP\n-A FORWARD -j DOCKER-USER\n",
+).replace(
+    "-A DOCKER-USER -j RETURN\n",
+    f"""\
 -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A DOCKER-USER -i lan0 -j ACCEPT
 -A DOCKER-USER -d {CLIENT}/32 -o lan0 -p tcp -m tcp --dport 80 -j ACCEPT
 -A DOCKER-USER -j RETURN
-COMMIT
-*nat
-:PREROUTING ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
-:DOCKER - [0:0]
--A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
--A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
--A DOCKER -i docker0 -j RETURN
--A DOCKER ! -i docker0 -p tcp -m tcp --dport 8081 -j DNAT --to-destination 172.17.0.2:80
-COMMIT
-"""
+""",
+)
 
 UFW: Final = (
     ("ufw", "allow", "in", "on", "lan0", "to", "any", "port", "22", "proto", "tcp"),

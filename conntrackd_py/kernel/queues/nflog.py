@@ -139,7 +139,7 @@ class NflogGroup(PacketQueue):
                 self._gap(copies.sequence)
             self.expected = copies.sequence + 1 & M32
             if copies.hook not in (PRE_ROUTING, LOCAL_OUT):
-                continue  # from a rule of somebody else
+                continue  # from another program's rule with this group
             skb = Skb(copies.payload, copies.mark, copies.indev, copies.outdev)
             skb.copy = True
             self.until_sample -= 1

@@ -7,11 +7,16 @@ iptables-legacy sends no messages: then the caller polls (`needs_polling`).
 """
 
 import asyncio
+import errno
 import socket
 from typing import Final, final
 
+import structlog
+
 from conntrackd_py.kernel import netlink
 from conntrackd_py.kernel.steering.programs import IPTABLES, run
+
+log = structlog.get_logger()
 
 NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWSETELEM: Final = 12
@@ -70,8 +75,11 @@ class RulesetWatch:
                 return
         except BlockingIOError:
             return
-        except OSError:  # ENOBUFS
-            pass
+        except OSError as error:
+            if (
+                error.errno != errno.ENOBUFS
+            ):  # lost messages count as a change; other errors too, but they are not usual
+                log.warning("ruleset_messages_unreadable", error=error.strerror)
         self.changed.set()
         self.close()
 
