@@ -1,6 +1,7 @@
 """The command conntrackd-py: parses the line, then imports and runs one subcommand."""
 
 import argparse
+import errno
 import importlib
 import platform
 import sys
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.cli.conntrackd import options
+from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.escape import escaped
 
 
@@ -56,7 +58,18 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage; a subcommand may have more."""
     args = command_line().parse_args(argv)
-    status: int = importlib.import_module(COMMANDS[args.command].module).main(args)
+    try:
+        status: int = importlib.import_module(COMMANDS[args.command].module).main(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        discard_stdout()
+        sys.stderr.write(f"conntrackd-py {args.command}: cannot write: {error.strerror}\n")
+        return 1
     return status
 
 

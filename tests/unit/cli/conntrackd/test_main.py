@@ -52,6 +52,15 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(COMMANDS) <= first_words
 
 
+@pytest.mark.parametrize("command", [["check-config"], ["rules", "print"]], ids=" ".join)
+def test_a_full_disk_is_reported(command: list[str]) -> None:
+    words = [sys.executable, "-m", "conntrackd_py.cli.conntrackd.main", *command, "-c", str(SAMPLE)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"conntrackd-py {command[0]}: cannot write: No space left on device\n"
+
+
 @pytest.mark.parametrize("arguments", ["['--help']", f"['check-config', {str(SAMPLE)!r}]"])
 def test_it_starts_without_what_it_does_not_need(arguments: str) -> None:
     """A command typed at a prompt must not wait for pyroute2 (0.2 s) or scapy (0.5 s)."""
