@@ -33,13 +33,14 @@ ROOM: Final = 8192
 ERROR: Final = struct.Struct("=4xH2xI4xi")
 
 
-def ruleset(mask: int, excluded: tuple[str, ...] | None, *, translate: bool) -> str:
-    """The tables as nft text. mask: steering.mark_mask, not 0. excluded: interfaces; None: no recognition."""
-    parts = {family: _maps(family, address, mask) if translate else "" for family, address in FAMILIES.items()}
-    if excluded is not None:
-        for family, address in FAMILIES.items():
-            parts[family] += recognition.known_set(address) + recognition.chains(family, mask, excluded)
-    return "".join(f"table {family} {NAME} {{\nflags owner\n{text}}}\n" for family, text in parts.items())
+def ruleset(mask: int, excluded: tuple[str, ...], *, translate: bool) -> str:
+    """The tables as nft text. mask: steering.mark_mask, not 0. excluded: interfaces. translate: with the maps."""
+    tables = []
+    for family, address in FAMILIES.items():
+        text = _maps(family, address, mask) if translate else ""
+        text += recognition.known_set(address) + recognition.chains(family, mask, excluded)
+        tables.append(f"table {family} {NAME} {{\nflags owner\n{text}}}\n")
+    return "".join(tables)
 
 
 def _maps(family: str, address: str, mask: int) -> str:
