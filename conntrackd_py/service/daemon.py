@@ -20,14 +20,15 @@ from conntrackd_py.control.escape import escaped_lines
 from conntrackd_py.control.status import ReloadError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueError
-from conntrackd_py.kernel.steering.plan import plan
+from conntrackd_py.kernel.steering.plan import NEW, plan
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
-from conntrackd_py.service.queues import put_maps, queues_of
+from conntrackd_py.service.queues import put_tables, queues_of
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -72,6 +73,7 @@ class Daemon:
         self.status = 0
         self.watchdog_at = 0  # ms: of the last WATCHDOG=1
         self.status_at = 0  # ms: of the last STATUS=
+        self.refused = 0  # packets of new connections, at the last STATUS=
         self.addresses_lost = 0  # logged connections that ended with their address
 
     async def run(self) -> int:
@@ -84,8 +86,8 @@ class Daemon:
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            put_maps(self.engine, self.parts.settings)
-            stack.callback(self.engine.mark_maps.close)
+            if tables := put_tables(self.engine, self.parts.settings, self.queue_pair):
+                stack.callback(tables.close)
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
@@ -180,7 +182,15 @@ class Daemon:
             self.status_at = now
             steering = self.parts.steering
             alarm = f"; steering rules missing: {steering.missing}" if steering.installed is False else ""
+            alarm += self.overload()
             self.notify.send(f"STATUS={len(self.engine.core.table)} connections{alarm}")
+
+    def overload(self, queues: Path = QUEUES) -> str:
+        """How many new connections the kernel refused since the previous call; empty without."""
+        names = self.parts.counters.names
+        refused = sum(row.dropped for row in queue_rows(queues) if names.get(row.number) == NEW)
+        now, self.refused = refused - self.refused, refused
+        return f"; new connections refused (queue full): {now} in {STATUS_EVERY // 1000} s" if now > 0 else ""
 
     def finish(self) -> None:
         """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones."""

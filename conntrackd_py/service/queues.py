@@ -7,26 +7,29 @@ import structlog
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.maps.tables import MapTables
+from conntrackd_py.kernel.maps.tables import MapTables, ruleset
+from conntrackd_py.kernel.netlink import LARGEST_COPY
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
 from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.kernel.queues.queue_pair import QueuePair
 from conntrackd_py.kernel.steering.nftables import NftablesError
-from conntrackd_py.kernel.steering.plan import COPIED, HEADERS_QUEUES, plan
+from conntrackd_py.kernel.steering.plan import KNOWN_QUEUES, plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
 from conntrackd_py.settings.schema import NAT, NFLOG, OBSERVE, Settings
 
 log = structlog.get_logger()
 
+ORDINARY: Final = 1600  # bytes: larger than the packets of Ethernet; of longer ones only so many bytes are copied
 SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
 
 
 def _packet_queue(
-    settings: Settings, handle: Handle, counters: QueueCounters, number: int, **options: int
-) -> PacketQueue:
+    settings: Settings, handle: Handle, counters: QueueCounters, number: int, headers: Handle | None = None
+) -> NfqueueQueue:
+    """headers: for packets of more than ORDINARY bytes, of which only the beginning is copied."""
     return NfqueueQueue(
         handle,
         clock,
@@ -37,7 +40,9 @@ def _packet_queue(
         fail_open=settings.queue.fail_open,
         counters=counters,
         gso=settings.queue.gso,
-        **options,
+        copied=LARGEST_COPY if headers is None else ORDINARY,
+        headers=headers,
+        whole=number - KNOWN_QUEUES,
     )
 
 
@@ -45,33 +50,37 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     """The bound queues of the steering rules. QueueError when one cannot be bound."""
     if settings.mode == OBSERVE:
         return _observed(settings, engine, counters)
+    wanted = plan(settings)
     queues: list[PacketQueue] = []
     try:
-        for at in range(plan(settings).queues):
-            number = settings.queue.first + at
-            if at < HEADERS_QUEUES:
-                queues.append(_packet_queue(settings, engine.handle, counters, number))
-                continue
-            options = {"copied": COPIED, "whole": number - HEADERS_QUEUES}
-            queues.append(_packet_queue(settings, engine.handle_headers, counters, number, **options))
+        for at in range(wanted.queues):
+            headers = engine.handle_headers if wanted.headers and at >= KNOWN_QUEUES else None
+            queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at, headers))
     except QueueError:
         for queue in queues:
             queue.close()
         raise
-    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None, tuple(queues[HEADERS_QUEUES:]))
+    return QueuePair(*queues)
 
 
-def put_maps(engine: Engine, settings: Settings) -> None:
-    """Give the engine the maps of the kernel, if large packets are queued by their headers.
+def put_tables(engine: Engine, settings: Settings, queue_pair: QueuePair) -> MapTables | None:
+    """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
-    Without them the daemon rewrites every packet: large ones are queued a second time, whole.
+    Without them all first visits use one queue, and all packets are queued whole.
     """
-    if settings.mode != NAT or not plan(settings).headers:
-        return
+    wanted = plan(settings)
+    if not wanted.known:
+        return None
+    translate = wanted.headers and settings.mode == NAT
     try:
-        engine.mark_maps.maps = MapTables(settings.steering.mark_mask)
+        tables = MapTables(ruleset(wanted.mark_mask, wanted.exclude_interfaces, translate=translate))
     except NftablesError as error:
-        log.warning("no_maps", error=str(error), help="large packets are queued twice")
+        log.warning("no_tables", error=str(error), help="known connections are not served first")
+        queue_pair.copy_whole()
+        return None
+    if translate:
+        engine.mark_maps.maps = tables
+    return tables
 
 
 def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:

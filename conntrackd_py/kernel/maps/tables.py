@@ -1,4 +1,4 @@
-"""The tables with the maps, one a family, and the chains that rewrite packets by them.
+"""The daemon's tables, one a family: recognition (recognition.py), and the maps that rewrite packets by their mark.
 
     prerouting   -250   destination, after the first visit (raw, -300) and before the kernel's tracking (-200)
     postrouting  -145   source, after the last visit (mangle, -150) and before the leak table (-140)
@@ -17,6 +17,7 @@ import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit
 from conntrackd_py.engine.mark_maps import MOST_CONNECTIONS, Element, Maps
+from conntrackd_py.kernel.maps import recognition
 from conntrackd_py.kernel.maps.elements import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, transaction
 from conntrackd_py.kernel.netlink import NLMSG_ERROR
 from conntrackd_py.kernel.steering.nftables import Nftables
@@ -32,12 +33,17 @@ ROOM: Final = 8192
 ERROR: Final = struct.Struct("=4xH2xI4xi")
 
 
-def ruleset(mask: int) -> str:
-    """The tables as nft text. mask: steering.mark_mask, not 0."""
-    return "".join(_table(family, address, mask) for family, address in FAMILIES.items())
+def ruleset(mask: int, excluded: tuple[str, ...], *, translate: bool) -> str:
+    """The tables as nft text. mask: steering.mark_mask, not 0. excluded: interfaces. translate: with the maps."""
+    tables = []
+    for family, address in FAMILIES.items():
+        text = _maps(family, address, mask) if translate else ""
+        text += recognition.known_set(address) + recognition.chains(family, mask, excluded)
+        tables.append(f"table {family} {NAME} {{\nflags owner\n{text}}}\n")
+    return "".join(tables)
 
 
-def _table(family: str, address: str, mask: int) -> str:
+def _maps(family: str, address: str, mask: int) -> str:
     # At PREROUTING the steering rules cleared a "done" from elsewhere; the address sets it before the port.
     done = done_bit(mask)
     field, without_done = f"meta mark & {mask:#x}", f"meta mark & {mask ^ done:#x}"
@@ -58,18 +64,18 @@ def _table(family: str, address: str, mask: int) -> str:
         f"{family} {key} set {looked_up} map @{key} {mark} goto {then}\n}}\n"
         for name, hook, priority, key, looked_up, mark, then in places
     )
-    return f"table {family} {NAME} {{\nflags owner\n{maps}{ports}{bases}}}\n"
+    return maps + ports + bases
 
 
 @final
 class MapTables(Maps):
-    """Made at construction. Raises NftablesError, for example if a table of this name exists."""
+    """Made at construction. Raises NftablesError, for example if a table of this name exists. text: of `ruleset`."""
 
-    def __init__(self, mask: int) -> None:
+    def __init__(self, text: str) -> None:
         self.nftables = Nftables()
         created = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
         try:
-            self.nftables.run(created + ruleset(mask))
+            self.nftables.run(created + text)
             self.sock = self.nftables.owner()
         except Exception:
             self.nftables.close()
@@ -104,6 +110,7 @@ class MapTables(Maps):
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
     def close(self) -> None:
-        """The tables end with their socket."""
-        self.sock.close()
-        self.nftables.close()
+        """The tables end with their socket. May be called again."""
+        if self.sock.fileno() >= 0:
+            self.sock.close()
+            self.nftables.close()

@@ -29,6 +29,7 @@ class QueueCounters:
         self.copies_lost = 0  # copies that the kernel dropped, by the gaps in their sequence (mode observe)
         self.translations_lost = 0  # times that the kernel dropped events of translated connections (mode observe)
         self.visits = Histogram()  # times of sampled visits
+        self.names: dict[int, str] = {}  # of the queues, by number
         self.backend = ""  # for the metric build_info
 
 
@@ -42,6 +43,9 @@ class PacketQueue(ABC):
     @abstractmethod
     def drain(self, limit: int) -> int:
         """Handle at most `limit` waiting messages without blocking; returns how many."""
+
+    def copy_whole(self) -> None:  # noqa: B027  most queues do so already
+        """Copy packets of any length whole from now on."""
 
     @abstractmethod
     def refuse(self) -> None:

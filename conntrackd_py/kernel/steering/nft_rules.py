@@ -94,9 +94,10 @@ def _rule(visit: Visit, step: Step, family: str) -> str:
         bits = [int(number, 0) for number in value.split("/")]
         value, mask, others = (f"{number:#010x}" for number in (*bits, ALL_BITS ^ bits[1]))
     spec = SPECS[step.what].format(value=value, mask=mask, others=others, family=NFT_FAMILY[family])
-    mark = f"meta mark & {step.mark:#010x} == {step.mark:#010x} " if step.mark else ""
-    longer = f"meta length > {step.longer} " if step.longer else ""
-    return _interface(visit, step) + mark + longer + spec
+    mark = ""
+    if step.mark:
+        mark = "meta mark & {1:#010x} == {0:#010x} ".format(*(int(number, 0) for number in step.mark.split("/")))
+    return _interface(visit, step) + mark + spec
 
 
 def _interface(visit: Visit, step: Step) -> str:
