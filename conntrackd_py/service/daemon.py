@@ -132,6 +132,7 @@ class Daemon:
     def packets(self) -> None:
         try:
             self.queue_pair.drain()
+            self.engine.settle(clock())
         except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)

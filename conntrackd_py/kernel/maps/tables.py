@@ -16,10 +16,18 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit
-from conntrackd_py.engine.mark_maps import MOST_CONNECTIONS, Element, Maps
-from conntrackd_py.kernel.maps.elements import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, transaction
-from conntrackd_py.kernel.netlink import NLMSG_ERROR
-from conntrackd_py.kernel.steering.nftables import Nftables
+from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, Element, Maps
+from conntrackd_py.kernel.maps.elements import (
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWSETELEM,
+    counters,
+    key_and_value,
+    questions,
+    transaction,
+)
+from conntrackd_py.kernel.maps.flows import lookup
+from conntrackd_py.kernel.netlink import NLMSG_ERROR, messages
+from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
 log = structlog.get_logger()
 
@@ -28,8 +36,13 @@ FAMILIES: Final = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 AFTER_FIRST_VISIT: Final = -250
 AFTER_LAST_VISIT: Final = -145
 ANSWER_WITHIN: Final = 1.0  # seconds; the kernel answers before send returns
-ROOM: Final = 8192
-ERROR: Final = struct.Struct("=4xH2xI4xi")
+ROOM: Final = 65536
+BUFFER: Final = 1 << 20  # bytes of reports that may wait
+NFGENMSG: Final = 4  # bytes
+CODE: Final = struct.Struct("=i")
+HELP: Final = "the daemon forwards and rewrites every packet from now on"
+
+Counted = dict[bytes, tuple[int, int]]  # packets and bytes, by the key of an element
 
 
 def ruleset(mask: int) -> str:
@@ -82,25 +95,65 @@ class MapTables(Maps):
     def delete(self, elements: list[Element]) -> bool:
         return self._done(NFT_MSG_DELSETELEM, elements)
 
-    def _done(self, kind: int, elements: list[Element]) -> bool:
-        self.sequence = self.sequence % 0x7FFFFFFF + 1
+    def delete_counted(self, elements: list[Element]) -> list[int]:
+        asked = [transaction(NAME, NFT_MSG_DELSETELEM, elements, self._next(), echo=True)]
+        return self._counted([element for element in elements if element.map == FLOWS], asked)
+
+    def counters(self, elements: list[Element]) -> list[int]:
+        return self._counted(elements, questions(NAME, elements, self._next()))
+
+    def recognise(self, on: bool) -> bool:
+        text = "".join(
+            f"flush chain {family} {NAME} {FLOWS}\n"
+            + (f"table {family} {NAME} {{ chain {FLOWS} {{\n{lookup(family, self.mask)}}}\n}}\n" if on else "")
+            for family in FAMILIES
+        )
         try:
-            self.sock.send(transaction(NAME, kind, elements, self.sequence))
-            self._acknowledged()
-        except OSError as error:
-            log.error("maps_failed", error=str(error), help="the daemon rewrites every packet from now on")
+            self.nftables.run(text)
+        except NftablesError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
             return False
         return True
 
-    def _acknowledged(self) -> None:
-        """Raises OSError unless the kernel took the transaction."""
+    def _next(self) -> int:
+        self.sequence = self.sequence % 0x7FFFFFFF + 1
+        return self.sequence
+
+    def _done(self, kind: int, elements: list[Element]) -> bool:
+        return self._asked([transaction(NAME, kind, elements, self._next())]) is not None
+
+    def _counted(self, flows: list[Element], asked: list[bytes]) -> list[int]:
+        """Packets and bytes of each; empty if the kernel did not report all of them."""
+        found = self._asked(asked)
+        keys = [key_and_value(element)[0] for element in flows]
+        if found is None or not all(key in found for key in keys):
+            return []
+        return [number for key in keys for number in found[key]]
+
+    def _asked(self, asked: list[bytes]) -> Counted | None:
+        """The counters that the kernel reported; None if it refused."""
+        found: Counted = {}
+        try:
+            for one in asked:
+                self.sock.send(one)
+                self._acknowledged(found)
+        except OSError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
+            return None
+        return found
+
+    def _acknowledged(self, found: Counted) -> None:
+        """Read answers up to the acknowledgement. Raises OSError unless the kernel did as asked."""
         while select.select([self.sock], [], [], ANSWER_WITHIN)[0]:
-            answer = self.sock.recv(ROOM)
-            kind, sequence, code = ERROR.unpack_from(answer)
-            if kind == NLMSG_ERROR and sequence == self.sequence:
-                if code:
-                    raise OSError(-code, os.strerror(-code))
-                return
+            for kind, sequence, body in messages(self.sock.recv(ROOM)):
+                if sequence != self.sequence:
+                    continue
+                if kind == NLMSG_ERROR:
+                    (code,) = CODE.unpack_from(body)
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return
+                found.update((key, (packets, size)) for key, packets, size in counters(body[NFGENMSG:]))
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
     def close(self) -> None:
