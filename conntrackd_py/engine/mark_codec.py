@@ -14,6 +14,9 @@ this connection have between the two visits (`between`). Otherwise the tuple is 
 A packet with bit 4 is queued again if it leaves by an interface with a source rule. Other marks with this bit are from
 an earlier pass through the router, for example before a tunnel: they count as no mark.
 
+Before the first visit, bit 4 without bit 3 means KNOWN: the kernel has seen packets of this connection (kernel/maps).
+It only chooses the queue; the first visit overwrites it.
+
 Two tables hold what the mark cannot:
 - `by_tuple` finds a connection by the tuple of its packets between the visits. With SNAT and DNAT together this is
   neither of the connection's own tuples.
@@ -83,6 +86,18 @@ def valid_bit(mask: int) -> int:
 def not_a_field(mask: int) -> int:
     """The bits to clear in a mark from elsewhere, so that it counts as no mark."""
     return DONE_EARLY * (mask & -mask)
+
+
+def known_mark(mask: int) -> tuple[int, int]:
+    """The mark of a packet that the kernel knows, before its first visit, as (value, mask)."""
+    return done_bit(mask), not_a_field(mask)
+
+
+def established(mask: int) -> list[tuple[int, int]]:
+    """The marks of packets of a connection with a reply, after their first visit, as (value, mask)."""
+    lowest = mask & -mask
+    bits = (MARK_VALID | MARK_CTINFO) * lowest
+    return [((MARK_VALID | ctinfo) * lowest, bits) for ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY)]
 
 
 def done_early(mask: int) -> list[tuple[int, int]]:

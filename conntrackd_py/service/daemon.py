@@ -27,7 +27,7 @@ from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
-from conntrackd_py.service.queues import put_maps, queues_of
+from conntrackd_py.service.queues import put_tables, queues_of
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -83,8 +83,8 @@ class Daemon:
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            put_maps(self.engine, self.parts.settings)
-            stack.callback(self.engine.mark_maps.close)
+            if tables := put_tables(self.engine, self.parts.settings):
+                stack.callback(tables.end)
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()

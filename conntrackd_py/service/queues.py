@@ -7,7 +7,7 @@ import structlog
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.maps.tables import MapTables
+from conntrackd_py.kernel.maps.tables import MapTables, Parts
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
 from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
@@ -45,11 +45,12 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     """The bound queues of the steering rules. QueueError when one cannot be bound."""
     if settings.mode == OBSERVE:
         return _observed(settings, engine, counters)
+    wanted = plan(settings)
     queues: list[PacketQueue] = []
     try:
-        for at in range(plan(settings).queues):
+        for at in range(wanted.queues):
             number = settings.queue.first + at
-            if at < HEADERS_QUEUES:
+            if at < HEADERS_QUEUES or number == wanted.known_queue:
                 queues.append(_packet_queue(settings, engine.handle, counters, number))
                 continue
             options = {"copied": COPIED, "whole": number - HEADERS_QUEUES}
@@ -58,20 +59,29 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
         for queue in queues:
             queue.close()
         raise
-    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None, tuple(queues[HEADERS_QUEUES:]))
+    known = queues.pop() if wanted.known else None
+    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None, tuple(queues[HEADERS_QUEUES:]), known)
 
 
-def put_maps(engine: Engine, settings: Settings) -> None:
-    """Give the engine the maps of the kernel, if large packets are queued by their headers.
+def put_tables(engine: Engine, settings: Settings) -> MapTables | None:
+    """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
-    Without them the daemon rewrites every packet: large ones are queued a second time, whole.
+    Without maps the daemon rewrites every packet: large ones are queued a second time, whole. Without recognition all
+    first visits use one queue.
     """
-    if settings.mode != NAT or not plan(settings).headers:
-        return
+    wanted = plan(settings)
+    translate = (wanted.headers or wanted.offload) and settings.mode == NAT
+    if not wanted.known and not wanted.offload and not translate:
+        return None
+    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, wanted.known, translate, wanted.offload)
     try:
-        engine.mark_maps.maps = MapTables(settings.steering.mark_mask)
+        tables = MapTables(parts)
     except NftablesError as error:
-        log.warning("no_maps", error=str(error), help="large packets are queued twice")
+        log.warning("no_tables", error=str(error), help="known connections are not served first, none is offloaded")
+        return None
+    if translate or wanted.offload:
+        engine.mark_maps.maps = tables
+    return tables
 
 
 def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:

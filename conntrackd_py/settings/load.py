@@ -176,6 +176,7 @@ def _queue(table: Table) -> Queue:
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),
+        known_first=table.boolean("known_first", Queue.known_first),
         large_packets=table.choice("large_packets", Queue.large_packets, schema.LARGE_PACKETS),
         on_error=table.choice("on_error", Queue.on_error, schema.ON_ERROR),
         fail_open=table.boolean("fail_open", Queue.fail_open),

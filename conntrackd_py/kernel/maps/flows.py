@@ -16,13 +16,12 @@ from typing import Final
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
 from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES
 from conntrackd_py.engine.offload import MOST_CONNECTIONS
+from conntrackd_py.kernel.maps.recognition import ALL_BITS, PROTOCOLS, chain
 
 BEFORE_LAST_VISIT: Final = -152  # before iptables' table mangle, -150
 AFTER_LAST_VISIT: Final = -144  # after the translation by mark, before the leak table
-ALL_BITS: Final = 0xFFFFFFFF
 TUPLE: Final = "{0} . {0} . inet_proto . inet_service . inet_service"
 PORTS: Final = "meta l4proto . th sport . th dport"
-PROTOCOLS: Final = {"ip": "meta l4proto", "ip6": "ip6 nexthdr"}  # IPv6: nothing stands before the ports
 FRAGMENT: Final = {"ip": "ip frag-off & 0x3fff != 0 return\n", "ip6": ""}
 
 
@@ -38,30 +37,29 @@ def sets(address: str) -> str:
 
 
 def lookup(family: str, mask: int) -> str:
-    """The rules of chain `flows`, to which `recognise` jumps."""
+    """The chain to which `recognise` jumps."""
     others = f"meta mark & {ALL_BITS ^ mask:#x} != 0 return\n" if mask != ALL_BITS else ""
     arriving = f"{family} saddr . {family} daddr . {PORTS}"
     return (
-        f"{others}{PROTOCOLS[family]} != {{ tcp, udp }} return\n{FRAGMENT[family]}"
+        f"chain {FLOWS} {{\n{others}{PROTOCOLS[family]} != {{ tcp, udp }} return\n{FRAGMENT[family]}"
         "tcp flags & (fin | syn | rst) != 0 return\nudp checksum 0 return\n"
-        f"meta mark set {arriving} map @{FLOWS} accept\n"
+        f"meta mark set {arriving} map @{FLOWS} accept\n}}\n"
     )
 
 
-def chains(family: str, mask: int) -> str:
-    """The other chains of this nft family as nft text. mask: steering.mark_mask, not 0."""
+def chains(family: str, mask: int, *, translate: bool) -> str:
+    """All chains of this nft family as nft text. mask: steering.mark_mask, not 0. translate: with mark_maps."""
     done, valid, field = done_bit(mask), valid_bit(mask), not_a_field(mask)
     translated = f"meta mark & {field:#x} == {done:#x}"
     key = f"meta mark & {mask ^ done:#x}"
+    names = ((f"{family} saddr", "saddr"), ("tcp sport", "sport"), ("udp sport", "sport"))
     leave = [
         f"{translated} meta mark set meta mark & {ALL_BITS ^ field:#x}",
         f"meta mark & {valid:#x} == 0 return",
         f"{PROTOCOLS[family]} != {{ tcp, udp }} return",
         "udp checksum 0 return",
         f"{key} . oif . {family} saddr . {family} daddr . {PORTS} != @{LEAVES} return",
-        f"{family} saddr set {key} map @saddr",
-        f"tcp sport set {key} map @sport",
-        f"udp sport set {key} map @sport",
+        *(f"{where} set {key} map @{name}" for where, name in (names if translate else ())),
         f"meta mark set meta mark & {ALL_BITS ^ valid:#x} | {done:#x}",
     ]
     left = [
@@ -69,8 +67,8 @@ def chains(family: str, mask: int) -> str:
         f"meta mark & {mask:#x} . {family} saddr @{SOURCES} meta mark set meta mark | {valid:#x} return",
         f"meta mark set meta mark & {ALL_BITS ^ field:#x}",
     ]
-    places = (("leave", BEFORE_LAST_VISIT, leave), ("left", AFTER_LAST_VISIT, left))
-    return "".join(
-        "\n".join((f"chain {name} {{", f"type filter hook postrouting priority {priority}", *lines, "}", ""))
-        for name, priority, lines in places
+    return (
+        lookup(family, mask)
+        + chain("leave", "postrouting", BEFORE_LAST_VISIT, leave)
+        + chain("left", "postrouting", AFTER_LAST_VISIT, left)
     )

@@ -1,4 +1,4 @@
-"""The tables with the maps, one a family, and the chains that rewrite packets by them.
+"""The daemon's tables, one a family: recognition (recognition.py), and the maps that rewrite packets by their mark.
 
     prerouting   -250   destination, after the first visit (raw, -300) and before the kernel's tracking (-200)
     postrouting  -145   source, after the last visit (mangle, -150) and before the leak table (-140)
@@ -11,12 +11,13 @@ import errno
 import os
 import select
 import struct
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit
 from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, Element, Maps
+from conntrackd_py.kernel.maps import flows, recognition
 from conntrackd_py.kernel.maps.elements import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_NEWSETELEM,
@@ -25,8 +26,7 @@ from conntrackd_py.kernel.maps.elements import (
     questions,
     transaction,
 )
-from conntrackd_py.kernel.maps.flows import lookup
-from conntrackd_py.kernel.netlink import NLMSG_ERROR, messages
+from conntrackd_py.kernel.netlink import NLMSG_ERROR, grow_buffer, messages
 from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
 log = structlog.get_logger()
@@ -42,15 +42,41 @@ NFGENMSG: Final = 4  # bytes
 CODE: Final = struct.Struct("=i")
 HELP: Final = "the daemon forwards and rewrites every packet from now on"
 
+CREATED: Final = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
+
 Counted = dict[bytes, tuple[int, int]]  # packets and bytes, by the key of an element
 
 
-def ruleset(mask: int) -> str:
-    """The tables as nft text. mask: steering.mark_mask, not 0."""
-    return "".join(_table(family, address, mask) for family, address in FAMILIES.items())
+class Parts(NamedTuple):
+    """What the tables hold. mask: steering.mark_mask, not 0. excluded: interfaces that are not recognised."""
+
+    mask: int
+    excluded: tuple[str, ...] = ()
+    known: bool = False
+    translate: bool = False
+    offload: bool = False
 
 
-def _table(family: str, address: str, mask: int) -> str:
+def ruleset(parts: Parts) -> str:
+    """The tables as nft text."""
+    return "".join(
+        f"table {family} {NAME} {{\nflags owner\n{_table(family, address, parts)}}}\n"
+        for family, address in FAMILIES.items()
+    )
+
+
+def _table(family: str, address: str, parts: Parts) -> str:
+    text = _maps(family, address, parts.mask) if parts.translate else ""
+    if parts.offload:
+        text += flows.sets(address) + flows.chains(family, parts.mask, translate=parts.translate)
+    if parts.known:
+        text += recognition.known_set(address) + recognition.remembering(family, parts.mask)
+    if parts.known or parts.offload:
+        text += recognition.recognising(family, parts.mask, parts.excluded, known=parts.known, offload=parts.offload)
+    return text
+
+
+def _maps(family: str, address: str, mask: int) -> str:
     # At PREROUTING the steering rules cleared a "done" from elsewhere; the address sets it before the port.
     done = done_bit(mask)
     field, without_done = f"meta mark & {mask:#x}", f"meta mark & {mask ^ done:#x}"
@@ -71,22 +97,23 @@ def _table(family: str, address: str, mask: int) -> str:
         f"{family} {key} set {looked_up} map @{key} {mark} goto {then}\n}}\n"
         for name, hook, priority, key, looked_up, mark, then in places
     )
-    return f"table {family} {NAME} {{\nflags owner\n{maps}{ports}{bases}}}\n"
+    return maps + ports + bases
 
 
 @final
 class MapTables(Maps):
     """Made at construction. Raises NftablesError, for example if a table of this name exists."""
 
-    def __init__(self, mask: int) -> None:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self.nftables = Nftables()
-        created = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
         try:
-            self.nftables.run(created + ruleset(mask))
+            self.nftables.run(CREATED + ruleset(parts))
             self.sock = self.nftables.owner()
         except Exception:
             self.nftables.close()
             raise
+        grow_buffer(self.sock, BUFFER)
         self.sequence = 0
 
     def add(self, elements: list[Element]) -> bool:
@@ -105,7 +132,7 @@ class MapTables(Maps):
     def recognise(self, on: bool) -> bool:
         text = "".join(
             f"flush chain {family} {NAME} {FLOWS}\n"
-            + (f"table {family} {NAME} {{ chain {FLOWS} {{\n{lookup(family, self.mask)}}}\n}}\n" if on else "")
+            + (f"table {family} {NAME} {{\n{flows.lookup(family, self.parts.mask)}}}\n" if on else "")
             for family in FAMILIES
         )
         try:
@@ -157,6 +184,17 @@ class MapTables(Maps):
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
     def close(self) -> None:
-        """The tables end with their socket."""
-        self.sock.close()
-        self.nftables.close()
+        """Keep the recognition: it clears marks from elsewhere, which the steering rules believe."""
+        self.parts = self.parts._replace(translate=False, offload=False)
+        gone = "".join(f"delete table {family} {NAME}\n" for family in FAMILIES)
+        try:
+            self.nftables.run(gone + CREATED + ruleset(self.parts._replace(known=True)))
+        except NftablesError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
+            self.end()
+
+    def end(self) -> None:
+        """The tables end with their socket. May be called again."""
+        if self.sock.fileno() >= 0:
+            self.sock.close()
+            self.nftables.close()

@@ -1,8 +1,12 @@
 """The ingress queues, for a packet's first visit, and the egress queues, for its last one.
 
 In one queue, a flood of first visits leaves no room for the second visits, and packets are dropped after most of their
-work is done (measured: two of three). With two queues, overload drops packets at their first visit. A round handles at
-most INGRESS_A_ROUND packets, then at most twice as many of the egress queue, so the egress queue does not grow.
+work is done (measured: two of three). With two queues, overload drops packets at their first visit. First visits of
+known connections have a queue of their own (`known`): a flood of new ones fills the other.
+
+A round serves the egress queues, then known connections, then first packets. While known packets wait, first packets
+get NEW_BESIDE_KNOWN a round; this share is never zero. Each ingress queue gets less a round than the egress queues, so
+these do not grow.
 """
 
 import select
@@ -10,8 +14,10 @@ from typing import Final, final
 
 from conntrackd_py.kernel.queues.queue import PacketQueue
 
-INGRESS_A_ROUND: Final = 32
 EGRESS_A_ROUND: Final = 64
+KNOWN_A_ROUND: Final = 48
+NEW_A_ROUND: Final = 32
+NEW_BESIDE_KNOWN: Final = 8
 ROUNDS: Final = 4
 
 
@@ -19,10 +25,17 @@ ROUNDS: Final = 4
 class QueuePair:
     """egress: None where packets make one visit only. headers: the same two again, for large packets."""
 
-    def __init__(self, ingress: PacketQueue, egress: PacketQueue | None, headers: tuple[PacketQueue, ...] = ()) -> None:
-        self.ingress = [*headers[:1], ingress]
+    def __init__(
+        self,
+        ingress: PacketQueue,
+        egress: PacketQueue | None,
+        headers: tuple[PacketQueue, ...] = (),
+        known: PacketQueue | None = None,
+    ) -> None:
         self.egress = [*headers[1:]] + ([egress] if egress is not None else [])
-        self.all = self.egress + self.ingress
+        self.known = [*headers[:1]] + ([known] if known is not None else [])
+        self.ingress = ingress
+        self.all = [*self.egress, *self.known, ingress]
         self.handled = 0
         self.handled_before = 0  # at the previous call of moving()
 
@@ -33,16 +46,20 @@ class QueuePair:
         """Handle waiting packets, at most ROUNDS rounds, without blocking; returns how many."""
         handled = 0
         for _ in range(ROUNDS):
-            got = 0
-            for queue in self.ingress:
-                got += queue.drain(INGRESS_A_ROUND)
-            for queue in self.egress:
-                got += queue.drain(EGRESS_A_ROUND)
+            got = self._round()
             if not got:
                 break
             handled += got
         self.handled += handled
         return handled
+
+    def _round(self) -> int:
+        got = known = 0
+        for queue in self.egress:
+            got += queue.drain(EGRESS_A_ROUND)
+        for queue in self.known:
+            known += queue.drain(KNOWN_A_ROUND)
+        return got + known + self.ingress.drain(NEW_BESIDE_KNOWN if known else NEW_A_ROUND)
 
     def moving(self) -> bool:
         """Whether packets were handled since the previous call, or none waits. The watchdog depends on it."""
@@ -51,7 +68,7 @@ class QueuePair:
 
     def refuse(self) -> None:
         """Take no new packets. Waiting packets can be drained, also at their second visit."""
-        for queue in self.ingress:
+        for queue in (*self.known, self.ingress):
             queue.refuse()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from typing import Final, final
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field
 from conntrackd_py.kernel import netlink
 from conntrackd_py.kernel.steering.nft_rules import ERROR_ABOUT_FIRST
-from conntrackd_py.kernel.steering.nftables import Nftables
+from conntrackd_py.kernel.steering.nftables import Nftables, quoted
 from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
@@ -41,7 +41,6 @@ REFUSALS: Final = (
     "icmp type destination-unreachable icmp code port-unreachable",
     "icmpv6 type destination-unreachable icmpv6 code port-unreachable",
 )
-UNWRITABLE: Final = frozenset('"\\*')  # nft has no quoting for these in an interface name
 
 
 class NoTableError(Exception):
@@ -82,9 +81,9 @@ def _exempt(settings: Settings, done: int) -> list[str]:
     steering = settings.steering
     lines = [f"meta mark & {done:#x} != 0 return"]
     for name in steering.exclude_interfaces:
-        if not _quoted(name):
+        if not quoted(name):
             raise NoTableError(f"steering.exclude_interfaces: nft cannot match {name!r}")
-        lines.append(f"oifname {_quoted(name)} return")
+        lines.append(f"oifname {quoted(name)} return")
     if len(steering.families) == 1:
         lines.append(f"meta nfproto != {steering.families[0]} return")
     return lines
@@ -112,7 +111,7 @@ def _not_covered(rule: NatRule) -> list[str]:
 def _at_least(match: Match) -> list[str]:
     """Conditions, one of which every packet meets that the match fits, leaving out its numbers."""
     names, common = match.out_interface, _common(match)
-    if names is None or not all(map(_quoted, names.names)):
+    if names is None or not all(map(quoted, names.names)):
         return [common]
     return [f"{one} {common}" for one in _interfaces(names)]
 
@@ -120,7 +119,7 @@ def _at_least(match: Match) -> list[str]:
 def _exactly(match: Match) -> list[str]:
     """Conditions that only packets meet that the match fits."""
     names = match.out_interface
-    if names is not None and not all(map(_quoted, names.names)):
+    if names is not None and not all(map(quoted, names.names)):
         return []
     numbers = " ".join(_numbers(key, numbers) for key, numbers in _fields(match))
     return [f"{one} {_common(match)} {numbers}" for one in (_interfaces(names) if names is not None else [""])]
@@ -139,15 +138,8 @@ def _common(match: Match) -> str:
 def _interfaces(names: InterfaceNames) -> list[str]:
     """Alternatives."""
     if names.invert:
-        return [" ".join(f"oifname != {_quoted(name)}" for name in names.names)]
-    return [f"oifname {_quoted(name)}" for name in names.names]
-
-
-def _quoted(name: str) -> str:
-    """The name for nft; empty if nft has no way to write it, or for a plain +."""
-    if name == "+" or not name.isascii() or UNWRITABLE & set(name):
-        return ""
-    return f'"{name[:-1]}*"' if name.endswith("+") else f'"{name}"'
+        return [" ".join(f"oifname != {quoted(name)}" for name in names.names)]
+    return [f"oifname {quoted(name)}" for name in names.names]
 
 
 def _addresses(key: str, wanted: Addresses) -> str:

@@ -13,6 +13,7 @@ from typing import Final, final
 from conntrackd_py.kernel.netlink import NETLINK_NETFILTER
 
 LIBRARY: Final = "libnftables.so.1"
+UNWRITABLE: Final = frozenset('"\\*')  # nft has no quoting for these in an interface name
 
 
 class NftablesError(Exception):
@@ -65,6 +66,13 @@ class Nftables:
             said: bytes = self.library.nft_ctx_get_error_buffer(self.context) or b""
             lines = said.decode(errors="backslashreplace").splitlines()
             raise NftablesError(lines[0] if lines else "libnftables: unknown error")
+
+
+def quoted(name: str) -> str:
+    """The name of an interface in nft text; empty if nft has no way to write it, or for a plain +."""
+    if name == "+" or not name.isascii() or UNWRITABLE & set(name):
+        return ""
+    return f'"{name[:-1]}*"' if name.endswith("+") else f'"{name}"'
 
 
 def _netlink_sockets() -> set[int]:

@@ -17,11 +17,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import done_bit, done_early, not_a_field, valid_bit
+from conntrackd_py.engine.mark_codec import done_bit, done_early, known_mark, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
-from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, OFF, Queue, Settings
 from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
@@ -41,6 +41,7 @@ FIRST_ERROR_HIDDEN: Final = "first error, hidden"  # value: a network
 FIRST_ERROR: Final = "first error"
 OWN: Final = "own"
 DONE: Final = "done"  # value: a mark and its mask
+FORWARDED: Final = "forwarded"  # the same
 NOTRACK: Final = "notrack"
 LEAVING: Final = "leaving"  # the reason of QUEUE and QUEUE_BYPASS for one interface
 QUEUE: Final = "queue"  # value: number
@@ -55,6 +56,7 @@ WHY: Final = {
     FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
     OWN: "packets of this router are not queued",
     DONE: "the daemon has nothing more to do with this packet",
+    FORWARDED: "an offloaded connection: the kernel forwards its packets",
     NOTRACK: "the kernel does not track the packet",
     LEAVING: "to the daemon: a source rule can match a packet that leaves by this interface",
     QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
@@ -82,11 +84,14 @@ class Step(NamedTuple):
     interface: str = ANY_INTERFACE
     invert: bool = False
     longer: int = 0  # only packets of more bytes
-    mark: int = 0  # only packets with this bit of the mark
+    mark: str = ""  # only packets with this value/mask of the mark
+    known: bool = False  # a queue for known connections
 
     @property
     def why(self) -> str:
         what = LEAVING if self.what in (QUEUE, QUEUE_BYPASS) and self.interface != ANY_INTERFACE else self.what
+        if self.known:
+            return f"known connections: {WHY[what]}"
         return f"only the headers of large packets: {WHY[what]}" if self.longer else WHY[what]
 
 
@@ -128,6 +133,8 @@ class Plan:
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
     headers: bool = False  # large forwarded packets have queues of their own, in which only their headers are copied
+    known: bool = False  # known connections have a queue of their own at PREROUTING (kernel/maps)
+    offload: bool = False  # the kernel forwards packets of established connections (kernel/maps)
     mark_mask: int = 0  # 0: every packet makes all its visits
     leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
@@ -135,15 +142,24 @@ class Plan:
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
-        if self.headers:
-            return HEADERS_QUEUES + 2
-        return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
+        pairs = 2 * HEADERS_QUEUES if self.headers else 1 + max((visit.queue_index for visit in self.visits), default=0)
+        return 0 if self.group else pairs + self.known
+
+    @property
+    def known_queue(self) -> int:
+        """Number of the queue for first visits of known connections; -1: none."""
+        return self.queue + self.queues - 1 if self.known else -1
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
         """The rules of a visit, in order."""
         steps = [Step(EXCLUDE, interface=name) for name in self.exclude_interfaces]
         if self.mark_mask and visit.queue_index == 0:
-            steps.insert(0, Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}"))
+            # Marks of known packets stay. All other packets that are queued get a new mark.
+            stays = (self.known or self.offload) and visit.hook == PRE_ROUTING
+            clear = Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}")
+            steps[:0] = [clear._replace(interface=step.interface) for step in steps] if stays else [clear]
+        if self.offload and visit.hook == POST_ROUTING:
+            steps.insert(0, self._forwarded(*known_mark(self.mark_mask)))
         if visit.errors_pass:
             if visit.hook == POST_ROUTING:
                 steps += [Step(FIRST_ERROR_HIDDEN, name) for name in self.hidden if (":" in name) == (family == IPV6)]
@@ -152,6 +168,8 @@ class Plan:
             steps.append(Step(OWN))
         if visit.notrack:
             steps.append(Step(NOTRACK))
+        if self.offload and visit.hook == PRE_ROUTING:
+            steps.append(self._forwarded(valid_bit(self.mark_mask), valid_bit(self.mark_mask)))
         if self.group:
             steps.append(Step(COPY, str(self.group)))
         else:
@@ -159,6 +177,9 @@ class Plan:
         if visit.defrag:
             steps.append(Step(DEFRAG))
         return steps
+
+    def _forwarded(self, value: int, mask: int) -> Step:
+        return Step(FORWARDED, f"{value:#x}/{mask:#x}")
 
     def _queueing(self, visit: Visit, family: str) -> list[Step]:
         """Packets that leave by an interface with a source rule are queued whatever their mark says."""
@@ -175,11 +196,15 @@ class Plan:
     def _queues(self, visit: Visit) -> list[Step]:
         """The last visit sees only the headers of packets that the first visit marked: others are the router's own."""
         what, number = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
-        queue = Step(what, str(number))
-        if not self.headers or visit.hook not in (PRE_ROUTING, POST_ROUTING):
-            return [queue]
-        mark = valid_bit(self.mark_mask) if visit.hook == POST_ROUTING else 0
-        return [Step(what, str(number + HEADERS_QUEUES), longer=LARGE, mark=mark), queue]
+        queues = [Step(what, str(number))]
+        if self.known and visit.hook == PRE_ROUTING:
+            mark = "{:#x}/{:#x}".format(*known_mark(self.mark_mask))
+            queues.insert(0, Step(what, str(self.known_queue), mark=mark, known=True))
+        if self.headers and visit.hook in (PRE_ROUTING, POST_ROUTING):
+            valid = valid_bit(self.mark_mask)
+            mark = f"{valid:#x}/{valid:#x}" if visit.hook == POST_ROUTING else ""
+            queues.insert(0, Step(what, str(number + HEADERS_QUEUES), longer=LARGE, mark=mark))
+        return queues
 
 
 def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
@@ -198,6 +223,8 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         keep=keep,
         group=settings.observe.group if copies else 0,
         headers=settings.queue.large_packets == HEADERS_ONLY and not observing and settings.steering.mark_mask != 0,
+        known=settings.queue.known_first and not observing and settings.steering.mark_mask != 0,
+        offload=settings.offload.mode != OFF and not observing and settings.steering.mark_mask != 0,
         mark_mask=0 if observing else settings.steering.mark_mask,
         leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},
         why=why,

@@ -3,7 +3,14 @@
 import os
 
 from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters
-from conntrackd_py.kernel.queues.queue_pair import EGRESS_A_ROUND, INGRESS_A_ROUND, ROUNDS, QueuePair
+from conntrackd_py.kernel.queues.queue_pair import (
+    EGRESS_A_ROUND,
+    KNOWN_A_ROUND,
+    NEW_A_ROUND,
+    NEW_BESIDE_KNOWN,
+    ROUNDS,
+    QueuePair,
+)
 
 
 class Waiting(PacketQueue):
@@ -39,9 +46,27 @@ def test_the_egress_queue_does_not_grow() -> None:
     egress = Waiting(0)
     ingress = Waiting(10_000, egress)
     queue_pair = QueuePair(ingress, egress)
-    assert queue_pair.drain() == 2 * ROUNDS * INGRESS_A_ROUND
-    assert egress.packets == 0
-    assert egress.most <= INGRESS_A_ROUND < EGRESS_A_ROUND
+    assert queue_pair.drain() == (2 * ROUNDS - 1) * NEW_A_ROUND
+    assert egress.packets == NEW_A_ROUND
+    assert egress.most <= NEW_A_ROUND < EGRESS_A_ROUND
+
+
+def test_known_connections_come_first_and_new_ones_get_a_small_share() -> None:
+    egress = Waiting(0)
+    known, new = Waiting(3 * KNOWN_A_ROUND, egress), Waiting(10_000, egress)
+    queue_pair = QueuePair(new, egress, known=known)
+    queue_pair.drain()
+    assert known.packets == 0
+    assert 10_000 - new.packets == 3 * NEW_BESIDE_KNOWN + NEW_A_ROUND * (ROUNDS - 3)
+    assert egress.most <= KNOWN_A_ROUND + NEW_BESIDE_KNOWN <= EGRESS_A_ROUND
+
+
+def test_refusing_closes_the_queue_of_known_connections_too() -> None:
+    known = Waiting(0, descriptor=3)
+    queue_pair = QueuePair(Waiting(0, descriptor=1), Waiting(0, descriptor=2), known=known)
+    assert sorted(queue_pair.filenos()) == [1, 2, 3]
+    queue_pair.refuse()
+    assert known.refused
 
 
 def test_it_ends_when_nothing_waits() -> None:

@@ -40,9 +40,10 @@ COMMIT
 *raw
 :CONNTRACKD_PY_PRE - [0:0]
 :CONNTRACKD_PY_OUT - [0:0]
--A CONNTRACKD_PY_PRE -m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800
+-A CONNTRACKD_PY_PRE -i lo -m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800
 -A CONNTRACKD_PY_PRE -i lo -j RETURN
 -A CONNTRACKD_PY_PRE -j CT --notrack
+-A CONNTRACKD_PY_PRE -m mark --mark 0x1000/0x1800 -j NFQUEUE --queue-num 9
 -A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 7
 -A CONNTRACKD_PY_PRE -m socket
 -A CONNTRACKD_PY_OUT -m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800
@@ -209,7 +210,7 @@ def test_with_the_kernels_tracking() -> None:
     error = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
     clear = "-m mark --mark 0x1000/0x1000 -j MARK --set-xmark 0x0/0x1800"
     assert made["raw"].rules == (
-        f"-A CONNTRACKD_PY_PRE {clear}",
+        "-A CONNTRACKD_PY_PRE -m mark --mark 0x1000/0x1800 -j NFQUEUE --queue-num 2",
         "-A CONNTRACKD_PY_PRE -j NFQUEUE --queue-num 0",
         f"-A CONNTRACKD_PY_OUT {clear}",
         f"-A CONNTRACKD_PY_OUT {error} -j RETURN",

@@ -18,13 +18,15 @@ def listed(chains: rules.Chains) -> str:
 CLEARED = "meta mark & 0x00001000 == 0x00001000 meta mark set meta mark & 0xffffe7ff"
 DONE = ("meta mark & 0x00001c00 == 0x00001800 return", "meta mark & 0x00003f00 == 0x00001f00 return")
 ALL = {
+    "queue_9": ("queue num 9", "drop"),
     "queue_7": ("queue num 7", "drop"),
     "queue_8": ("queue num 8", "drop"),
     "prerouting": (
         "type filter hook prerouting priority -299; policy accept;",
-        CLEARED,
+        f'iifname "lo" {CLEARED}',
         'iifname "lo" return',
         "notrack",
+        "meta mark & 0x00001800 == 0x00001000 goto queue_9",
         "goto queue_7",
         "meta l4proto tcp tproxy to :1",
     ),
@@ -47,7 +49,13 @@ ALL = {
 
 def test_all_of_it() -> None:
     assert wanted(queue={"first": 7}) == ALL
-    assert list(wanted()) == ["queue_0", "queue_1", "prerouting", "input", "output", "postrouting"]
+    assert list(wanted()) == ["queue_2", "queue_0", "queue_1", "prerouting", "input", "output", "postrouting"]
+
+
+def test_without_recognition_every_mark_from_elsewhere_is_cleared_here() -> None:
+    made = wanted(queue={"known_first": False})
+    assert made["prerouting"][1:] == (CLEARED, 'iifname "lo" return', "notrack", "goto queue_0", ALL["prerouting"][-1])
+    assert "queue_2" not in made
 
 
 def test_observing_touches_nothing_but_what_comes_in() -> None:
@@ -66,7 +74,7 @@ def test_with_the_kernels_tracking() -> None:
     ]
     made = wanted(steering={"kernel_conntrack": "keep", "exclude_interfaces": []}, nat=nat)
     error = "ct state related ct status ! expected,confirmed"
-    assert made["prerouting"][1:] == (CLEARED, "goto queue_0")
+    assert made["prerouting"][1:] == ("meta mark & 0x00001800 == 0x00001000 goto queue_2", "goto queue_0")
     assert made["output"][1:] == (CLEARED, f"{error} return", "goto queue_0")
     errors = f"ct original ip daddr 10.0.0.1 {error} drop", f"{error} return"
     assert made["postrouting"][1:] == (*errors, 'oifname "wan0" goto queue_1', *DONE, "goto queue_1")
@@ -135,7 +143,7 @@ def test_a_chain_of_another_name_is_not_taken_for_a_queue() -> None:
 
 
 def test_queue_chains_come_first_and_drop() -> None:
-    assert rules.missing_queues({}, ALL) == ["queue_7", "queue_8"]
+    assert rules.missing_queues({}, ALL) == ["queue_9", "queue_7", "queue_8"]
     assert rules.missing_queues({**ALL, "queue_7": ("drop",)}, ALL) == ["queue_7"]
     assert rules.missing_queues(ALL, ALL) == []
     assert rules.new_queues("ip6", ["queue_7"]) == (

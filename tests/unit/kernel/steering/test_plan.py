@@ -55,7 +55,7 @@ def test_who_leaves_does_not_queue_behind_who_comes() -> None:
         "LOCAL_IN": 1,
         "POST_ROUTING": 1,
     }
-    assert (made.queues, plan_of(mode="observe", observe={"via": "nfqueue"}).queues) == (2, 1)
+    assert (made.queues, plan_of(mode="observe", observe={"via": "nfqueue"}).queues) == (3, 1)
 
 
 @pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])
@@ -132,7 +132,7 @@ def test_a_rule_for_a_hidden_network_stands_only_in_its_family() -> None:
 
 def test_large_packets_have_queues_of_their_own() -> None:
     made = plan_of(queue={"large_packets": "headers", "first": 10})
-    assert (made.headers, made.queues) == (True, 4)
+    assert (made.headers, made.queues) == (True, 5)
     queues = {
         HOOK_NAMES[visit.hook]: [
             (step.value, step.longer, step.mark) for step in made.steps(visit, "ipv4") if step.what == "queue"
@@ -140,11 +140,38 @@ def test_large_packets_have_queues_of_their_own() -> None:
         for visit in made.visits
     }
     assert queues == {
-        "PRE_ROUTING": [("12", 1500, 0), ("10", 0, 0)],
-        "LOCAL_IN": [("11", 0, 0)],
-        "LOCAL_OUT": [("10", 0, 0)],
-        "POST_ROUTING": [("13", 1500, 0x800), ("11", 0, 0)],
+        "PRE_ROUTING": [("12", 1500, ""), ("14", 0, "0x1000/0x1800"), ("10", 0, "")],
+        "LOCAL_IN": [("11", 0, "")],
+        "LOCAL_OUT": [("10", 0, "")],
+        "POST_ROUTING": [("13", 1500, "0x800/0x800"), ("11", 0, "")],
     }
+
+
+def test_known_connections_have_a_queue_of_their_own_and_keep_their_mark_until_then() -> None:
+    made = plan_of(queue={"first": 10})
+    pre, _, out, post = made.visits
+    assert made.steps(pre, "ipv4") == [
+        Step("clear", "0x1000/0x1800", interface="lo"),
+        Step("exclude", interface="lo"),
+        Step("notrack"),
+        Step("queue", "12", mark="0x1000/0x1800", known=True),
+        Step("queue", "10"),
+        Step("defrag"),
+    ]
+    assert made.steps(out, "ipv4")[0] == Step("clear", "0x1000/0x1800")
+    assert not any(step.known for visit in (out, post) for step in made.steps(visit, "ipv4"))
+    assert (made.queues, made.known_queue) == (3, 12)
+
+
+@pytest.mark.parametrize(
+    "data", [{"queue": {"known_first": False}}, {"steering": {"mark_mask": 0}}, {"mode": "observe"}]
+)
+def test_without_recognition_there_is_none_and_all_marks_are_cleared(data: dict[str, object]) -> None:
+    made = plan(parse(data, "FILE"))
+    assert (made.known, made.known_queue) == (False, -1)
+    steps = made.steps(made.visits[0], "ipv4")
+    assert not any(step.known for step in steps)
+    assert [step.interface for step in steps if step.what == "clear"] == ["+"] * (made.mark_mask != 0)
 
 
 def test_without_a_mark_or_a_verdict_there_are_none() -> None:
