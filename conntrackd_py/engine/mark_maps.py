@@ -60,7 +60,7 @@ class Element(NamedTuple):
     """An element of the map or set of this name and family (offload.py has the sets).
 
     saddr, daddr, sport, dport: mark -> value. flows: value, a tuple -> mark. leaves: mark and value, the index of an
-    interface in host order and a tuple. sources: mark and value, an address.
+    interface in host order, addresses and a port. sources: mark and value, an address.
     """
 
     family: int  # 4 or 6

@@ -1,7 +1,7 @@
 """Offload: the kernel forwards the packets of established connections, by tuple, and no queue sees them.
 
     flows     tuple of an arriving packet -> the mark that its first visit would write; with a counter
-    leaves    mark, outgoing interface, tuple before the source is translated: the packet needs no second visit
+    leaves    mark, outgoing interface, addresses and source port before the source is translated: no second visit
     sources   mark and source address: what may leave with the mark of such a packet
 
 - The elements of a connection are added together and deleted together, in acknowledged transactions. Its translation
@@ -173,8 +173,7 @@ class Offload(Extension):
             again = ct.status & status_bit(MANIP_SRC, direction) or (direction == ORIGINAL and ct.masquerade)
             interface: int = ct.oif if direction == ORIGINAL else ct.iif
             flows.append(Element(family, FLOWS, mark if again else mark | done, mine))
-            leaving = interface.to_bytes(INTERFACE, sys.byteorder) + tuples.routed(mine, other)
-            others.append(Element(family, LEAVES, mark, leaving))
+            others.append(Element(family, LEAVES, mark, leaving(interface, tuples.routed(mine, other))))
             others.append(Element(family, SOURCES, mark ^ valid | done, tuples.dst(other)))
         return flows + others
 
@@ -297,3 +296,8 @@ class Offload(Extension):
             assert ct is not None
             self._returned(ct, RETURNED_FAILED)
         self.leaving = -1
+
+
+def leaving(interface: int, t: bytes) -> bytes:
+    """The value of an element of `leaves`. t: the tuple before the source is translated."""
+    return interface.to_bytes(INTERFACE, sys.byteorder) + tuples.src(t) + tuples.dst(t) + tuples.l4(t)[:2]

@@ -1,14 +1,12 @@
 """The maps of the kernel as Python: elements, packets rewritten by them at the two places, packets forwarded."""
 
-import sys
-
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, NF_ACCEPT, NF_QUEUE, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.engine.mark_codec import done_bit, valid_bit
 from conntrackd_py.engine.mark_maps import FLOWS, LARGE, LEAVES, SOURCES, Element, Maps
-from conntrackd_py.engine.offload import INTERFACE
+from conntrackd_py.engine.offload import leaving
 from conntrackd_py.nat.manip import NOWHERE, rewrite
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import ip, tcp
@@ -87,8 +85,8 @@ class TwinMaps(Maps):
         counters[1] += len(data)
         self.rewrite(skb, PRE_ROUTING)
         t = tuples.make(ip.addresses(skb), skb.data[at : at + 4], skb.protonum)
-        mark, leaving = skb.mark & ~done_bit(DEFAULT_MASK), outdev.to_bytes(INTERFACE, sys.byteorder)
-        if Element(skb.version, LEAVES, mark, leaving + t) not in self.sets:
+        mark = skb.mark & ~done_bit(DEFAULT_MASK)
+        if Element(skb.version, LEAVES, mark, leaving(outdev, t)) not in self.sets:
             return False
         skb.mark = mark
         self.rewrite(skb, POST_ROUTING)

@@ -12,7 +12,6 @@ from typing import Final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element
-from conntrackd_py.engine.offload import INTERFACE
 from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_REQUEST, attribute, attributes
 
 NFNL_MSG_BATCH_BEGIN: Final = 0x10
@@ -80,7 +79,7 @@ def key_and_value(element: Element) -> tuple[bytes, bytes]:
     if element.map == FLOWS:
         return _padded(element.value), mark
     if element.map == LEAVES:
-        return mark + element.value[:INTERFACE] + _padded(element.value[INTERFACE:]), b""
+        return mark + element.value + b"\0\0", b""
     return (mark + element.value, b"") if element.map == SOURCES else (mark, element.value)
 
 

@@ -5,10 +5,10 @@
     postrouting  -144   valid on again, if the source is the one in `sources`; otherwise the mark is cleared
 
 A SYN, FIN or RST, a fragment, UDP without a checksum, and a packet with bits of the mark outside the mask are not
-looked up. A mark is no proof here either: `leaves` has the tuple as it is before the translation of the source, so a
-mark that another rule wrote translates nothing. The steering rules at -149 (iptables: -150) let a packet with "done"
-but not "valid" pass; only -152 makes such a mark, which it clears first of all. Your rules in between could make one
-too, so -144 compares the source.
+looked up. A mark is no proof here either: `leaves` has the addresses and the source port as they are before the
+translation of the source, so a mark that another rule wrote translates nothing. (nft lists keys of five parts at most.)
+The steering rules at -149 (iptables: -150) let a packet with "done" but not "valid" pass; only -152 makes such a mark,
+which it clears first of all. Your rules in between could make one too, so -144 compares the source.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ def sets(address: str) -> str:
     size = f"size {2 * MOST_CONNECTIONS}"
     return (
         f"map {FLOWS} {{\ntype {found} : mark\n{size}\ncounter\n}}\n"
-        f"set {LEAVES} {{\ntype mark . iface_index . {found}\n{size}\n}}\n"
+        f"set {LEAVES} {{\ntype mark . iface_index . {address} . {address} . inet_service\n{size}\n}}\n"
         f"set {SOURCES} {{\ntype mark . {address}\n{size}\n}}\n"
     )
 
@@ -58,7 +58,7 @@ def chains(family: str, mask: int, *, translate: bool) -> str:
         f"meta mark & {valid:#x} == 0 return",
         f"{PROTOCOLS[family]} != {{ tcp, udp }} return",
         "udp checksum 0 return",
-        f"{key} . oif . {family} saddr . {family} daddr . {PORTS} != @{LEAVES} return",
+        f"{key} . oif . {family} saddr . {family} daddr . th sport != @{LEAVES} return",
         *(f"{where} set {key} map @{name}" for where, name in (names if translate else ())),
         f"meta mark set meta mark & {ALL_BITS ^ valid:#x} | {done:#x}",
     ]
