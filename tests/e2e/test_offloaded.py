@@ -171,11 +171,11 @@ def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     with Topology() as topology:
         running = Net(topology, program, more)
         yield running
+        running.close()
         assert running.leaked() == []
         metrics = running.router.metrics()
         assert "conntrackd_py_verdict_errors_total 0.0" in metrics
         assert '"event": "maps_failed"' not in running.router.said()
-        running.close()
 
 
 @pytest.mark.parametrize(("host", "source"), [(SERVER, 6001), (SERVER6, 6601)])

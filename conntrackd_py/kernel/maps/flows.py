@@ -22,7 +22,7 @@ BEFORE_LAST_VISIT: Final = -152  # before iptables' table mangle, -150
 AFTER_LAST_VISIT: Final = -144  # after the translation by mark, before the leak table
 TUPLE: Final = "{0} . {0} . inet_proto . inet_service . inet_service"
 PORTS: Final = "meta l4proto . th sport . th dport"
-FRAGMENT: Final = {"ip": "ip frag-off & 0x3fff != 0 return\n", "ip6": ""}
+FRAGMENT: Final = {"ip": ("ip frag-off & 0x3fff != 0 return",), "ip6": ()}
 
 
 def sets(address: str) -> str:
@@ -36,15 +36,17 @@ def sets(address: str) -> str:
     )
 
 
-def lookup(family: str, mask: int) -> str:
-    """The chain to which `recognise` jumps."""
-    others = f"meta mark & {ALL_BITS ^ mask:#x} != 0 return\n" if mask != ALL_BITS else ""
+def lookup(family: str, mask: int) -> list[str]:
+    """The rules of the chain to which `recognise` jumps."""
     arriving = f"{family} saddr . {family} daddr . {PORTS}"
-    return (
-        f"chain {FLOWS} {{\n{others}{PROTOCOLS[family]} != {{ tcp, udp }} return\n{FRAGMENT[family]}"
-        "tcp flags & (fin | syn | rst) != 0 return\nudp checksum 0 return\n"
-        f"meta mark set {arriving} map @{FLOWS} accept\n}}\n"
-    )
+    return [
+        *([f"meta mark & {ALL_BITS ^ mask:#x} != 0 return"] if mask != ALL_BITS else []),
+        f"{PROTOCOLS[family]} != {{ tcp, udp }} return",
+        *FRAGMENT[family],
+        "tcp flags & (fin | syn | rst) != 0 return",
+        "udp checksum 0 return",
+        f"meta mark set {arriving} map @{FLOWS} accept",
+    ]
 
 
 def chains(family: str, mask: int, *, translate: bool) -> str:
@@ -68,7 +70,7 @@ def chains(family: str, mask: int, *, translate: bool) -> str:
         f"meta mark set meta mark & {ALL_BITS ^ field:#x}",
     ]
     return (
-        lookup(family, mask)
+        "\n".join((f"chain {FLOWS} {{", *lookup(family, mask), "}\n"))
         + chain("leave", "postrouting", BEFORE_LAST_VISIT, leave)
         + chain("left", "postrouting", AFTER_LAST_VISIT, left)
     )

@@ -26,7 +26,7 @@ from conntrackd_py.kernel.maps.elements import (
     questions,
     transaction,
 )
-from conntrackd_py.kernel.netlink import NLMSG_ERROR, grow_buffer, messages
+from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, grow_buffer, messages
 from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
 log = structlog.get_logger()
@@ -39,6 +39,7 @@ ANSWER_WITHIN: Final = 1.0  # seconds; the kernel answers before send returns
 ROOM: Final = 65536
 BUFFER: Final = 1 << 20  # bytes of reports that may wait
 NFGENMSG: Final = 4  # bytes
+REPORTS: Final = {NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)}
 CODE: Final = struct.Struct("=i")
 HELP: Final = "the daemon forwards and rewrites every packet from now on"
 
@@ -130,13 +131,11 @@ class MapTables(Maps):
         return self._counted(elements, questions(NAME, elements, self._next()))
 
     def recognise(self, on: bool) -> bool:
-        text = "".join(
-            f"flush chain {family} {NAME} {FLOWS}\n"
-            + (f"table {family} {NAME} {{\n{flows.lookup(family, self.parts.mask)}}}\n" if on else "")
-            for family in FAMILIES
-        )
+        lines = [f"flush chain {family} {NAME} {FLOWS}" for family in FAMILIES]
+        for family in FAMILIES if on else ():
+            lines += [f"add rule {family} {NAME} {FLOWS} {rule}" for rule in flows.lookup(family, self.parts.mask)]
         try:
-            self.nftables.run(text)
+            self.nftables.run("\n".join((*lines, "")))
         except NftablesError as error:
             log.error("maps_failed", error=str(error), help=HELP)
             return False
@@ -153,7 +152,10 @@ class MapTables(Maps):
         """Packets and bytes of each; empty if the kernel did not report all of them."""
         found = self._asked(asked)
         keys = [key_and_value(element)[0] for element in flows]
-        if found is None or not all(key in found for key in keys):
+        if found is None:
+            return []
+        if not all(key in found for key in keys):
+            log.error("maps_failed", error="the kernel did not report all counters", help=HELP)
             return []
         return [number for key in keys for number in found[key]]
 
@@ -173,14 +175,13 @@ class MapTables(Maps):
         """Read answers up to the acknowledgement. Raises OSError unless the kernel did as asked."""
         while select.select([self.sock], [], [], ANSWER_WITHIN)[0]:
             for kind, sequence, body in messages(self.sock.recv(ROOM)):
-                if sequence != self.sequence:
-                    continue
-                if kind == NLMSG_ERROR:
+                if kind in REPORTS:  # of a deletion, without the sequence number
+                    found.update((key, (packets, size)) for key, packets, size in counters(body[NFGENMSG:]))
+                elif kind == NLMSG_ERROR and sequence == self.sequence:
                     (code,) = CODE.unpack_from(body)
                     if code:
                         raise OSError(-code, os.strerror(-code))
                     return
-                found.update((key, (packets, size)) for key, packets, size in counters(body[NFGENMSG:]))
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
     def close(self) -> None:
