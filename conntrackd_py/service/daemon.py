@@ -83,7 +83,7 @@ class Daemon:
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            if tables := put_tables(self.engine, self.parts.settings):
+            if tables := put_tables(self.engine, self.parts.settings, self.queue_pair):
                 stack.callback(tables.end)
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)

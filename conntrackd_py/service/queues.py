@@ -8,25 +8,28 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.maps.tables import MapTables, Parts
+from conntrackd_py.kernel.netlink import LARGEST_COPY
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
 from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.queues.queue import PacketQueue, QueueCounters, QueueError
 from conntrackd_py.kernel.queues.queue_pair import QueuePair
 from conntrackd_py.kernel.steering.nftables import NftablesError
-from conntrackd_py.kernel.steering.plan import COPIED, HEADERS_QUEUES, plan
+from conntrackd_py.kernel.steering.plan import KNOWN_QUEUES, plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
 from conntrackd_py.settings.schema import NAT, NFLOG, OBSERVE, Settings
 
 log = structlog.get_logger()
 
+ORDINARY: Final = 1600  # bytes: larger than the packets of Ethernet; of longer ones only so many bytes are copied
 SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
 
 
 def _packet_queue(
-    settings: Settings, handle: Handle, counters: QueueCounters, number: int, **options: int
-) -> PacketQueue:
+    settings: Settings, handle: Handle, counters: QueueCounters, number: int, headers: Handle | None = None
+) -> NfqueueQueue:
+    """headers: for packets of more than ORDINARY bytes, of which only the beginning is copied."""
     return NfqueueQueue(
         handle,
         clock,
@@ -37,7 +40,9 @@ def _packet_queue(
         fail_open=settings.queue.fail_open,
         counters=counters,
         gso=settings.queue.gso,
-        **options,
+        copied=LARGEST_COPY if headers is None else ORDINARY,
+        headers=headers,
+        whole=number - KNOWN_QUEUES,
     )
 
 
@@ -49,35 +54,30 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     queues: list[PacketQueue] = []
     try:
         for at in range(wanted.queues):
-            number = settings.queue.first + at
-            if at < HEADERS_QUEUES or number == wanted.known_queue:
-                queues.append(_packet_queue(settings, engine.handle, counters, number))
-                continue
-            options = {"copied": COPIED, "whole": number - HEADERS_QUEUES}
-            queues.append(_packet_queue(settings, engine.handle_headers, counters, number, **options))
+            headers = engine.handle_headers if wanted.headers and at >= KNOWN_QUEUES else None
+            queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at, headers))
     except QueueError:
         for queue in queues:
             queue.close()
         raise
-    known = queues.pop() if wanted.known else None
-    return QueuePair(queues[0], queues[1] if len(queues) > 1 else None, tuple(queues[HEADERS_QUEUES:]), known)
+    return QueuePair(*queues)
 
 
-def put_tables(engine: Engine, settings: Settings) -> MapTables | None:
+def put_tables(engine: Engine, settings: Settings, queue_pair: QueuePair) -> MapTables | None:
     """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
-    Without maps the daemon rewrites every packet: large ones are queued a second time, whole. Without recognition all
-    first visits use one queue.
+    Without them all first visits use one queue, and all packets are queued whole.
     """
     wanted = plan(settings)
-    translate = (wanted.headers or wanted.offload) and settings.mode == NAT
-    if not wanted.known and not wanted.offload and not translate:
+    if not wanted.known:
         return None
-    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, wanted.known, translate, wanted.offload)
+    translate = (wanted.headers or wanted.offload) and settings.mode == NAT
+    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.offload)
     try:
         tables = MapTables(parts)
     except NftablesError as error:
         log.warning("no_tables", error=str(error), help="known connections are not served first, none is offloaded")
+        queue_pair.copy_whole()
         return None
     if translate or wanted.offload:
         engine.mark_maps.maps = tables

@@ -132,6 +132,8 @@ class _Merged:
             tables["queue"].wrong("fail_open", why)
         if result.offload.mode != schema.OFF and not result.steering.mark_mask:
             tables["offload"].wrong("mode", "needs the packet mark: steering.mark_mask must not be 0")
+        if result.offload.mode != schema.OFF and not result.queue.known_first:
+            tables["offload"].wrong("mode", "needs queue.known_first")
         if not result.steering.local:
             self.reject_redirects(result.nat)
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)

@@ -63,7 +63,7 @@ class Queue:
     socket_buffer: int = 16777216  # receive buffer of the queue's socket, in bytes
     gso: bool = True  # receive super-packets whole, not cut into segments
     known_first: bool = True  # serve packets of known connections before those of new ones
-    large_packets: str = WHOLE  # headers: only the headers of large packets are queued, the kernel rewrites them
+    large_packets: str = HEADERS  # of known connections: only their headers are queued, the kernel rewrites them
     on_error: str = "drop"  # verdict on a packet on which the daemon's own code failed
     fail_open: bool = False  # accept packets while no daemon is bound to the queue; not in mode nat
 

@@ -53,7 +53,7 @@ KERNEL_RULES: Final = (
 TITLES: Final = {
     "daemon": "conntrackd-py",
     "daemon-keep": "conntrackd-py, the kernel tracks too",
-    "daemon-headers": "conntrackd-py, large packets by their headers",
+    "daemon-whole": "conntrackd-py, large packets whole",
     "kernel": "kernel masquerade, no queue",
     "route": "routing only, no queue",
     "batched": "C program that accepts and marks, in batches",
@@ -129,7 +129,7 @@ class Bench:
         if name.startswith("daemon"):
             config = CONFIG.replace("nf_conntrack_acct = true\n", TUNABLES + tunables)
             tracking = "keep" if name == "daemon-keep" else "off"
-            large = "headers" if name == "daemon-headers" else "whole"
+            large = "whole" if name == "daemon-whole" else "headers"
             config += f'[steering]\nkernel_conntrack = "{tracking}"\n[queue]\nlarge_packets = "{large}"\n'
             router = Router(net, config)
             router.start()

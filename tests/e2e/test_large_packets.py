@@ -81,7 +81,7 @@ class Net:
 
     def elements(self) -> str:
         text = [self.inside_router.run("nft", "list", "table", family, MAPS) for family in ("ip", "ip6")]
-        return "\n".join(line for line in "\n".join(text).splitlines() if "elements" in line)
+        return "\n".join(line for line in "\n".join(text).splitlines() if "elements" in line and " : " in line)
 
     def leaked(self) -> list[str]:
         self.outside.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)

@@ -56,6 +56,7 @@ ATTACKS = {
     "iptables -F": "for t in raw mangle security; do iptables -t $t -F; ip6tables -t $t -F; done",
 }
 GUARD = "conntrackd_py_guard"
+OWNED = (GUARD, "conntrackd_py_maps")
 
 
 class Scene:
@@ -137,7 +138,7 @@ def steering_chains(scene: Scene) -> list[str]:
     return [
         f"{chain['family']} {chain['table']} {chain['name']}"
         for chain in chains
-        if "conntrackd_py" in f"{chain['table']}{chain['name']}".lower() and chain["table"] != GUARD
+        if "conntrackd_py" in f"{chain['table']}{chain['name']}".lower() and chain["table"] not in OWNED
     ]
 
 

@@ -37,46 +37,33 @@ def known_set(address: str) -> str:
     )
 
 
-def recognising(family: str, mask: int, excluded: tuple[str, ...], *, known: bool, offload: bool) -> str:
-    """The chains before the first visit as nft text, of this nft family. mask: steering.mark_mask, not 0.
+def chains(family: str, mask: int, excluded: tuple[str, ...], *, offload: bool = False) -> str:
+    """The chains of this nft family as nft text. mask: steering.mark_mask, not 0. excluded: interfaces.
 
-    excluded: interfaces. known, offload: what is recognised (flows.py).
+    offload: the chain `flows` (flows.py) comes first.
     """
-    bit, field = known_mark(mask)
-    tuple_in_set = _arriving(family).strip("{} ")
-    lines = [
-        *(f"iifname {name} return" for name in map(quoted, excluded) if name),
-        f"meta mark & {field:#x} != 0 meta mark set meta mark & {ALL_BITS ^ field:#x}",
-    ]
-    if offload:
-        lines.append("jump flows")
-    if known:
-        update = f"update @{SET} {_arriving(family)}"
-        lines.append(f"{_ports(family)} {tuple_in_set} @{SET} {update} meta mark set meta mark | {bit:#x}")
-    unqueued = [f"meta mark & {field:#x} == {bit:#x} meta mark set meta mark & {ALL_BITS ^ bit:#x}"]
-    return chain("recognise", "prerouting", BEFORE_FIRST_VISIT, lines) + chain(
-        "unqueued", "prerouting", AFTER_FIRST_VISIT, unqueued
-    )
-
-
-def remembering(family: str, mask: int) -> str:
-    """The chains that fill the set."""
+    known, field = known_mark(mask)
+    ports = f"{PROTOCOLS[family]} {{ tcp, udp }}"
+    arriving = f"{{ {family} saddr . {family} daddr . meta l4proto . th sport . th dport }}"
     inverse = f"{{ {family} daddr . {family} saddr . meta l4proto . th dport . th sport }}"
     marks = established(mask)
-    has_reply = f"meta mark & {marks[0][1]:#x} {{ {', '.join(f'{value:#x}' for value, _ in marks)} }} {_ports(family)}"
-    own, leaving = (f"{has_reply} update @{SET} {one}" for one in (_arriving(family), inverse))
-    return chain("remember_own", "input", AFTER_INPUT_VISIT, [own]) + chain(
-        "remember", "postrouting", AFTER_LEAK_TABLE, [leaving]
+    has_reply = f"meta mark & {marks[0][1]:#x} {{ {', '.join(f'{value:#x}' for value, _ in marks)} }} {ports}"
+    recognise = [
+        *(f"iifname {name} return" for name in map(quoted, excluded) if name),
+        f"meta mark & {field:#x} != 0 meta mark set meta mark & {ALL_BITS ^ field:#x}",
+        *(["jump flows"] if offload else []),
+        f"{ports} {arriving.strip('{} ')} @{SET} update @{SET} {arriving} meta mark set meta mark | {known:#x}",
+    ]
+    unqueued = [f"meta mark & {field:#x} == {known:#x} meta mark set meta mark & {ALL_BITS ^ known:#x}"]
+    places = (
+        ("recognise", "prerouting", BEFORE_FIRST_VISIT, recognise),
+        ("unqueued", "prerouting", AFTER_FIRST_VISIT, unqueued),
+        ("remember_own", "input", AFTER_INPUT_VISIT, [f"{has_reply} update @{SET} {arriving}"]),
+        ("remember", "postrouting", AFTER_LEAK_TABLE, [f"{has_reply} update @{SET} {inverse}"]),
     )
-
-
-def _ports(family: str) -> str:
-    return f"{PROTOCOLS[family]} {{ tcp, udp }}"
-
-
-def _arriving(family: str) -> str:
-    return f"{{ {family} saddr . {family} daddr . meta l4proto . th sport . th dport }}"
+    return "".join(chain(*place) for place in places)
 
 
 def chain(name: str, hook: str, priority: int, lines: list[str]) -> str:
+    """A base chain as nft text."""
     return "\n".join((f"chain {name} {{", f"type filter hook {hook} priority {priority}", *lines, "}", ""))

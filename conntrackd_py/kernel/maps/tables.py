@@ -53,7 +53,6 @@ class Parts(NamedTuple):
 
     mask: int
     excluded: tuple[str, ...] = ()
-    known: bool = False
     translate: bool = False
     offload: bool = False
 
@@ -70,11 +69,8 @@ def _table(family: str, address: str, parts: Parts) -> str:
     text = _maps(family, address, parts.mask) if parts.translate else ""
     if parts.offload:
         text += flows.sets(address) + flows.chains(family, parts.mask, translate=parts.translate)
-    if parts.known:
-        text += recognition.known_set(address) + recognition.remembering(family, parts.mask)
-    if parts.known or parts.offload:
-        text += recognition.recognising(family, parts.mask, parts.excluded, known=parts.known, offload=parts.offload)
-    return text
+    text += recognition.known_set(address)
+    return text + recognition.chains(family, parts.mask, parts.excluded, offload=parts.offload)
 
 
 def _maps(family: str, address: str, mask: int) -> str:
@@ -189,7 +185,7 @@ class MapTables(Maps):
         self.parts = self.parts._replace(translate=False, offload=False)
         gone = "".join(f"delete table {family} {NAME}\n" for family in FAMILIES)
         try:
-            self.nftables.run(gone + CREATED + ruleset(self.parts._replace(known=True)))
+            self.nftables.run(gone + CREATED + ruleset(self.parts))
         except NftablesError as error:
             log.error("maps_failed", error=str(error), help=HELP)
             self.end()

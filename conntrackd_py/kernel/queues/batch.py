@@ -46,13 +46,22 @@ Observe = Callable[[int], None]
 class Batch:
     """number: of the queue. observe: gets the time of one visit in SAMPLE_EVERY, by `ticks`.
 
-    whole: the queue for whole packets, if this one has only the beginning of each; otherwise -1.
+    headers: handles a packet of which only the beginning is here; whole: the queue to which it can send it (NF_QUEUE).
     """
 
     def __init__(
-        self, number: int, handle: Handle, failed: Failed, ticks: Ticks, observe: Observe, whole: int = -1
+        self,
+        number: int,
+        handle: Handle,
+        failed: Failed,
+        ticks: Ticks,
+        observe: Observe,
+        headers: Handle | None = None,
+        whole: int = -1,
     ) -> None:
-        self.handle = handle
+        self.whole_packet = handle
+        self.headers = headers
+        self.handle = handle  # of the packet at hand
         self.whole = whole
         self.failed = failed
         self.ticks = ticks
@@ -78,7 +87,8 @@ class Batch:
             length = lengths[at]
             held = length if length < HEAD else HEAD
             found = self.message.read(heads, at * HEAD, held, length)
-            if found == WHOLE or (found == BEGINNING and self.whole >= 0):
+            if found == WHOLE or (found == BEGINNING and self.headers is not None):
+                self.handle = self.headers if found == BEGINNING and self.headers is not None else self.whole_packet
                 self._packet(heads, tails[at], at * HEAD + HEAD, now)
             elif found != OTHER:
                 self.truncated += 1

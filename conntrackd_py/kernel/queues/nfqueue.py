@@ -46,7 +46,7 @@ LEAST_SEND_BUFFER: Final = 262144  # bytes: Batch.MOST_BYTES, one more packet, a
 class NfqueueQueue(PacketQueue):
     """Bound from construction until close(). QueueError when it cannot be bound.
 
-    copied: bytes of each packet. whole: the queue to which `handle` can send a packet that it needs whole (NF_QUEUE).
+    copied: bytes of each packet. headers: handles a longer one; whole: the queue to which it can send it (NF_QUEUE).
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class NfqueueQueue(PacketQueue):
         counters: QueueCounters | None = None,
         gso: bool = False,
         copied: int = netlink.LARGEST_COPY,
+        headers: Handle | None = None,
         whole: int = -1,
     ) -> None:
         self.number = number
@@ -73,7 +74,8 @@ class NfqueueQueue(PacketQueue):
         self.nfq = self._bind(max_length, socket_buffer)
         self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
         self.received = Messages()
-        self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, self.counters.visits.observe, whole)
+        observe = self.counters.visits.observe
+        self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, observe, headers, whole)
         self.sender = VerdictSender(self.sock, number, self.counters)
         self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
         _grow_send_buffer(self.sock)
@@ -85,7 +87,7 @@ class NfqueueQueue(PacketQueue):
             self.close()
             raise QueueError(f"cannot configure packet queue {number}: {error}") from error
         # Packets come from here on, so no answer is asked for. The mode cannot fail: the one before was accepted.
-        self.sock.send(netlink.queue_config(number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, copied)))
+        self._copy(copied)
 
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
@@ -104,6 +106,12 @@ class NfqueueQueue(PacketQueue):
             raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
         if not netlink.is_reply_to(self.sock.recv(ANSWER_ROOM), 1):
             raise OSError(errno.EPROTO, "the kernel answered something else")
+
+    def copy_whole(self) -> None:
+        self._copy(netlink.LARGEST_COPY)
+
+    def _copy(self, size: int) -> None:
+        self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, size)))
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -4,9 +4,10 @@ In one queue, a flood of first visits leaves no room for the second visits, and 
 work is done (measured: two of three). With two queues, overload drops packets at their first visit. First visits of
 known connections have a queue of their own (`known`): a flood of new ones fills the other.
 
-A round serves the egress queues, then known connections, then first packets. While known packets wait, first packets
-get NEW_BESIDE_KNOWN a round; this share is never zero. Each ingress queue gets less a round than the egress queues, so
-these do not grow.
+A round serves the egress queues, then known connections, then first packets. If known packets waited, NEW_BESIDE_KNOWN
+first packets are handled; with every round without known packets twice as many, up to NEW_A_ROUND. So a flood slows
+established connections, but does not stop them, and some new connections get through. Less comes in in a round than
+the egress queues give out, so these do not grow.
 """
 
 import select
@@ -17,26 +18,28 @@ from conntrackd_py.kernel.queues.queue import PacketQueue
 EGRESS_A_ROUND: Final = 64
 KNOWN_A_ROUND: Final = 48
 NEW_A_ROUND: Final = 32
-NEW_BESIDE_KNOWN: Final = 8
+NEW_BESIDE_KNOWN: Final = 4
 ROUNDS: Final = 4
 
 
 @final
 class QueuePair:
-    """egress: None where packets make one visit only. headers: the same two again, for large packets."""
+    """egress: None if packets make one visit only. known, established: first and last visits of known connections."""
 
     def __init__(
         self,
         ingress: PacketQueue,
-        egress: PacketQueue | None,
-        headers: tuple[PacketQueue, ...] = (),
+        egress: PacketQueue | None = None,
         known: PacketQueue | None = None,
+        established: PacketQueue | None = None,
     ) -> None:
-        self.egress = [*headers[1:]] + ([egress] if egress is not None else [])
-        self.known = [*headers[:1]] + ([known] if known is not None else [])
         self.ingress = ingress
+        self.known = [known] if known is not None else []
+        self.by_headers = [queue for queue in (known, established) if queue is not None]
+        self.egress = [queue for queue in (established, egress) if queue is not None]
         self.all = [*self.egress, *self.known, ingress]
         self.handled = 0
+        self.share = NEW_A_ROUND  # first packets in a round
         self.handled_before = 0  # at the previous call of moving()
 
     def filenos(self) -> list[int]:
@@ -59,7 +62,13 @@ class QueuePair:
             got += queue.drain(EGRESS_A_ROUND)
         for queue in self.known:
             known += queue.drain(KNOWN_A_ROUND)
-        return got + known + self.ingress.drain(NEW_BESIDE_KNOWN if known else NEW_A_ROUND)
+        self.share = NEW_BESIDE_KNOWN if known else min(2 * self.share, NEW_A_ROUND)
+        return got + known + self.ingress.drain(self.share)
+
+    def copy_whole(self) -> None:
+        """The kernel cannot rewrite packets: copy all of them whole."""
+        for queue in self.by_headers:
+            queue.copy_whole()
 
     def moving(self) -> bool:
         """Whether packets were handled since the previous call, or none waits. The watchdog depends on it."""

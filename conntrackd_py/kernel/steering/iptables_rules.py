@@ -44,8 +44,6 @@ MARKER: Final = '-m comment --comment "conntrackd-py made this table"'
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
 _FIRST_ERROR: Final = "-m conntrack --ctstate RELATED -m conntrack ! --ctstatus EXPECTED,CONFIRMED"
 
-LONGEST: Final = 65535  # bytes
-
 SPECS: Final = {
     CLEAR: "-m mark --mark {value}/{value} -j MARK --set-xmark 0x0/{mask}",
     EXCLUDE: "-j RETURN",
@@ -107,11 +105,10 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value, interface, invert, longer, mark, _ in plan.steps(visit, family):
+    for what, value, interface, invert, mark in plan.steps(visit, family):
         match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
         match = "" if interface == ANY_INTERFACE else match
         match += f"-m mark --mark {mark} " if mark else ""
-        match += f"-m length --length {longer + 1}:{LONGEST} " if longer else ""
         bits, _, mask = value.partition("/") if what in (CLEAR, DONE, FORWARDED) else (value, "", "")
         rules.append(f"-A {visit.chain} {match}{SPECS[what].format(value=bits, mask=mask)}")
     return rules

@@ -99,8 +99,7 @@ def _rule(visit: Visit, step: Step, family: str) -> str:
     mark = ""
     if step.mark:
         mark = "meta mark & {1:#010x} == {0:#010x} ".format(*(int(number, 0) for number in step.mark.split("/")))
-    longer = f"meta length > {step.longer} " if step.longer else ""
-    return _interface(visit, step) + mark + longer + spec
+    return _interface(visit, step) + mark + spec
 
 
 def _interface(visit: Visit, step: Step) -> str:

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import done_bit, done_early, known_mark, not_a_field, valid_bit
+from conntrackd_py.engine.mark_codec import done_bit, done_early, established, known_mark, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
@@ -29,8 +29,7 @@ OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
-HEADERS_QUEUES: Final = 2  # the first of them, counted from `queue`
-LARGE: Final = 1500  # bytes: longer packets are queued by their headers
+KNOWN_QUEUES: Final = 2  # the first of them, counted from `queue`
 COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
 
@@ -83,16 +82,12 @@ class Step(NamedTuple):
     value: str = ""
     interface: str = ANY_INTERFACE
     invert: bool = False
-    longer: int = 0  # only packets of more bytes
-    mark: str = ""  # only packets with this value/mask of the mark
-    known: bool = False  # a queue for known connections
+    mark: str = ""  # only packets with this value/mask of the mark: those of known connections
 
     @property
     def why(self) -> str:
         what = LEAVING if self.what in (QUEUE, QUEUE_BYPASS) and self.interface != ANY_INTERFACE else self.what
-        if self.known:
-            return f"known connections: {WHY[what]}"
-        return f"only the headers of large packets: {WHY[what]}" if self.longer else WHY[what]
+        return f"known connections: {WHY[what]}" if self.mark else WHY[what]
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,9 @@ class Plan:
     hidden: tuple[str, ...] = ()  # networks behind DNAT rules: errors about a first packet to them are dropped; `keep`
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
-    headers: bool = False  # large forwarded packets have queues of their own, in which only their headers are copied
     known: bool = False  # known connections have a queue of their own at PREROUTING (kernel/maps)
     offload: bool = False  # the kernel forwards packets of established connections (kernel/maps)
+    headers: bool = False  # at POSTROUTING too; in both only the headers of large packets are copied
     mark_mask: int = 0  # 0: every packet makes all its visits
     leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
     why: str = field(default="", compare=False)  # the reason for `keep` or against it
@@ -142,20 +137,16 @@ class Plan:
     @property
     def queues(self) -> int:
         """Number of consecutive queues, from `queue`."""
-        pairs = 2 * HEADERS_QUEUES if self.headers else 1 + max((visit.queue_index for visit in self.visits), default=0)
-        return 0 if self.group else pairs + self.known
-
-    @property
-    def known_queue(self) -> int:
-        """Number of the queue for first visits of known connections; -1: none."""
-        return self.queue + self.queues - 1 if self.known else -1
+        if self.known:
+            return KNOWN_QUEUES + 1 + self.headers
+        return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
         """The rules of a visit, in order."""
         steps = [Step(EXCLUDE, interface=name) for name in self.exclude_interfaces]
         if self.mark_mask and visit.queue_index == 0:
             # Marks of known packets stay. All other packets that are queued get a new mark.
-            stays = (self.known or self.offload) and visit.hook == PRE_ROUTING
+            stays = self.known and visit.hook == PRE_ROUTING
             clear = Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}")
             steps[:0] = [clear._replace(interface=step.interface) for step in steps] if stays else [clear]
         if self.offload and visit.hook == POST_ROUTING:
@@ -194,23 +185,22 @@ class Plan:
         return [*named, *done, *queues]
 
     def _queues(self, visit: Visit) -> list[Step]:
-        """The last visit sees only the headers of packets that the first visit marked: others are the router's own."""
+        """Known connections first."""
         what, number = QUEUE_BYPASS if self.bypass else QUEUE, self.queue + visit.queue_index
-        queues = [Step(what, str(number))]
+        marks: list[tuple[int, int]] = []
         if self.known and visit.hook == PRE_ROUTING:
-            mark = "{:#x}/{:#x}".format(*known_mark(self.mark_mask))
-            queues.insert(0, Step(what, str(self.known_queue), mark=mark, known=True))
-        if self.headers and visit.hook in (PRE_ROUTING, POST_ROUTING):
-            valid = valid_bit(self.mark_mask)
-            mark = f"{valid:#x}/{valid:#x}" if visit.hook == POST_ROUTING else ""
-            queues.insert(0, Step(what, str(number + HEADERS_QUEUES), longer=LARGE, mark=mark))
-        return queues
+            marks = [known_mark(self.mark_mask)]
+        elif self.headers and visit.hook == POST_ROUTING:
+            marks = established(self.mark_mask)
+        known = [Step(what, str(number + KNOWN_QUEUES), mark=f"{value:#x}/{mask:#x}") for value, mask in marks]
+        return [*known, Step(what, str(number))]
 
 
 def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
     """The plan of these settings. keep: the decision if steering.kernel_conntrack is auto; why: its reason."""
     observing, wish = settings.mode == OBSERVE, settings.steering.kernel_conntrack
     copies = observing and settings.observe.via == NFLOG
+    known = settings.queue.known_first and not observing and settings.steering.mark_mask != 0
     keep = observing or wish == KEEP or (wish == AUTO and keep)
     return Plan(
         visits=_observing(settings) if observing else _tracking(settings, keep=keep),
@@ -222,9 +212,9 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         hidden=_hidden(settings.nat) if keep and settings.mode == NAT else (),
         keep=keep,
         group=settings.observe.group if copies else 0,
-        headers=settings.queue.large_packets == HEADERS_ONLY and not observing and settings.steering.mark_mask != 0,
-        known=settings.queue.known_first and not observing and settings.steering.mark_mask != 0,
-        offload=settings.offload.mode != OFF and not observing and settings.steering.mark_mask != 0,
+        known=known,
+        offload=known and settings.offload.mode != OFF,
+        headers=known and settings.queue.large_packets == HEADERS_ONLY,
         mark_mask=0 if observing else settings.steering.mark_mask,
         leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},
         why=why,

@@ -11,7 +11,8 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import offload
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.raw_mangle import MarkRule
+from conntrackd_py.engine.mark_maps import SECOND
+from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_ADDRESS_GONE
@@ -174,7 +175,7 @@ def test_not_while_one_way() -> None:
 
 def test_not_while_a_rule_must_see_every_packet() -> None:
     path = Path()
-    path.engine.configure(path.tunables, nat_rules=[masquerade()], mark_rules=[MarkRule(Match(), "restore")])
+    path.engine.configure(path.tunables, nat_rules=[masquerade()], mark_rules=[MarkRule(Match(), MARK_RESTORE)])
     path.stream()
     assert path.nothing_in_the_kernel()
 
@@ -197,7 +198,7 @@ def test_number_and_rate_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     path.stream(9000)
     assert len(path.engine.offload.slots) == offload.A_TURN + 1
     assert path.engine.offload.refused > 0
-    path.now += offload.SECOND
+    path.now += SECOND
     path.stream(9000)
     assert len(path.engine.offload.slots) == offload.A_TURN + 2
     assert path.engine.offload.total == offload.A_TURN + 2
@@ -223,9 +224,9 @@ def test_an_idle_connection_expires_on_time() -> None:
     path = Path()
     ct = path.stream()
     path.pass_time(119_000)
-    assert not ct.dying
+    assert path.engine.core.table.find(ct.original) is ct
     path.pass_time(3_000)
-    assert ct.dying
+    assert path.engine.core.table.find(ct.original) is None
     assert path.nothing_in_the_kernel()
     path.pass_time(DYING_GRACE)
     assert path.maps.elements == {}

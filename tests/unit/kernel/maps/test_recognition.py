@@ -2,13 +2,9 @@
 
 import pytest
 
-from conntrackd_py.kernel.maps.recognition import known_set, recognising, remembering
+from conntrackd_py.kernel.maps.recognition import chains, known_set
 
 UPDATE = "update @known { ip saddr . ip daddr . meta l4proto . th sport . th dport }"
-
-
-def chains(family: str, mask: int, excluded: tuple[str, ...], *, offload: bool = False) -> str:
-    return recognising(family, mask, excluded, known=True, offload=offload) + remembering(family, mask)
 
 
 def bodies(family: str = "ip", mask: int = 0xFFFFFF00, excluded: tuple[str, ...] = ()) -> dict[str, list[str]]:

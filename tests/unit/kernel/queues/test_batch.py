@@ -210,7 +210,7 @@ def test_one_visit_in_512_is_timed() -> None:
 
 
 def headers_batch(handle: Handle) -> Batch:
-    return Batch(3, handle, failed, lambda: 0, lambda span: None, 7)
+    return Batch(3, accept, failed, lambda: 0, lambda span: None, handle, 7)
 
 
 def test_a_queue_of_headers_shows_the_beginning_and_whether_its_checksum_was_verified() -> None:
@@ -245,6 +245,6 @@ def test_a_changed_beginning_is_never_sent_back() -> None:
         errors.append(error)
         return NF_DROP
 
-    batch = Batch(3, change, note, lambda: 0, lambda span: None, 7)
+    batch = Batch(3, accept, note, lambda: 0, lambda span: None, change, 7)
     assert turns(batch, [queued(1, 0, SMALL, cap_len=9000)]) == [[Verdict(1, NF_DROP)]]
     assert len(errors) == 1

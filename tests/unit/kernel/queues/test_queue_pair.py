@@ -22,7 +22,7 @@ class Waiting(PacketQueue):
         self.packets = packets
         self.onward = onward
         self.most = packets
-        self.refused = self.closed = False
+        self.refused = self.closed = self.whole = False
 
     def fileno(self) -> int:
         return self.descriptor
@@ -34,6 +34,9 @@ class Waiting(PacketQueue):
             self.onward.packets += handled
             self.onward.most = max(self.onward.most, self.onward.packets)
         return handled
+
+    def copy_whole(self) -> None:
+        self.whole = True
 
     def refuse(self) -> None:
         self.refused = True
@@ -57,8 +60,20 @@ def test_known_connections_come_first_and_new_ones_get_a_small_share() -> None:
     queue_pair = QueuePair(new, egress, known=known)
     queue_pair.drain()
     assert known.packets == 0
-    assert 10_000 - new.packets == 3 * NEW_BESIDE_KNOWN + NEW_A_ROUND * (ROUNDS - 3)
+    assert ROUNDS == 4
+    assert 10_000 - new.packets == 3 * NEW_BESIDE_KNOWN + 2 * NEW_BESIDE_KNOWN
     assert egress.most <= KNOWN_A_ROUND + NEW_BESIDE_KNOWN <= EGRESS_A_ROUND
+
+
+def test_the_share_of_new_connections_grows_back() -> None:
+    new = Waiting(10_000)
+    queue_pair = QueuePair(new, None, Waiting(1))
+    shares = []
+    for _ in range(3):
+        before = new.packets
+        queue_pair.drain()
+        shares.append(before - new.packets)
+    assert shares == [4 + 8 + 16 + 32, ROUNDS * NEW_A_ROUND, ROUNDS * NEW_A_ROUND]
 
 
 def test_refusing_closes_the_queue_of_known_connections_too() -> None:
@@ -85,18 +100,17 @@ def test_refusing_closes_the_ingress_only() -> None:
     assert queue_pair.filenos() == [2, 1]
 
 
-def test_large_packets_have_two_queues_more() -> None:
-    small, large = (
-        (Waiting(5, descriptor=1), Waiting(6, descriptor=2)),
-        (Waiting(7, descriptor=3), Waiting(8, descriptor=4)),
-    )
-    queue_pair = QueuePair(*small, large)
+def test_known_connections_have_two_queues_more() -> None:
+    queues = [Waiting(5 + at, descriptor=1 + at) for at in range(4)]
+    queue_pair = QueuePair(*queues)
     assert queue_pair.drain() == 5 + 6 + 7 + 8
     queue_pair.refuse()
-    assert [queue.refused for queue in (*small, *large)] == [True, False, True, False]
+    assert [queue.refused for queue in queues] == [True, False, True, False]
     assert sorted(queue_pair.filenos()) == [1, 2, 3, 4]
+    queue_pair.copy_whole()
+    assert [queue.whole for queue in queues] == [False, False, True, True]
     queue_pair.close()
-    assert all(queue.closed for queue in (*small, *large))
+    assert all(queue.closed for queue in queues)
 
 
 def test_it_moves_while_packets_are_handled_or_none_waits() -> None:

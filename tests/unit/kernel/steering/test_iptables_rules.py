@@ -26,6 +26,8 @@ def test_all_of_it() -> None:
 -A CONNTRACKD_PY_POST -o lo -j RETURN
 -A CONNTRACKD_PY_POST -m mark --mark 0x1800/0x1c00 -j RETURN
 -A CONNTRACKD_PY_POST -m mark --mark 0x1f00/0x3f00 -j RETURN
+-A CONNTRACKD_PY_POST -m mark --mark 0x800/0xf00 -j NFQUEUE --queue-num 10
+-A CONNTRACKD_PY_POST -m mark --mark 0xb00/0xf00 -j NFQUEUE --queue-num 10
 -A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 8
 -A POSTROUTING -j CONNTRACKD_PY_POST
 COMMIT
@@ -216,12 +218,15 @@ def test_with_the_kernels_tracking() -> None:
         f"-A CONNTRACKD_PY_OUT {error} -j RETURN",
         "-A CONNTRACKD_PY_OUT -j NFQUEUE --queue-num 0",
     )
+    established = [f"-m mark --mark {mark} -j NFQUEUE --queue-num 3" for mark in ("0x800/0xf00", "0xb00/0xf00")]
     assert made["mangle"].rules == (
         f"-A CONNTRACKD_PY_POST {error} -m conntrack --ctorigdst 10.0.0.1 -j DROP",
         f"-A CONNTRACKD_PY_POST {error} -j RETURN",
+        *(f"-A CONNTRACKD_PY_POST -o wan0 {rule}" for rule in established),
         "-A CONNTRACKD_PY_POST -o wan0 -j NFQUEUE --queue-num 1",
         "-A CONNTRACKD_PY_POST -m mark --mark 0x1800/0x1c00 -j RETURN",
         "-A CONNTRACKD_PY_POST -m mark --mark 0x1f00/0x3f00 -j RETURN",
+        *(f"-A CONNTRACKD_PY_POST {rule}" for rule in established),
         "-A CONNTRACKD_PY_POST -j NFQUEUE --queue-num 1",
     )
     assert rules.tracked(made)
@@ -231,6 +236,7 @@ def test_with_the_kernels_tracking() -> None:
 
 def test_large_packets() -> None:
     tables = wanted(queue={"large_packets": "headers"})
-    assert "-A CONNTRACKD_PY_PRE -m length --length 1501:65535 -j NFQUEUE --queue-num 2" in tables["raw"].rules
-    rule = "-m mark --mark 0x800/0x800 -m length --length 1501:65535 -j NFQUEUE --queue-num 3"
-    assert f"-A CONNTRACKD_PY_POST {rule}" in tables["mangle"].rules
+    assert "-A CONNTRACKD_PY_PRE -m mark --mark 0x1000/0x1800 -j NFQUEUE --queue-num 2" in tables["raw"].rules
+    for mark in ("0x800/0xf00", "0xb00/0xf00"):
+        rule = f"-A CONNTRACKD_PY_POST -m mark --mark {mark} -j NFQUEUE --queue-num 3"
+        assert rule in tables["mangle"].rules

@@ -17,10 +17,18 @@ def listed(chains: rules.Chains) -> str:
 
 CLEARED = "meta mark & 0x00001000 == 0x00001000 meta mark set meta mark & 0xffffe7ff"
 DONE = ("meta mark & 0x00001c00 == 0x00001800 return", "meta mark & 0x00003f00 == 0x00001f00 return")
+
+
+def established(queue: int, before: str = "") -> tuple[str, ...]:
+    marks = ("0x00000800", "0x00000b00")
+    return tuple(f"{before}meta mark & 0x00000f00 == {mark} goto queue_{queue}" for mark in marks)
+
+
 ALL = {
     "queue_9": ("queue num 9", "drop"),
     "queue_7": ("queue num 7", "drop"),
     "queue_8": ("queue num 8", "drop"),
+    "queue_10": ("queue num 10", "drop"),
     "prerouting": (
         "type filter hook prerouting priority -299; policy accept;",
         f'iifname "lo" {CLEARED}',
@@ -42,6 +50,7 @@ ALL = {
         "type filter hook postrouting priority -149; policy accept;",
         'oifname "lo" return',
         *DONE,
+        *established(10),
         "goto queue_8",
     ),
 }
@@ -49,7 +58,16 @@ ALL = {
 
 def test_all_of_it() -> None:
     assert wanted(queue={"first": 7}) == ALL
-    assert list(wanted()) == ["queue_2", "queue_0", "queue_1", "prerouting", "input", "output", "postrouting"]
+    assert list(wanted()) == [
+        "queue_2",
+        "queue_0",
+        "queue_1",
+        "queue_3",
+        "prerouting",
+        "input",
+        "output",
+        "postrouting",
+    ]
 
 
 def test_without_recognition_every_mark_from_elsewhere_is_cleared_here() -> None:
@@ -77,7 +95,14 @@ def test_with_the_kernels_tracking() -> None:
     assert made["prerouting"][1:] == ("meta mark & 0x00001800 == 0x00001000 goto queue_2", "goto queue_0")
     assert made["output"][1:] == (CLEARED, f"{error} return", "goto queue_0")
     errors = f"ct original ip daddr 10.0.0.1 {error} drop", f"{error} return"
-    assert made["postrouting"][1:] == (*errors, 'oifname "wan0" goto queue_1', *DONE, "goto queue_1")
+    assert made["postrouting"][1:] == (
+        *errors,
+        *established(3, 'oifname "wan0" '),
+        'oifname "wan0" goto queue_1',
+        *DONE,
+        *established(3),
+        "goto queue_1",
+    )
     assert rules.tracked(made)
     assert not rules.tracked(wanted())
     assert not rules.tracked({})
@@ -86,13 +111,13 @@ def test_with_the_kernels_tracking() -> None:
 def test_a_packet_that_a_source_rule_can_match_is_queued_whatever_its_mark_says() -> None:
     names = ("wan0", "ppp+", "! docker0")
     made = wanted(nat=[{"out_interface": name, "action": "MASQUERADE"} for name in names])
-    assert made["postrouting"][2:] == (
+    assert [line for line in made["postrouting"][2:] if "queue_3" not in line] == [
         'oifname "wan0" goto queue_1',
         'oifname "ppp*" goto queue_1',
         'oifname != "docker0" goto queue_1',
         *DONE,
         "goto queue_1",
-    )
+    ]
 
 
 def test_without_a_mask_every_packet_makes_all_its_visits() -> None:
@@ -143,7 +168,7 @@ def test_a_chain_of_another_name_is_not_taken_for_a_queue() -> None:
 
 
 def test_queue_chains_come_first_and_drop() -> None:
-    assert rules.missing_queues({}, ALL) == ["queue_9", "queue_7", "queue_8"]
+    assert rules.missing_queues({}, ALL) == ["queue_9", "queue_7", "queue_8", "queue_10"]
     assert rules.missing_queues({**ALL, "queue_7": ("drop",)}, ALL) == ["queue_7"]
     assert rules.missing_queues(ALL, ALL) == []
     assert rules.new_queues("ip6", ["queue_7"]) == (
@@ -196,6 +221,7 @@ def test_the_explained_text_says_the_same() -> None:
 
 def test_large_packets() -> None:
     chains = wanted(queue={"large_packets": "headers"})
-    assert "meta length > 1500 goto queue_2" in chains["prerouting"]
-    assert "meta mark & 0x00000800 == 0x00000800 meta length > 1500 goto queue_3" in chains["postrouting"]
+    assert "meta mark & 0x00001800 == 0x00001000 goto queue_2" in chains["prerouting"]
+    for mark in ("0x00000800", "0x00000b00"):
+        assert f"meta mark & 0x00000f00 == {mark} goto queue_3" in chains["postrouting"]
     assert chains["queue_3"] == ("queue num 3", "drop")

@@ -55,7 +55,7 @@ def test_who_leaves_does_not_queue_behind_who_comes() -> None:
         "LOCAL_IN": 1,
         "POST_ROUTING": 1,
     }
-    assert (made.queues, plan_of(mode="observe", observe={"via": "nfqueue"}).queues) == (3, 1)
+    assert (made.queues, plan_of(mode="observe", observe={"via": "nfqueue"}).queues) == (4, 1)
 
 
 @pytest.mark.parametrize(("mode", "bypass"), [("track", True), ("observe", True)])
@@ -127,40 +127,38 @@ def test_a_rule_for_a_hidden_network_stands_only_in_its_family() -> None:
     found = {family: made.steps(post, family) for family in ("ipv4", "ipv6")}
     assert Step(FIRST_ERROR_HIDDEN, "10.0.0.1") in found["ipv4"]
     assert Step(FIRST_ERROR_HIDDEN, "fd00::1") in found["ipv6"]
-    assert [len(steps) for steps in found.values()] == [6, 6]
+    assert [len(steps) for steps in found.values()] == [8, 8]
 
 
-def test_large_packets_have_queues_of_their_own() -> None:
+def test_large_packets_go_the_way_of_all_packets_of_their_connection() -> None:
     made = plan_of(queue={"large_packets": "headers", "first": 10})
-    assert (made.headers, made.queues) == (True, 5)
+    assert (made.headers, made.queues) == (True, 4)
     queues = {
-        HOOK_NAMES[visit.hook]: [
-            (step.value, step.longer, step.mark) for step in made.steps(visit, "ipv4") if step.what == "queue"
-        ]
+        HOOK_NAMES[visit.hook]: [(step.value, step.mark) for step in made.steps(visit, "ipv4") if step.what == "queue"]
         for visit in made.visits
     }
     assert queues == {
-        "PRE_ROUTING": [("12", 1500, ""), ("14", 0, "0x1000/0x1800"), ("10", 0, "")],
-        "LOCAL_IN": [("11", 0, "")],
-        "LOCAL_OUT": [("10", 0, "")],
-        "POST_ROUTING": [("13", 1500, "0x800/0x800"), ("11", 0, "")],
+        "PRE_ROUTING": [("12", "0x1000/0x1800"), ("10", "")],
+        "LOCAL_IN": [("11", "")],
+        "LOCAL_OUT": [("10", "")],
+        "POST_ROUTING": [("13", "0x800/0xf00"), ("13", "0xb00/0xf00"), ("11", "")],
     }
 
 
 def test_known_connections_have_a_queue_of_their_own_and_keep_their_mark_until_then() -> None:
-    made = plan_of(queue={"first": 10})
+    made = plan_of(queue={"first": 10, "large_packets": "whole"})
     pre, _, out, post = made.visits
     assert made.steps(pre, "ipv4") == [
         Step("clear", "0x1000/0x1800", interface="lo"),
         Step("exclude", interface="lo"),
         Step("notrack"),
-        Step("queue", "12", mark="0x1000/0x1800", known=True),
+        Step("queue", "12", mark="0x1000/0x1800"),
         Step("queue", "10"),
         Step("defrag"),
     ]
     assert made.steps(out, "ipv4")[0] == Step("clear", "0x1000/0x1800")
-    assert not any(step.known for visit in (out, post) for step in made.steps(visit, "ipv4"))
-    assert (made.queues, made.known_queue) == (3, 12)
+    assert not any(step.mark for visit in (out, post) for step in made.steps(visit, "ipv4"))
+    assert made.queues == 3
 
 
 @pytest.mark.parametrize(
@@ -168,12 +166,13 @@ def test_known_connections_have_a_queue_of_their_own_and_keep_their_mark_until_t
 )
 def test_without_recognition_there_is_none_and_all_marks_are_cleared(data: dict[str, object]) -> None:
     made = plan(parse(data, "FILE"))
-    assert (made.known, made.known_queue) == (False, -1)
+    assert not made.known
     steps = made.steps(made.visits[0], "ipv4")
-    assert not any(step.known for step in steps)
+    assert not any(step.mark for step in steps)
     assert [step.interface for step in steps if step.what == "clear"] == ["+"] * (made.mark_mask != 0)
 
 
-def test_without_a_mark_or_a_verdict_there_are_none() -> None:
+def test_without_recognition_large_packets_are_whole() -> None:
+    assert not plan_of(queue={"known_first": False, "large_packets": "headers"}).headers
     assert not plan_of(queue={"large_packets": "headers"}, mode="observe").headers
     assert not plan_of(queue={"large_packets": "headers"}, steering={"mark_mask": 0}).headers
