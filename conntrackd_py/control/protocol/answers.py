@@ -133,6 +133,7 @@ class Counters(TypedDict):
     dropped: dict[str, int]
     queues: list[dict[str, int]]  # queue waiting limit dropped (queue full) user_dropped (the daemon's socket full)
     queue: dict[str, int]  # enobufs verdict_errors truncated
+    offload: dict[str, int]  # on connections added refused failures
     copies: dict[str, int]  # of mode observe: lost translations translations_lost (reports of the kernel)
 
 
