@@ -105,6 +105,10 @@ class L4Proto(ABC):
         """An operator sets what CTA_PROTOINFO holds besides the state; the tracker's file defines the values."""
         return
 
+    def offloaded(self, ct: "NfConn", on: bool) -> None:
+        """From now on the kernel forwards its packets; or the tracker judges them again (flow_offload_fixup_ct)."""
+        return
+
     @abstractmethod
     def packet(self, ct: "NfConn", packet: Packet, direction: int, now: int, new: bool) -> int:
         """Judge a checked packet of ct; new: it has just created ct. Returns an outcome."""
@@ -147,6 +151,7 @@ class NfConn:
         self.pending_events: i16 = 0  # IPCT_* bits not yet reported
         self.end_reason: i16 = -1
         self.state: u8 = 0
+        self.visits: u8 = 0  # packets since it was last tried for offload
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
         self.port_counted = False  # in nat.port_usage
@@ -200,13 +205,14 @@ class NfConn:
         self.status |= IPS_ASSURED
         self.pending_events |= IPCT_ASSURED
 
-    def account(self, direction: int, length: int) -> None:
+    def account(self, direction: int, length: int, packets: int = 1) -> None:
+        """Count packets, which have this length together."""
         counters = self.counters
         if counters is None:
             counters = self.counters = Counters()
         if direction == ORIGINAL:
-            counters.packets_original += 1
+            counters.packets_original += packets
             counters.bytes_original += length
         else:
-            counters.packets_reply += 1
+            counters.packets_reply += packets
             counters.bytes_reply += length

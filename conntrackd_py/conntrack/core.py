@@ -17,7 +17,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, NF_ACCEPT, NF_DROP
+from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, IPS_OFFLOAD, NF_ACCEPT, NF_DROP
 
 
 class Extension(ABC):
@@ -28,6 +28,14 @@ class Extension(ABC):
 
     def released(self, ct: NfConn) -> None:
         """Its slot becomes free: no packet between two visits can belong to it."""
+        return
+
+    def returned(self, ct: NfConn, skb: Skb, now: int) -> None:
+        """A packet of an offloaded connection is about to be judged."""
+        return
+
+    def renewed(self, ct: NfConn, now: int) -> None:
+        """The timeout of an offloaded connection is over, unless the kernel has forwarded packets meanwhile."""
         return
 
 
@@ -63,6 +71,15 @@ class Conntrack:
             ct.l4proto.entries[ct.state] += 1
         if ct.timeout + PAGE < ct.due:
             self.gc.schedule(ct, now)
+
+    def expired(self, ct: NfConn, now: int) -> bool:
+        """Whether its timeout is over. The packets that the kernel forwarded count too."""
+        if ct.timeout > now:
+            return False
+        if ct.status & IPS_OFFLOAD:
+            for extension in self.extensions:
+                extension.renewed(ct, now)
+        return ct.timeout <= now
 
     def report(self, ct: NfConn, now: int) -> None:
         """Report the cached events. At once: the next packet may come before this one has left."""

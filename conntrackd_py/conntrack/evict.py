@@ -68,9 +68,12 @@ def drop_oldest_unconfirmed(core: Conntrack, now: int) -> None:
 
 def expire(core: Conntrack, now: int, budget: int) -> int:
     """End expired connections and release dead ones, at most budget of each; returns how many ended."""
-    expired = core.gc.due(now, budget)
-    for ct in expired:
-        core.kill(ct, END_TIMEOUT, now)
+    expired = 0
+    for ct in core.gc.due(now, budget):
+        if core.expired(ct, now):
+            expired += core.kill(ct, END_TIMEOUT, now)
+        else:
+            core.gc.schedule(ct, now)
     core.expectations.expire(now)
     relieved = relieve(core, now, budget)
     lost = _unconfirmed_since(core, now - UNCONFIRMED_LIFETIME, budget)
@@ -78,7 +81,7 @@ def expire(core: Conntrack, now: int, budget: int) -> int:
         core.stats.unconfirmed_lost += 1
         core.kill(ct, END_TIMEOUT, now)
     _release(core, now - DYING_GRACE, budget)
-    return len(expired) + len(lost) + relieved
+    return expired + len(lost) + relieved
 
 
 def _unconfirmed_since(core: Conntrack, before: int, budget: int) -> list[NfConn]:

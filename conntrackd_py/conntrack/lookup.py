@@ -35,6 +35,7 @@ from conntrackd_py.const import (
     IPCT_REPLY,
     IPS_CONFIRMED,
     IPS_EXPECTED,
+    IPS_OFFLOAD,
     IPS_SEEN_REPLY,
     LOCAL_OUT,
     NF_ACCEPT,
@@ -108,7 +109,7 @@ def lookup(core: Conntrack, t: bytes, now: int) -> NfConn | None:
     """The connection with tuple t. One that has expired ends here and is not returned."""
     ct = core.table.find(t)
     if ct is not None:
-        if ct.timeout > now:
+        if not core.expired(ct, now):
             core.stats.found += 1
             return ct
         core.kill(ct, END_TIMEOUT, now)
@@ -164,6 +165,9 @@ def _create(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> 
 
 def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: bool) -> int:
     """Let the tracker judge a packet of ct and act on the outcome, which it returns; REPEAT is left to the caller."""
+    if ct.status & IPS_OFFLOAD:
+        for extension in core.extensions:
+            extension.returned(ct, skb, now)
     old_state = ct.state
     outcome = ct.l4proto.packet(ct, skb, direction, now, new)
     if outcome == REPEAT:

@@ -125,6 +125,13 @@ def counters(engine: Engine, info: DaemonInfo) -> Counters:
             for row in (queue_rows(info.proc) if info.queues else ())
             if row.number in info.queues
         ],
+        "offload": {
+            "on": int(engine.offload.on and engine.mark_maps.maps is not None),
+            "connections": len(engine.offload.slots),
+            "added": engine.offload.total,
+            "refused": engine.offload.refused,
+            "failures": engine.offload.failures,
+        },
         "queue": {
             "enobufs": found.enobufs,
             "verdict_errors": found.verdict_errors,

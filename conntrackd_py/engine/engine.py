@@ -48,6 +48,7 @@ from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.header_only import HeaderOnly
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
 from conntrackd_py.engine.mark_maps import MarkMaps
+from conntrackd_py.engine.offload import RETURNED_ADDRESS, RETURNED_CHANGED, RETURNED_RULES, Offload
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
@@ -127,6 +128,7 @@ class Engine:
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.mark_maps = MarkMaps(self.core, self.mark_codec)
         self.nat.rewriter = self.mark_maps
+        self.offload = Offload(self.core, self.mark_codec, self.mark_maps)
         self.header_only = HeaderOnly(self.core, self.mark_codec, self.mark_maps)
         self.overwritten = Overwritten(self.core, self.mark_codec)
         self.diagnostics = Diagnostics(self.core)
@@ -159,6 +161,7 @@ class Engine:
 
         Connections keep their translation and their tracker. Trackers of former raw rules keep their timeouts.
         """
+        self.offload.take_all_back(RETURNED_RULES)
         self.core.tune(tunables)
         rfc7857 = isinstance(self.core.protos[IPPROTO_TCP], Rfc7857)
         for tracker in distinct(self.core.protos):
@@ -189,6 +192,7 @@ class Engine:
         nat = self.nat if self.mode == "nat" else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
+        self.offload.allowed = not self.observing and not self.zones and pipeline.offloadable(self.pipeline)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict. skb.data and skb.mark may change."""
@@ -241,6 +245,8 @@ class Engine:
             own = hook == LOCAL_OUT
             done = self.one_visit and not own and self._done_early(skb)
             self.mark_codec.save(skb, own and skb.data == before, done)
+            if self.offload.on and skb.ct is not None and not own:
+                self.offload.meet(skb, skb.ct, now)
         return verdict
 
     def _done_early(self, skb: Skb) -> bool:
@@ -304,12 +310,17 @@ class Engine:
     def expire(self, now: int, budget: int) -> int:
         """End expired connections, in at most budget steps; returns how many ended."""
         ended = evict.expire(self.core, now, budget) + self.nat.masquerade.expire(now, budget)
-        self.mark_maps.settle()
+        self.offload.turn(now)
+        self.settle(now)
         return ended
+
+    def settle(self, now: int) -> None:
+        """After the verdicts of a batch were sent: change the maps of the kernel."""
+        self.offload.settle(now)
 
     def next_expiry(self) -> int:
         """When expire has work again, in ms; 0: now."""
-        return 0 if self.nat.masquerade.removed else evict.next_expiry(self.core)
+        return 0 if self.nat.masquerade.removed else min(evict.next_expiry(self.core), self.offload.next_turn())
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()
@@ -351,6 +362,7 @@ class Engine:
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
         """Change a connection (conntrack -U); returns an outcome of conntrack.change."""
+        self.offload.take_back(ct, RETURNED_CHANGED, now)
         return update(self.core, ct, change, now)
 
     def flush(self, now: int) -> int:
@@ -361,6 +373,7 @@ class Engine:
         """Set name and addresses (packed, preferred first) of an interface."""
         self.names[index] = name
         self.nat.set_interface(index, name, addresses, now)
+        self._addresses_lost()
         self._mark_outside(index, name)
 
     def _mark_outside(self, index: int, name: str) -> None:
@@ -378,3 +391,8 @@ class Engine:
     def remove_interface(self, index: int, now: int) -> None:
         self.names.pop(index, None)
         self.nat.remove_interface(index, now)
+        self._addresses_lost()
+
+    def _addresses_lost(self) -> None:
+        if self.nat.masquerade.removed:  # its connections end, in turns
+            self.offload.take_all_back(RETURNED_ADDRESS)

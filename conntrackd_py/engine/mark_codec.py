@@ -78,6 +78,11 @@ def done_bit(mask: int) -> int:
     return MARK_DONE * (mask & -mask) & mask
 
 
+def valid_bit(mask: int) -> int:
+    """The bit of every mark that the daemon wrote; 0 without a mask."""
+    return MARK_VALID * (mask & -mask)
+
+
 def not_a_field(mask: int) -> int:
     """The bits to clear in a mark from elsewhere, so that it counts as no mark."""
     return DONE_EARLY * (mask & -mask)

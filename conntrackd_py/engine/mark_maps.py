@@ -51,11 +51,20 @@ MOST_A_SECOND: Final = (
 SECOND: Final = 1000  # ms
 
 
+FLOWS: Final = "flows"
+LEAVES: Final = "leaves"
+SOURCES: Final = "sources"
+
+
 class Element(NamedTuple):
-    """packet mark -> value, an address or a port, in the map of this name and family."""
+    """An element of the map or set of this name and family (offload.py has the sets).
+
+    saddr, daddr, sport, dport: mark -> value. flows: value, a tuple -> mark. leaves: mark and value, the index of an
+    interface in host order, addresses and a port. sources: mark and value, an address.
+    """
 
     family: int  # 4 or 6
-    map: str  # saddr, daddr, sport or dport
+    map: str
     mark: int
     value: bytes
 
@@ -71,6 +80,18 @@ class Maps(ABC):
     @abstractmethod
     def delete(self, elements: list[Element]) -> bool:
         """False: the state of the maps is unknown."""
+
+    @abstractmethod
+    def delete_counted(self, elements: list[Element]) -> list[int]:
+        """Delete elements. For each element of `flows`, in their order: packets, bytes. Empty: state unknown."""
+
+    @abstractmethod
+    def counters(self, elements: list[Element]) -> list[int]:
+        """The same of elements of `flows` that stay."""
+
+    @abstractmethod
+    def recognise(self, on: bool) -> bool:
+        """Whether the kernel looks packets up in `flows`, from now on. False: state unknown."""
 
     @abstractmethod
     def close(self) -> None:
@@ -113,10 +134,8 @@ class MarkMaps(Rewriter):
         """Give ct its elements; False if it gets none now."""
         if ct.slot in self.mapped:
             return True
-        if self.maps is None or self.failed or not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING:
+        if self.maps is None or self.failed or not self.mappable(ct):
             return False
-        if ct.iif <= 0 or ct.oif <= 0 or ct.source_early or ct.slot + 1 >= self.codec.slots:
-            return False  # one end is the router itself, or the mark cannot hold the slot
         if now >= self.second:
             self.second, self.added = now + SECOND, 0
         if self.added >= MOST_A_SECOND or len(self.mapped) >= MOST_CONNECTIONS:
@@ -128,9 +147,19 @@ class MarkMaps(Rewriter):
             self.refused += 1
             self.failed = True  # until `settle`: packets whose verdict is not sent yet may need the other elements
             return False
+        self.keep(ct, elements)
+        return True
+
+    def mappable(self, ct: NfConn) -> bool:
+        """Whether the kernel can rewrite its packets."""
+        if not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING or ct.source_early:
+            return False
+        return ct.iif > 0 and ct.oif > 0 and ct.slot + 1 < self.codec.slots  # forwarded, and the mark holds the slot
+
+    def keep(self, ct: NfConn, elements: list[Element]) -> None:
+        """These elements of ct were added in another transaction."""
         self.mapped[ct.slot] = elements
         self.total += 1
-        return True
 
     def elements(self, ct: NfConn) -> list[Element]:
         found: list[Element] = []

@@ -12,7 +12,18 @@ without a chain at the hook.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_CONFIRM, PRI_NAT_SRC
+from conntrackd_py.const import (
+    FORWARD,
+    LOCAL_IN,
+    LOCAL_OUT,
+    POST_ROUTING,
+    PRE_ROUTING,
+    PRI_CONFIRM,
+    PRI_CONNTRACK,
+    PRI_NAT_DST,
+    PRI_NAT_SRC,
+    PRI_RAW,
+)
 from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
 from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
@@ -60,6 +71,15 @@ def only_nat_after_routing(pipeline: Pipeline) -> bool:
     for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
             if op.priority not in (PRI_NAT_SRC, PRI_CONFIRM):
+                return False
+    return True
+
+
+def offloadable(pipeline: Pipeline) -> bool:
+    """Whether nothing but tracking and NAT must see the later packets of a forwarded connection."""
+    for hook in (PRE_ROUTING, FORWARD, POST_ROUTING):
+        for op in pipeline[hook]:
+            if op.priority not in (PRI_RAW, PRI_CONNTRACK, PRI_NAT_DST, PRI_NAT_SRC, PRI_CONFIRM):
                 return False
     return True
 

@@ -99,13 +99,18 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length + -length % 4
 
 
-def kinds(messages: bytes) -> Iterator[int]:
-    """The kind of each message."""
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The kind, the sequence number and the body of each message."""
     at = 0
-    while at + _HEADER.size <= len(messages):
-        length, kind, *_ = _HEADER.unpack_from(messages, at)
-        yield kind
+    while at + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
+        yield kind, sequence, data[at + _HEADER.size : at + length]
         at += max(length + -length % 4, _HEADER.size)
+
+
+def kinds(data: bytes) -> Iterator[int]:
+    """The kind of each message."""
+    return (kind for kind, *_ in messages(data))
 
 
 def nft_counter(table: str, name: str) -> int:

@@ -83,6 +83,7 @@ class Namespace:
     def start(
         self,
         *words: str,
+        stdin: int | IO[Any] = subprocess.DEVNULL,
         stdout: int | IO[Any] = subprocess.DEVNULL,
         stderr: int | IO[Any] = subprocess.DEVNULL,
         env: dict[str, str] | None = None,
@@ -90,7 +91,7 @@ class Namespace:
         """Start a background process in a new session: Ctrl-C reaches the lab only."""
         process = subprocess.Popen(
             self.command(*words),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env={**os.environ, **(env or {})},

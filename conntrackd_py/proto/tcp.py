@@ -14,6 +14,7 @@ from conntrackd_py.const import (
     IPCT_PROTOINFO,
     IPS_ASSURED,
     IPS_FIXED_TIMEOUT,
+    IPS_OFFLOAD,
     IPS_SEEN_REPLY,
     ORIGINAL,
     REPLY,
@@ -126,6 +127,15 @@ class Tcp(TcpHeader):
         info.load(ORIGINAL, *sides)
         for side in sides:
             side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TCP_CONNTRACK_TIME_WAIT else 0)
+        info.save(ORIGINAL, *sides)
+
+    def offloaded(self, ct: NfConn, on: bool) -> None:
+        """BE_LIBERAL, also afterwards; both windows then begin anew with the next packets (flow_offload_fixup_tcp)."""
+        info, sides = cast(TcpInfo, ct.proto), (window.Side(), window.Side())
+        info.load(ORIGINAL, *sides)
+        for side in sides:
+            side.flags |= window.BE_LIBERAL
+            side.maxwin = side.maxwin if on else 0
         info.save(ORIGINAL, *sides)
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
@@ -297,6 +307,8 @@ class Tcp(TcpHeader):
         return ct.state == TCP_CONNTRACK_ESTABLISHED
 
     def lifetime(self, ct: NfConn) -> int:
+        if ct.status & IPS_OFFLOAD:
+            return self.timeouts[ct.state]
         info = cast(TcpInfo, ct.proto)
         timeout = self._timeout(info, info.flags(), info.last_kind, ct.state)
         return timeout if ct.status & IPS_SEEN_REPLY else min(timeout, self.unacknowledged_timeout)

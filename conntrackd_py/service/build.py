@@ -10,7 +10,7 @@ from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel.steering import steering
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.match.interface import InterfaceNames
-from conntrackd_py.settings.schema import AUTO, KEEP, NAT, RawSpec, Settings
+from conntrackd_py.settings.schema import AUTO, KEEP, NAT, OFF, RawSpec, Settings
 
 EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
 
@@ -18,6 +18,8 @@ EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
 def engine_of(settings: Settings, randomness: Randomness) -> Engine:
     """A new engine, without interfaces."""
     engine = Engine(settings.tunables, randomness, mode=settings.mode, mark_mask=settings.steering.mark_mask)
+    engine.offload.on = settings.offload.mode != OFF
+    engine.offload.after = settings.offload.packets
     configure(engine, settings)
     return engine
 

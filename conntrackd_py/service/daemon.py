@@ -87,7 +87,7 @@ class Daemon:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
             if tables := put_tables(self.engine, self.parts.settings, self.queue_pair):
-                stack.callback(tables.close)
+                stack.callback(tables.end)
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
@@ -141,6 +141,7 @@ class Daemon:
     def packets(self) -> None:
         try:
             self.queue_pair.drain()
+            self.engine.settle(clock())
         except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)

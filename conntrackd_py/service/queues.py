@@ -7,7 +7,7 @@ import structlog
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.maps.tables import MapTables, ruleset
+from conntrackd_py.kernel.maps.tables import MapTables, Parts
 from conntrackd_py.kernel.netlink import LARGEST_COPY
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
@@ -71,14 +71,15 @@ def put_tables(engine: Engine, settings: Settings, queue_pair: QueuePair) -> Map
     wanted = plan(settings)
     if not wanted.known:
         return None
-    translate = wanted.headers and settings.mode == NAT
+    translate = (wanted.headers or wanted.offload) and settings.mode == NAT
+    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.offload)
     try:
-        tables = MapTables(ruleset(wanted.mark_mask, wanted.exclude_interfaces, translate=translate))
+        tables = MapTables(parts)
     except NftablesError as error:
-        log.warning("no_tables", error=str(error), help="known connections are not served first")
+        log.warning("no_tables", error=str(error), help="known connections are not served first, none is offloaded")
         queue_pair.copy_whole()
         return None
-    if translate:
+    if translate or wanted.offload:
         engine.mark_maps.maps = tables
     return tables
 

@@ -11,7 +11,7 @@ from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.cover import Extent, unreachable
-from conntrackd_py.settings.schema import RawSpec, Settings
+from conntrackd_py.settings.schema import OBSERVE, OFF, RawSpec, Settings
 from conntrackd_py.settings.table import Table
 
 TRACKED: Final = {
@@ -27,8 +27,9 @@ TRACKED_BY: Final = {**TRACKED, "generic": tuple(number for number in range(256)
 Rules = dict[str, list[Table]]
 
 
-def find_warnings(settings: Settings, rules: Rules, filter_table: Table) -> None:
+def find_warnings(settings: Settings, rules: Rules, filter_table: Table, offload_table: Table) -> None:
     """Report the warnings in the tables. The tables of each kind are those of the rules, in the same order."""
+    _offload(settings, offload_table)
     for rule, table in zip(settings.nat, rules["nat"], strict=True):
         if rule.action == NAT_MASQUERADE:
             _masquerade(rule, table)
@@ -41,6 +42,18 @@ def find_warnings(settings: Settings, rules: Rules, filter_table: Table) -> None
     _unreachable([rule.match for rule in filter_rules], hooks, rules["filter.rule"])
     for chain in nft_ruleset.parse(settings.filter.nft):
         _unreachable_nft(chain.rules, filter_table, "file" if settings.filter.file else "nft")
+
+
+def _offload(settings: Settings, table: Table) -> None:
+    reasons = {
+        "mode observe": settings.mode == OBSERVE,
+        "[[connmark]] rules": bool(settings.connmark),
+        "filter rules for forwarded packets": any(chain.hook == const.FORWARD for chain in settings.filter.chains()),
+        "[[raw]] rules with a zone": any(spec.zone_orig or spec.zone_reply for spec in settings.raw),
+    }
+    found = [reason for reason, true in reasons.items() if true]
+    if settings.offload.mode != OFF and found:
+        table.warn("mode", f"no connection is offloaded: {', '.join(found)}")
 
 
 def _masquerade(rule: NatRule, table: Table) -> None:

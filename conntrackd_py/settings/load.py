@@ -23,7 +23,7 @@ from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
-from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Observe, Queue, Settings, Steering
+from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Observe, Offload, Queue, Settings, Steering
 from conntrackd_py.settings.table import Report, Table
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
@@ -32,7 +32,7 @@ LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
-TABLES: Final = ("queue", "observe", "steering", "tunables", "filter", "metrics", "control", "log")
+TABLES: Final = ("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "log")
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 SYNTAX_AT: Final = re.compile(r" \(at line (\d+), (column \d+)\)$")  # how tomllib ends its messages
@@ -114,6 +114,7 @@ class _Merged:
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
             queue=_queue(tables["queue"]),
             observe=_observe(tables["observe"]),
+            offload=_offload(tables["offload"]),
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
@@ -129,11 +130,15 @@ class _Merged:
         if result.mode == schema.NAT and result.queue.fail_open:
             why = "would let packets leave untranslated while no daemon runs; only for mode track or observe"
             tables["queue"].wrong("fail_open", why)
+        if result.offload.mode != schema.OFF and not result.steering.mark_mask:
+            tables["offload"].wrong("mode", "needs the packet mark: steering.mark_mask must not be 0")
+        if result.offload.mode != schema.OFF and not result.queue.known_first:
+            tables["offload"].wrong("mode", "needs queue.known_first")
         if not result.steering.local:
             self.reject_redirects(result.nat)
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         self.report.raise_if_any()
-        find_warnings(result, self.rules, tables["filter"])
+        find_warnings(result, self.rules, tables["filter"], tables["offload"])
         return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
 
     def filter(self, table: Table) -> Filter:
@@ -185,6 +190,13 @@ def _observe(table: Table) -> Observe:
         via=table.choice("via", Observe.via, schema.VIAS),
         group=table.integer("group", Observe.group, 1, 65535),
         socket_buffer=table.integer("socket_buffer", Observe.socket_buffer, LEAST_BUFFER, 2**30),
+    )
+
+
+def _offload(table: Table) -> Offload:
+    return Offload(
+        mode=table.choice("mode", Offload.mode, schema.OFFLOADS),
+        packets=table.integer("packets", Offload.packets, 2, 255),
     )
 
 

@@ -47,6 +47,8 @@ IPTABLES: Final = "iptables"
 PROGRAMS: Final = (AUTO, NFT, IPTABLES)
 KEEP: Final = "keep"
 OFF: Final = "off"
+ESTABLISHED: Final = "established"
+OFFLOADS: Final = (OFF, ESTABLISHED)
 KERNEL_CONNTRACK: Final = (AUTO, KEEP, OFF)
 GUARDS: Final = ("restore", "alarm")
 VERDICTS: Final = ("accept", "drop")
@@ -71,6 +73,12 @@ class Observe:
     via: str = NFLOG  # nflog: copies, nothing is held; nfqueue: packets wait for the daemon
     group: int = 9466  # NFLOG group of the copies
     socket_buffer: int = 16777216  # receive buffer of the copies, in bytes
+
+
+@dataclass(frozen=True)
+class Offload:
+    mode: str = OFF  # established: the kernel forwards packets of established connections, no queue sees them
+    packets: int = 16  # that a connection must have had
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,7 @@ class Settings:
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
     queue: Queue = field(default_factory=Queue)
     observe: Observe = field(default_factory=Observe)
+    offload: Offload = field(default_factory=Offload)
     steering: Steering = field(default_factory=Steering)
     tunables: Tunables = field(default_factory=Tunables)
     tcp_tracker: str = NETFILTER  # netfilter: the kernel's; rfc7857: ten states, no windows

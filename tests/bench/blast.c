@@ -2,7 +2,7 @@
  *
  *   blast udp-send ADDRESS PORT SECONDS BYTES RATE   RATE packets a second, 0: as fast as it can
  *   blast udp-sink PORT SECONDS                      prints "ready", then packets a second between the first and the last
- *                                                    arrival, and how many
+ *                                                    arrival, and how many; answers the first 64
  *   blast tcp-send ADDRESS PORT SECONDS
  *   blast tcp-sink PORT SECONDS                      prints "ready", then bits a second of one connection
  *   blast tcp-steps PORT SECONDS                     prints "ready", then time and bytes of one connection, ten times a second
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 32, PACED = 8, CHUNK = 1 << 18 };
+enum { ANSWERS = 64, BATCH = 32, PACED = 8, CHUNK = 1 << 18 };
 static char buffer[CHUNK];
 
 static double now(void)
@@ -79,6 +79,7 @@ static void udp_sink(int port, double seconds)
 {
     struct iovec data[BATCH];
     struct mmsghdr batch[BATCH] = {0};
+    struct sockaddr_in from[BATCH];
     struct timeval wait = {0, 300000};
     int fd = open_socket(SOCK_DGRAM, NULL, port);
     double end = now() + seconds, first = 0, last = 0;
@@ -91,7 +92,13 @@ static void udp_sink(int port, double seconds)
     }
     ready();
     while (now() < end) {
+        for (int i = 0; packets < ANSWERS && i < BATCH; i++) {
+            batch[i].msg_hdr.msg_name = &from[i];
+            batch[i].msg_hdr.msg_namelen = sizeof from[i];
+        }
         int got = recvmmsg(fd, batch, BATCH, MSG_WAITFORONE, NULL);
+        for (int i = 0; packets + i < ANSWERS && i < got; i++)
+            sendto(fd, buffer, 1, 0, (struct sockaddr *)&from[i], sizeof from[i]);
         if (got <= 0)
             continue;
         last = now();

@@ -54,6 +54,7 @@ TITLES: Final = {
     "daemon": "conntrackd-py",
     "daemon-keep": "conntrackd-py, the kernel tracks too",
     "daemon-whole": "conntrackd-py, large packets whole",
+    "daemon-offload": "conntrackd-py, established connections offloaded",
     "kernel": "kernel masquerade, no queue",
     "route": "routing only, no queue",
     "batched": "C program that accepts and marks, in batches",
@@ -131,6 +132,9 @@ class Bench:
             tracking = "keep" if name == "daemon-keep" else "off"
             large = "whole" if name == "daemon-whole" else "headers"
             config += f'[steering]\nkernel_conntrack = "{tracking}"\n[queue]\nlarge_packets = "{large}"\n'
+            if name == "daemon-offload":
+                config = config.replace(TUNABLES, f"{TUNABLES}udp_stream_after = 0\n")
+                config += '[offload]\nmode = "established"\n'
             router = Router(net, config)
             router.start()
             router.install_rules()

@@ -186,6 +186,11 @@ def _queues(found: Lines, status: Fields) -> None:
             f"losses {copies['translations_lost']:,}",
             copies["lost"] + copies["translations_lost"] > 0,
         )
+    offload = status["offload"]
+    if offload["on"] or offload["failures"]:
+        state = "OFF: the kernel refused a request; see the log" if offload["failures"] else "on"
+        text = f"{state}; {offload['connections']:,} connections, {offload['added']:,} since the start"
+        found.add("offload", f"{text}, {offload['refused']:,} refused (limit)", offload["failures"] > 0)
     counters = status["queue"]
     texts = (
         f"{counters['enobufs']:,} ENOBUFS, {counters['verdict_errors']:,} verdict errors, "

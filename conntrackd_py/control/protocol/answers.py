@@ -144,6 +144,7 @@ class Counters(TypedDict):
     dropped: dict[str, int]
     queues: list[QueueState]
     queue: dict[str, int]  # enobufs verdict_errors truncated
+    offload: dict[str, int]  # on connections added refused failures
     copies: dict[str, int]  # of mode observe: lost translations translations_lost (reports of the kernel)
 
 

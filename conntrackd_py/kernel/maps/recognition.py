@@ -37,8 +37,11 @@ def known_set(address: str) -> str:
     )
 
 
-def chains(family: str, mask: int, excluded: tuple[str, ...]) -> str:
-    """The chains of this nft family as nft text. mask: steering.mark_mask, not 0. excluded: interfaces."""
+def chains(family: str, mask: int, excluded: tuple[str, ...], *, offload: bool = False) -> str:
+    """The chains of this nft family as nft text. mask: steering.mark_mask, not 0. excluded: interfaces.
+
+    offload: the chain `flows` (flows.py) comes first.
+    """
     known, field = known_mark(mask)
     ports = f"{PROTOCOLS[family]} {{ tcp, udp }}"
     arriving = f"{{ {family} saddr . {family} daddr . meta l4proto . th sport . th dport }}"
@@ -48,6 +51,7 @@ def chains(family: str, mask: int, excluded: tuple[str, ...]) -> str:
     recognise = [
         *(f"iifname {name} return" for name in map(quoted, excluded) if name),
         f"meta mark & {field:#x} != 0 meta mark set meta mark & {ALL_BITS ^ field:#x}",
+        *(["jump flows"] if offload else []),
         f"{ports} {arriving.strip('{} ')} @{SET} update @{SET} {arriving} meta mark set meta mark | {known:#x}",
     ]
     unqueued = [f"meta mark & {field:#x} == {known:#x} meta mark set meta mark & {ALL_BITS ^ known:#x}"]
@@ -57,7 +61,9 @@ def chains(family: str, mask: int, excluded: tuple[str, ...]) -> str:
         ("remember_own", "input", AFTER_INPUT_VISIT, [f"{has_reply} update @{SET} {arriving}"]),
         ("remember", "postrouting", AFTER_LEAK_TABLE, [f"{has_reply} update @{SET} {inverse}"]),
     )
-    return "".join(
-        "\n".join((f"chain {name} {{", f"type filter hook {hook} priority {priority}", *lines, "}", ""))
-        for name, hook, priority, lines in places
-    )
+    return "".join(chain(*place) for place in places)
+
+
+def chain(name: str, hook: str, priority: int, lines: list[str]) -> str:
+    """A base chain as nft text."""
+    return "\n".join((f"chain {name} {{", f"type filter hook {hook} priority {priority}", *lines, "}", ""))

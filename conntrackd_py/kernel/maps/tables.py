@@ -11,16 +11,23 @@ import errno
 import os
 import select
 import struct
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit
-from conntrackd_py.engine.mark_maps import MOST_CONNECTIONS, Element, Maps
-from conntrackd_py.kernel.maps import recognition
-from conntrackd_py.kernel.maps.elements import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, transaction
-from conntrackd_py.kernel.netlink import NLMSG_ERROR
-from conntrackd_py.kernel.steering.nftables import Nftables
+from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, Element, Maps
+from conntrackd_py.kernel.maps import flows, recognition
+from conntrackd_py.kernel.maps.elements import (
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWSETELEM,
+    counters,
+    key_and_value,
+    questions,
+    transaction,
+)
+from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, grow_buffer, messages
+from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
 log = structlog.get_logger()
 
@@ -29,18 +36,41 @@ FAMILIES: Final = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 AFTER_FIRST_VISIT: Final = -250
 AFTER_LAST_VISIT: Final = -145
 ANSWER_WITHIN: Final = 1.0  # seconds; the kernel answers before send returns
-ROOM: Final = 8192
-ERROR: Final = struct.Struct("=4xH2xI4xi")
+ROOM: Final = 65536
+BUFFER: Final = 1 << 20  # bytes of reports that may wait
+NFGENMSG: Final = 4  # bytes
+REPORTS: Final = {NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)}
+CODE: Final = struct.Struct("=i")
+HELP: Final = "the daemon forwards and rewrites every packet from now on"
+
+CREATED: Final = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
+
+Counted = dict[bytes, tuple[int, int]]  # packets and bytes, by the key of an element
 
 
-def ruleset(mask: int, excluded: tuple[str, ...], *, translate: bool) -> str:
-    """The tables as nft text. mask: steering.mark_mask, not 0. excluded: interfaces. translate: with the maps."""
-    tables = []
-    for family, address in FAMILIES.items():
-        text = _maps(family, address, mask) if translate else ""
-        text += recognition.known_set(address) + recognition.chains(family, mask, excluded)
-        tables.append(f"table {family} {NAME} {{\nflags owner\n{text}}}\n")
-    return "".join(tables)
+class Parts(NamedTuple):
+    """What the tables hold. mask: steering.mark_mask, not 0. excluded: interfaces that are not recognised."""
+
+    mask: int
+    excluded: tuple[str, ...] = ()
+    translate: bool = False
+    offload: bool = False
+
+
+def ruleset(parts: Parts) -> str:
+    """The tables as nft text."""
+    return "".join(
+        f"table {family} {NAME} {{\nflags owner\n{_table(family, address, parts)}}}\n"
+        for family, address in FAMILIES.items()
+    )
+
+
+def _table(family: str, address: str, parts: Parts) -> str:
+    text = _maps(family, address, parts.mask) if parts.translate else ""
+    if parts.offload:
+        text += flows.sets(address) + flows.chains(family, parts.mask, translate=parts.translate)
+    text += recognition.known_set(address)
+    return text + recognition.chains(family, parts.mask, parts.excluded, offload=parts.offload)
 
 
 def _maps(family: str, address: str, mask: int) -> str:
@@ -69,17 +99,18 @@ def _maps(family: str, address: str, mask: int) -> str:
 
 @final
 class MapTables(Maps):
-    """Made at construction. Raises NftablesError, for example if a table of this name exists. text: of `ruleset`."""
+    """Made at construction. Raises NftablesError, for example if a table of this name exists."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self.nftables = Nftables()
-        created = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
         try:
-            self.nftables.run(created + text)
+            self.nftables.run(CREATED + ruleset(parts))
             self.sock = self.nftables.owner()
         except Exception:
             self.nftables.close()
             raise
+        grow_buffer(self.sock, BUFFER)
         self.sequence = 0
 
     def add(self, elements: list[Element]) -> bool:
@@ -88,28 +119,78 @@ class MapTables(Maps):
     def delete(self, elements: list[Element]) -> bool:
         return self._done(NFT_MSG_DELSETELEM, elements)
 
-    def _done(self, kind: int, elements: list[Element]) -> bool:
-        self.sequence = self.sequence % 0x7FFFFFFF + 1
+    def delete_counted(self, elements: list[Element]) -> list[int]:
+        asked = [transaction(NAME, NFT_MSG_DELSETELEM, elements, self._next(), echo=True)]
+        return self._counted([element for element in elements if element.map == FLOWS], asked)
+
+    def counters(self, elements: list[Element]) -> list[int]:
+        return self._counted(elements, questions(NAME, elements, self._next()))
+
+    def recognise(self, on: bool) -> bool:
+        lines = [f"flush chain {family} {NAME} {FLOWS}" for family in FAMILIES]
+        for family in FAMILIES if on else ():
+            lines += [f"add rule {family} {NAME} {FLOWS} {rule}" for rule in flows.lookup(family, self.parts.mask)]
         try:
-            self.sock.send(transaction(NAME, kind, elements, self.sequence))
-            self._acknowledged()
-        except OSError as error:
-            log.error("maps_failed", error=str(error), help="the daemon rewrites every packet from now on")
+            self.nftables.run("\n".join((*lines, "")))
+        except NftablesError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
             return False
         return True
 
-    def _acknowledged(self) -> None:
-        """Raises OSError unless the kernel took the transaction."""
+    def _next(self) -> int:
+        self.sequence = self.sequence % 0x7FFFFFFF + 1
+        return self.sequence
+
+    def _done(self, kind: int, elements: list[Element]) -> bool:
+        return self._asked([transaction(NAME, kind, elements, self._next())]) is not None
+
+    def _counted(self, flows: list[Element], asked: list[bytes]) -> list[int]:
+        """Packets and bytes of each; empty if the kernel did not report all of them."""
+        found = self._asked(asked)
+        keys = [key_and_value(element)[0] for element in flows]
+        if found is None:
+            return []
+        if not all(key in found for key in keys):
+            log.error("maps_failed", error="the kernel did not report all counters", help=HELP)
+            return []
+        return [number for key in keys for number in found[key]]
+
+    def _asked(self, asked: list[bytes]) -> Counted | None:
+        """The counters that the kernel reported; None if it refused."""
+        found: Counted = {}
+        try:
+            for one in asked:
+                self.sock.send(one)
+                self._acknowledged(found)
+        except OSError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
+            return None
+        return found
+
+    def _acknowledged(self, found: Counted) -> None:
+        """Read answers up to the acknowledgement. Raises OSError unless the kernel did as asked."""
         while select.select([self.sock], [], [], ANSWER_WITHIN)[0]:
-            answer = self.sock.recv(ROOM)
-            kind, sequence, code = ERROR.unpack_from(answer)
-            if kind == NLMSG_ERROR and sequence == self.sequence:
-                if code:
-                    raise OSError(-code, os.strerror(-code))
-                return
+            for kind, sequence, body in messages(self.sock.recv(ROOM)):
+                if kind in REPORTS:  # of a deletion, without the sequence number
+                    found.update((key, (packets, size)) for key, packets, size in counters(body[NFGENMSG:]))
+                elif kind == NLMSG_ERROR and sequence == self.sequence:
+                    (code,) = CODE.unpack_from(body)
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
     def close(self) -> None:
+        """Keep the recognition: it clears marks from elsewhere, which the steering rules believe."""
+        self.parts = self.parts._replace(translate=False, offload=False)
+        gone = "".join(f"delete table {family} {NAME}\n" for family in FAMILIES)
+        try:
+            self.nftables.run(gone + CREATED + ruleset(self.parts))
+        except NftablesError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
+            self.end()
+
+    def end(self) -> None:
         """The tables end with their socket. May be called again."""
         if self.sock.fileno() >= 0:
             self.sock.close()

@@ -20,6 +20,7 @@ from conntrackd_py.kernel.steering.plan import (
     EXCLUDE,
     FIRST_ERROR,
     FIRST_ERROR_HIDDEN,
+    FORWARDED,
     NOTRACK,
     OWN,
     PRE_CHAIN,
@@ -50,6 +51,7 @@ SPECS: Final = {
     FIRST_ERROR: _FIRST_ERROR + " -j RETURN",
     OWN: "-m addrtype --src-type LOCAL -j RETURN",
     DONE: "-m mark --mark {value}/{mask} -j RETURN",
+    FORWARDED: "-m mark --mark {value}/{mask} -j RETURN",
     NOTRACK: "-j CT --notrack",
     QUEUE: "-j NFQUEUE --queue-num {value}",
     QUEUE_BYPASS: "-j NFQUEUE --queue-num {value} --queue-bypass",
@@ -107,7 +109,7 @@ def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
         match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
         match = "" if interface == ANY_INTERFACE else match
         match += f"-m mark --mark {mark} " if mark else ""
-        bits, _, mask = value.partition("/") if what in (CLEAR, DONE) else (value, "", "")
+        bits, _, mask = value.partition("/") if what in (CLEAR, DONE, FORWARDED) else (value, "", "")
         rules.append(f"-A {visit.chain} {match}{SPECS[what].format(value=bits, mask=mask)}")
     return rules
 

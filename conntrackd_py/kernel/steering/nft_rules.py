@@ -22,6 +22,7 @@ from conntrackd_py.kernel.steering.plan import (
     EXCLUDE,
     FIRST_ERROR,
     FIRST_ERROR_HIDDEN,
+    FORWARDED,
     NOTRACK,
     OWN,
     QUEUE,
@@ -56,6 +57,7 @@ SPECS: Final = {
     FIRST_ERROR: ERROR_ABOUT_FIRST + " return",
     OWN: "fib saddr type local return",
     DONE: "meta mark & {mask} == {value} return",
+    FORWARDED: "meta mark & {mask} == {value} return",
     NOTRACK: "notrack",
     QUEUE: "goto queue_{value}",
     QUEUE_BYPASS: "goto queue_{value}_bypass",
@@ -90,7 +92,7 @@ def _base(visit: Visit) -> tuple[str, str]:
 
 def _rule(visit: Visit, step: Step, family: str) -> str:
     value, mask, others = step.value, "", ""
-    if step.what in (CLEAR, DONE):
+    if step.what in (CLEAR, DONE, FORWARDED):
         bits = [int(number, 0) for number in value.split("/")]
         value, mask, others = (f"{number:#010x}" for number in (*bits, ALL_BITS ^ bits[1]))
     spec = SPECS[step.what].format(value=value, mask=mask, others=others, family=NFT_FAMILY[family])

@@ -17,11 +17,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_ra
 from typing import Final, NamedTuple
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
-from conntrackd_py.engine.mark_codec import done_bit, done_early, established, known_mark, not_a_field
+from conntrackd_py.engine.mark_codec import done_bit, done_early, established, known_mark, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
-from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, Queue, Settings
+from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, OFF, Queue, Settings
 from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
 
 PRE_CHAIN: Final = "CONNTRACKD_PY_PRE"
@@ -41,6 +41,7 @@ FIRST_ERROR_HIDDEN: Final = "first error, hidden"  # value: a network
 FIRST_ERROR: Final = "first error"
 OWN: Final = "own"
 DONE: Final = "done"  # value: a mark and its mask
+FORWARDED: Final = "forwarded"  # the same
 NOTRACK: Final = "notrack"
 LEAVING: Final = "leaving"  # the reason of QUEUE and QUEUE_BYPASS for one interface
 QUEUE: Final = "queue"  # value: number
@@ -55,6 +56,7 @@ WHY: Final = {
     FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
     OWN: "packets of this router are not queued",
     DONE: "the daemon has nothing more to do with this packet",
+    FORWARDED: "an offloaded connection: the kernel forwards its packets",
     NOTRACK: "the kernel does not track the packet",
     LEAVING: "to the daemon: a source rule can match a packet that leaves by this interface",
     QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
@@ -127,6 +129,7 @@ class Plan:
     keep: bool = False  # the kernel tracks the packets too
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
     known: bool = False  # known connections have a queue of their own at PREROUTING (kernel/maps)
+    offload: bool = False  # the kernel forwards packets of established connections (kernel/maps)
     headers: bool = False  # at POSTROUTING too; in both only the headers of large packets are copied
     mark_mask: int = 0  # 0: every packet makes all its visits
     leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
@@ -153,6 +156,8 @@ class Plan:
             stays = self.known and visit.hook == PRE_ROUTING
             clear = Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}")
             steps[:0] = [clear._replace(interface=step.interface) for step in steps] if stays else [clear]
+        if self.offload and visit.hook == POST_ROUTING:
+            steps.insert(0, self._forwarded(*known_mark(self.mark_mask)))
         if visit.errors_pass:
             if visit.hook == POST_ROUTING:
                 steps += [Step(FIRST_ERROR_HIDDEN, name) for name in self.hidden if (":" in name) == (family == IPV6)]
@@ -161,6 +166,8 @@ class Plan:
             steps.append(Step(OWN))
         if visit.notrack:
             steps.append(Step(NOTRACK))
+        if self.offload and visit.hook == PRE_ROUTING:
+            steps.append(self._forwarded(valid_bit(self.mark_mask), valid_bit(self.mark_mask)))
         if self.group:
             steps.append(Step(COPY, str(self.group)))
         else:
@@ -168,6 +175,9 @@ class Plan:
         if visit.defrag:
             steps.append(Step(DEFRAG))
         return steps
+
+    def _forwarded(self, value: int, mask: int) -> Step:
+        return Step(FORWARDED, f"{value:#x}/{mask:#x}")
 
     def _queueing(self, visit: Visit, family: str) -> list[Step]:
         """Packets that leave by an interface with a source rule are queued whatever their mark says."""
@@ -210,6 +220,7 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         keep=keep,
         group=settings.observe.group if copies else 0,
         known=known,
+        offload=known and settings.offload.mode != OFF,
         headers=known and settings.queue.large_packets == HEADERS_ONLY,
         mark_mask=0 if observing else settings.steering.mark_mask,
         leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},

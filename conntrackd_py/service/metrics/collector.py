@@ -15,6 +15,7 @@ from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.offload import RETURNED_NAMES
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
@@ -71,6 +72,7 @@ class EngineCollector(Collector):
         yield from rule_metrics.filtered(self.engine.policy)
         yield from self._kernel_queues()
         yield from self._large_packets()
+        yield from self._offload()
         yield from self._steering()
         yield from self._daemon()
         yield from self._times()
@@ -200,6 +202,15 @@ class EngineCollector(Collector):
         yield counter_of("mark_map_added", "Connections that got elements in the maps of the kernel.", maps.total)
         yield counter_of("mark_map_refused", "Packets whose connection got no elements: a limit.", maps.refused)
         yield counter_of("large_packets_requeued", "Packets queued by their headers and then whole.", headers.requeued)
+
+    def _offload(self) -> Iterator[Metric]:
+        offload = self.engine.offload
+        yield gauge_of("offloaded", "Connections whose packets the kernel forwards.", len(offload.slots))
+        yield counter_of("offload_added", "Connections that were offloaded.", offload.total)
+        yield counter_of("offload_refused", "Times a connection was not offloaded: a limit.", offload.refused)
+        text = "Connections that returned to the daemon, by reason."
+        yield counter_by("offload_returned", text, "reason", RETURNED_NAMES, offload.returned_by)
+        yield counter_of("offload_failures", "Requests that the kernel refused; offload is off.", offload.failures)
 
     def _steering(self) -> Iterator[Metric]:
         if self.steering is None:

@@ -53,6 +53,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "states": {"tcp": {"ESTABLISHED": 2}, "udp": {"": 1}},
             "queues": [{"queue": 0, "name": "new", "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],
             "queue": {"enobufs": 1, "verdict_errors": 2, "truncated": 3},
+            "offload": {"on": 0, "connections": 0, "added": 0, "refused": 0, "failures": 0},
             "copies": {"lost": 4, "translations": 0, "translations_lost": 5},
             "nat": {"allocations": 0, "failures": 0},
             "helpers": [],

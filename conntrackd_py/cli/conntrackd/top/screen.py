@@ -71,6 +71,8 @@ def _line(*parts: str | tuple[str, str]) -> Text:
 def _fill(frame: Fields) -> Text:
     entries, limit = frame["entries"], frame["limit"]
     pending = f"   unconfirmed {frame['unconfirmed']:,}, dying {frame['dying']:,}"
+    if offloaded := frame["offload"]["connections"]:
+        pending += f", offloaded {offloaded:,}"
     if not limit:
         return _line(("table      ", LABEL), f"{entries:,}, no limit{pending}")
     share = entries / limit

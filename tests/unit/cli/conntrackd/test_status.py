@@ -116,6 +116,10 @@ FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale":
             {"mode": "observe", "copies": {"lost": 3, "translations": 1200}},
             "copies        3 lost; translations learned 1,200, losses 0",
         ),
+        (
+            {"offload": {"on": 1, "connections": 3, "added": 1200}},
+            "offload       on; 3 connections, 1,200 since the start, 0 refused (limit)",
+        ),
         ({"helpers": ["ftp", "sip"]}, "helpers       ftp, sip"),
         (
             {"invalid": {f"reason_{number}": number for number in range(1, 8)}},
@@ -143,6 +147,7 @@ def test_what_else_there_may_be(tmp_path: Path, change: dict[str, Any], line: st
             {"mark_rule": "iptables ipv4 mangle FORWARD: -A FORWARD \x1b"},
             r"overwritten by iptables ipv4 mangle FORWARD: -A FORWARD \x1b",
         ),
+        ({"offload": {"on": 0, "connections": 0, "added": 9, "refused": 0, "failures": 1}}, "offload"),
         ({"events_lost": 1}, "control"),
     ],
 )

@@ -1,20 +1,32 @@
 """Messages with elements, read back attribute by attribute."""
 
 import struct
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.engine.mark_maps import Element
-from conntrackd_py.kernel.maps.elements import MOST_IN_A_MESSAGE, NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, transaction
-from conntrackd_py.kernel.netlink import attributes
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element
+from conntrackd_py.engine.offload import leaving
+from conntrackd_py.kernel.maps.elements import (
+    MOST_IN_A_MESSAGE,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_NEWSETELEM,
+    counters,
+    key_and_value,
+    questions,
+    transaction,
+)
+from conntrackd_py.kernel.netlink import attribute, attributes
 
 BEGIN, END = 0x10, 0x11
 TABLES = 10 << 8
 FAMILIES = {2: 4, 10: 6}
-REQUEST, ACK, EXCLUSIVE = 1, 4, 0x600
+REQUEST, ACK, ECHO, EXCLUSIVE = 1, 4, 8, 0x600
 
 ADDRESSES = st.sampled_from([(4, "saddr", 4), (4, "daddr", 4), (6, "saddr", 16), (6, "dport", 2), (4, "sport", 2)])
 ELEMENTS = st.builds(
@@ -61,6 +73,48 @@ def test_one_transaction_says_all_and_its_last_message_is_acknowledged(kind: int
     read = [element for *_, body in inside for element in elements_in(body)]
     wanted = elements if new else [element._replace(value=b"") for element in elements]
     assert sorted(read) == sorted(wanted)
+
+
+def test_keys_of_several_parts() -> None:
+    """Each part begins at a multiple of four bytes. Marks and interfaces are in host order."""
+    t = packed("192.0.2.1", "192.0.2.2") + b"\x12\x34\x56\x78\x11"
+    mark = (0x2800).to_bytes(4, sys.byteorder)
+    padded = t[:8] + b"\x11\0\0\0\x12\x34\0\0\x56\x78\0\0"
+    assert key_and_value(Element(4, FLOWS, 0x2800, t)) == (padded, mark)
+    index = (3).to_bytes(4, sys.byteorder)
+    assert key_and_value(Element(4, LEAVES, 0x2800, leaving(3, t))) == (mark + index + t[:8] + b"\x12\x34\0\0", b"")
+    assert key_and_value(Element(4, SOURCES, 0x2800, t[:4])) == (mark + t[:4], b"")
+
+
+def test_a_tuple_of_ipv6() -> None:
+    t = packed("2001:db8::1", "2001:db8::2") + b"\0\x35\x10\0\x06"
+    key, _ = key_and_value(Element(6, FLOWS, 1, t))
+    assert key == t[:32] + b"\x06\0\0\0\0\x35\0\0\x10\0\0\0"
+
+
+def packed(*addresses: str) -> bytes:
+    return b"".join(ip_address(address).packed for address in addresses)
+
+
+def test_only_elements_with_a_counter_are_reported() -> None:
+    elements = [Element(4, FLOWS, 8, bytes(13)), Element(4, SOURCES, 8, bytes(4))]
+    _, *inside, _ = messages(transaction("tables", NFT_MSG_DELSETELEM, elements, 1, echo=True))
+    assert [flags & ECHO for _, flags, _, _ in inside] == [ECHO, 0]
+
+
+def test_a_question_has_an_acknowledgement() -> None:
+    ((kind, flags, sequence, body),) = messages(b"".join(questions("tables", [Element(4, FLOWS, 8, bytes(13))], 5)))
+    assert (kind, flags, sequence) == (TABLES | NFT_MSG_GETSETELEM, REQUEST | ACK, 5)
+    assert dict(attributes(body[4:]))[2] == b"flows\0"
+
+
+def test_counters_in_a_report() -> None:
+    counter = attribute(1, (1500).to_bytes(8, "big")) + attribute(2, (3).to_bytes(8, "big"))
+    expression = attribute(1, b"counter\0") + attribute(2, counter)
+    element = attribute(1, attribute(1, b"key1")) + attribute(7, expression)
+    others = attribute(1, attribute(1, b"key2"))
+    body = attribute(1, b"tables\0") + attribute(3, attribute(1, element) + attribute(1, others))
+    assert list(counters(body)) == [(b"key1", 3, 1500)]
 
 
 def test_many_elements_are_spread_over_messages() -> None:

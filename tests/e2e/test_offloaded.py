@@ -1,0 +1,279 @@
+"""[offload] mode = "established": the kernel forwards established connections, and nothing else changes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, INSIDE6, ROUTER, ROUTER6, SERVER, SERVER6, Topology
+from conntrackd_py.lab.router import CONFIG, Router
+from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, start_servers
+from tests.support.processes import capture, start
+from tests.support.waiting import wait_until
+
+MAPS = "conntrackd_py_maps"
+MEGABYTE = 1_000_000
+IN_PORT = 8099
+OFFLOAD = '[offload]\nmode = "established"\npackets = 4\n'
+QUICK = "[tunables]\nudp_stream_after = 0\nnf_conntrack_acct = true\n"
+IN_AND_OUT = f"""
+[[nat]]
+out_interface = "wan0"
+source = "{INSIDE6}"
+action = "SNAT"
+to = "{ROUTER6}"
+[[nat]]
+in_interface = "wan0"
+destination = "{ROUTER}"
+dport = {IN_PORT}
+proto = "tcp"
+action = "DNAT"
+to = "{CLIENT}:{EXCHANGE_PORT}"
+[[nat]]
+in_interface = "wan0"
+destination = "{ROUTER6}"
+dport = {IN_PORT}
+proto = "tcp"
+action = "DNAT"
+to = "[{CLIENT6}]:{EXCHANGE_PORT}"
+"""
+
+# Each line of the input is a number of datagrams; each is sent when the one before has been echoed.
+TALK = """
+import socket, sys
+host, port, source = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", source))
+    s.settimeout(2)
+    s.connect((host, port))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        echoed = 0
+        for at in range(int(line)):
+            data = at.to_bytes(4, "big") * (1 + at % 300)
+            try:
+                s.send(data)
+                echoed += s.recv(2000) == data
+            except OSError as error:
+                pass
+        print(echoed, flush=True)
+"""
+
+
+class Talk:
+    """A client with one UDP socket."""
+
+    def __init__(self, net: Net, host: str, source: int) -> None:
+        words = (sys.executable, "-P", "-c", TALK, host, str(UDP_PORT), str(source))
+        self.process = net.client.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def send(self, count: int) -> int:
+        """How many of these datagrams were echoed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        for end in (self.process.stdin, self.process.stdout):
+            assert end is not None
+            end.close()
+
+
+class Net:
+    def __init__(self, topology: Topology, program: str = "nft", more: str = "", config: str = CONFIG) -> None:
+        self.topology = topology
+        self.talks: list[Talk] = []
+        self.client, self.inside_router, self.outside = topology.client, topology.router, topology.server
+        text = config.replace("[tunables]\nnf_conntrack_acct = true\n", QUICK)
+        self.router = Router(topology, f'{text}{IN_AND_OUT}{OFFLOAD}[steering]\nprogram = "{program}"\n{more}')
+        self.capture = topology.folder / "outside.pcap"
+        capture(topology.server, self.capture, f"(ip net {INSIDE}) or (ip6 net {INSIDE6} and not icmp6) or arp")
+        self.router.install_rules()
+        self.router.start()
+        start_servers(topology)
+        for host in (CLIENT, CLIENT6):
+            start(topology.client, *TRAFFIC, "exchange-server", host, str(EXCHANGE_PORT))
+
+    def queued(self, sent: Callable[[], object]) -> int:
+        """Packets that came into a queue meanwhile."""
+        before = self.last_ids()
+        sent()
+        return self.last_ids() - before
+
+    def last_ids(self) -> int:
+        rows = self.inside_router.run("cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()
+        return sum(int(row.split()[7]) for row in rows)
+
+    def flows(self) -> int:
+        """Tuples that the kernel forwards."""
+        text = "".join(self.inside_router.run("nft", "list", "map", family, MAPS, "flows") for family in ("ip", "ip6"))
+        return text.count("counter packets")
+
+    def talk(self, host: str = SERVER, source: int = 6000) -> Talk:
+        """A UDP stream that the kernel forwards."""
+        before = self.flows()
+        talk = Talk(self, host, source)
+        self.talks.append(talk)
+        assert talk.send(12) == 12
+        wait_until(lambda: self.flows() == before + 2, "not offloaded")
+        return talk
+
+    def listed(self, source: int = 6000) -> str:
+        family = ("-f", "ipv6") if source >= 6600 else ()
+        lines = self.router.conntrack("-L", *family, "-p", "udp", "--orig-port-src", str(source)).splitlines()
+        return lines[0] if lines else ""
+
+    def counted(self, source: int = 6000) -> tuple[int, ...]:
+        """Packets and bytes, both directions."""
+        return tuple(int(number) for number in re.findall(r"(?:packets|bytes)=(\d+)", self.listed(source)))
+
+    def exchange(self, host: str, *, port: int = EXCHANGE_PORT, megabytes: int = 50, inward: bool = False) -> None:
+        amount, where = str(megabytes * MEGABYTE), self.outside if inward else self.client
+        said = where.run(*TRAFFIC, "exchange", host, str(port), amount, timeout=150)
+        assert said == f"{amount} bytes each way, SHA-256 equal\n"
+
+    def exchanging(self, megabytes: int) -> subprocess.Popen[str]:
+        """A TCP stream in the background, forwarded by the kernel."""
+        amount, before = str(megabytes * MEGABYTE), self.flows()
+        process = self.client.start(*TRAFFIC, "exchange", SERVER, str(EXCHANGE_PORT), amount, stdout=subprocess.PIPE)
+        wait_until(lambda: self.flows() > before, "not offloaded")
+        return process
+
+    def close(self) -> None:
+        for talk in self.talks:
+            talk.close()
+
+    def leaked(self) -> list[str]:
+        self.outside.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
+        self.outside.run("ip", "neigh", "flush", "all")
+        self.outside.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
+        wait_until(lambda: self.captured("arp") != [], "the capture is not running")
+        return self.captured("not arp")
+
+    def captured(self, expression: str) -> list[str]:
+        return self.outside.run("tcpdump", "-nr", str(self.capture), expression).splitlines()
+
+
+@pytest.fixture(scope="module", params=["nft", "iptables", "keep"])
+def net(request: pytest.FixtureRequest) -> Iterator[Net]:
+    program = "iptables" if request.param == "iptables" else "nft"
+    more = f'kernel_conntrack = "{"keep" if request.param == "keep" else "off"}"\n'
+    with Topology() as topology:
+        running = Net(topology, program, more)
+        yield running
+        running.close()
+        assert running.leaked() == []
+        metrics = running.router.metrics()
+        assert "conntrackd_py_verdict_errors_total 0.0" in metrics
+        assert '"event": "maps_failed"' not in running.router.said()
+
+
+@pytest.mark.parametrize(("host", "source"), [(SERVER, 6001), (SERVER6, 6601)])
+def test_datagrams_do_not_reach_the_queue(net: Net, host: str, source: int) -> None:
+    talk = net.talk(host, source)
+    assert net.queued(lambda: talk.send(300)) == 0
+    assert "[OFFLOAD]" in net.listed(source)
+
+
+def test_the_counters_are_those_of_what_was_sent(net: Net) -> None:
+    talk = net.talk(source=6002)
+    assert talk.send(300) == 300
+    payload = 2 * sum(4 * (1 + at % 300) for at in range(300)) - sum(4 * (1 + at) for at in range(300))
+    first = sum(4 * (1 + at) for at in range(12))
+    size = payload + first + 312 * 28
+    wait_until(lambda: net.counted(6002) == (312, size, 312, size), lambda: net.listed(6002))
+
+
+@pytest.mark.parametrize(("host", "address"), [(SERVER, ROUTER), (SERVER6, ROUTER6)])
+def test_a_stream_outward(net: Net, host: str, address: str) -> None:
+    queued = net.queued(lambda: net.exchange(host, megabytes=100))
+    assert queued < 1500, "two or three thousand super-packets at least carry so much"
+    wait_until(lambda: "FIN_WAIT" in tcp(net) or "TIME_WAIT" in tcp(net), "the end was not seen")
+    assert address in tcp(net)
+
+
+def tcp(net: Net) -> str:
+    return net.router.conntrack("-L", "-f", "ipv4", "-p", "tcp") + net.router.conntrack("-L", "-f", "ipv6", "-p", "tcp")
+
+
+@pytest.mark.parametrize("host", [ROUTER, ROUTER6])
+def test_a_stream_inward_to_another_address_and_port(net: Net, host: str) -> None:
+    assert net.queued(lambda: net.exchange(host, port=IN_PORT, megabytes=100, inward=True)) < 1500
+
+
+def test_a_connection_that_is_deleted_under_traffic(net: Net) -> None:
+    talk = net.talk(source=6003)
+    flows = net.flows()
+    deleted = net.router.conntrack("-D", "-p", "udp", "--orig-port-src", "6003")
+    assert "[OFFLOAD]" in deleted
+    assert net.flows() == flows - 2
+    assert talk.send(20) == 20, "it is a new connection"
+
+
+def test_a_mark_set_by_hand_returns_it_and_stays(net: Net) -> None:
+    talk = net.talk(source=6004)
+    net.router.conntrack("-U", "-p", "udp", "--orig-port-src", "6004", "--mark", "7")
+    assert "mark=7" in net.listed(6004)
+    assert net.queued(lambda: talk.send(2)) > 0
+    assert talk.send(20) == 20
+    assert "mark=7" in net.listed(6004)
+    assert "[OFFLOAD]" in net.listed(6004)
+
+
+def test_a_reload_under_a_stream(net: Net) -> None:
+    process = net.exchanging(300)
+    talk = net.talk(source=6005)
+    assert net.router.process is not None
+    net.router.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: '"event": "reloaded"' in net.router.said(), "no reload")
+    assert talk.send(50) == 50
+    assert process.communicate(timeout=60)[0] == f"{300 * MEGABYTE} bytes each way, SHA-256 equal\n"
+
+
+def test_another_program_flushes_the_ruleset(net: Net) -> None:
+    talk = net.talk(source=6006)
+    net.inside_router.run("nft", "flush", "ruleset")
+    wait_until(lambda: net.router.said().count('"event": "steering_restored"') > 0, "the rules are not restored")
+    wait_until(lambda: talk.send(2) == 2, "no packet passes")
+    assert talk.send(50) == 50
+
+
+def test_the_daemon_is_killed_under_a_stream(net: Net) -> None:
+    process = net.exchanging(2000)
+    talk = net.talk(source=6007)
+    net.router.stop(signal.SIGKILL)
+    assert MAPS not in net.inside_router.run("nft", "list", "tables")
+    assert talk.send(1) == 0
+    net.router.start()
+    process.kill()
+    assert net.talk(source=6008).send(50) == 50
+
+
+def test_idle_connections_expire_on_time(net: Net) -> None:
+    del net
+    with Topology() as topology:
+        other = Net(topology)
+        text = other.router.config.read_text()
+        other.router.config.write_text(text.replace(QUICK, QUICK + "nf_conntrack_udp_timeout_stream = 10\n"))
+        assert other.router.stop() == 0
+        other.router.start()
+        talk = other.talk(source=6009)
+        for _ in range(13):
+            time.sleep(1)
+            assert talk.send(1) == 1
+        assert "[OFFLOAD]" in other.listed(6009), "it is in use"
+        time.sleep(8)
+        assert "[OFFLOAD]" in other.listed(6009)
+        wait_until(lambda: other.listed(6009) == "", "it did not expire", 10)
+        assert other.flows() == 0
+        other.close()
