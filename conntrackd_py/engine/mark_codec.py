@@ -62,7 +62,7 @@ DONE_EARLY: Final = MARK_DONE | MARK_VALID  # with ctinfo ESTABLISHED, NEW or ES
 EARLY_MASK: Final = DONE_EARLY | 4
 UNTRACKED_EARLY: Final = DONE_EARLY | IP_CT_UNTRACKED  # slot 0
 SLOT_AT: Final = 5  # lowest bit of the slot
-BY_TUPLE_LIMIT: Final = 32_768  # entries of by_tuple and of invalid; the least recently used is evicted
+BY_TUPLE_LIMIT: Final = 16_384  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
 
 NOT_SEEN: Final = 0  # no earlier visit: the mark holds no field
