@@ -108,8 +108,8 @@ class Daemon:
     async def scrape(self) -> None:
         for _ in range(SCRAPES):
             reader, writer = await asyncio.open_connection(*self.exporter.address)
-            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-            if b"conntrackd_py_entries" not in await reader.read():
+            writer.write(b"GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")  # as Prometheus
+            if b" 200 " not in await reader.readline() or not await reader.read():
                 raise SystemExit("scripts/bench: the scrape failed")
             writer.close()
 
