@@ -40,10 +40,12 @@ def blocks(results: Results) -> dict[str, Table]:
     if float(results.conditions["load before"].split()[0]) > MOST_LOAD:
         conditions.append(["**warning**", "**other programs used this machine: measure again**"])
     bytes_of = [["connection", "bytes", "a million"]]
-    for kind, title in memory.KINDS.items():
+    for kind in results.rows(memory.PART):
+        title = memory.KINDS[kind]
         size = results.sure(memory.PART, kind, "bytes")
         bytes_of.append([title, f"{size:.0f}", f"{size:.0f} MB"])
     return {
+        **turns.tables(results),
         **tables(results),
         "conditions": conditions,
         "short": table(results, throughput.PART, compared, SHORT, "compared with"),
