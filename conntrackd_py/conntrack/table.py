@@ -166,11 +166,11 @@ class Table:
         return True
 
     def _add_hash(self, ct: NfConn) -> bool:
-        original, reply = self.hash.part(ct.original), self.hash.part(ct.reply)
-        if ct.original in original or ct.reply in reply:
+        if self.hash.setdefault(ct.original, ct) is not ct:
             return False
-        original[ct.original] = ct
-        reply[ct.reply] = ct
+        if self.hash.setdefault(ct.reply, ct) is not ct:
+            del self.hash[ct.original]
+            return False
         if _needs_routed(ct):
             self.routed[tuples.routed(ct.original, ct.reply)] = ct
             self.routed[tuples.routed(ct.reply, ct.original)] = ct

@@ -261,7 +261,7 @@ class Engine:
     def _last_visit(self, skb: Skb, hook: int, now: int) -> int:
         reason = ip.parse(skb)
         own = hook == POST_ROUTING and not forwarded(skb)
-        resumed = self.mark_codec.resume(skb, now, own) if not reason else RESUMED
+        resumed = self.mark_codec.resume(skb, own) if not reason else RESUMED
         if resumed != RESUMED and not own:
             resumed = self._without_good_mark(skb, hook, resumed, now)
         if resumed == CONNECTION_GONE:

@@ -19,7 +19,8 @@ It only chooses the queue; the first visit overwrites it.
 
 Two tables hold what the mark cannot:
 - `by_tuple` finds a connection by the tuple of its packets between the visits. With SNAT and DNAT together this is
-  neither of the connection's own tuples.
+  neither of the connection's own tuples. With a mask it holds only connections whose slot does not fit and that the
+  table does not find: some unconfirmed ones, both ends translated, ended ones until their slot is released.
 - `invalid` counts the INVALID packets between their visits, by header. It is used without a mask, and for the
   router's own packets that OUTPUT did not translate (the kernel routes a packet again when OUTPUT changes its mark).
   An INVALID packet must not be readmitted because its tuple matches a connection.
@@ -36,7 +37,6 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_QUOTE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.icmp_error import inner_tuple
-from conntrackd_py.conntrack.lookup import lookup
 from conntrackd_py.conntrack.skb import Skb, direction_of
 from conntrackd_py.const import (
     IP_CT_ESTABLISHED,
@@ -65,7 +65,7 @@ DONE_EARLY: Final = MARK_DONE | MARK_VALID  # with ctinfo ESTABLISHED, NEW or ES
 EARLY_MASK: Final = DONE_EARLY | 4
 UNTRACKED_EARLY: Final = DONE_EARLY | IP_CT_UNTRACKED  # slot 0
 SLOT_AT: Final = 5  # lowest bit of the slot
-BY_TUPLE_LIMIT: Final = 65536  # entries of by_tuple and of invalid; the least recently used is evicted
+BY_TUPLE_LIMIT: Final = 16_384  # entries of by_tuple and of invalid; the least recently used is evicted
 INVALID_HEADER: Final = 16  # bytes of layer 4 in the key of an INVALID packet
 
 NOT_SEEN: Final = 0  # no earlier visit: the mark holds no field
@@ -141,7 +141,7 @@ class MarkCodec(Extension):
             if slot + 1 < self.slots:
                 field |= slot + 1 << SLOT_AT
             else:
-                self._save_tuple(self._seen_tuple(skb, skb.ctinfo), ct)
+                self._save_unfit(skb, ct)
         skb.mark = (skb.mark & ~self.mask & 0xFFFFFFFF) | field << self.shift
 
     def field(self, slot: int, ctinfo: int) -> int:
@@ -152,7 +152,7 @@ class MarkCodec(Extension):
         """The slot in a mark; -1 without one."""
         return ((mark & self.mask) >> self.shift >> SLOT_AT) - 1
 
-    def resume(self, skb: Skb, now: int, own: bool = False) -> int:
+    def resume(self, skb: Skb, own: bool = False) -> int:
         """Attach a parsed skb to the connection its mark and tuple give: NOT_SEEN, RESUMED or CONNECTION_GONE.
 
         own: a packet of the router itself.
@@ -177,7 +177,7 @@ class MarkCodec(Extension):
         ct = self.core.table.at((field >> SLOT_AT) - 1)
         if ct is None or not between(ct, direction_of(ctinfo), t):
             named = ct
-            ct = self._find(t, direction_of(ctinfo), now)
+            ct = self._find(t, direction_of(ctinfo))
             if ct is None:
                 return NOT_SEEN if early else CONNECTION_GONE
             self.misnamed += named is not None
@@ -218,19 +218,33 @@ class MarkCodec(Extension):
         l4 = l4proto.l4(skb)
         return tuples.make(addresses(skb), l4, skb.protonum) if l4 else b""
 
-    def _find(self, t: bytes, direction: int, now: int) -> NfConn | None:
+    def _find(self, t: bytes, direction: int) -> NfConn | None:
         """Look up by tuple, when the slot gave no connection: in by_tuple, in the table, in the table inverted."""
         ct = self.by_tuple.get(t)
         if ct is not None and between(ct, direction, t):
             return ct
-        ct = lookup(self.core, t, now)
+        ct = self._in_table(t)
         if ct is not None and between(ct, direction, t):
             return ct
         answer = self.core.protos[tuples.protonum(t)].invert(tuples.l4(t))
         if not answer:
             return None
-        ct = lookup(self.core, tuples.swapped(t, answer), now)
+        ct = self._in_table(tuples.swapped(t, answer))
         return ct if ct is not None and between(ct, direction, t) else None
+
+    def _in_table(self, t: bytes) -> NfConn | None:
+        """The confirmed connection with tuple t, or the unconfirmed one with this original tuple."""
+        ct = self.core.table.find(t)
+        if ct is not None:
+            return ct
+        ct = self.core.table.pending.get(t)
+        return ct if ct is not None and ct.original == t else None
+
+    def _save_unfit(self, skb: Skb, ct: NfConn) -> None:
+        """Make sure that `resume` finds ct, whose slot does not fit."""
+        t = self._seen_tuple(skb, skb.ctinfo)
+        if t and self._find(t, direction_of(skb.ctinfo)) is not ct:
+            self._save_tuple(t, ct)
 
     # --- without a mark ------------------------------------------------------------------------------
 
@@ -286,14 +300,24 @@ class MarkCodec(Extension):
         if known is ct:
             return
         if known is not None:
-            self.tuples_of[known.slot].remove(t)
+            self._forget(t, known)
         self.tuples_of.setdefault(ct.slot, []).append(t)
         if len(self.by_tuple) > self.limit:
             oldest, owner = self.by_tuple.popitem(last=False)
-            self.tuples_of[owner.slot].remove(oldest)
+            self._forget(oldest, owner)
+
+    def _forget(self, t: bytes, owner: NfConn) -> None:
+        """t is no longer a tuple of its owner; an empty list is not kept, so `limit` bounds `tuples_of` too."""
+        known = self.tuples_of[owner.slot]
+        known.remove(t)
+        if not known:
+            del self.tuples_of[owner.slot]
 
     def destroyed(self, ct: NfConn) -> None:
-        """Keep the tuples: packets of ct may still be between their visits."""
+        """Packets of ct may still be between their visits, and the table does not find it any more."""
+        if self.mask and ct.slot + 1 >= self.slots:
+            for mine, other in ((ct.original, ct.reply), (ct.reply, ct.original)):
+                self._save_tuple(tuples.routed(mine, other), ct)
 
     def released(self, ct: NfConn) -> None:
         for t in self.tuples_of.pop(ct.slot, ()):

@@ -6,7 +6,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.reasons import END_ADDRESS_GONE
 
-AT_ONCE: Final = 512  # slots searched when an address is removed; expire() searches the rest
+AT_ONCE: Final = 128  # slots searched when an address is removed; expire() searches the rest
 
 
 @final

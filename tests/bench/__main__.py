@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from conntrackd_py.lab.namespaces import LabError
-from tests.bench import connections, flood, latency, memory, operations, page, throughput
+from tests.bench import connections, flood, latency, memory, operations, page, throughput, turns
 from tests.bench.contenders import TITLES, Bench, need_root
 from tests.bench.results import Results, aligned, conditions, load
 
-PARTS: Final = ("throughput", "connections", "latency", "operations", "flood", "memory")
+PARTS: Final = ("throughput", "connections", "latency", "operations", "flood", "memory", "turns")
+WITHOUT_ROOT: Final = {"memory", "turns"}
 
 
 def main() -> None:
@@ -57,7 +58,8 @@ def interruptible(work: Callable[[], None]) -> None:
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
-    if args.part != ["memory"]:
+    rootless = set(args.part) <= WITHOUT_ROOT
+    if not rootless:
         need_root()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.seconds, args.rounds, args.only, results)
@@ -68,8 +70,9 @@ def run(args: argparse.Namespace, results: Results) -> None:
             "operations": lambda: operations.measure(bench, args.count or 100_000),
             "flood": lambda: flood.measure(bench),
             "memory": lambda: memory.measure(results, args.count or 1_000_000, args.accounting),
+            "turns": lambda: turns.measure(results, args.count or 100_000, args.rounds),
         }
-        if args.part != ["memory"]:
+        if not rootless:
             bench.build()
         for part in args.part:
             measures[part]()
@@ -92,7 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--part", type=several(PARTS), default=list(PARTS), help=f"comma-separated: {', '.join(PARTS)}")
     parser.add_argument("--only", type=several(tuple(TITLES)), default=[], help=f"contenders: {', '.join(TITLES)}")
     parser.add_argument(
-        "--count", type=int, help="connections in the full table (operations 100,000; memory a million)"
+        "--count", type=int, help="connections in the full table (operations, turns 100,000; memory a million)"
     )
     parser.add_argument("--accounting", action="store_true", help="part memory with nf_conntrack_acct")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the values of all rounds as JSON")

@@ -7,6 +7,7 @@ process of its own. A pause is the CPU time of one call: other programs do not l
     expire    one turn of the daemon's sweep, EXPIRE_A_TURN steps
     flush     FLUSH_A_TURN connections, as `conntrack -F` ends them
     address   the interface loses the address of all masqueraded connections: the call, then each turn of the sweep
+    nothing   a call that does nothing, NOISE times: what the machine adds
 """
 
 from __future__ import annotations
@@ -41,13 +42,18 @@ KINDS: Final = {
     "tcp": "TCP",
     "udp-same-port": "UDP, another port outside",
     "tcp-same-port": "TCP, another port outside",
+    "udp-no-nat": "UDP, no translation",
+    "tcp-no-nat": "TCP, no translation",
 }
+WHOLE: Final = ("udp", "tcp")  # kinds of which every pause is measured; the others only grow
+NOISE: Final = 100_000
 SIZES: Final = (1000, 10_000, 100_000)
 SAMPLES: Final = 1000  # packets and connections of a measurement
 LEAST_FOR_BYTES: Final = 10_000  # connections: fewer are lost among the pages of the allocator
 COLUMNS: Final = [
     plain("bytes", "bytes"),
-    *(plain(f"longest {name}, ms", f"{name} ms") for name in ("grow", "expire", "flush", "address")),
+    *(plain(f"longest {name}, ms", f"{name} ms") for name in ("grow", "expire", "flush", "address", "nothing")),
+    plain("over 1 ms", "over"),
 ]
 SIZE_COLUMNS: Final = [
     *(plain(f"{kind.upper()}: known packet, µs", f"{kind} known us") for kind in ("udp", "tcp")),
@@ -90,7 +96,7 @@ def answered(packet: bytes) -> tuple[bytes, bytes]:
 
 
 class Traffic:
-    """An engine with one masquerade rule, and the packets of connection number i; same_port: all have one port."""
+    """An engine with one masquerade rule, or none, and the packets of connection number i; same_port: all have one."""
 
     def __init__(self, kind: str, accounting: bool) -> None:
         self.tcp = kind.startswith("tcp")
@@ -102,11 +108,12 @@ class Traffic:
             nf_conntrack_acct=accounting,
         )
         rules = [NatRule(NAT_MASQUERADE, Match(out_interface=InterfaceNames(["wan"])), label="nat[0]")]
-        self.engine = Engine(tunables, Repeatable(), nat_rules=rules)
+        self.engine = Engine(tunables, Repeatable(), nat_rules=[] if kind.endswith("no-nat") else rules)
         self.engine.set_interface(LAN, "lan", [bytes((10, 0, 0, 1))], 0)
         self.engine.set_interface(WAN, "wan", [OUTSIDE], 0)
         self.now = 1_000_000
         self.longest: dict[str, int] = {}  # ns, by operation
+        self.over = 0  # pauses of more than 1 ms
 
     def address(self, i: int) -> tuple[bytes, bytes]:
         """Addresses and ports: as many servers as the ports need, and as many clients as connections."""
@@ -130,7 +137,11 @@ class Traffic:
     def timed(self, name: str, call: Callable[[], object]) -> None:
         began = time.thread_time_ns()
         call()
-        self.longest[name] = max(self.longest.get(name, 0), time.thread_time_ns() - began)
+        self.took(name, time.thread_time_ns() - began)
+
+    def took(self, name: str, nanoseconds: int) -> None:
+        self.longest[name] = max(self.longest.get(name, 0), nanoseconds)
+        self.over += nanoseconds > 1_000_000
 
     def visits(self, packet: bytes, indev: int, outdev: int) -> bytes:
         skb = Skb(packet, 0, indev, 0)
@@ -152,7 +163,7 @@ class Traffic:
         first = self.first(i)
         began = time.thread_time_ns()
         left = self.visits(first, LAN, WAN)
-        self.longest["grow"] = max(self.longest.get("grow", 0), time.thread_time_ns() - began)
+        self.took("grow", time.thread_time_ns() - began)
         self.answer(i, left)
 
     def fresh(self, numbers: range) -> float:
@@ -199,7 +210,7 @@ def resident() -> int:
 
 
 def measure_kind(kind: str, count: int, accounting: bool) -> Rows:
-    """Grow through SIZES to `count`, then end all connections in each way; a kind with one port only grows."""
+    """Grow through SIZES to `count`, then end all connections in each way; a kind that is not WHOLE only grows."""
     Traffic(kind, accounting).grow(1000)
     traffic = Traffic(kind, accounting)
     gc.collect()
@@ -217,13 +228,16 @@ def measure_kind(kind: str, count: int, accounting: bool) -> Rows:
         found.append(("size", str(size), f"{kind} new us", traffic.fresh(range(size, size + SAMPLES))))
         grown += SAMPLES
     found.append((PART, kind, "bytes", (resident() - before) / grown))
-    if not traffic.same_port:
+    for _ in range(NOISE):
+        traffic.timed("nothing", lambda: None)
+    if kind in WHOLE:
         traffic.flush()
         traffic.grow(count)
         traffic.lose_address()
         traffic.grow(count)
         traffic.now += 10 * DAY
         traffic.shrink("expire")
+    found.append((PART, kind, "over", traffic.over))
     return [*found, *((PART, kind, f"{name} ms", longest / 1e6) for name, longest in traffic.longest.items())]
 
 

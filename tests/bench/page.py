@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tests.bench import connections, flood, latency, memory, operations, plots, scale, throughput
+from tests.bench import connections, flood, latency, memory, operations, plots, scale, throughput, turns
 from tests.bench.contenders import TITLES
 from tests.bench.results import Column, Results, Table, markdown, ratio, table
 
@@ -28,7 +28,7 @@ SHORT: Final = [
 def tables(results: Results) -> dict[str, Table]:
     """Every table whose part was measured, by its name."""
     found: dict[str, Table] = {}
-    for part in (throughput, connections, latency, operations, flood, memory):
+    for part in (throughput, connections, latency, operations, flood, memory, turns):
         found.update(part.tables(results))
     return {name: lines for name, lines in found.items() if len(lines) > 1}
 
@@ -40,10 +40,12 @@ def blocks(results: Results) -> dict[str, Table]:
     if float(results.conditions["load before"].split()[0]) > MOST_LOAD:
         conditions.append(["**warning**", "**other programs used this machine: measure again**"])
     bytes_of = [["connection", "bytes", "a million"]]
-    for kind, title in memory.KINDS.items():
+    for kind in results.rows(memory.PART):
+        title = memory.KINDS[kind]
         size = results.sure(memory.PART, kind, "bytes")
         bytes_of.append([title, f"{size:.0f}", f"{size:.0f} MB"])
     return {
+        **turns.tables(results),
         **tables(results),
         "conditions": conditions,
         "short": table(results, throughput.PART, compared, SHORT, "compared with"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as program
-from tests.bench import flood, latency, memory, page, plots, scale
+from tests.bench import flood, latency, memory, page, plots, scale, turns
 from tests.bench.results import Results, added, aligned, markdown, number, plain, ratio, table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -149,7 +149,15 @@ def test_the_engine_is_measured_in_a_process_of_its_own(kind: str) -> None:
         ("size", "2000", f"{kind} new us"),
         ("memory", kind, "bytes"),
     } <= columns
-    assert all(value > 0 for *_, value in rows)
+    assert all(value > 0 for *_, column, value in rows if column != "over")
+
+
+def test_the_turns_of_the_loop_are_measured() -> None:
+    results = Results()
+    turns.measure(results, 2000, 1)
+    assert results.rows("turns") == list(turns.OPERATIONS)
+    assert results.sure("turns", "list", "turns") > 10
+    assert results.sure("turns", "scrape", "max") > results.sure("turns", "nothing", "p50")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """A small HTTP server in the daemon's loop: GET and HEAD of a few pages, one request a connection.
 
 Bounds: connections (acceptor), HEAD_BYTES of request line and headers, REQUEST seconds to receive the request, as many
-to send the answer. One page is made in a turn of the loop.
+to send the answer. One page is made at a time.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, final
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-Page = Callable[[Request], Answer]
+Page = Callable[[Request], Awaitable[Answer]]
 
 
 class RefusedRequestError(Exception):
@@ -95,7 +95,7 @@ class Httpd:
         if request.method not in METHODS:
             raise RefusedRequestError(HTTPStatus.METHOD_NOT_ALLOWED)
         async with self._turn:
-            answer = page(request)
+            answer = await page(request)
             await asyncio.sleep(0)
         return answer
 

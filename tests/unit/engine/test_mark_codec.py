@@ -60,7 +60,7 @@ def go_out(engine: Engine, data: bytes, mark: int) -> tuple[Skb, int]:
 def resume(engine: Engine, data: bytes, mark: int) -> tuple[int, Skb]:
     skb = Skb(data, mark, LAN, WAN)
     assert ip.parse(skb) == OK
-    return engine.mark_codec.resume(skb, 0), skb
+    return engine.mark_codec.resume(skb), skb
 
 
 # --- the layout -------------------------------------------------------------------------------------------
@@ -196,8 +196,12 @@ def test_a_slot_used_again() -> None:
     assert resume(engine, old.data, old.mark)[0] == CONNECTION_GONE
 
 
-def test_a_dying_connection_still_sees_its_packets_out() -> None:
-    engine = router()
+@pytest.mark.parametrize("others", [0, 20])
+def test_a_dying_connection_still_sees_its_packets_out(others: int) -> None:
+    """Also when other connections have the slots that fit into the mark."""
+    engine = router(NARROW)
+    for sport in range(2000, 2000 + others):
+        go_out(engine, query(sport), come_in(engine, query(sport)).mark)
     go_out(engine, query(), come_in(engine, query()).mark)
     under_way = come_in(engine, query())
     assert under_way.ct is not None
@@ -218,11 +222,25 @@ def test_a_mark_that_holds_the_slot_costs_no_memory() -> None:
     assert not engine.mark_codec.invalid
 
 
-def test_only_what_does_not_fit_is_remembered() -> None:
+def test_a_slot_that_does_not_fit_costs_no_memory_while_the_table_finds_the_connection() -> None:
     engine = router(NARROW)
-    for sport in range(1000, 1020):
-        come_in(engine, query(sport))
+    came = [come_in(engine, query(sport)) for sport in range(1000, 1020)]
+    assert not engine.mark_codec.by_tuple
+    for skb in came:
+        result, resumed = resume(engine, skb.data, skb.mark)
+        assert (result, resumed.ct) == (RESUMED, skb.ct)
+
+
+def test_only_what_does_not_fit_and_is_not_found_is_remembered() -> None:
+    """A first packet with a translated destination has neither tuple of its connection."""
+    engine = router(NARROW)
+    to = packets.address(SERVER.v4)
+    engine.configure(Tunables(), nat_rules=[NatRule(NAT_DNAT, Match(), Range(to, to))])
+    came = [come_in(engine, packets.udp(CLIENT.v4, NEIGHBOUR.v4, sport, 53)) for sport in range(1000, 1020)]
     assert len(engine.mark_codec.by_tuple) == 13
+    for skb in came:
+        assert go_out(engine, skb.data, skb.mark)[1] == NF_ACCEPT
+        assert resume(engine, skb.data, skb.mark)[1].ct is skb.ct
 
 
 @pytest.mark.parametrize("mask", [NARROW, NONE])
@@ -231,7 +249,6 @@ def test_what_is_remembered_is_forgotten_with_its_connection(mask: int) -> None:
     for sport in range(1000, 1020):
         skb = come_in(engine, query(sport))
         go_out(engine, skb.data, skb.mark)
-    assert engine.mark_codec.by_tuple
     engine.flush(0)
     assert engine.mark_codec.by_tuple, "packets may still be under way"
     engine.expire(DYING_GRACE, 100)
@@ -251,6 +268,7 @@ def test_the_least_recently_used_goes_first() -> None:
         come_in(engine, query(sport))
     kept = [ct.original for ct in engine.mark_codec.by_tuple.values()]
     assert [t[8:10] for t in kept] == [b"\0\3", b"\0\1", b"\0\4"]
+    assert len(engine.mark_codec.tuples_of) == 3
 
 
 def test_what_was_forgotten_for_want_of_room_is_looked_up_like_a_first_sight() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -13,7 +14,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
@@ -25,8 +28,9 @@ from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
+from conntrackd_py.service.metrics import exporter as exporters
 from conntrackd_py.service.metrics.collector import EngineCollector
-from conntrackd_py.service.metrics.exporter import Exporter
+from conntrackd_py.service.metrics.exporter import Exporter, in_turns
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.settings.errors import ConfigError
@@ -106,6 +110,29 @@ def test_what_happened_is_counted(router: Router, exporter: Exporter) -> None:
     )
     assert found["conntrackd_py_bytes_total hook=pre_routing"] == 3 * 40 + 2 * 30
     assert found["conntrackd_py_dying"] == 1
+
+
+@pytest.mark.parametrize("encoder", [generate_latest, openmetrics.generate_latest])
+def test_packets_pass_while_the_metrics_are_written(
+    router: Router, encoder: Callable[[Collector], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the shortest turns, the loop runs after each family; the text is that of one piece."""
+    monkeypatch.setattr(exporters, "TURN", 0.0)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(router.engine, counters(), control(router)))
+    families = len(list(registry.collect()))
+
+    async def written() -> tuple[bytes, int]:
+        task = asyncio.ensure_future(in_turns(registry, encoder, bytes))
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return task.result(), turns
+
+    text, turns = asyncio.run(written())
+    assert text == encoder(registry)
+    assert turns >= families
 
 
 def test_connections_with_timeouts_of_their_own_are_counted_too(router: Router) -> None:

@@ -18,11 +18,11 @@ from tests.support.loop import running
 GOOD = b"GET /page?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def page(request: Request) -> Answer:
+async def page(request: Request) -> Answer:
     return Answer(HTTPStatus.OK, {"Content-Type": "text/plain"}, f"{request.method} {request.query}".encode())
 
 
-def broken(request: Request) -> Answer:
+async def broken(request: Request) -> Answer:
     raise ZeroDivisionError(request.path)
 
 
