@@ -72,6 +72,7 @@ class Tcp(TcpHeader):
     """sender, receiver: the sides of the packet that is being judged, loaded from its TcpInfo."""
 
     state_names: tuple[str, ...] = STATE_NAMES
+    layout = 3
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__(tunables)
@@ -127,6 +128,19 @@ class Tcp(TcpHeader):
         for side in sides:
             side.flags |= window.SACK_PERM | window.BE_LIBERAL | (CLOSE_INIT if state >= TCP_CONNTRACK_TIME_WAIT else 0)
         info.save(ORIGINAL, *sides)
+
+    def pack_info(self, ct: NfConn) -> bytes:
+        return cast(TcpInfo, ct.proto).packed()
+
+    def unpack_info(self, ct: NfConn, data: bytes) -> bool:
+        info = TcpInfo()
+        ct.proto = info
+        return info.unpack(data)
+
+    def resume(self, ct: NfConn) -> None:
+        """As for a connection picked up in mid-stream: the next packets give the windows."""
+        if TCP_CONNTRACK_ESTABLISHED <= ct.state <= TCP_CONNTRACK_CLOSE:
+            cast(TcpInfo, ct.proto).forget_windows()
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         segment = Segment(packet, direction)
