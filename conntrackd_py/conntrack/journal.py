@@ -114,6 +114,10 @@ class Journal:
             self.buffer[at : at + len(EMPTY)] = EMPTY
             del self.side_written[number]
 
+    def clear_side(self) -> None:
+        """Clear the side records of a former process."""
+        self.buffer[HEADER_SIZE : HEADER_SIZE + self.side * RECORD] = bytes(self.side * RECORD)
+
     def turn(self, slots: list[NfConn | None], now: int, checks: int, writes: int) -> int:
         """Walk on over at most `checks` slots and write at most `writes` refreshed connections; returns how many."""
         done = 0

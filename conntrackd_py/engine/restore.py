@@ -17,8 +17,8 @@ from conntrackd_py.conntrack.record import Record, Trackers
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_FIXED_TIMEOUT
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.proto.rfc7857 import Rfc7857
-from conntrackd_py.proto.tcp import Tcp
+from conntrackd_py.proto.rfc7857 import RFC7857_LAYOUT, Rfc7857
+from conntrackd_py.proto.tcp import TCP_LAYOUT, Tcp
 from conntrackd_py.reasons import END_ADDRESS_GONE
 
 UNREADABLE: Final = "unreadable"  # reasons to refuse a record
@@ -71,7 +71,7 @@ class Restore(Trackers):
                 return tracker
         if usual.layout == layout:
             return usual
-        if layout not in (Tcp.layout, Rfc7857.layout) or usual.layout not in (Tcp.layout, Rfc7857.layout):
+        if layout not in (TCP_LAYOUT, RFC7857_LAYOUT) or usual.layout not in (TCP_LAYOUT, RFC7857_LAYOUT):
             return None
         return self._other_tcp(layout)
 
@@ -79,7 +79,7 @@ class Restore(Trackers):
         """The TCP tracker of a former configuration."""
         tracker = self.extra.get(layout)
         if tracker is None:
-            tracker = Tcp(self.tunables) if layout == Tcp.layout else Rfc7857(self.tunables)
+            tracker = Tcp(self.tunables) if layout == TCP_LAYOUT else Rfc7857(self.tunables)
             self.extra[layout] = tracker
             self.engine.add_tracker(tracker)
         return tracker
@@ -128,7 +128,9 @@ class Restore(Trackers):
         ct.born += origin.shift
         ct.timeout += origin.shift
         if not ct.status & IPS_FIXED_TIMEOUT:
-            ct.timeout += origin.margin
+            span = ct.l4proto.lifetime(ct)
+            latest = max(ct.timeout, self.now + span) if span else ct.timeout + origin.margin
+            ct.timeout = min(ct.timeout + origin.margin, latest)
         if origin.links is not None:
             ct.iif = origin.links.get(ct.iif, NO_INTERFACE) if ct.iif > 0 else ct.iif
             ct.oif = origin.links.get(ct.oif, NO_INTERFACE) if ct.oif > 0 else ct.oif

@@ -35,6 +35,7 @@ RFC7857_ESTABLISHED: Final = 3
 RFC7857_FIN_O2I: Final = 5
 RFC7857_RST_TRANS: Final = 6
 RFC7857_STATES: Final = 10
+RFC7857_LAYOUT: Final = 4
 
 I2O: Final = 0
 O2I: Final = 1
@@ -97,7 +98,7 @@ class Rfc7857(TcpHeader):
     """outside: indexes of the interfaces that lead outside; the engine updates it."""
 
     state_names: tuple[str, ...] = STATE_NAMES
-    layout = 4
+    layout = RFC7857_LAYOUT
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__(tunables)

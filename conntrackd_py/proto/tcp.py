@@ -61,6 +61,8 @@ JUDGED_FLAGS: Final = SYN | ACK | FIN | RST | URG
 SYN_SENT2_TIMEOUT: Final = 120  # s; the kernel has no sysctl for it
 LONG_ENOUGH: Final = 120_000  # ms: _shorten_timeout leaves a shorter timeout alone
 
+TCP_LAYOUT: Final = 3
+
 RST_ACCEPT: Final = 0  # closes without a window check, which its numbers do not allow
 RST_CHECK: Final = 1  # closes if it is in the window
 RST_SHORTEN: Final = 2  # if it is in the window, it only shortens the timeout
@@ -72,7 +74,7 @@ class Tcp(TcpHeader):
     """sender, receiver: the sides of the packet that is being judged, loaded from its TcpInfo."""
 
     state_names: tuple[str, ...] = STATE_NAMES
-    layout = 3
+    layout = TCP_LAYOUT
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__(tunables)

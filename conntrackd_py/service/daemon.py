@@ -39,6 +39,7 @@ SOON: Final = 0.001  # seconds until the next turn when more connections have ex
 LATEST: Final = 0.5  # seconds between two turns: a new connection may expire before the timer
 STATUS_EVERY: Final = 5000  # ms
 DRAIN_AT_MOST: Final = 1000  # ms, at the end
+RESTORING: Final = 30_000_000  # us that systemd shall wait longer, while connections are restored
 # Only young generations: a full collection walks the whole table, which has no reference cycles.
 GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
 
@@ -83,6 +84,8 @@ class Daemon:
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
+            stack.callback(self.parts.journal.close)
+            await self.parts.journal.start(lambda: self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}"))
             put_maps(self.engine, self.parts.settings)
             stack.callback(self.engine.mark_maps.close)
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
@@ -112,6 +115,7 @@ class Daemon:
         for fileno in self.queue_pair.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
+        self.write_journal()
         self.notify.send("READY=1")
         settings = self.parts.settings
         group = plan(settings).group
@@ -154,6 +158,9 @@ class Daemon:
         wait = (self.engine.next_expiry() - now) / 1000
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
 
+    def write_journal(self) -> None:
+        asyncio.get_running_loop().call_later(self.parts.journal.turn(), self.write_journal)
+
     def log_addresses_lost(self) -> None:
         """One line for a removed address, when all its masqueraded connections have ended."""
         ended = self.engine.core.stats.ended[END_ADDRESS_GONE]
@@ -186,4 +193,5 @@ class Daemon:
             until = clock() + DRAIN_AT_MOST
             while self.queue_pair.drain() and clock() < until:
                 pass
+            self.parts.journal.finish()
         self.parts.publish()

@@ -14,7 +14,7 @@ import secrets
 from mmap import mmap
 from pathlib import Path
 from struct import Struct, error
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 from zlib import crc32
 
 from conntrackd_py.conntrack.journal import HEADER_SIZE, PULSE_AT, RECORD, Journal, Room
@@ -53,7 +53,7 @@ class Pulse(NamedTuple):
     clean: bool
 
 
-class NotBelieved(Exception):
+class NotBelievedError(Exception):
     """The file is not a journal that this process can read; the text says why."""
 
 
@@ -72,7 +72,7 @@ class JournalFile(Room):
             self.buffer = mmap(self.fd, 0)
         except (OSError, ValueError) as problem:
             os.close(self.fd)
-            raise problem if isinstance(problem, OSError) else NotBelieved(FOREIGN) from problem
+            raise problem if isinstance(problem, OSError) else NotBelievedError(FOREIGN) from problem
 
     def reserve(self, size: int) -> bool:
         """Grow the file in steps. Without room in the file system it asks again only now and then."""
@@ -100,14 +100,14 @@ class JournalFile(Room):
             self._put(at, fields)
 
     def header(self) -> Header:
-        """Raises NotBelieved."""
+        """Raises NotBelievedError."""
         for at in SETTLED:
             fields = self._get(at, HEADER)
             if fields and fields[0] == MAGIC:
                 if fields[1:3] != (VERSION, RECORD):
-                    raise NotBelieved(NEWER.format(fields[1], VERSION))
+                    raise NotBelievedError(NEWER.format(fields[1], VERSION))
                 return Header(fields[3], fields[4], _text(fields[5]), _text(fields[6]))
-        raise NotBelieved(FOREIGN)
+        raise NotBelievedError(FOREIGN)
 
     def write_pulse(self, pulse: Pulse) -> None:
         self._put(PULSE_AT, PULSE.pack(*pulse))
@@ -121,7 +121,8 @@ class JournalFile(Room):
         framed = data + CRC.pack(crc32(data))
         self.buffer[at : at + len(framed)] = framed
 
-    def _get(self, at: int, layout: Struct) -> tuple[int, ...] | tuple[()]:
+    def _get(self, at: int, layout: Struct) -> tuple[Any, ...]:
+        """The fields of a frame; empty if its CRC is wrong."""
         data = self.buffer[at : at + layout.size + CRC.size]
         try:
             right = CRC.unpack_from(data, layout.size)[0] == crc32(data[: layout.size])
@@ -134,8 +135,7 @@ class JournalFile(Room):
         os.close(self.fd)
 
 
-def _text(raw: object) -> str:
-    assert isinstance(raw, bytes)
+def _text(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode(errors="replace")
 
 
