@@ -69,7 +69,7 @@ class Journal:
 
     def resized(self) -> None:
         """The buffer has another length."""
-        self.records = (len(self.buffer) - HEADER_SIZE) // RECORD
+        self.records = min((len(self.buffer) - HEADER_SIZE) // RECORD, self.most)
         more = self.records - self.side - len(self.noted)
         if more > 0:
             self.noted.frombytes(bytes(more * self.noted.itemsize))

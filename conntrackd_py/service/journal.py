@@ -139,7 +139,10 @@ class JournalKeeper:
         began, now = self.clock(), self.clock()
         same_boot = header.boot == boot_id()
         restore = Restore(self.engine, self.settings.tunables, header.side, self._origin(file, header, now), now)
-        count = (len(file.buffer) - journals.HEADER_SIZE) // journals.RECORD
+        pulse = file.pulse()
+        if len(file.buffer) < (pulse.size if pulse else journals.HEADER_SIZE + header.side * journals.RECORD):
+            self.state.damaged = 1  # truncated
+        count = -(-(len(file.buffer) - journals.HEADER_SIZE) // journals.RECORD)
         for first in range(0, count, READ_AT_ONCE):
             found = journals.read(file.buffer, header.seed, first, READ_AT_ONCE)
             self.state.damaged += found.damaged
@@ -200,7 +203,8 @@ class JournalKeeper:
     def _beat(self, clean: bool) -> None:
         if self.file is not None and self.state.journal is not None:
             now = self.clock()
-            self.file.write_pulse(Pulse(now, time.time_ns() // 1_000_000, self.state.journal.lag(now), clean))
+            wall, size = time.time_ns() // 1_000_000, len(self.file.buffer)
+            self.file.write_pulse(Pulse(now, wall, self.state.journal.lag(now), size, clean))
 
     def turn(self) -> float:
         """Write some refreshed connections; returns the seconds until the next turn."""

@@ -1,7 +1,7 @@
 """The file of a journal: locked, mapped, its header, and how a file from elsewhere is recognised.
 
     magic, version, record size, side records, seed, mode, boot id | crc         the same again at COPY_AT
-    at PULSE_AT: time, wall time, lag, clean | crc                               rewritten each turn
+    at PULSE_AT: time, wall time, lag, size, clean | crc                         rewritten each turn
 
 A damaged header alone loses nothing: there are two. What is not believed is renamed, never deleted.
 SIGBUS: the file must not be truncated while it is mapped. Its room is allocated before it is used, so a full file
@@ -22,7 +22,7 @@ from conntrackd_py.conntrack.record import VERSION
 
 MAGIC: Final = b"ctpyjrnl"
 HEADER: Final = Struct("<8sHHII8s36s")
-PULSE: Final = Struct("<qqqB")
+PULSE: Final = Struct("<qqqqB")
 CRC: Final = Struct("<I")
 COPY_AT: Final = 1024
 SETTLED: Final = (0, COPY_AT)  # where the header stands
@@ -45,11 +45,15 @@ class Header(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """at: ms of the engine's clock. wall: ms since 1970. lag: ms that a record may be late. clean: a complete stop."""
+    """at: ms of the engine's clock. wall: ms since 1970. lag: ms that a record may be late. size: bytes of the file.
+
+    clean: a complete stop.
+    """
 
     at: int
     wall: int
     lag: int
+    size: int
     clean: bool
 
 
@@ -80,7 +84,7 @@ class JournalFile(Room):
             self.refusals -= 1
             return False
         have = len(self.buffer)
-        wanted = -(-size // STEP) * STEP + HEADER_SIZE
+        wanted = -(-(size - HEADER_SIZE) // STEP) * STEP + HEADER_SIZE
         if wanted <= have:
             return True
         try:
@@ -115,7 +119,7 @@ class JournalFile(Room):
     def pulse(self) -> Pulse | None:
         """None if it is damaged."""
         fields = self._get(PULSE_AT, PULSE)
-        return Pulse(fields[0], fields[1], fields[2], bool(fields[3])) if fields else None
+        return Pulse(fields[0], fields[1], fields[2], fields[3], bool(fields[4])) if fields else None
 
     def _put(self, at: int, data: bytes) -> None:
         framed = data + CRC.pack(crc32(data))

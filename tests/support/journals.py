@@ -7,6 +7,7 @@ from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, SLACK, Journal,
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.service.journal import AWAY_MOST
 from conntrackd_py.service.side_records import SideRecords
 
 SIDE = 64
@@ -50,9 +51,11 @@ def records(journal: Journal) -> list[tuple[int, bytes]]:
     return found.records
 
 
-def restored(former: Journal, engine: Engine, now: int, *, clean: bool, tunables: Tunables | None = None) -> Restore:
-    """Give a new engine, whose interfaces are set, what a former one wrote."""
-    margin = 0 if clean else SLACK * 1000 + former.lag(now)
+def restored(
+    former: Journal, engine: Engine, now: int, *, clean: bool, away: int = 0, tunables: Tunables | None = None
+) -> Restore:
+    """Give a new engine, whose interfaces are set, what a former one wrote `away` ms ago."""
+    margin = min(away, AWAY_MOST) + (0 if clean else SLACK * 1000 + former.lag(now - away))
     restore = Restore(engine, tunables or Tunables(), SIDE, Origin(0, margin, clean), now)
     restore.take(records(former))
     restore.finish()

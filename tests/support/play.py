@@ -270,7 +270,7 @@ class Play:
         self.family = family
         self.now = 1_000_000
         self.tunables = Tunables(**tunables)  # type: ignore[arg-type]
-        self.make: Callable[[], Engine] = partial(
+        self.make: partial[Engine] = partial(
             Engine,
             self.tunables,
             Repeatable(7),
@@ -307,7 +307,9 @@ class Play:
         self.now += int(step.away * 1000)
         self.waiting.clear()
         self.engine = self._started()
-        journals.restored(former, self.engine, self.now, clean=step.clean, tunables=self.tunables)
+        journals.restored(
+            former, self.engine, self.now, clean=step.clean, away=int(step.away * 1000), tunables=self.tunables
+        )
         self.engine.expire(self.now, 1 << 20)
         self.seen = {"entries": len(self.engine.core.table)}
 
