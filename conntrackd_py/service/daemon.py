@@ -77,6 +77,7 @@ class Daemon:
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
         async with contextlib.AsyncExitStack() as stack:
+            await self.parts.guard.first_check()
             # The queue first: a second daemon fails here. Packets wait in it until the rest is ready.
             self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters)
             stack.callback(self.queue_pair.close)
