@@ -114,6 +114,7 @@ def create(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
     core.gc.schedule(ct, now)
     core.stats.insert += 1
     core.events.report(CHANGED | IPCT_NEW, now, ct)
+    core.save(ct)
     return DONE
 
 
@@ -128,4 +129,5 @@ def update(core: Conntrack, ct: NfConn, change: Change, now: int) -> int:
     change.write(ct)
     core.follow(ct, old_state, now)
     core.events.report(CHANGED, now, ct)
+    core.save(ct)
     return DONE

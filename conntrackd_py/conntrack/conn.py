@@ -30,6 +30,8 @@ KILL: Final = 3  # part of the connection, which ends with it (nf_ct_kill)
 REOPENED: Final = 4  # the old connection has ended and a new one starts in its entry, same tuples, same NAT
 UNCOUNTED: Final = 5  # part of the connection, but it neither refreshes nor counts
 
+INFO_LIMIT: Final = 60  # bytes of L4Proto.pack_info
+
 # what L4Proto.quotes returns for a packet without a quoted one
 NO_QUOTE: Final = 0
 LEAVE_UNTRACKED: Final = -1  # and this packet must stay untracked
@@ -48,9 +50,11 @@ class L4Proto(ABC):
     state_names: tuple[str, ...] = ("",)  # by NfConn.state
     shows_state: bool = False  # whether conntrack -L prints the state
     ports: bool = False  # l4 src and l4 dst are ports, which NAT may choose
+    layout: int = 0  # of pack_info: a number of its own for each tracker whose states or ProtoInfo differ
 
     def __init__(self, tunables: Tunables) -> None:
         self.entries = [0] * len(self.state_names)
+        self.profile = 0  # which tunables of a raw rule it has; 0: the ordinary ones
         self.tune(tunables)
 
     @abstractmethod
@@ -107,6 +111,18 @@ class L4Proto(ABC):
 
     def offloaded(self, ct: "NfConn", on: bool) -> None:
         """From now on the kernel forwards its packets; or the tracker judges them again (flow_offload_fixup_ct)."""
+        return
+
+    def pack_info(self, ct: "NfConn") -> bytes:
+        """What the tracker keeps of ct besides its state, for a record; at most INFO_LIMIT bytes."""
+        return b""
+
+    def unpack_info(self, ct: "NfConn", data: bytes) -> bool:
+        """Restore what pack_info wrote; False if it is not of this layout."""
+        return not data
+
+    def resume(self, ct: "NfConn") -> None:
+        """Packets of ct may have passed since its record was written."""
         return
 
     @abstractmethod

@@ -12,6 +12,7 @@ from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.events import EventQueue
 from conntrackd_py.conntrack.expect import Expectations
 from conntrackd_py.conntrack.gc import PAGE, Gc
+from conntrackd_py.conntrack.journal import Journal
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.stats import Stats
@@ -51,6 +52,7 @@ class Conntrack:
         self.events = EventQueue()
         self.stats = Stats()
         self.extensions: list[Extension] = []
+        self.journal: Journal | None = None  # None: a new process knows no connection
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
         self.pressed = 0  # slot at which evict.relieve continues
         self.tune(tunables)
@@ -85,6 +87,12 @@ class Conntrack:
         """Report the cached events. At once: the next packet may come before this one has left."""
         self.events.report(ct.pending_events, now, ct)
         ct.pending_events = 0
+        self.save(ct)
+
+    def save(self, ct: NfConn) -> None:
+        """Write a changed connection into the journal."""
+        if self.journal is not None and ct.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED:
+            self.journal.write(ct)
 
     def changed(self, ct: NfConn, event: int, now: int) -> None:
         """Report what a rule changed (IPCT_*): at once, or when ct is confirmed."""
@@ -121,5 +129,7 @@ class Conntrack:
         for extension in self.extensions:
             extension.destroyed(ct)
         if confirmed:
+            if self.journal is not None:
+                self.journal.clear(ct.slot)
             self.events.report(IPCT_DESTROY, now, ct)
         return True

@@ -157,6 +157,26 @@ class Table:
         self._take_slot(ct)
         return True
 
+    def restore(self, ct: NfConn, slot: int) -> bool:
+        """Insert a confirmed connection of a journal into its slot; False when the slot or a tuple is taken.
+
+        fill_free() must follow after the last one.
+        """
+        slots = self.slots
+        while len(slots) <= slot:
+            slots.append(None)
+        if slots[slot] is not None or not self._add(ct):
+            return False
+        ct.slot = slot
+        slots[slot] = ct
+        if ct.id > self.last_id:
+            self.last_id = ct.id
+        return True
+
+    def fill_free(self) -> None:
+        """List the empty slots, lowest first."""
+        self.free = [slot for slot in range(len(self.slots) - 1, -1, -1) if self.slots[slot] is None]
+
     def _add(self, ct: NfConn) -> bool:
         if not self._add_hash(ct):
             return False

@@ -10,6 +10,7 @@ from typing import NamedTuple, final
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.control.filter_counters import refusing
+from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.protocol.answers import Counters, Status
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.control.view import epoch
@@ -30,6 +31,7 @@ class DaemonInfo:
     counters: QueueCounters = field(default_factory=QueueCounters)
     proc: Path = QUEUES
     steering: Steering = field(default_factory=Steering)
+    journal: JournalState = field(default_factory=JournalState)
     mark_rule: Callable[[], str] = str  # the rule that probably overwrites the packet mark; empty: none known
 
 
@@ -85,6 +87,7 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
             "stale": reloads.stale,
         },
         "steering": info.steering.report(),
+        "journal": info.journal.report(),
         **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},

@@ -358,6 +358,7 @@ class Engine:
         if outcome == DONE and source is not None:
             self.nat.ports.keep_mapping(ct, source)
             self.nat.port_usage.add(ct, None)
+            self.core.save(ct)
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
@@ -387,6 +388,12 @@ class Engine:
                 tracker.outside[index] = True
             else:
                 tracker.outside.pop(index, None)
+
+    def add_tracker(self, tracker: L4Proto) -> None:
+        """A tracker of connections that a former process made."""
+        self.trackers.append(tracker)
+        for index, name in self.names.items():
+            self._mark_outside(index, name)
 
     def remove_interface(self, index: int, now: int) -> None:
         self.names.pop(index, None)

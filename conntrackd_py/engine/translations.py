@@ -77,6 +77,7 @@ class Translations:
         if owner is not None and owner is not ct:
             if owner.original != reply and not owner.status & IPS_NAT_MASK:
                 self.core.table.translate(owner, owner.original, 0)
+                self.core.save(owner)
             else:
                 self.core.kill(owner, END_REOPENED, now)
         self.core.table.translate(ct, reply, status)

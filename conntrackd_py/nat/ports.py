@@ -120,6 +120,9 @@ class Ports:
         """Keep a source mapping for `_same_mapping`, if it may serve another connection of its source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
+        self.remember(ct)
+
+    def remember(self, ct: NfConn) -> None:
         ct.remembered = self.mappings.add(tuples.source_key(ct.original), mapping_of(ct))
 
     def drop_mapping(self, ct: NfConn) -> None:

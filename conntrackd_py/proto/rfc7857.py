@@ -35,6 +35,7 @@ RFC7857_ESTABLISHED: Final = 3
 RFC7857_FIN_O2I: Final = 5
 RFC7857_RST_TRANS: Final = 6
 RFC7857_STATES: Final = 10
+RFC7857_LAYOUT: Final = 4
 
 I2O: Final = 0
 O2I: Final = 1
@@ -97,6 +98,7 @@ class Rfc7857(TcpHeader):
     """outside: indexes of the interfaces that lead outside; the engine updates it."""
 
     state_names: tuple[str, ...] = STATE_NAMES
+    layout = RFC7857_LAYOUT
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__(tunables)
@@ -111,6 +113,13 @@ class Rfc7857(TcpHeader):
 
     def adopt(self, ct: NfConn) -> None:
         ct.proto = Rfc7857Info(True)
+
+    def pack_info(self, ct: NfConn) -> bytes:
+        return b"i" if cast(Rfc7857Info, ct.proto).from_inside else b"o"
+
+    def unpack_info(self, ct: NfConn, data: bytes) -> bool:
+        ct.proto = Rfc7857Info(data == b"i")
+        return data == b"i" or data == b"o"
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         if new:

@@ -6,6 +6,7 @@ packets of a direction must carry the tag that the INIT of the other side announ
 The table is as in tcp_states: a row a chunk, a column an old state.
 """
 
+from struct import Struct
 from typing import Final, cast, final
 
 from conntrackd_py.conntrack.conn import REFUSED, TRACKED, UNCOUNTED, NfConn, ProtoInfo
@@ -94,6 +95,7 @@ OWN_TAG_RULE: Final = (  # chunks with a rule of their own for the tag (RFC 9260
     | 1 << sctp.HEARTBEAT
     | 1 << sctp.HEARTBEAT_ACK
 )
+PACKED: Final = Struct("<II???B")  # SctpInfo: vtag, init, heartbeat_failed, last_direction
 TAG_RIGHT: Final = 0
 TAG_WRONG: Final = 1
 TAG_PASS: Final = 2  # accept the packet, but do not apply the chunk
@@ -174,6 +176,7 @@ class Sctp(PortProto):
     protonum = IPPROTO_SCTP
     state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
+    layout = 2
 
     def tune(self, tunables: Tunables) -> None:
         seconds = (
@@ -221,6 +224,17 @@ class Sctp(PortProto):
     def set_protoinfo(self, ct: NfConn, values: tuple[int, ...]) -> None:
         """values: the verification tags, by direction (CTA_PROTOINFO_SCTP_VTAG_*)."""
         cast(SctpInfo, ct.proto).vtag = list(values)
+
+    def pack_info(self, ct: NfConn) -> bytes:
+        info = cast(SctpInfo, ct.proto)
+        return PACKED.pack(*info.vtag, *info.init, info.heartbeat_failed, info.last_direction)
+
+    def unpack_info(self, ct: NfConn, data: bytes) -> bool:
+        ct.proto = info = SctpInfo()
+        if len(data) == PACKED.size:
+            original, reply, first, second, info.heartbeat_failed, info.last_direction = PACKED.unpack(data)
+            info.vtag, info.init = [original, reply], [first, second]
+        return len(data) == PACKED.size
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         chunks = Chunks(packet, direction)
@@ -370,8 +384,7 @@ def _save_init_tag(info: SctpInfo, chunks: Chunks) -> bool:
     tag = chunks.init_tag()
     if tag < 0:
         return False
-    direction, other = chunks.direction, 1 - chunks.direction
-    known = info.vtag[other]
+    direction, other, known = chunks.direction, 1 - chunks.direction, info.vtag[1 - chunks.direction]
     if chunks.kind == sctp.INIT:
         if tag == known:
             return True  # repeated

@@ -62,6 +62,8 @@ JUDGED_FLAGS: Final = SYN | ACK | FIN | RST | URG
 SYN_SENT2_TIMEOUT: Final = 120  # s; the kernel has no sysctl for it
 LONG_ENOUGH: Final = 120_000  # ms: _shorten_timeout leaves a shorter timeout alone
 
+TCP_LAYOUT: Final = 3
+
 RST_ACCEPT: Final = 0  # closes without a window check, which its numbers do not allow
 RST_CHECK: Final = 1  # closes if it is in the window
 RST_SHORTEN: Final = 2  # if it is in the window, it only shortens the timeout
@@ -73,6 +75,7 @@ class Tcp(TcpHeader):
     """sender, receiver: the sides of the packet that is being judged, loaded from its TcpInfo."""
 
     state_names: tuple[str, ...] = STATE_NAMES
+    layout = TCP_LAYOUT
 
     def __init__(self, tunables: Tunables) -> None:
         super().__init__(tunables)
@@ -137,6 +140,19 @@ class Tcp(TcpHeader):
             side.flags |= window.BE_LIBERAL
             side.maxwin = side.maxwin if on else 0
         info.save(ORIGINAL, *sides)
+
+    def pack_info(self, ct: NfConn) -> bytes:
+        return cast(TcpInfo, ct.proto).packed()
+
+    def unpack_info(self, ct: NfConn, data: bytes) -> bool:
+        info = TcpInfo()
+        ct.proto = info
+        return info.unpack(data)
+
+    def resume(self, ct: NfConn) -> None:
+        """As for a connection picked up in mid-stream: the next packets give the windows."""
+        if TCP_CONNTRACK_ESTABLISHED <= ct.state <= TCP_CONNTRACK_CLOSE:
+            cast(TcpInfo, ct.proto).forget_windows()
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         segment = Segment(packet, direction)

@@ -12,6 +12,7 @@ acknowledgement sent (`maxack`). A segment must
 Sequence arithmetic is modulo 2**32 and compares as signed distance. Source: tcp_in_window.
 """
 
+from struct import Struct
 from typing import Final, final
 
 from mypy_extensions import i16, i32, i64, mypyc_attr, u8
@@ -33,6 +34,7 @@ CLOSE_INIT: Final = 0x04
 BE_LIBERAL: Final = 0x08
 UNACKNOWLEDGED: Final = 0x10
 MAXACK_SET: Final = 0x20
+KEPT_FLAGS: Final = WINDOW_SCALE | SACK_PERM | CLOSE_INIT  # the windows do not matter for these
 # flags of the last ignored packet and of the connection
 CHALLENGE_EXPECTED: Final = 0x40
 SIMULTANEOUS_OPEN: Final = 0x80
@@ -51,6 +53,10 @@ def before(a: i64, b: i64) -> bool:
 def after(a: i64, b: i64) -> bool:
     return before(b, a)
 
+
+# Of a TcpInfo: both sides, then seq, ack, end, last_win, last_flags, last_kind, last_direction, last_scale, retrans.
+PACKED: Final = Struct("<IIIIBBIIIIBBIIIiHBBBH")
+MOST_RETRANS: Final = 0xFFFF  # in a record; max_retrans is far below
 
 # A Side as TcpInfo keeps it: end, maxend, maxwin, maxack, scale, flags. Compiled, i32 keeps the lower 32 bits of an i64
 # and `& M32` makes them unsigned again.
@@ -129,6 +135,43 @@ class TcpInfo(ProtoInfo):
     def flags(self) -> i64:
         """The flags of either side."""
         return i64(self.original[5] | self.reply[5])
+
+    def packed(self) -> bytes:
+        one, other = self.original, self.reply
+        retrans = self.retrans if self.retrans < MOST_RETRANS else MOST_RETRANS
+        return PACKED.pack(
+            *(i64(one[0]) & M32, i64(one[1]) & M32, i64(one[2]) & M32, i64(one[3]) & M32, one[4], one[5]),
+            *(i64(other[0]) & M32, i64(other[1]) & M32, i64(other[2]) & M32, i64(other[3]) & M32, other[4], other[5]),
+            *(self.last_seq, self.last_ack, self.last_end, self.last_win),
+            *(self.last_flags, self.last_kind, self.last_direction, self.last_scale, retrans),
+        )
+
+    def unpack(self, data: bytes) -> bool:
+        """Restore what `packed` returned; False if it is something else."""
+        if len(data) != PACKED.size:
+            return False
+        values = PACKED.unpack(data)
+        self.original = _saved_side(values, 0)
+        self.reply = _saved_side(values, 6)
+        self.seq, self.ack, self.end = i32(i64(values[12])), i32(i64(values[13])), i32(i64(values[14]))
+        self.last_win, self.last_flags, self.last_kind = values[15], values[16], values[17]
+        self.last_direction, self.last_scale, self.retrans = values[18], values[19], values[20]
+        return True
+
+    def forget_windows(self) -> None:
+        """Both ends sent since: take their windows from their next packets, and be liberal (as for a pick-up)."""
+        for direction in (ORIGINAL, REPLY):
+            scale, flags = (self.original if direction == ORIGINAL else self.reply)[4:]
+            side: SavedSide = (0, 0, 0, 0, scale, u8(i64(flags) & KEPT_FLAGS | BE_LIBERAL))
+            if direction == ORIGINAL:
+                self.original = side
+            else:
+                self.reply = side
+
+
+def _saved_side(values: tuple[int, ...], at: int) -> SavedSide:
+    end, maxend, maxwin, maxack = i64(values[at]), i64(values[at + 1]), i64(values[at + 2]), i64(values[at + 3])
+    return i32(end), i32(maxend), i32(maxwin), i32(maxack), u8(values[at + 4]), u8(values[at + 5])
 
 
 @final

@@ -27,11 +27,13 @@ AT_ONCE: Final = -1  # ms: a stream from the first answer on
 
 
 AGED: Final = ProtoInfo()  # NfConn.proto of a connection whose age is unknown; others have none
+PACKED_AGED: Final = b"a"
 
 
 class Udp(PortProto):
     name = "udp"
     protonum = IPPROTO_UDP
+    layout = 1
 
     def tune(self, tunables: Tunables) -> None:
         self.stream_after = tunables.udp_stream_after * 1000 or AT_ONCE
@@ -59,6 +61,14 @@ class Udp(PortProto):
 
     def adopt(self, ct: NfConn) -> None:
         ct.proto = AGED
+
+    def pack_info(self, ct: NfConn) -> bytes:
+        return PACKED_AGED if ct.proto is AGED else b""
+
+    def unpack_info(self, ct: NfConn, data: bytes) -> bool:
+        if data == PACKED_AGED:
+            ct.proto = AGED
+        return len(data) <= len(PACKED_AGED)
 
     def packet(self, ct: NfConn, packet: Packet, direction: int, now: int, new: bool) -> int:
         if not ct.status & IPS_SEEN_REPLY or (now <= ct.born + self.stream_after and ct.proto is not AGED):

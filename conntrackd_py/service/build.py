@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Final
+from zlib import crc32
 
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
@@ -66,4 +67,7 @@ def _trackers(settings: Settings, spec: RawSpec) -> list[L4Proto] | None:
     if not spec.timeouts and not spec.tcp_tracker:
         return None
     tunables = replace(settings.tunables, **dict(spec.timeouts))  # type: ignore[arg-type]  # all are seconds
-    return standard_protos(tunables, spec.tcp_tracker or settings.tcp_tracker)
+    trackers = standard_protos(tunables, spec.tcp_tracker or settings.tcp_tracker)
+    for tracker in trackers:
+        tracker.profile = crc32(repr(sorted(spec.timeouts)).encode()) | 1
+    return trackers

@@ -1,9 +1,12 @@
 """The parts of a running daemon. A reload replaces the settings, the exporter and the injector."""
 
 import asyncio
+import os
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.control.steering import Steering
@@ -12,6 +15,7 @@ from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
+from conntrackd_py.service.journal import JournalKeeper
 from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
@@ -42,6 +46,9 @@ class Components:
         self.exporter: Exporter | None = None
         self.steering = Steering()
         self.guard = SteeringGuard(lambda: self.settings, self.steering, self._kernel_tracks)
+        self.journal_state = JournalState()
+        path = settings.journal.path(socket or settings.control.socket, os.environ.get("RUNTIME_DIRECTORY", ""))
+        self.journal = JournalKeeper(self.engine, settings, Path(path), self.journal_state, clock)
         self.control = ControlServer(
             self.engine,
             clock,
@@ -58,6 +65,7 @@ class Components:
                 counters=self.counters,
                 steering=self.steering,
                 mark_rule=lambda: self.mark_watch.rule,
+                journal=self.journal_state,
             ),
         )
         self.reloads = self.control.reloads
@@ -78,6 +86,7 @@ class Components:
             refusals=self.refusals,
             pauses=self.pauses,
             steering=self.steering,
+            journal=self.journal_state,
             node_exporter=settings.metrics.node_exporter_names,
         )
         exporter = Exporter(collector, address, settings.metrics.tls())

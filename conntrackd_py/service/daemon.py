@@ -39,8 +39,8 @@ EXPIRE_A_TURN: Final = 128  # steps: connections that end, cost up to 3 us each
 SOON: Final = 0.001  # seconds until the next turn when more connections have expired
 LATEST: Final = 0.5  # seconds between two turns: a new connection may expire before the timer
 STATUS_EVERY: Final = 5000  # ms
-GUARDED_WITHIN: Final = 3.0  # seconds for the first comparison of the steering rules; packets pass meanwhile
 DRAIN_AT_MOST: Final = 1000  # ms, at the end
+RESTORING: Final = 30_000_000  # us that systemd shall wait longer, while connections are restored
 # Only young generations: a full collection walks the whole table, which has no reference cycles.
 GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
 
@@ -79,15 +79,20 @@ class Daemon:
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
         async with contextlib.AsyncExitStack() as stack:
-            # The queue first: a second daemon fails here. Packets wait in it until the rest is ready.
-            self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters)
+            # Tables of the kernel before the queues: a chain that comes while packets wait moves them to another chain.
+            await self.parts.guard.first_check()
+            tables = put_tables(self.engine, self.parts.settings)
+            if tables is not None:
+                stack.callback(tables.end)
+            # A second daemon fails here. Packets wait in the queues until the rest is ready.
+            self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters, known=tables is not None)
             stack.callback(self.queue_pair.close)
             stack.push_async_callback(self.parts.close)
             if self.engine.policy is not None:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
-            if tables := put_tables(self.engine, self.parts.settings, self.queue_pair):
-                stack.callback(tables.end)
+            stack.callback(self.parts.journal.close)
+            await self.parts.journal.start(lambda: self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}"))
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
@@ -97,9 +102,6 @@ class Daemon:
             guarding = asyncio.create_task(self.parts.guard.run())
             stack.callback(guarding.cancel)
             self.start()
-            await self.parts.guard.ready(GUARDED_WITHIN)
-            if not self.stopping.is_set():
-                self.ready()
             await self.stopping.wait()
             self.finish()
         log.info("stopped", status=self.status)
@@ -118,9 +120,7 @@ class Daemon:
         for fileno in self.queue_pair.filenos():
             loop.add_reader(fileno, self.packets)
         self.turn()
-
-    def ready(self) -> None:
-        """Packets are handled, and the steering rules are guarded."""
+        self.write_journal()
         self.notify.send("READY=1")
         settings = self.parts.settings
         group = plan(settings).group
@@ -164,6 +164,9 @@ class Daemon:
         wait = (self.engine.next_expiry() - now) / 1000
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
 
+    def write_journal(self) -> None:
+        asyncio.get_running_loop().call_later(self.parts.journal.turn(), self.write_journal)
+
     def log_addresses_lost(self) -> None:
         """One line for a removed address, when all its masqueraded connections have ended."""
         ended = self.engine.core.stats.ended[END_ADDRESS_GONE]
@@ -204,4 +207,5 @@ class Daemon:
             until = clock() + DRAIN_AT_MOST
             while self.queue_pair.drain() and clock() < until:
                 pass
+            self.parts.journal.finish()
         self.parts.publish()

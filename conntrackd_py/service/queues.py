@@ -46,15 +46,15 @@ def _packet_queue(
     )
 
 
-def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:
-    """The bound queues of the steering rules. QueueError when one cannot be bound."""
+def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, *, known: bool) -> QueuePair:
+    """The bound queues of the steering rules. known: put_tables made tables. QueueError when one cannot be bound."""
     if settings.mode == OBSERVE:
         return _observed(settings, engine, counters)
     wanted = plan(settings)
     queues: list[PacketQueue] = []
     try:
         for at in range(wanted.queues):
-            headers = engine.handle_headers if wanted.headers and at >= KNOWN_QUEUES else None
+            headers = engine.handle_headers if known and wanted.headers and at >= KNOWN_QUEUES else None
             queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at, headers))
     except QueueError:
         for queue in queues:
@@ -63,7 +63,7 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters) -> Qu
     return QueuePair(*queues)
 
 
-def put_tables(engine: Engine, settings: Settings, queue_pair: QueuePair) -> MapTables | None:
+def put_tables(engine: Engine, settings: Settings) -> MapTables | None:
     """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
     Without them all first visits use one queue, and all packets are queued whole.
@@ -77,7 +77,6 @@ def put_tables(engine: Engine, settings: Settings, queue_pair: QueuePair) -> Map
         tables = MapTables(parts)
     except NftablesError as error:
         log.warning("no_tables", error=str(error), help="known connections are not served first, none is offloaded")
-        queue_pair.copy_whole()
         return None
     if translate or wanted.offload:
         engine.mark_maps.maps = tables

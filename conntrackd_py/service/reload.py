@@ -22,7 +22,7 @@ from conntrackd_py.service.build import configure, kernel_tracks
 from conntrackd_py.service.components import Components
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load
-from conntrackd_py.settings.schema import Observe, Offload, Queue, Settings
+from conntrackd_py.settings.schema import Journal, Observe, Offload, Queue, Settings
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class Step:
 def after_restart(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
     """new, with the values of old for keys that need a restart; and the keys of these that differ."""
     waiting = [key for key in ("mode",) if getattr(old, key) != getattr(new, key)]
-    for name, table in (("queue", Queue), ("offload", Offload), ("observe", Observe)):
+    for name, table in (("queue", Queue), ("offload", Offload), ("observe", Observe), ("journal", Journal)):
         before, after = getattr(old, name), getattr(new, name)
         waiting += [
             f"{name}.{field.name}"
@@ -48,9 +48,16 @@ def after_restart(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ..
     if old.steering.mark_mask != new.steering.mark_mask:
         waiting.append("steering.mark_mask")
     kept = replace(new.steering, mark_mask=old.steering.mark_mask)
-    return replace(new, mode=old.mode, queue=old.queue, offload=old.offload, observe=old.observe, steering=kept), tuple(
-        waiting
+    former = replace(
+        new,
+        mode=old.mode,
+        queue=old.queue,
+        offload=old.offload,
+        observe=old.observe,
+        journal=old.journal,
+        steering=kept,
     )
+    return former, tuple(waiting)
 
 
 def log_warnings(settings: Settings) -> None:

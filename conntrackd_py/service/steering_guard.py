@@ -16,9 +16,9 @@ at least LEAST.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, final
 
 import structlog
@@ -106,7 +106,6 @@ class SteeringGuard(Hold):
         self.lock = asyncio.Lock()
         self.failures = FailureLog("steering_guard_failed")
         self.unreadable = ""  # the last error, logged once
-        self.first = asyncio.Event()  # set after the first comparison
         self.retry_table = False
         state.hold, state.untranslated = self, self.table.dropped
 
@@ -115,18 +114,19 @@ class SteeringGuard(Hold):
         polling = await self._polling()
         while True:
             began = self.clock()
-            try:
-                await self.check()
-            except Exception as error:  # noqa: BLE001  a mistake of our code must not end the guard
-                self.failures.note(error)
-            self.first.set()
+            await self.first_check()
             await asyncio.sleep(max(LEAST, self.clock() - began))
             await self.watch.wait(self._patience(polling))
 
-    async def ready(self, seconds: float) -> None:
-        """Wait for the first comparison, at most so long: from then on installed rules are guarded."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.first.wait(), seconds)
+    async def first_check(self) -> None:
+        """`check`, before the queues are bound: a base chain that the leak table adds shifts the others of its hook.
+
+        The kernel remembers where a waiting packet goes on by the number of the chain, and would queue it again.
+        """
+        try:
+            await self.check()
+        except Exception as error:  # noqa: BLE001  a mistake of our code must not end the guard
+            self.failures.note(error)
 
     def stop(self) -> None:
         """Change nothing more."""
@@ -287,7 +287,7 @@ class SteeringGuard(Hold):
         self.meant = self.interrupted = False
         await self.check()
 
-    @contextlib.asynccontextmanager
+    @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """For a reload. The leak table stays; afterwards it is replaced by that of the new settings."""
         await self.begin()

@@ -23,7 +23,18 @@ from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
-from conntrackd_py.settings.schema import Control, Filter, Log, Metrics, Observe, Offload, Queue, Settings, Steering
+from conntrackd_py.settings.schema import (
+    Control,
+    Filter,
+    Journal,
+    Log,
+    Metrics,
+    Observe,
+    Offload,
+    Queue,
+    Settings,
+    Steering,
+)
 from conntrackd_py.settings.table import Report, Table
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
@@ -32,7 +43,9 @@ LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
-TABLES: Final = ("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "log")
+TABLES: Final = (
+    *("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "journal", "log"),
+)
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 SYNTAX_AT: Final = re.compile(r" \(at line (\d+), (column \d+)\)$")  # how tomllib ends its messages
@@ -124,6 +137,7 @@ class _Merged:
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
+            journal=_journal(tables["journal"]),
             log=_log(tables["log"]),
         )
         self.reject_misplaced()
@@ -310,6 +324,18 @@ def _group(table: Table) -> str:
     except (KeyError, ValueError):
         table.wrong("group", "there is no such group on this machine")
     return group
+
+
+def _journal(table: Table) -> Journal:
+    journal = Journal(
+        enabled=table.boolean("enabled", Journal.enabled),
+        file=table.string("file", Journal.file),
+        snapshot=table.string("snapshot", Journal.snapshot),
+    )
+    for key, path in (("file", journal.file), ("snapshot", journal.snapshot)):
+        if path and not path.startswith("/"):
+            table.wrong(key, "must be an absolute path")
+    return journal
 
 
 def _log(table: Table) -> Log:

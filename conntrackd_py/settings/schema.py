@@ -160,6 +160,17 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Journal:
+    enabled: bool = True  # connections live on through a restart and a crash of the daemon
+    file: str = ""  # path; empty: "journal" in systemd's runtime directory, or in that of the control socket
+    snapshot: str = ""  # path of a copy that a clean stop writes, for a reboot; empty: none
+
+    def path(self, socket: str, runtime: str) -> str:
+        """The file, for a daemon with this control socket and RUNTIME_DIRECTORY."""
+        return self.file or f"{runtime.partition(':')[0] or socket.rpartition('/')[0]}/journal"
+
+
+@dataclass(frozen=True)
 class Log:
     level: str = "info"  # lowest severity that is logged
     format: str = "auto"  # auto: console on a terminal, json otherwise
@@ -181,5 +192,6 @@ class Settings:
     filter: Filter = field(default_factory=Filter)
     metrics: Metrics = field(default_factory=Metrics)
     control: Control = field(default_factory=Control)
+    journal: Journal = field(default_factory=Journal)
     log: Log = field(default_factory=Log)
     warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean

@@ -7,9 +7,9 @@
         >> advance(31)         << destroyed("timeout")
     )
 
-Every step but `advance` must be answered, and everything an answer names must be so; what it does not name is
-free. A difference prints the whole conversation, wanted beside seen. A test that does not assert its conversation
-fails (tests/conftest.py).
+Every step but `advance`, `restart` and `crash` must be answered, and everything an answer names must be so; what it
+does not name is free. A difference prints the whole conversation, wanted beside seen. A test that does not assert its
+conversation fails (tests/conftest.py).
 
 A packet goes through the router as in life: PREROUTING, routing by destination, POSTROUTING (or INPUT, or OUTPUT),
 and what leaves is what the next answer can ask about. A packet that the daemon marked as done makes no second visit, as
@@ -22,6 +22,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
@@ -45,7 +46,7 @@ from conntrackd_py.explain.hints import sentence
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 from conntrackd_py.wire import ip as wire_ip
-from tests.support import packets
+from tests.support import journals, packets
 from tests.support.steering import passes
 from tests.support.transcript import Transcript
 
@@ -108,6 +109,22 @@ def leaves(place: int = 0) -> Departure:
 @dataclass(frozen=True)
 class Advance:
     seconds: float
+
+
+@dataclass(frozen=True)
+class Restart:
+    """clean: the daemon stopped by itself; otherwise it was killed. away: seconds until the new one is ready."""
+
+    clean: bool
+    away: float
+
+
+def restart(away: float = 0.0) -> Restart:
+    return Restart(True, away)
+
+
+def crash(away: float = 0.0) -> Restart:
+    return Restart(False, away)
 
 
 def advance(seconds: float) -> Advance:
@@ -252,9 +269,10 @@ class Play:
     ) -> None:
         self.family = family
         self.now = 1_000_000
-        values = Tunables(**tunables)  # type: ignore[arg-type]
-        self.engine = Engine(
-            values,
+        self.tunables = Tunables(**tunables)  # type: ignore[arg-type]
+        self.make: partial[Engine] = partial(
+            Engine,
+            self.tunables,
             Repeatable(7),
             mode=mode,
             nat_rules=nat_rules,
@@ -262,10 +280,7 @@ class Play:
             raw_rules=raw_rules,
             mark_rules=mark_rules,
         )
-        self.engine.core.events.enabled = True
-        for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
-            addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]
-            self.engine.set_interface(link, name, addresses, self.now)
+        self.engine = self._started()
         self.transcript = Transcript()
         self.waiting: list[tuple[Said, Skb, dict[str, object]]] = []  # between their two visits
         self.seen: dict[str, object] = {}
@@ -274,14 +289,41 @@ class Play:
         self.events: list[str] = []
         self.log: list[Event] = []
 
+    def _started(self) -> Engine:
+        """A new engine with a journal, like that of a daemon that has just started."""
+        engine = self.make()
+        engine.core.events.enabled = True
+        for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
+            addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]
+            engine.set_interface(link, name, addresses, self.now)
+        journals.attach(engine)
+        return engine
+
+    def _restart(self, step: Restart) -> None:
+        if step.clean:
+            journals.finish(self.engine)
+        former = self.engine.core.journal
+        assert former is not None
+        self.now += int(step.away * 1000)
+        self.waiting.clear()
+        self.engine = self._started()
+        journals.restored(
+            former, self.engine, self.now, clean=step.clean, away=int(step.away * 1000), tunables=self.tunables
+        )
+        self.engine.expire(self.now, 1 << 20)
+        self.seen = {"entries": len(self.engine.core.table)}
+
     # --- in ---------------------------------------------------------------------------------------
 
-    def __rshift__(self, step: Said | Arrival | Departure | Advance) -> Play:
+    def __rshift__(self, step: Said | Arrival | Departure | Advance | Restart) -> Play:
         if isinstance(step, Advance):
             self.transcript.note(f"{step.seconds} s later")
             self.now += int(step.seconds * 1000)
             self.engine.expire(self.now, 1 << 20)
             self.seen = {"entries": len(self.engine.core.table)}
+        elif isinstance(step, Restart):
+            self.transcript.note(f"{'restart' if step.clean else 'crash'}, ready {step.away} s later")
+            self._restart(step)
         elif isinstance(step, Arrival):
             self.transcript.ask(f"arrives: {step.said.text}")
             self._enter(step.said)

@@ -6,7 +6,7 @@ import re
 import time
 from functools import partial
 
-from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER
+from conntrackd_py.lab.namespaces import CLIENT, ROUTER_INSIDE, SERVER
 from conntrackd_py.lab.router import CONFIG, METRICS
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT
 from tests.support import debian
@@ -118,16 +118,26 @@ def test_a_changed_address_is_seen(router: Router) -> None:
     router.run("ip", "address", "delete", "203.0.113.77/24", "dev", "wan0")
 
 
+def remember(router: Router, port: int) -> str:
+    """A connection that no packet made, so only the journal can bring it back."""
+    words = ("-p", "udp", "--sport", str(port), "--dport", "9", "-t", "600", "-m", str(port))
+    router.run("conntrack-py", "-I", "-s", CLIENT, "-d", SERVER, *words)
+    return f"sport={port} dport=9"
+
+
 def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
     before = router.pid()
+    known = remember(router, 1)
     assert router.leaks(partial(restart, router)) == ""
     assert router.pid() != before
     assert "rules kept: the service is being restarted" in router.journal()
+    assert known in router.run("conntrack-py", "-L", "-p", "udp")
     router.fetch()
 
 
 def test_killed_it_is_back_and_nothing_got_out_meanwhile(router: Router) -> None:
     before = router.pid()
+    known = remember(router, 2)
 
     def crash() -> None:
         router.run("kill", "-9", str(before))
@@ -136,6 +146,7 @@ def test_killed_it_is_back_and_nothing_got_out_meanwhile(router: Router) -> None
     assert router.leaks(crash) == ""
     assert "rules kept: the service failed with result signal" in router.journal()
     assert router.show("NRestarts") == "1"
+    assert known in router.run("conntrack-py", "-L", "-p", "udp")
     router.fetch()
     runs_as_its_own_user(router)
 
@@ -196,7 +207,7 @@ def test_a_wrong_configuration_is_refused_by_reload_and_the_old_one_stays(router
 def test_stopped_the_machine_is_as_it_was_found(router: Router) -> None:
     router.run("systemctl", "stop", UNIT)
     assert not router.has_rules()
-    assert not (router.root / "run/conntrackd-py").exists()
+    assert router.run("ls", "/run/conntrackd-py") == "", "the kernel forwards now, so the journal is out of date"
     assert router.forwards()
     assert not router.translates()
 
@@ -208,6 +219,7 @@ def test_stopped_with_on_stop_keep_nothing_passes(router: Router) -> None:
     router.run("systemctl", "stop", UNIT)
     assert router.has_rules()
     assert not router.forwards()
+    assert router.run("ls", "/run/conntrackd-py") == "journal\n"
     router.configure()
     router.run("systemctl", "start", UNIT)
     router.fetch()

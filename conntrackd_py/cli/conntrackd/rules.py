@@ -70,7 +70,19 @@ def _remove(config: Path, unit: str) -> int:
     else:
         with rules_hold.held(config):
             steering.remove()
+        if unit:
+            _forget(config)
     return 0
+
+
+def _forget(config: Path) -> None:
+    """Remove the journal: from now on the kernel forwards packets that the daemon does not see."""
+    settings = settings_or_none(config)
+    if settings is None:
+        return
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "")
+    with contextlib.suppress(OSError):
+        Path(settings.journal.path(settings.control.socket, runtime)).unlink()
 
 
 def _reason_to_keep(config: Path, unit: str) -> str:

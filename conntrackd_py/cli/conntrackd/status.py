@@ -80,6 +80,7 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     found.add("up", f"{duration(status['uptime'])}, since {since}; last reload: {reloaded(status['reloaded'])}")
     _reload(found, status["reload"])
     _steering(found, status["steering"])
+    _journal(found, status["journal"])
     _table(found, status)
     _nat(found, status["nat"])
     _queues(found, status)
@@ -133,6 +134,17 @@ def _steering(found: Lines, steering: Fields) -> None:
         found.add("  failed", escaped(steering["error"]), True)
     if table not in ("", "in place"):
         found.add("  leak table", f"none: {escaped(table)}", True)
+
+
+def _journal(found: Lines, journal: Fields) -> None:
+    """One line; none while the journal is off."""
+    if journal["error"]:
+        found.add("journal", f"NONE: {escaped(journal['error'])}", True)
+    elif journal["enabled"]:
+        refused, damaged = journal["refused"], journal["damaged"]
+        lost = f", damaged {damaged:,}{_named(refused, ', ')}" if damaged or refused else ""
+        texts = f"{journal['written']:,} written, {journal['unwritten']:,} unwritten"
+        found.add("journal", f"{texts}; at the start {journal['restored']:,} restored{lost}", bool(damaged))
 
 
 def _table(found: Lines, status: Fields) -> None:

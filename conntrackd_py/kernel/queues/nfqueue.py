@@ -107,9 +107,6 @@ class NfqueueQueue(PacketQueue):
         if not netlink.is_reply_to(self.sock.recv(ANSWER_ROOM), 1):
             raise OSError(errno.EPROTO, "the kernel answered something else")
 
-    def copy_whole(self) -> None:
-        self._copy(netlink.LARGEST_COPY)
-
     def _copy(self, size: int) -> None:
         self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, size)))
 

@@ -44,9 +44,6 @@ class PacketQueue(ABC):
     def drain(self, limit: int) -> int:
         """Handle at most `limit` waiting messages without blocking; returns how many."""
 
-    def copy_whole(self) -> None:  # noqa: B027  most queues do so already
-        """Copy packets of any length whole from now on."""
-
     @abstractmethod
     def refuse(self) -> None:
         """Take no further packets (the kernel drops them); those waiting can still be drained."""

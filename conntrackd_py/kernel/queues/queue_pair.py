@@ -35,7 +35,6 @@ class QueuePair:
     ) -> None:
         self.ingress = ingress
         self.known = [known] if known is not None else []
-        self.by_headers = [queue for queue in (known, established) if queue is not None]
         self.egress = [queue for queue in (established, egress) if queue is not None]
         self.all = [*self.egress, *self.known, ingress]
         self.handled = 0
@@ -64,11 +63,6 @@ class QueuePair:
             known += queue.drain(KNOWN_A_ROUND)
         self.share = NEW_BESIDE_KNOWN if known else min(2 * self.share, NEW_A_ROUND)
         return got + known + self.ingress.drain(self.share)
-
-    def copy_whole(self) -> None:
-        """The kernel cannot rewrite packets: copy all of them whole."""
-        for queue in self.by_headers:
-            queue.copy_whole()
 
     def moving(self) -> bool:
         """Whether packets were handled since the previous call, or none waits. The watchdog depends on it."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
+from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.engine.engine import Engine
@@ -44,6 +45,7 @@ class EngineCollector(Collector):
         *,
         pauses: Pauses | None = None,
         steering: Steering | None = None,
+        journal: JournalState | None = None,
         node_exporter: bool = False,
     ) -> None:
         self.engine = engine
@@ -51,6 +53,7 @@ class EngineCollector(Collector):
         self.diagnostics = engine.diagnostics
         self.pauses = pauses
         self.steering = steering
+        self.journal = journal
         self.node_exporter = node_exporter
         self.refusals = refusals
         self.queue = queue
@@ -74,6 +77,7 @@ class EngineCollector(Collector):
         yield from self._large_packets()
         yield from self._offload()
         yield from self._steering()
+        yield from self._journal(self.journal or JournalState())
         yield from self._daemon()
         yield from self._times()
         yield from self._servers()
@@ -222,6 +226,20 @@ class EngineCollector(Collector):
         yield counter_of("steering_restored", "Times the daemon restored the steering rules.", self.steering.restored)
         text = "Packets that the leak table dropped: a source rule covers them, and the daemon did not see them."
         yield counter_of("leak_table_drops", text, self.steering.untranslated())
+
+    def _journal(self, state: JournalState) -> Iterator[Metric]:
+        yield gauge_of(
+            "journal_active", "1: the journal is written. 0: off, or it cannot be.", state.journal is not None
+        )
+        yield counter_of("journal_records_written", "Records of connections written into the journal.", state.written)
+        text = "Records not written: the journal has no room for their slot."
+        yield counter_of("journal_records_unwritten", text, state.unwritten)
+        yield gauge_of("journal_restored", "Connections restored at the start.", state.restored)
+        refused = gauge("journal_refused", "Intact records not taken over at the start, by reason.", "reason")
+        for reason, count in state.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+        yield gauge_of("journal_damaged", "Damaged records found at the start.", state.damaged)
 
     def _daemon(self) -> Iterator[Metric]:
         lost = counter("events_lost", "Events dropped, by the queue that was full.", "queue")

@@ -10,6 +10,7 @@ from pathlib import Path
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import PRE_ROUTING
+from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.kernel.queues.queue import QueueCounters
@@ -49,6 +50,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "unconfirmed": 0,
             "dying": 0,
             "steering": Steering().report(),
+            "journal": JournalState().report(),
             "expectations": {"entries": 1, "limit": 4096},
             "states": {"tcp": {"ESTABLISHED": 2}, "udp": {"": 1}},
             "queues": [{"queue": 0, "name": "new", "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],

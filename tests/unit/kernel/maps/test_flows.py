@@ -26,7 +26,10 @@ def test_a_mask_of_all_bits_leaves_none_to_others() -> None:
 
 
 def test_ipv6_only_where_nothing_stands_before_the_ports() -> None:
-    assert lookup("ip6", MASK)[1:3] == ["ip6 nexthdr != { tcp, udp } return", "tcp flags & (fin | syn | rst) != 0 return"]
+    assert lookup("ip6", MASK)[1:3] == [
+        "ip6 nexthdr != { tcp, udp } return",
+        "tcp flags & (fin | syn | rst) != 0 return",
+    ]
 
 
 def test_a_forged_mark_goes_and_the_source_follows() -> None:

@@ -22,7 +22,7 @@ class Waiting(PacketQueue):
         self.packets = packets
         self.onward = onward
         self.most = packets
-        self.refused = self.closed = self.whole = False
+        self.refused = self.closed = False
 
     def fileno(self) -> int:
         return self.descriptor
@@ -34,9 +34,6 @@ class Waiting(PacketQueue):
             self.onward.packets += handled
             self.onward.most = max(self.onward.most, self.onward.packets)
         return handled
-
-    def copy_whole(self) -> None:
-        self.whole = True
 
     def refuse(self) -> None:
         self.refused = True
@@ -107,8 +104,6 @@ def test_known_connections_have_two_queues_more() -> None:
     queue_pair.refuse()
     assert [queue.refused for queue in queues] == [True, False, True, False]
     assert sorted(queue_pair.filenos()) == [1, 2, 3, 4]
-    queue_pair.copy_whole()
-    assert [queue.whole for queue in queues] == [False, False, True, True]
     queue_pair.close()
     assert all(queue.closed for queue in queues)
 

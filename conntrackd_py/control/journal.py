@@ -1,0 +1,47 @@
+"""What the daemon knows of its journal, for status and metrics. service/journal.py fills it."""
+
+from typing import final
+
+from conntrackd_py.conntrack.journal import Journal
+from conntrackd_py.engine.restore import REASONS
+
+
+@final
+class JournalState:
+    """enabled: by the configuration. error: why none is written; empty while one is, or none is wanted.
+
+    restored, refused (by reason), damaged: connections and records at the start. aside: the file that was renamed.
+    away: ms from the last turn of the former process to the start; -1: no journal was read.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = False
+        self.error = ""
+        self.journal: Journal | None = None
+        self.restored = 0
+        self.refused = dict.fromkeys(REASONS, 0)
+        self.damaged = 0
+        self.aside = ""
+        self.away = -1
+
+    @property
+    def written(self) -> int:
+        return self.journal.written if self.journal is not None else 0
+
+    @property
+    def unwritten(self) -> int:
+        return self.journal.unwritten if self.journal is not None else 0
+
+    def report(self) -> dict[str, object]:
+        """For the answer to `status`."""
+        return {
+            "enabled": self.enabled,
+            "error": self.error,
+            "written": self.written,
+            "unwritten": self.unwritten,
+            "restored": self.restored,
+            "refused": {reason: count for reason, count in self.refused.items() if count},
+            "damaged": self.damaged,
+            "aside": self.aside,
+            "away": self.away / 1000 if self.away >= 0 else None,
+        }

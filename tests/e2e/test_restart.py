@@ -1,0 +1,200 @@
+"""The daemon is killed or restarted under live connections: none breaks or changes its mapping, every byte is right."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD
+from conntrackd_py.conntrack.record import CONNECTION
+from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
+from conntrackd_py.lab.router import CONFIG, WEB_INSIDE, WEB_OUTSIDE, Router
+from tests.support.processes import capture, start_script
+from tests.support.waiting import wait_until
+
+PORT = 7100
+UDP_PORT = 7200
+CONNECTIONS = 100
+FORWARDED = 20
+STREAMS = 20
+TIMES = 3
+
+# Echoes TCP and UDP, and remembers from which port each UDP stream came: another one means that it was re-mapped.
+ECHO = """
+import asyncio, sys
+host, port, udp_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+async def echo(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+class Streams(asyncio.DatagramProtocol):
+    seen = {}
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, peer):
+        known = self.seen.setdefault(data[:4], peer)
+        self.transport.sendto(data if known == peer else b"mapped", peer)
+async def main():
+    if udp_port:
+        await asyncio.get_running_loop().create_datagram_endpoint(Streams, local_addr=(host, udp_port))
+    server = await asyncio.start_server(echo, host, port, backlog=1024)
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+# Opens connections, exchanges random bytes over each until a file exists, counts those on which every byte came back.
+TALK = """
+import asyncio, hashlib, os, socket, struct, sys
+host, stop, port, count, udp_port, streams = *sys.argv[1:3], *map(int, sys.argv[3:])
+async def talk(reader, writer):
+    sent, got = hashlib.sha256(), hashlib.sha256()
+    while not os.path.exists(stop):
+        data = os.urandom(3000)
+        sent.update(data)
+        writer.write(data)
+        got.update(await asyncio.wait_for(reader.readexactly(len(data)), 30))
+        await asyncio.sleep(0.1)
+    writer.close()
+    return sent.digest() == got.digest()
+async def stream(number):
+    loop, answered = asyncio.get_running_loop(), False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect((host, udp_port))
+        while not os.path.exists(stop) or not answered:
+            await loop.sock_sendall(sock, struct.pack(">I", number))
+            try:
+                answer = await asyncio.wait_for(loop.sock_recv(sock, 100), 0.2)
+                answered = os.path.exists(stop)
+                if answer == b"mapped":
+                    return False
+            except TimeoutError:
+                pass
+            await asyncio.sleep(0.1)
+    return True
+async def main():
+    pairs = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(count)))
+    print("ready", flush=True)
+    work = [talk(*pair) for pair in pairs] + [stream(number) for number in range(streams)]
+    good = await asyncio.gather(*work, return_exceptions=True)
+    print(good.count(True), "good", {repr(one) for one in good if one is not True}, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def net() -> Iterator[Topology]:
+    with Topology() as made:
+        yield made
+
+
+def killed(router: Router) -> None:
+    assert router.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def stopped(router: Router) -> None:
+    assert router.stop() == 0
+
+
+def restored(router: Router) -> list[str]:
+    return [line for line in router.said().splitlines() if '"event": "restored"' in line]
+
+
+def listed(router: Router) -> set[tuple[str, ...]]:
+    """The tuples and marks of all connections."""
+    lines = router.conntrack("-L").splitlines()
+    return {tuple(re.findall(r"(?:src|dst|sport|dport|mark)=\S+", line)) for line in lines}
+
+
+@pytest.mark.parametrize("end", [killed, stopped])
+def test_live_connections_do_not_notice(net: Topology, end: object) -> None:
+    assert callable(end)
+    router = Router(net, CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"'))
+    outside = net.folder / "outside.pcap"
+    capture(net.server, outside, f"(net {INSIDE}) or arp")
+    router.install_rules()
+    router.start()
+    start_script(net.server, ECHO, SERVER, str(PORT), str(UDP_PORT))
+    start_script(net.client, ECHO, CLIENT, str(WEB_INSIDE), "0")
+    end_of_talk = net.folder / "stop"
+    words = (str(PORT), str(CONNECTIONS), str(UDP_PORT), str(STREAMS))
+    out = start_script(net.client, TALK, SERVER, str(end_of_talk), *words)
+    back = start_script(net.server, TALK, ROUTER, str(end_of_talk), str(WEB_OUTSIDE), str(FORWARDED), "0", "0")
+    time.sleep(1)
+    for _ in range(TIMES):
+        before = listed(router)
+        end(router)
+        router.start()
+        assert listed(router) >= before
+        time.sleep(1)
+    end_of_talk.touch()
+    assert finished(out) == f"{CONNECTIONS + STREAMS} good set()"
+    assert finished(back) == f"{FORWARDED} good set()"
+    assert len(restored(router)) == TIMES
+    assert "address_gone" not in router.said()
+    net.server.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
+    wait_until(lambda: packets(net, outside, "arp"), "the capture is not running")
+    assert packets(net, outside, f"net {INSIDE}") == []
+
+
+def packets(net: Topology, file: Path, expression: str) -> list[str]:
+    return net.server.run("tcpdump", "-nr", str(file), expression).splitlines()
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=60)
+    return out.strip()
+
+
+def test_a_damaged_journal(net: Topology) -> None:
+    """The connection of the damaged record is lost; the others go on; the operator learns of it."""
+    router = Router(net)
+    router.install_rules()
+    router.start()
+    for port in range(1, 6):
+        router.conntrack(
+            *("-I", "-s", CLIENT, "-d", SERVER, "-p", "udp", "--sport", str(port), "--dport", "9", "-t", "600")
+        )
+    killed(router)
+    journal = net.folder / "journal"
+    whole = bytearray(journal.read_bytes())
+    first = next(at for at in range(HEADER_SIZE, len(whole), RECORD) if whole[at + 5] == CONNECTION)
+    whole[first + 80] ^= 4
+    journal.write_bytes(whole)
+    router.start()
+    assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 4
+    assert '"damaged": 1' in router.said()
+    assert (net.folder / "journal.damaged").exists()
+    metrics = router.metrics()
+    assert "conntrackd_py_journal_damaged 1.0" in metrics
+    assert "conntrackd_py_journal_restored 4.0" in metrics
+    assert "conntrackd_py_journal_active 1.0" in metrics
+
+
+def test_a_lost_address(net: Topology) -> None:
+    """While the daemon was away the interface got another address: masqueraded connections end, others stay."""
+    router = Router(net, CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"'))
+    router.install_rules()
+    router.start()
+    start_script(net.server, ECHO, SERVER, str(PORT), str(UDP_PORT))
+    (net.folder / "stop").touch()
+    talk = start_script(net.client, TALK, SERVER, str(net.folder / "stop"), str(PORT), "3", "0", "0")
+    assert finished(talk) == "3 good set()"
+    router.conntrack("-I", "-s", CLIENT, "-d", "192.0.2.9", "-p", "udp", "--sport", "1", "--dport", "9", "-t", "600")
+    killed(router)
+    net.router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
+    net.router.run("ip", "address", "add", "203.0.113.77/24", "dev", "wan0")
+    router.start()
+    assert router.conntrack("-L", "-p", "tcp", "--dport", str(PORT)) == ""
+    assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 1
+    assert '"address_gone": 3' in router.said()
