@@ -6,7 +6,7 @@ from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.match.match import ABSENT, PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, packet_info, translating
 
 
@@ -22,17 +22,19 @@ def null_range(current: bytes, manip: int) -> Range:
 
 
 def range_of(rule: NatRule, interfaces: Interfaces, dev: int, current: bytes) -> Range:
-    """Where the rule maps a connection to. `low` is empty when the interface has no address of the family.
+    """Where the rule maps a connection to. `low` is empty when there is no address to map to.
 
     dev: the outgoing interface for a source rule, the incoming one for a destination rule. current: the tuple so far.
     """
     to = rule.to
     if rule.action in (NAT_MASQUERADE, NAT_REDIRECT):
         address = interfaces.select(dev, len(tuples.src(current)))
-    elif to.low:
+    elif rule.prefix is None and to.low:
         return to
     else:
-        address = tuples.src(current) if rule.action == NAT_SNAT else tuples.dst(current)
+        address = tuples.src(current) if rule.translates(MANIP_SRC) else tuples.dst(current)
+        if rule.prefix is not None:
+            address = rule.prefix.translate(address)
     return Range(address, address, to.port_low, to.port_high, to.random, to.persistent)
 
 

@@ -1,12 +1,14 @@
 """A NAT rule, in the vocabulary of iptables. The first rule that matches decides; ACCEPT translates nothing.
 
-SNAT and MASQUERADE rules apply at POSTROUTING, DNAT and REDIRECT rules at PREROUTING and OUTPUT, ACCEPT rules at both.
+Rules that translate the source apply at POSTROUTING, the others at PREROUTING and OUTPUT, ACCEPT rules at both.
 """
 
 from typing import Final, final
 
+from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.pool import Pool
+from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
 
 NAT_ACCEPT: Final = 0
@@ -14,12 +16,17 @@ NAT_SNAT: Final = 1
 NAT_DNAT: Final = 2
 NAT_MASQUERADE: Final = 3
 NAT_REDIRECT: Final = 4
-NAT_ACTIONS: Final = ("ACCEPT", "SNAT", "DNAT", "MASQUERADE", "REDIRECT")
+NAT_NETMAP: Final = 5
+NAT_SNPT: Final = 6
+NAT_DNPT: Final = 7
+NAT_ACTIONS: Final = ("ACCEPT", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "SNPT", "DNPT")
+SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE, NAT_SNPT)
+DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT, NAT_DNPT)
 
 
 @final
 class NatRule:
-    """to: the range to map to; MASQUERADE and REDIRECT use only its ports.
+    """to: the range to map to; MASQUERADE and REDIRECT use only its ports. prefix: of NETMAP, SNPT and DNPT.
 
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
@@ -32,7 +39,14 @@ class NatRule:
         self.to = to or Range()
         self.label = label
         self.comment = comment
+        self.prefix: Prefix | None = None
         self.pool = Pool()
+
+    def translates(self, manip: int) -> bool:
+        """Whether the rule translates the source (MANIP_SRC) or the destination."""
+        if self.action == NAT_NETMAP:
+            return (self.match.out_interface is not None) == (manip == MANIP_SRC)
+        return self.action in (SOURCE_NAT if manip == MANIP_SRC else DESTINATION_NAT)
 
     def leaves_by(self, interface: str) -> bool:
         """Whether the rule matches packets that leave by this interface."""

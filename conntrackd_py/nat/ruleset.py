@@ -2,9 +2,10 @@
 
 from typing import Final, final
 
+from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.match.match import PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_REDIRECT, NatRule
 
 NO_NAMES: Final[dict[int, str]] = {}
 UNKNOWN: Final = "/"  # no interface has this name; an inverted match accepts it
@@ -25,8 +26,8 @@ class Ruleset:
 
     def __init__(self, rules: list[NatRule], interfaces: Interfaces) -> None:
         self.interfaces = interfaces
-        self.source_rules = [r for r in rules if r.action in (NAT_SNAT, NAT_MASQUERADE) or _exempts_source(r)]
-        self.destination_rules = [r for r in rules if r.action in (NAT_DNAT, NAT_REDIRECT) or _exempts_destination(r)]
+        self.source_rules = [r for r in rules if r.translates(MANIP_SRC) or _exempts_source(r)]
+        self.destination_rules = [r for r in rules if r.translates(MANIP_DST) or _exempts_destination(r)]
 
     def source(self, info: PacketInfo, outdev: int) -> NatRule | None:
         """The first source rule that matches a packet that leaves by outdev."""

@@ -7,24 +7,29 @@ families.
 
 from typing import Final
 
-from conntrackd_py.const import IPPROTO_ICMP, WITH_PORTS
+from conntrackd_py.const import IPPROTO_ICMP, MANIP_DST, MANIP_SRC, WITH_PORTS
+from conntrackd_py.match.address import AddressError, Addresses, network
 from conntrackd_py.match.words import ParseError, address_range, integer
+from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import (
     NAT_ACCEPT,
     NAT_ACTIONS,
     NAT_DNAT,
+    NAT_DNPT,
     NAT_MASQUERADE,
+    NAT_NETMAP,
     NAT_REDIRECT,
     NAT_SNAT,
+    NAT_SNPT,
     NatRule,
 )
 from conntrackd_py.settings.errors import ABSENT
 from conntrackd_py.settings.match import FAMILY_NAMES, match_of, read
 from conntrackd_py.settings.table import Table
 
-SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE)
-DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT)
+PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
+LONGEST_PREFIX: Final = 64  # of NPTv6 (RFC 6296)
 PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
 
@@ -39,6 +44,8 @@ def nat_rule(table: Table) -> NatRule:
     rule = NatRule(action, match, to, table.path, table.string("comment", ""))
     table.reject_unknown()
     _check(table, rule)
+    if action in PREFIX_NAT and to.low:
+        rule.prefix = _prefix(table, rule)
     return rule
 
 
@@ -49,20 +56,24 @@ def _action(table: Table) -> int:
 
 
 def _to(table: Table, action: int) -> Range:
-    if table.value("to") is ABSENT and action in (NAT_SNAT, NAT_DNAT):
+    if table.value("to") is ABSENT and action in (NAT_SNAT, NAT_DNAT, *PREFIX_NAT):
         table.wrong("to", f"{NAT_ACTIONS[action]} needs it")
     elif table.value("to") is not ABSENT and action == NAT_ACCEPT:
         table.wrong("to", "ACCEPT translates nothing")
     else:
-        return read(table, "to", _ports if action in PORTS_ONLY else _target) or Range()
+        reader = _ports if action in PORTS_ONLY else _network if action in PREFIX_NAT else _target
+        return read(table, "to", reader) or Range()
     return Range()
 
 
 def _check(table: Table, rule: NatRule) -> None:
     match, name = rule.match, NAT_ACTIONS[rule.action]
-    if match.in_interface and rule.action in SOURCE_NAT:
+    if rule.action == NAT_NETMAP and match.in_interface is None and match.out_interface is None:
+        why = "NETMAP needs in_interface to translate the destination, or out_interface to translate the source"
+        table.wrong("in_interface", why)
+    if match.in_interface and rule.translates(MANIP_SRC):
         table.wrong("in_interface", f"{name} applies at POSTROUTING, where only out_interface is known")
-    if match.out_interface and rule.action in DESTINATION_NAT:
+    if match.out_interface and rule.translates(MANIP_DST):
         table.wrong("out_interface", f"{name} applies at PREROUTING, where only in_interface is known")
     if match.in_interface and match.out_interface and rule.action == NAT_ACCEPT:
         table.wrong("out_interface", "no hook of NAT knows both interfaces; write two rules")
@@ -72,6 +83,29 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("to", "with ports needs proto tcp, udp, udplite, dccp, sctp or icmp")
     if rule.to.persistent and rule.action not in (NAT_SNAT, NAT_DNAT):
         table.wrong("persistent", f"{name} has no persistent")
+    if rule.to.random and rule.action in PREFIX_NAT:
+        table.wrong("random", f"{name} has no random")
+
+
+def _prefix(table: Table, rule: NatRule) -> Prefix | None:
+    to = rule.to
+    if rule.action == NAT_NETMAP:
+        return Prefix(to.low, to.high)
+    key, own = ("source", rule.match.source) if rule.action == NAT_SNPT else ("destination", rule.match.destination)
+    hosts = int.from_bytes(to.high, "big") - int.from_bytes(to.low, "big")
+    if len(to.low) == 4 or hosts.bit_length() < 128 - LONGEST_PREFIX:
+        table.wrong("to", f"{NAT_ACTIONS[rule.action]} needs an IPv6 prefix of at most {LONGEST_PREFIX} bits")
+    elif own is None or own.invert or len(own.bounds) != 2:
+        table.wrong(key, f"{NAT_ACTIONS[rule.action]} needs one prefix here: the one that it translates")
+    elif own.length == len(to.low) and hosts != _hosts(own):
+        table.wrong("to", f"must have as many bits of prefix as {key}")
+    else:
+        return Prefix(to.low, to.high, own.bounds[0])
+    return None
+
+
+def _hosts(own: Addresses) -> int:
+    return int.from_bytes(own.bounds[1], "big") - int.from_bytes(own.bounds[0], "big")
 
 
 def _ports(text: str) -> Range:
@@ -84,6 +118,15 @@ def _ports(text: str) -> Range:
     if high < low:
         raise ParseError("has a port range that ends before it begins")
     return Range(b"", b"", low, high)
+
+
+def _network(text: str) -> Range:
+    """`--to` of NETMAP: `address[/prefix]` or `address/netmask`."""
+    try:
+        low, high = network(text)
+    except AddressError:
+        raise ParseError("must be an address, address/prefix or address/netmask") from None
+    return Range(low, high)
 
 
 def _target(text: str) -> Range:

@@ -38,7 +38,7 @@ def rule_lines(settings: Settings) -> Iterator[str]:
 
 
 def _nat(rule: NatRule) -> str:
-    to = _target(rule.to)
+    to = _target(rule.to) if rule.prefix is None else range_text(rule.to.low, rule.to.high)
     flags = [name for name in ("random", "persistent") if getattr(rule.to, name)]
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 

@@ -187,7 +187,7 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "FILE: nat[0].action: is required: one of ACCEPT, SNAT, DNAT, MASQUERADE, REDIRECT"),
+        ("", "FILE: nat[0].action: is required: one of ACCEPT, SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP, SNPT, DNPT"),
         ('action = "snat"\nto = "192.0.2.1"', 'nat[0].action = "snat": must be one of ACCEPT, SNAT,'),
         ('action = "SNAT"', "nat[0].to: SNAT needs it"),
         ('action = "ACCEPT"\nto = "192.0.2.1"', 'nat[0].to = "192.0.2.1": ACCEPT translates nothing'),
@@ -235,6 +235,23 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ('action = "SNAT"\nfamily = "any"\nto = "2001:db8::1"', 'family = "any": is any, but to is IPv6'),
         ('action = "ACCEPT"\nfamily = "both"', 'family = "both": must be one of ipv4, ipv6, any'),
         ('action = "MASQUERADE"\npersistent = true', "nat[0].persistent = true: MASQUERADE has no persistent"),
+        ('action = "NETMAP"\nin_interface = "wan0"', "nat[0].to: NETMAP needs it"),
+        (
+            'action = "NETMAP"\nto = "10.0.0.0/8"',
+            "nat[0].in_interface: NETMAP needs in_interface to translate the dest",
+        ),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.1-10.0.0.9"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.1:80"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.0/0.0.0.255"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.0/8"\nrandom = true', "NETMAP has no random"),
+        ('action = "SNPT"\nin_interface = "a"\nto = "fd00::/48"', "SNPT applies at POSTROUTING"),
+        ('action = "SNPT"\nto = "fd00::/48"', "nat[0].source: SNPT needs one prefix here"),
+        ('action = "SNPT"\nsource = "!fd01::/48"\nto = "fd00::/48"', "SNPT needs one prefix here"),
+        ('action = "DNPT"\nsource = "fd01::/48"\nto = "fd00::/48"', "nat[0].destination: DNPT needs one prefix here"),
+        ('action = "DNPT"\ndestination = "fd01::/56"\nto = "fd00::/48"', "must have as many bits of prefix as destin"),
+        ('action = "SNPT"\nsource = "fd01::/72"\nto = "fd00::/72"', "SNPT needs an IPv6 prefix of at most 64 bits"),
+        ('action = "SNPT"\nsource = "10.0.0.0/8"\nto = "11.0.0.0/8"', "SNPT needs an IPv6 prefix of at most 64 bits"),
+        ('action = "SNPT"\nsource = "10.0.0.0/8"\nto = "fd00::/48"', "is IPv6, but source is IPv4"),
         ('action = "ACCEPT"\nrandom = "yes"', 'nat[0].random = "yes": must be true or false'),
     ],
 )

@@ -26,6 +26,14 @@ from conntrackd_py.settings.load import parse
             '[[nat]]\naction = "DNAT"\nto = "[2001:db8::1]:80"\nproto = 6\ndport = "8000:8001"\nin_interface = "!eth+"',
             "nat[0]: DNAT to [2001:db8::1]:80: family ipv6, in_interface !eth+, proto tcp, dport 8000:8001",
         ),
+        (
+            '[[nat]]\naction = "NETMAP"\nto = "10.1.0.7/16"\nin_interface = "wan0"',
+            "nat[0]: NETMAP to 10.1.0.0/16: family ipv4, in_interface wan0",
+        ),
+        (
+            '[[nat]]\naction = "SNPT"\nto = "2001:db8:1::/48"\nsource = "fd00:1::/48"',
+            "nat[0]: SNPT to 2001:db8:1::/48: family ipv6, source fd00:1::/48",
+        ),
         ('[[nat]]\naction = "DNAT"\nto = "2001:db8::1"', "nat[0]: DNAT to 2001:db8::1: family ipv6"),
         (
             '[[nat]]\naction = "REDIRECT"\nto = 8080\nproto = "tcp"\nsport = "!80"',
