@@ -58,10 +58,14 @@ def info_of(ct: NfConn, current: bytes) -> PacketInfo:
 def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
     """Whether the rules would translate the first packet of ct differently today.
 
-    A port that a null binding changed counts as untranslated. Both interfaces of ct must be known.
+    A port that a null binding changed counts as untranslated. Both interfaces of ct must be known. A rule that depends
+    on a mark or on the connection counts as agreeing: what they were is not known.
     """
     now = inverted(ct.reply, ct.l4proto)
-    rule = translating(rules.destination(info_of(ct, ct.original), ct.iif))
+    info = info_of(ct, ct.original)
+    rule = translating(rules.destination(info, ct.iif))
+    if rules.undecided(info):
+        return False
     port = tuples.l4dst(now) if ct.l4proto.ports else 0
     same_port = not ct.l4proto.ports or port == tuples.l4dst(ct.original)
     if rule is None:
@@ -72,7 +76,10 @@ def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
         if not wanted.low or not wanted.holds(tuples.dst(now), port) or not (wanted.has_ports or same_port):
             return True
     before = tuples.with_src(now, tuples.src(ct.original), tuples.l4src(ct.original))
-    rule = translating(rules.source(info_of(ct, before), ct.oif)) if ct.oif else None
+    info = info_of(ct, before)
+    rule = translating(rules.source(info, ct.oif)) if ct.oif else None
+    if ct.oif and rules.undecided(info):
+        return False
     if rule is None:
         return tuples.src(now) != tuples.src(ct.original)
     wanted = range_of(rule, interfaces, ct.oif, before)

@@ -248,8 +248,8 @@ class Nat(Extension):
         if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.seen_after_routing:
             return None
         if manip == MANIP_SRC:
-            return self.rules.source(info_of(ct, current), skb.outdev)
-        return self.rules.destination(info_of(ct, current), skb.indev)
+            return self.rules.source(info_of(ct, current), skb.outdev, skb)
+        return self.rules.destination(info_of(ct, current), skb.indev, skb)
 
     def _error(self, skb: Skb, ct: NfConn, manip: int) -> int:
         kind = skb.data[skb.dataoff]

@@ -2,6 +2,7 @@
 
 from typing import Final, final
 
+from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.match.match import PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
@@ -29,15 +30,25 @@ class Ruleset:
         self.source_rules = [r for r in rules if r.translates(MANIP_SRC) or _exempts_source(r)]
         self.destination_rules = [r for r in rules if r.translates(MANIP_DST) or _exempts_destination(r)]
 
-    def source(self, info: PacketInfo, outdev: int) -> NatRule | None:
-        """The first source rule that matches a packet that leaves by outdev."""
-        info.in_interface, info.out_interface = "", self._name(outdev)
-        return _first(self.source_rules, info)
+    def source(self, info: PacketInfo, outdev: int, skb: Skb | None = None) -> NatRule | None:
+        """The first source rule that matches a packet that leaves by outdev.
 
-    def destination(self, info: PacketInfo, indev: int) -> NatRule | None:
+        skb: for its mark and connection. None: they are not known; only rules that translate are taken to match them.
+        """
+        info.in_interface, info.out_interface = "", self._name(outdev)
+        return _first(self.source_rules, info, skb)
+
+    def destination(self, info: PacketInfo, indev: int, skb: Skb | None = None) -> NatRule | None:
         """The first destination rule that matches a packet that came in by indev; 0: sent by the router."""
         info.in_interface, info.out_interface = self._name(indev), ""
-        return _first(self.destination_rules, info)
+        return _first(self.destination_rules, info, skb)
+
+    def undecided(self, info: PacketInfo) -> bool:
+        """Whether the rule that `source` or `destination` would find for this info depends on a mark or connection."""
+        for rule in self.source_rules if info.out_interface else self.destination_rules:
+            if _fits(rule, info):
+                return rule.match.conditional
+        return False
 
     def translates(self, outdev: int) -> bool:
         """Whether a rule may translate the source of some packet that leaves by this interface."""
@@ -53,16 +64,20 @@ def translating(rule: NatRule | None) -> NatRule | None:
     return None if rule is None or rule.action == NAT_ACCEPT else rule
 
 
-def _first(rules: list[NatRule], info: PacketInfo) -> NatRule | None:
+def _first(rules: list[NatRule], info: PacketInfo, skb: Skb | None) -> NatRule | None:
     for rule in rules:
-        if rule.to.low and len(rule.to.low) != len(info.source):
-            continue
-        if rule.action == NAT_REDIRECT and not info.in_interface:  # the target is that interface's address
-            continue
-        # An unread field matches rules that translate, not rules that exempt: nothing leaves untranslated.
-        if rule.match.fits(info, rule.action != NAT_ACCEPT):
+        if _fits(rule, info) and rule.match.holds(skb, rule.action != NAT_ACCEPT):
             return rule
     return None
+
+
+def _fits(rule: NatRule, info: PacketInfo) -> bool:
+    """An unread field matches rules that translate, not rules that exempt: nothing leaves untranslated."""
+    if rule.to.low and len(rule.to.low) != len(info.source):
+        return False
+    if rule.action == NAT_REDIRECT and not info.in_interface:  # the target is that interface's address
+        return False
+    return rule.match.fits(info, rule.action != NAT_ACCEPT)
 
 
 def _exempts_source(rule: NatRule) -> bool:

@@ -25,7 +25,7 @@ from conntrackd_py.nat.rules import (
     NatRule,
 )
 from conntrackd_py.settings.errors import ABSENT
-from conntrackd_py.settings.match import FAMILY_NAMES, match_of, read
+from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, mark_of, match_of, read
 from conntrackd_py.settings.table import Table
 
 PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
@@ -39,8 +39,13 @@ def nat_rule(table: Table) -> NatRule:
     action = _action(table)
     to = _to(table, action)
     to.random = table.boolean("random", False)
+    if table.boolean("random_fully", False):
+        to.random = True
+        if action not in (NAT_SNAT, NAT_MASQUERADE):
+            table.wrong("random_fully", f"{NAT_ACTIONS[action]} has no random_fully")
     to.persistent = table.boolean("persistent", False)
     match = match_of(table, to.low, FAMILY_NAMES["ipv4"])
+    match.mark, match.ct = mark_of(table), ct_of(table)
     rule = NatRule(action, match, to, table.path, table.string("comment", ""))
     table.reject_unknown()
     _check(table, rule)
@@ -79,10 +84,13 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("out_interface", "no hook of NAT knows both interfaces; write two rules")
     if match.proto is not None and match.proto.invert:
         table.wrong("proto", "cannot be inverted in a NAT rule")
-    if rule.to.has_ports and match.only_protocol() not in WITH_TARGET_PORTS:
+    if rule.to.has_ports and not match.only_protocols(WITH_TARGET_PORTS):
         table.wrong("to", "with ports needs proto tcp, udp, udplite, dccp, sctp or icmp")
     if rule.to.persistent and rule.action not in (NAT_SNAT, NAT_DNAT):
         table.wrong("persistent", f"{name} has no persistent")
+    if rule.to.base and (rule.action != NAT_DNAT or rule.to.random):
+        why = "random chooses another one" if rule.action == NAT_DNAT else f"{name} has none"
+        table.wrong("to", f"has a base port, but {why}")
     if rule.to.random and rule.action in PREFIX_NAT:
         table.wrong("random", f"{name} has no random")
 
@@ -109,15 +117,21 @@ def _hosts(own: Addresses) -> int:
 
 
 def _ports(text: str) -> Range:
-    """`80` or `1024-65535`, as `--to-ports`."""
-    low_text, dash, high_text = text.removeprefix(":").partition("-")
+    """`80` or `1024-65535`, as `--to-ports`, or `5000-5009/80`, as `--to-destination`: 80 becomes 5000."""
+    ports, slash, base = text.removeprefix(":").partition("/")
+    low_text, dash, high_text = ports.partition("-")
     low = integer(low_text, 65535, "port")
     high = integer(high_text, 65535, "port") if dash else low
     if not low:
         raise ParseError("0 is not a port to translate to")
     if high < low:
         raise ParseError("has a port range that ends before it begins")
-    return Range(b"", b"", low, high)
+    to = Range(b"", b"", low, high)
+    if slash:
+        to.base = integer(base, 65535, "port")
+        if not to.base or low == high:
+            raise ParseError("a base port is not 0, and stands after a range of ports")
+    return to
 
 
 def _network(text: str) -> Range:

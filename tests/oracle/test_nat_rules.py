@@ -181,3 +181,24 @@ def test_nptv6(inside: str, outside: str) -> None:
             own = f"fd00:1:0:{subnet:x}:{':'.join(words[:4])}"
             packet = packets.udp(own, SERVER[6].format(7), 4000 + dice.randrange(9), 53, bytes(dice.randrange(6)))
             assert pair.same(packet, CLIENT_SIDE)
+
+
+def test_a_base_port() -> None:
+    """Also of ports outside the range, and of a port that another connection of the same source has taken."""
+    target = "198.51.100.7:5000-5099/8000"
+    commands = [
+        f"iptables -t nat -A PREROUTING -i {CLIENT_SIDE} -p udp --dport 100:60000 -j DNAT --to-destination {target}"
+    ]
+    text = f"""
+        [[nat]]
+        action = "DNAT"
+        in_interface = "{CLIENT_SIDE}"
+        proto = "udp"
+        dport = "100:60000"
+        to = "{target}"
+    """
+    dice = random.Random(5)
+    with both(4, commands, text) as pair:
+        ports = [8000, 8001, 8099, 8100, 7999, 100, 60000, 8200, *(dice.randrange(100, 60000) for _ in range(FLOWS))]
+        for port in ports:
+            assert pair.same(packets.udp("192.168.1.2", "203.0.113.1", 4000, port, b"odd"), CLIENT_SIDE)

@@ -75,8 +75,7 @@ def protocols(rule: NatRule) -> list[int]:
         return []
     if rule.match.proto is None:
         return sorted({*ALWAYS, *rule.pool.usage})
-    protonum = rule.match.only_protocol()
-    return [protonum] if protonum in WITH_PORTS or protonum in ICMP_PROTOCOLS else []
+    return [number for number in (*ICMP_PROTOCOLS, *WITH_PORTS) if rule.match.fits_protocol(number)]
 
 
 def filtered(policy: Policy | None) -> Iterator[Metric]:

@@ -27,6 +27,12 @@ from conntrackd_py.settings.load import parse
             "nat[0]: DNAT to [2001:db8::1]:80: family ipv6, in_interface !eth+, proto tcp, dport 8000:8001",
         ),
         (
+            '[[nat]]\naction = "DNAT"\nto = ":50-59/80"\nproto = ["tcp", "udp"]\ndport = [80, "90:91"]\n'
+            'source = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.1-192.0.2.9"]\nmark = "!1/3"\nct = "mark 1"',
+            "nat[0]: DNAT to :50-59/80: family ipv4, source 10.0.0.0/8 192.0.2.1-192.0.2.9, proto tcp udp, "
+            "dport 80 90:91, mark !0x1/0x3, ct mark 0x1",
+        ),
+        (
             '[[nat]]\naction = "NETMAP"\nto = "10.1.0.7/16"\nin_interface = "wan0"',
             "nat[0]: NETMAP to 10.1.0.0/16: family ipv4, in_interface wan0",
         ),
