@@ -72,8 +72,9 @@ def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
         if tuples.dst(now) != tuples.dst(ct.original) or not same_port:
             return True
     else:
-        wanted = range_of(rule, interfaces, ct.iif, ct.original)
-        if not wanted.low or not wanted.holds(tuples.dst(now), port) or not (wanted.has_ports or same_port):
+        ranges = rule.ranges if rule.targets is not None else [range_of(rule, interfaces, ct.iif, ct.original)]
+        address = tuples.dst(now)
+        if not any(to.low and to.holds(address, port) and (to.has_ports or same_port) for to in ranges):
             return True
     before = tuples.with_src(now, tuples.src(ct.original), tuples.l4src(ct.original))
     info = info_of(ct, before)

@@ -87,8 +87,13 @@ class Nat(Extension):
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
-        """For new connections; existing bindings stay."""
+        """For new connections; existing bindings stay, and targets that are down."""
+        before = self.rules.balancing()
         self.rules = Ruleset(rules, self.interfaces)
+        for rule in self.rules.balancing():
+            for former in before:
+                if rule.targets is not None and former.targets is not None:
+                    rule.targets.keep(former.targets)
         self.port_usage.replace_rules(self.rules.source_rules)
 
     def destination(self, skb: Skb, now: int) -> int:
@@ -178,7 +183,7 @@ class Nat(Extension):
         if rule is None:
             wanted = null_range(current, manip)
         else:
-            wanted = range_of(rule, self.interfaces, skb.outdev if manip == MANIP_SRC else skb.indev, current)
+            wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current)
             if not wanted.low:
                 return NAT_NO_ADDRESS
         chosen = self.ports.unique(current, wanted, ct, manip)
@@ -198,6 +203,15 @@ class Nat(Extension):
                 self.ports.keep_mapping(ct, wanted)
                 self.port_usage.add(ct, rule)
         return OK
+
+    def _range(self, rule: NatRule, dev: int, current: bytes) -> Range:
+        if rule.targets is None:
+            return range_of(rule, self.interfaces, dev, current)
+        target = rule.targets.choose(tuples.src(current), self.core.randomness)
+        if target is None:
+            return Range()  # all are down
+        target.connections += 1
+        return target.to
 
     def _allocated(self, pool: Pool) -> None:
         pool.allocations += 1

@@ -10,6 +10,7 @@ from conntrackd_py.match.match import Match
 from conntrackd_py.nat.pool import Pool
 from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.targets import Targets
 
 NAT_ACCEPT: Final = 0
 NAT_SNAT: Final = 1
@@ -26,8 +27,9 @@ DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT, NAT_DNPT)
 
 @final
 class NatRule:
-    """to: the range to map to; MASQUERADE and REDIRECT use only its ports. prefix: of NETMAP, SNPT and DNPT.
+    """to: the range to map to; MASQUERADE and REDIRECT use only its ports.
 
+    prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
 
@@ -40,6 +42,7 @@ class NatRule:
         self.label = label
         self.comment = comment
         self.prefix: Prefix | None = None
+        self.targets: Targets | None = None
         self.pool = Pool()
 
     def translates(self, manip: int) -> bool:
@@ -47,6 +50,11 @@ class NatRule:
         if self.action == NAT_NETMAP:
             return (self.match.out_interface is not None) == (manip == MANIP_SRC)
         return self.action in (SOURCE_NAT if manip == MANIP_SRC else DESTINATION_NAT)
+
+    @property
+    def ranges(self) -> list[Range]:
+        """Where the rule may translate to: of each target, or `to`."""
+        return [self.to] if self.targets is None else [target.to for target in self.targets.targets]
 
     def leaves_by(self, interface: str) -> bool:
         """Whether the rule matches packets that leave by this interface."""

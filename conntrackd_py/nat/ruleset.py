@@ -43,6 +43,10 @@ class Ruleset:
         info.in_interface, info.out_interface = self._name(indev), ""
         return _first(self.destination_rules, info, skb)
 
+    def balancing(self) -> list[NatRule]:
+        """The rules with several targets."""
+        return [rule for rule in self.destination_rules if rule.targets is not None]
+
     def undecided(self, info: PacketInfo) -> bool:
         """Whether the rule that `source` or `destination` would find for this info depends on a mark or connection."""
         for rule in self.source_rules if info.out_interface else self.destination_rules:

@@ -99,10 +99,11 @@ def expression(text: str) -> Expr:
 def read(table: Table, key: str, reader: Callable[[str], T]) -> T | None:
     """The value as reader parses it, a number as its text; None when absent or wrong."""
     value = table.value(key)
-    return None if value is ABSENT else _read(table, key, value, reader)
+    return None if value is ABSENT else read_value(table, key, value, reader)
 
 
-def _read(table: Table, key: str, value: object, reader: Callable[[str], T]) -> T | None:
+def read_value(table: Table, key: str, value: object, reader: Callable[[str], T]) -> T | None:
+    """The same for one value of the key."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str):
         table.wrong(key, "must be a string")
@@ -143,7 +144,7 @@ def read_set(table: Table, key: str, reader: Callable[[str], list[T]]) -> tuple[
     found: list[T] = []
     inverted: set[bool] = set()
     for item in items:
-        one = _read(table, key, item, lambda text: (reader(negation(text)[0]), negation(text)[1]))
+        one = read_value(table, key, item, lambda text: (reader(negation(text)[0]), negation(text)[1]))
         if one is None:
             return None
         found += one[0]

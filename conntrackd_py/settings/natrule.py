@@ -24,11 +24,13 @@ from conntrackd_py.nat.rules import (
     NAT_SNPT,
     NatRule,
 )
+from conntrackd_py.nat.targets import MOST_TARGETS, MOST_WEIGHT, Target, Targets
 from conntrackd_py.settings.errors import ABSENT
-from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, mark_of, match_of, read
+from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, mark_of, match_of, read, read_value
 from conntrackd_py.settings.table import Table
 
 PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
+BALANCES: Final = ("source", "random")
 LONGEST_PREFIX: Final = 64  # of NPTv6 (RFC 6296)
 PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
@@ -37,7 +39,8 @@ WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` m
 def nat_rule(table: Table) -> NatRule:
     """The rule of the table. Mistakes are reported in the table; the rule is then undefined."""
     action = _action(table)
-    to = _to(table, action)
+    targets = _targets(table, action)
+    to = targets.targets[0].to if targets is not None and targets.targets else _to(table, action)
     to.random = table.boolean("random", False)
     if table.boolean("random_fully", False):
         to.random = True
@@ -47,6 +50,7 @@ def nat_rule(table: Table) -> NatRule:
     match = match_of(table, to.low, FAMILY_NAMES["ipv4"])
     match.mark, match.ct = mark_of(table), ct_of(table)
     rule = NatRule(action, match, to, table.path, table.string("comment", ""))
+    rule.targets = _flagged(targets, to)
     table.reject_unknown()
     _check(table, rule)
     if action in PREFIX_NAT and to.low:
@@ -71,6 +75,44 @@ def _to(table: Table, action: int) -> Range:
     return Range()
 
 
+def _targets(table: Table, action: int) -> Targets | None:
+    """The targets of `to`, if it is a list."""
+    balance = table.choice("balance", BALANCES[0], BALANCES)
+    texts = table.value("to")
+    if not isinstance(texts, list):
+        if table.value("balance") is not ABSENT:
+            table.wrong("balance", "needs a list of targets in `to`")
+        return None
+    if action != NAT_DNAT or not 1 < len(texts) <= MOST_TARGETS:
+        why = f"takes 2 to {MOST_TARGETS} targets" if action == NAT_DNAT else f"{NAT_ACTIONS[action]} takes no list"
+        table.wrong("to", why)
+        return None
+    found = [target for text in texts if (target := read_value(table, "to", text, _weighted)) is not None]
+    if len({len(target.to.low) for target in found}) > 1:
+        table.wrong("to", "mixes IPv4 and IPv6")
+    if len({target.name for target in found}) < len(found):
+        table.wrong("to", "has a duplicate")
+    return Targets(found, balance == BALANCES[0])
+
+
+def _weighted(text: str) -> Target:
+    """`192.168.1.10:80` or `192.168.1.10:80 weight 3`."""
+    name, _, weight = text.partition(" weight ")
+    number = integer(weight.strip(), MOST_WEIGHT, "weight") if weight else 1
+    if not number:
+        raise ParseError(f"0 is not a weight (1 to {MOST_WEIGHT})")
+    to = _target(name.strip())
+    if not to.low:
+        raise ParseError("has a target without an address")
+    return Target(to, number, name.strip())
+
+
+def _flagged(targets: Targets | None, flags: Range) -> Targets | None:
+    for target in targets.targets if targets is not None else ():
+        target.to.random, target.to.persistent = flags.random, flags.persistent
+    return targets
+
+
 def _check(table: Table, rule: NatRule) -> None:
     match, name = rule.match, NAT_ACTIONS[rule.action]
     if rule.action == NAT_NETMAP and match.in_interface is None and match.out_interface is None:
@@ -84,11 +126,11 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("out_interface", "no hook of NAT knows both interfaces; write two rules")
     if match.proto is not None and match.proto.invert:
         table.wrong("proto", "cannot be inverted in a NAT rule")
-    if rule.to.has_ports and not match.only_protocols(WITH_TARGET_PORTS):
+    if any(to.has_ports for to in rule.ranges) and not match.only_protocols(WITH_TARGET_PORTS):
         table.wrong("to", "with ports needs proto tcp, udp, udplite, dccp, sctp or icmp")
     if rule.to.persistent and rule.action not in (NAT_SNAT, NAT_DNAT):
         table.wrong("persistent", f"{name} has no persistent")
-    if rule.to.base and (rule.action != NAT_DNAT or rule.to.random):
+    if any(to.base for to in rule.ranges) and (rule.action != NAT_DNAT or rule.to.random):
         why = "random chooses another one" if rule.action == NAT_DNAT else f"{name} has none"
         table.wrong("to", f"has a base port, but {why}")
     if rule.to.random and rule.action in PREFIX_NAT:

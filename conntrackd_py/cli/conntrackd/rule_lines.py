@@ -39,6 +39,9 @@ def rule_lines(settings: Settings) -> Iterator[str]:
 
 def _nat(rule: NatRule) -> str:
     to = _target(rule.to) if rule.prefix is None else range_text(rule.to.low, rule.to.high)
+    if rule.targets is not None:
+        to = ", ".join([f"{_target(one.to)} weight {one.weight}" for one in rule.targets.targets])
+        to += " balance source" if rule.targets.by_source else " balance random"
     flags = [name for name in ("random", "persistent") if getattr(rule.to, name)]
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 

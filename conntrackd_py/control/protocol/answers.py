@@ -151,6 +151,7 @@ class Status(Counters):
     steering: dict[str, object]  # guard installed missing restored error held leak_table untranslated: class Steering
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
+    targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several
     helpers: list[str]
     hints: dict[str, int]  # expired_in_use one_sided_flows mark_overwritten
     mark_rule: str  # that probably overwrites the packet mark; empty: none known

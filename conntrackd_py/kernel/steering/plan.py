@@ -235,8 +235,8 @@ def _hidden(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
     """The networks that DNAT rules translate to. The kernel knows only these destinations, not the outer ones."""
     found: dict[str, None] = {}
     for rule in rules:
-        if rule.translates(MANIP_DST) and rule.to.low:
-            low, high = ip_address(rule.to.low), ip_address(rule.to.high)
+        for to in rule.ranges if rule.translates(MANIP_DST) and rule.to.low else ():
+            low, high = ip_address(to.low), ip_address(to.high)
             found |= dict.fromkeys(_text(network) for network in summarize_address_range(low, high))
     return tuple(found)
 

@@ -20,6 +20,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.control.filter_counters import chains as filter_chains
 from conntrackd_py.control.filter_counters import rules as filter_rules
+from conntrackd_py.control.targets import rows
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_ACTIONS, NatRule
@@ -41,6 +42,7 @@ def nat(nat: Nat) -> Iterator[Metric]:
         failures.add_metric([label, comment], pool.failures)
     yield from (connections, allocations, failures)
     yield from _ports(nat)
+    yield from _targets(nat)
     text = "Connections missing in nat_ports_in_use: too many outer addresses."
     yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
@@ -67,6 +69,17 @@ def _ports(nat: Nat) -> Iterator[Metric]:
             limit.add_metric(by, addresses * ports)
             fullest.add_metric(by, use.fullest / ports if use else 0)
     yield from (in_use, limit, fullest)
+
+
+def _targets(nat: Nat) -> Iterator[Metric]:
+    labels = ("rule", "comment", "target")
+    chosen = counter("nat_target_connections", "New connections of a target of a DNAT rule.", *labels)
+    up = gauge("nat_target_up", "Whether a target of a DNAT rule gets new connections.", *labels)
+    for row in rows(nat):
+        by = [row["rule"], row["comment"], row["target"]]
+        chosen.add_metric(by, row["connections"])
+        up.add_metric(by, not row["down"])
+    yield from (chosen, up)
 
 
 def protocols(rule: NatRule) -> list[int]:

@@ -54,6 +54,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "queue": {"enobufs": 1, "verdict_errors": 2, "truncated": 3},
             "copies": {"lost": 4, "translations": 0, "translations_lost": 5},
             "nat": {"allocations": 0, "failures": 0},
+            "targets": [],
             "helpers": [],
             "hints": {"expired_in_use": 0, "one_sided_flows": 0, "mark_overwritten": 0},
             "mark_rule": "",

@@ -33,6 +33,11 @@ from conntrackd_py.settings.load import parse
             "dport 80 90:91, mark !0x1/0x3, ct mark 0x1",
         ),
         (
+            '[[nat]]\naction = "DNAT"\nto = ["10.0.0.1:80 weight 3", "10.0.0.2"]\nproto = "tcp"\nin_interface = "wan0"',
+            "nat[0]: DNAT to 10.0.0.1:80 weight 3, 10.0.0.2 weight 1 balance source: "
+            "family ipv4, in_interface wan0, proto tcp",
+        ),
+        (
             '[[nat]]\naction = "NETMAP"\nto = "10.1.0.7/16"\nin_interface = "wan0"',
             "nat[0]: NETMAP to 10.1.0.0/16: family ipv4, in_interface wan0",
         ),
