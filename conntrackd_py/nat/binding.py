@@ -21,6 +21,12 @@ def null_range(current: bytes, manip: int) -> Range:
     return Range(own, own)
 
 
+def masquerade_range(interfaces: Interfaces, dev: int, current: bytes) -> Range:
+    """The address of an interface, of the family of the tuple; `low` is empty if it has none."""
+    address = interfaces.select(dev, len(tuples.src(current)))
+    return Range(address, address)
+
+
 def range_of(rule: NatRule, interfaces: Interfaces, dev: int, current: bytes) -> Range:
     """Where the rule maps a connection to. `low` is empty when there is no address to map to.
 
@@ -81,7 +87,10 @@ def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
     rule = translating(rules.source(info, ct.oif)) if ct.oif else None
     if ct.oif and rules.undecided(info):
         return False
-    if rule is None:
+    if rule is not None:
+        wanted = range_of(rule, interfaces, ct.oif, before)
+    elif ct.iif == ct.oif and ct.oif and rules.hairpinned(info_of(ct, ct.original), ct.iif):
+        wanted = masquerade_range(interfaces, ct.oif, before)
+    else:
         return tuples.src(now) != tuples.src(ct.original)
-    wanted = range_of(rule, interfaces, ct.oif, before)
     return not wanted.low or not wanted.holds(tuples.src(now), tuples.l4src(now))

@@ -29,6 +29,7 @@ DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT, NAT_DNPT)
 class NatRule:
     """to: the range to map to; MASQUERADE and REDIRECT use only its ports.
 
+    hairpin: DNAT: what it matches, of any incoming interface, if hosts inside reach the target by the outer address.
     prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
@@ -41,6 +42,7 @@ class NatRule:
         self.to = to or Range()
         self.label = label
         self.comment = comment
+        self.hairpin: Match | None = None
         self.prefix: Prefix | None = None
         self.targets: Targets | None = None
         self.pool = Pool()

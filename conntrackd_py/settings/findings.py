@@ -64,7 +64,11 @@ def _unreachable_nat(rules: tuple[NatRule, ...], tables: list[Table]) -> None:
         a, b = rules[first], rules[second]
         # REDIRECT does not match packets that the router itself sends.
         own = a.action == NAT_REDIRECT and b.action != NAT_REDIRECT and b.match.in_interface is None
-        return not own and extents[first].covers(extents[second])
+        if own or not extents[first].covers(extents[second]):
+            return False
+        return b.hairpin is None or any(
+            Extent(m).covers(Extent(b.hairpin)) for m in (a.match, a.hairpin) if m is not None
+        )
 
     extents = [Extent(rule.match) for rule in rules]
     ruleset = Ruleset(list(rules), Interfaces())

@@ -9,6 +9,7 @@ from typing import Final
 
 from conntrackd_py.const import IPPROTO_ICMP, MANIP_DST, MANIP_SRC, WITH_PORTS
 from conntrackd_py.match.address import AddressError, Addresses, network
+from conntrackd_py.match.match import Match
 from conntrackd_py.match.words import ParseError, address_range, integer
 from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
@@ -51,6 +52,8 @@ def nat_rule(table: Table) -> NatRule:
     match.mark, match.ct = mark_of(table), ct_of(table)
     rule = NatRule(action, match, to, table.path, table.string("comment", ""))
     rule.targets = _flagged(targets, to)
+    if table.boolean("hairpin", False):
+        rule.hairpin = _hairpin(table, rule)
     table.reject_unknown()
     _check(table, rule)
     if action in PREFIX_NAT and to.low:
@@ -135,6 +138,24 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("to", f"has a base port, but {why}")
     if rule.to.random and rule.action in PREFIX_NAT:
         table.wrong("random", f"{name} has no random")
+
+
+def _hairpin(table: Table, rule: NatRule) -> Match:
+    match = rule.match
+    if rule.action != NAT_DNAT:
+        table.wrong("hairpin", f"{NAT_ACTIONS[rule.action]} has no hairpin")
+    elif match.destination is None and match.in_interface is None:
+        table.wrong("hairpin", "needs the outer address: in `destination`, or as an address of in_interface")
+    elif match.destination is not None and match.destination.invert:
+        table.wrong("hairpin", "needs a destination without !: the outer address")
+    return Match(
+        source=match.source,
+        destination=match.destination,
+        proto=match.proto,
+        sport=match.sport,
+        dport=match.dport,
+        family=match.family,
+    )
 
 
 def _prefix(table: Table, rule: NatRule) -> Prefix | None:

@@ -43,6 +43,7 @@ def _nat(rule: NatRule) -> str:
         to = ", ".join([f"{_target(one.to)} weight {one.weight}" for one in rule.targets.targets])
         to += " balance source" if rule.targets.by_source else " balance random"
     flags = [name for name in ("random", "persistent") if getattr(rule.to, name)]
+    flags += ["hairpin"] if rule.hairpin is not None else []
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 
 

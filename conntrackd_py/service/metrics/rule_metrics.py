@@ -37,7 +37,8 @@ def nat(nat: Nat) -> Iterator[Metric]:
     allocations = counter("nat_allocations", "Connections translated.", "pool", "comment")
     failures = counter("nat_allocation_failures", "Connections for which no port was free.", "pool", "comment")
     pools = [(rule.label, rule.comment, rule.pool) for rule in rules if rule.action != NAT_ACCEPT]
-    for label, comment, pool in (*pools, ("null_binding", "", nat.null_binding), ("by_hand", "", nat.by_hand)):
+    others = (("null_binding", nat.null_binding), ("hairpin", nat.hairpin), ("by_hand", nat.by_hand))
+    for label, comment, pool in (*pools, *((label, "", pool) for label, pool in others)):
         allocations.add_metric([label, comment], pool.allocations)
         failures.add_metric([label, comment], pool.failures)
     yield from (connections, allocations, failures)

@@ -301,6 +301,12 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2:80"]', "with ports needs proto"),
         ('action = "DNAT"\nto = "10.0.0.1"\nbalance = "source"', 'nat[0].balance = "source": needs a list of targets'),
         ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2"]\nbalance = "hash"', "must be one of source, random"),
+        ('action = "SNAT"\nto = "10.0.0.1"\nhairpin = true', "nat[0].hairpin = true: SNAT has no hairpin"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nhairpin = true', "needs the outer address: in `destination`, or as an"),
+        (
+            'action = "DNAT"\nto = "10.0.0.1"\ndestination = "!10.0.0.2"\nhairpin = true',
+            "needs a destination without !: the outer address",
+        ),
         ('action = "NETMAP"\nin_interface = "wan0"', "nat[0].to: NETMAP needs it"),
         (
             'action = "NETMAP"\nto = "10.0.0.0/8"',

@@ -38,6 +38,10 @@ from conntrackd_py.settings.load import parse
             "family ipv4, in_interface wan0, proto tcp",
         ),
         (
+            '[[nat]]\naction = "DNAT"\nto = "10.0.0.1"\nhairpin = true\nin_interface = "wan0"',
+            "nat[0]: DNAT to 10.0.0.1 hairpin: family ipv4, in_interface wan0",
+        ),
+        (
             '[[nat]]\naction = "NETMAP"\nto = "10.1.0.7/16"\nin_interface = "wan0"',
             "nat[0]: NETMAP to 10.1.0.0/16: family ipv4, in_interface wan0",
         ),
