@@ -12,6 +12,7 @@ from conntrackd_py.conntrack.change import EXISTS
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.control import status as report
+from conntrackd_py.control import targets as nat_targets
 from conntrackd_py.control import view
 from conntrackd_py.control.edit import WHY, Editor
 from conntrackd_py.control.follower import Follower, line, matching, wanted_by
@@ -73,6 +74,7 @@ class Commands:
             requests.Reload: self.reload,
             requests.Recent: self.recent,
             requests.Steering: self.steering,
+            requests.Targets: self.targets,
             requests.Events: self.events,
         }
 
@@ -193,6 +195,13 @@ class Commands:
         stale = await self.count_stale(request.flush_stale)
         flushed = sum(stale.values()) if request.flush_stale else 0
         await send([encode({"reload": {"restart": self.reloads.restart, "stale": stale, "flushed": flushed}})])
+
+    async def targets(self, request: requests.Targets, send: Send) -> None:
+        if (request.set is UNSET) != (request.target is UNSET):
+            raise RequestError("targets needs set and target, or neither")
+        if request.target is not UNSET:
+            nat_targets.set_down(self.engine.nat, request.target, request.set == "down")
+        await send([encode({"targets": nat_targets.rows(self.engine.nat)})])
 
     async def steering(self, request: requests.Steering, send: Send) -> Hold | None:
         hold = self.info.steering.hold

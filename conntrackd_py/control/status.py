@@ -13,6 +13,7 @@ from conntrackd_py.control.filter_counters import refusing
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.protocol.answers import Counters, Status
 from conntrackd_py.control.steering import Steering
+from conntrackd_py.control.targets import rows
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
@@ -91,6 +92,7 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
         **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},
+        "targets": rows(engine.nat),
         "helpers": [],
         "hints": {
             "expired_in_use": engine.diagnostics.expired_connections.expired_in_use,

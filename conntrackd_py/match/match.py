@@ -1,4 +1,4 @@
-"""The match of a NAT, filter, raw or mark rule: interfaces, addresses, protocol, ports, family and a ct expression.
+"""The match of a NAT, filter, raw or mark rule: interfaces, addresses, protocol, ports, family, mark, ct expression.
 
 A field that the packet does not have never matches, inverted or not: no interface at this hook, no ports in ICMP.
 """
@@ -10,7 +10,7 @@ from conntrackd_py.const import WITH_PORTS
 from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.expr import Expr
 from conntrackd_py.match.interface import InterfaceNames
-from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.wire.ip import addresses
 from conntrackd_py.wire.packet import u16
 
@@ -72,6 +72,7 @@ class Match:
         sport: Numbers | None = None,
         dport: Numbers | None = None,
         family: int = 0,
+        mark: Masked | None = None,
         ct: Expr | None = None,
     ) -> None:
         self.in_interface = in_interface
@@ -82,6 +83,7 @@ class Match:
         self.sport = sport
         self.dport = dport
         self.family = family
+        self.mark = mark
         self.ct = ct
         self.needs_info = False
         self.settle()
@@ -100,10 +102,27 @@ class Match:
                 info.read(skb)
             if not self.fits(info, False):
                 return False
+        if self.mark is not None and not self.mark.has(skb.mark):
+            return False
         return self.ct is None or self.ct.matches(skb, now)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether it depends on more than the packet's headers and interfaces."""
+        return self.mark is not None or self.ct is not None
+
+    def holds(self, skb: Skb | None, assume: bool) -> bool:
+        """The mark and the ct expression, for the first packet of a connection. skb None: not known, so `assume`."""
+        if self.mark is None and self.ct is None:
+            return True
+        if skb is None:
+            return assume
+        if self.mark is not None and not self.mark.has(skb.mark):
+            return False
+        return self.ct is None or self.ct.matches(skb, 0)  # no timeout runs before the connection is confirmed
+
     def fits(self, info: PacketInfo, assume: bool) -> bool:
-        """All but the ct expression. assume: an UNREAD number is taken to match."""
+        """All but the mark and the ct expression. assume: an UNREAD number is taken to match."""
         if self.family and self.family != info.version:
             return False
         if self.in_interface is not None and not self.in_interface.has(info.in_interface):
@@ -122,6 +141,10 @@ class Match:
 
     def fits_protocol(self, protonum: int) -> bool:
         return self.proto is None or self.proto.has(protonum)
+
+    def only_protocols(self, allowed: tuple[int, ...]) -> bool:
+        """Whether only these protocols match."""
+        return self.proto is not None and self.proto.within(allowed)
 
     def only_protocol(self) -> int:
         """The protocol, if exactly one matches; otherwise -1."""

@@ -24,6 +24,29 @@ class Numbers:
         bounds = self.bounds
         return bounds[0] if not self.invert and bounds[0] == bounds[-1] else -1
 
+    def within(self, allowed: tuple[int, ...]) -> bool:
+        """Whether every number of the set is allowed; an inverted set never."""
+        if self.invert:
+            return False
+        for at in range(0, len(self.bounds), 2):
+            for number in range(self.bounds[at], self.bounds[at + 1] + 1):
+                if number not in allowed:
+                    return False
+        return True
+
+
+@final
+class Masked:
+    """Numbers whose bits of the mask are those of the value, or (inverted) are not (`-m mark`)."""
+
+    def __init__(self, value: int, mask: int, invert: bool = False) -> None:
+        self.value = value
+        self.mask = mask
+        self.invert = invert
+
+    def has(self, number: int) -> bool:
+        return (number & self.mask == self.value) != self.invert
+
 
 def numbers(bounds: list[int], invert: bool, most: int) -> Numbers:
     """The set in canonical form: an inverted range at either edge of 0..most becomes the plain range of the rest."""

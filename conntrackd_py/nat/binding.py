@@ -6,7 +6,7 @@ from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.match.match import ABSENT, PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, packet_info, translating
 
 
@@ -21,18 +21,26 @@ def null_range(current: bytes, manip: int) -> Range:
     return Range(own, own)
 
 
+def masquerade_range(interfaces: Interfaces, dev: int, current: bytes) -> Range:
+    """The address of an interface, of the family of the tuple; `low` is empty if it has none."""
+    address = interfaces.select(dev, len(tuples.src(current)))
+    return Range(address, address)
+
+
 def range_of(rule: NatRule, interfaces: Interfaces, dev: int, current: bytes) -> Range:
-    """Where the rule maps a connection to. `low` is empty when the interface has no address of the family.
+    """Where the rule maps a connection to. `low` is empty when there is no address to map to.
 
     dev: the outgoing interface for a source rule, the incoming one for a destination rule. current: the tuple so far.
     """
     to = rule.to
     if rule.action in (NAT_MASQUERADE, NAT_REDIRECT):
         address = interfaces.select(dev, len(tuples.src(current)))
-    elif to.low:
+    elif rule.prefix is None and to.low:
         return to
     else:
-        address = tuples.src(current) if rule.action == NAT_SNAT else tuples.dst(current)
+        address = tuples.src(current) if rule.translates(MANIP_SRC) else tuples.dst(current)
+        if rule.prefix is not None:
+            address = rule.prefix.translate(address)
     return Range(address, address, to.port_low, to.port_high, to.random, to.persistent)
 
 
@@ -56,22 +64,33 @@ def info_of(ct: NfConn, current: bytes) -> PacketInfo:
 def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
     """Whether the rules would translate the first packet of ct differently today.
 
-    A port that a null binding changed counts as untranslated. Both interfaces of ct must be known.
+    A port that a null binding changed counts as untranslated. Both interfaces of ct must be known. A rule that depends
+    on a mark or on the connection counts as agreeing: what they were is not known.
     """
     now = inverted(ct.reply, ct.l4proto)
-    rule = translating(rules.destination(info_of(ct, ct.original), ct.iif))
+    info = info_of(ct, ct.original)
+    rule = translating(rules.destination(info, ct.iif))
+    if rules.undecided(info):
+        return False
     port = tuples.l4dst(now) if ct.l4proto.ports else 0
     same_port = not ct.l4proto.ports or port == tuples.l4dst(ct.original)
     if rule is None:
         if tuples.dst(now) != tuples.dst(ct.original) or not same_port:
             return True
     else:
-        wanted = range_of(rule, interfaces, ct.iif, ct.original)
-        if not wanted.low or not wanted.holds(tuples.dst(now), port) or not (wanted.has_ports or same_port):
+        ranges = rule.ranges if rule.targets is not None else [range_of(rule, interfaces, ct.iif, ct.original)]
+        address = tuples.dst(now)
+        if not any(to.low and to.holds(address, port) and (to.has_ports or same_port) for to in ranges):
             return True
     before = tuples.with_src(now, tuples.src(ct.original), tuples.l4src(ct.original))
-    rule = translating(rules.source(info_of(ct, before), ct.oif)) if ct.oif else None
-    if rule is None:
+    info = info_of(ct, before)
+    rule = translating(rules.source(info, ct.oif)) if ct.oif else None
+    if ct.oif and rules.undecided(info):
+        return False
+    if rule is not None:
+        wanted = range_of(rule, interfaces, ct.oif, before)
+    elif ct.iif == ct.oif and ct.oif and rules.hairpinned(info_of(ct, ct.original), ct.iif):
+        wanted = masquerade_range(interfaces, ct.oif, before)
+    else:
         return tuples.src(now) != tuples.src(ct.original)
-    wanted = range_of(rule, interfaces, ct.oif, before)
     return not wanted.low or not wanted.holds(tuples.src(now), tuples.l4src(now))

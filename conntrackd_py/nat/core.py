@@ -42,7 +42,7 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.nat import manip as manips
-from conntrackd_py.nat.binding import info_of, inverted, null_range, range_of
+from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
 from conntrackd_py.nat.masquerade import Masquerade
@@ -79,6 +79,7 @@ class Nat(Extension):
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
         self.null_binding = Pool()  # connections that no rule matched
+        self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin
         self.by_hand = Pool()  # connections made by conntrack -I
         self.leak_guard = leak_guard
         self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
@@ -87,8 +88,13 @@ class Nat(Extension):
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
-        """For new connections; existing bindings stay."""
+        """For new connections; existing bindings stay, and targets that are down."""
+        before = self.rules.balancing()
         self.rules = Ruleset(rules, self.interfaces)
+        for rule in self.rules.balancing():
+            for former in before:
+                if rule.targets is not None and former.targets is not None:
+                    rule.targets.keep(former.targets)
         self.port_usage.replace_rules(self.rules.source_rules)
 
     def destination(self, skb: Skb, now: int) -> int:
@@ -172,15 +178,18 @@ class Nat(Extension):
             return OK
         current = inverted(ct.reply, ct.l4proto)
         first = self._rule(skb, ct, current, manip)
-        pool = self.null_binding if first is None else first.pool
-        pool.connections += 1
         rule = translating(first)
-        if rule is None:
-            wanted = null_range(current, manip)
+        hairpin = manip == MANIP_SRC and rule is None and self._hairpinned(skb, ct)
+        pool = self.hairpin if hairpin else self.null_binding if first is None else first.pool
+        pool.connections += 1
+        if rule is not None:
+            wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current)
+        elif hairpin:
+            wanted = masquerade_range(self.interfaces, skb.outdev, current)
         else:
-            wanted = range_of(rule, self.interfaces, skb.outdev if manip == MANIP_SRC else skb.indev, current)
-            if not wanted.low:
-                return NAT_NO_ADDRESS
+            wanted = null_range(current, manip)
+        if not wanted.low:
+            return NAT_NO_ADDRESS
         chosen = self.ports.unique(current, wanted, ct, manip)
         if not chosen:
             self._failed(pool)
@@ -193,11 +202,26 @@ class Nat(Extension):
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
             ct.source_early = chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
-            ct.masquerade = rule is not None and rule.action == NAT_MASQUERADE
-            if rule is not None:
+            ct.masquerade = hairpin or (rule is not None and rule.action == NAT_MASQUERADE)
+            if hairpin or rule is not None:
                 self.ports.keep_mapping(ct, wanted)
                 self.port_usage.add(ct, rule)
         return OK
+
+    def _hairpinned(self, skb: Skb, ct: NfConn) -> bool:
+        """Whether the server would answer the client directly, past the router, which knows another address."""
+        if skb.hook != POST_ROUTING or not ct.status & IPS_DST_NAT or not ct.iif or ct.iif != skb.outdev:
+            return False
+        return self.rules.hairpinned(info_of(ct, ct.original), ct.iif)
+
+    def _range(self, rule: NatRule, dev: int, current: bytes) -> Range:
+        if rule.targets is None:
+            return range_of(rule, self.interfaces, dev, current)
+        target = rule.targets.choose(tuples.src(current), self.core.randomness)
+        if target is None:
+            return Range()  # all are down
+        target.connections += 1
+        return target.to
 
     def _allocated(self, pool: Pool) -> None:
         pool.allocations += 1
@@ -248,8 +272,8 @@ class Nat(Extension):
         if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.seen_after_routing:
             return None
         if manip == MANIP_SRC:
-            return self.rules.source(info_of(ct, current), skb.outdev)
-        return self.rules.destination(info_of(ct, current), skb.indev)
+            return self.rules.source(info_of(ct, current), skb.outdev, skb)
+        return self.rules.destination(info_of(ct, current), skb.indev, skb)
 
     def _error(self, skb: Skb, ct: NfConn, manip: int) -> int:
         kind = skb.data[skb.dataoff]

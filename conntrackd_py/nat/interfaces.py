@@ -20,7 +20,7 @@ class Link:
 class Interfaces:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
-        self.local: dict[bytes, int] = {}  # address -> number of interfaces with it
+        self.local: dict[bytes, list[int]] = {}  # address -> the interfaces that have it
 
     def replace(self, index: int, link: Link | None) -> list[bytes]:
         """Set or (None) remove an interface. Returns the addresses it lost."""
@@ -28,11 +28,11 @@ class Interfaces:
         if link is not None:
             self.links[index] = link
             for address in link.addresses:
-                self.local[address] = self.local.get(address, 0) + 1
+                self.local.setdefault(address, []).append(index)
         if before is None:
             return []
         for address in before.addresses:
-            self.local[address] -= 1
+            self.local[address].remove(index)
             if not self.local[address]:
                 del self.local[address]
         return [address for address in before.addresses if link is None or address not in link.addresses]
@@ -54,3 +54,7 @@ class Interfaces:
     def is_local(self, address: bytes) -> bool:
         """Whether any interface has this address."""
         return address in self.local
+
+    def names_with(self, address: bytes) -> list[str]:
+        """The names of the interfaces that have this address."""
+        return [self.links[index].name for index in self.local.get(address, ())]

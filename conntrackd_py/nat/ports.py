@@ -64,7 +64,7 @@ class Ports:
         if not wanted.has_ports:
             return not self.used(t, ct)
         port = choosable(t, ct.l4proto, manip)
-        if not wanted.port_low <= port <= wanted.port_high:
+        if wanted.base or not wanted.port_low <= port <= wanted.port_high:
             return False
         return wanted.port_low == wanted.port_high or not self.used(t, ct)
 
@@ -81,6 +81,8 @@ class Ports:
             low, high = (0, 65535) if query else port_class(tuples.l4src(t))
         size = high - low + 1
         offset = 0 if manip == MANIP_DST and not wanted.random else self.randomness.below(65536)
+        if wanted.base:
+            offset = choosable(t, l4proto, manip) - wanted.base & 0xFFFF
         attempts = min(size, ATTEMPTS)
         while True:
             for i in range(attempts):

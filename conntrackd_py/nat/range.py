@@ -5,7 +5,10 @@ from typing import final
 
 @final
 class Range:
-    """Inclusive addresses (empty: keep the address) and inclusive ports (0, 0: none given)."""
+    """Inclusive addresses (empty: keep the address) and inclusive ports (0, 0: none given).
+
+    base: the port that becomes the first one of the range, the next ones in order; 0: any port of the range.
+    """
 
     def __init__(
         self,
@@ -22,6 +25,7 @@ class Range:
         self.port_high = port_high
         self.random = random
         self.persistent = persistent
+        self.base = 0
 
     @property
     def has_ports(self) -> bool:

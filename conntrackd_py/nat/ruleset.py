@@ -2,9 +2,11 @@
 
 from typing import Final, final
 
-from conntrackd_py.match.match import PacketInfo
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import MANIP_DST, MANIP_SRC
+from conntrackd_py.match.match import Match, PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_REDIRECT, NatRule
 
 NO_NAMES: Final[dict[int, str]] = {}
 UNKNOWN: Final = "/"  # no interface has this name; an inverted match accepts it
@@ -25,23 +27,70 @@ class Ruleset:
 
     def __init__(self, rules: list[NatRule], interfaces: Interfaces) -> None:
         self.interfaces = interfaces
-        self.source_rules = [r for r in rules if r.action in (NAT_SNAT, NAT_MASQUERADE) or _exempts_source(r)]
-        self.destination_rules = [r for r in rules if r.action in (NAT_DNAT, NAT_REDIRECT) or _exempts_destination(r)]
+        self.source_rules = [r for r in rules if r.translates(MANIP_SRC) or _exempts_source(r)]
+        self.hairpins = any(rule.hairpin is not None for rule in rules)
+        self.destination_rules = [r for r in rules if r.translates(MANIP_DST) or _exempts_destination(r)]
 
-    def source(self, info: PacketInfo, outdev: int) -> NatRule | None:
-        """The first source rule that matches a packet that leaves by outdev."""
+    def source(self, info: PacketInfo, outdev: int, skb: Skb | None = None) -> NatRule | None:
+        """The first source rule that matches a packet that leaves by outdev.
+
+        skb: for its mark and connection. None: they are not known; only rules that translate are taken to match them.
+        """
         info.in_interface, info.out_interface = "", self._name(outdev)
-        return _first(self.source_rules, info)
+        return self._first(self.source_rules, info, skb)
 
-    def destination(self, info: PacketInfo, indev: int) -> NatRule | None:
+    def destination(self, info: PacketInfo, indev: int, skb: Skb | None = None) -> NatRule | None:
         """The first destination rule that matches a packet that came in by indev; 0: sent by the router."""
         info.in_interface, info.out_interface = self._name(indev), ""
-        return _first(self.destination_rules, info)
+        return self._first(self.destination_rules, info, skb)
+
+    def balancing(self) -> list[NatRule]:
+        """The rules with several targets."""
+        return [rule for rule in self.destination_rules if rule.targets is not None]
+
+    def hairpinned(self, info: PacketInfo, link: int) -> bool:
+        """Whether a packet that came in by this link and leaves by it was translated by a rule with hairpin."""
+        if not self.hairpins:
+            return False
+        rule = self.destination(info, link)
+        return rule is not None and rule.hairpin is not None
+
+    def undecided(self, info: PacketInfo) -> bool:
+        """Whether the rule that `source` or `destination` would find for this info depends on a mark or connection."""
+        for rule in self.source_rules if info.out_interface else self.destination_rules:
+            if self._fits(rule, info):
+                return rule.match.conditional
+        return False
 
     def translates(self, outdev: int) -> bool:
         """Whether a rule may translate the source of some packet that leaves by this interface."""
         name = self._name(outdev)
         return any(rule.action != NAT_ACCEPT and rule.leaves_by(name) for rule in self.source_rules)
+
+    def _first(self, rules: list[NatRule], info: PacketInfo, skb: Skb | None) -> NatRule | None:
+        for rule in rules:
+            if self._fits(rule, info) and rule.match.holds(skb, rule.action != NAT_ACCEPT):
+                return rule
+        return None
+
+    def _fits(self, rule: NatRule, info: PacketInfo) -> bool:
+        """An unread field matches rules that translate, not rules that exempt: nothing leaves untranslated."""
+        if rule.to.low and len(rule.to.low) != len(info.source):
+            return False
+        if rule.action == NAT_REDIRECT and not info.in_interface:  # the target is that interface's address
+            return False
+        if rule.match.fits(info, rule.action != NAT_ACCEPT):
+            return True
+        return rule.hairpin is not None and self._from_inside(rule, rule.hairpin, info)
+
+    def _from_inside(self, rule: NatRule, hairpin: Match, info: PacketInfo) -> bool:
+        """Whether a host calls the outer address of the rule: its destination, or an address of its in_interface."""
+        if not info.in_interface or not hairpin.fits(info, True):
+            return False
+        outer = rule.match.in_interface
+        if rule.match.destination is not None or outer is None:
+            return True
+        return any(outer.has(name) for name in self.interfaces.names_with(info.destination))
 
     def _name(self, index: int) -> str:
         return (self.interfaces.name(index) or UNKNOWN) if index else ""
@@ -50,18 +99,6 @@ class Ruleset:
 def translating(rule: NatRule | None) -> NatRule | None:
     """The rule, unless it is ACCEPT."""
     return None if rule is None or rule.action == NAT_ACCEPT else rule
-
-
-def _first(rules: list[NatRule], info: PacketInfo) -> NatRule | None:
-    for rule in rules:
-        if rule.to.low and len(rule.to.low) != len(info.source):
-            continue
-        if rule.action == NAT_REDIRECT and not info.in_interface:  # the target is that interface's address
-            continue
-        # An unread field matches rules that translate, not rules that exempt: nothing leaves untranslated.
-        if rule.match.fits(info, rule.action != NAT_ACCEPT):
-            return rule
-    return None
 
 
 def _exempts_source(rule: NatRule) -> bool:

@@ -11,7 +11,7 @@ from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.expr import STATE_ALL, STATE_NAT, Expr, State, Term
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
-from conntrackd_py.match.numbers import Numbers, join
+from conntrackd_py.match.numbers import Masked, Numbers, join
 
 MOST_RULES: Final = 1000  # of one place that are compared, each with all before it: about 0.1 s
 IPV6: Final = 1 << 32  # added to an IPv6 address: no IPv4 address is equal to it
@@ -32,6 +32,7 @@ class Extent:
         self.proto = _numbers(match.proto, 255)
         self.sport = _numbers(match.sport, 65535)
         self.dport = _numbers(match.dport, 65535)
+        self.mark = match.mark
         self.ct = match.ct
 
     def covers(self, other: "Extent") -> bool:
@@ -44,6 +45,7 @@ class Extent:
             and self.family in (0, other.family)
             and _interfaces(self.in_interface, other.in_interface)
             and _interfaces(self.out_interface, other.out_interface)
+            and _mark(self.mark, other.mark)
             and _ct(self.ct, other.ct)
         )
 
@@ -116,6 +118,12 @@ def _interfaces(outer: InterfaceNames | None, inner: InterfaceNames | None) -> b
 def _within(name: str, other: str) -> bool:
     """Whether every interface that matches `name` matches `other`; a final + is any rest of the name."""
     return name == other or (other.endswith("+") and name.removesuffix("+").startswith(other[:-1]))
+
+
+def _mark(outer: Masked | None, inner: Masked | None) -> bool:
+    if outer is None or inner is None:
+        return outer is None
+    return (outer.value, outer.mask, outer.invert) == (inner.value, inner.mask, inner.invert)
 
 
 def _ct(outer: Expr | None, inner: Expr | None) -> bool:

@@ -8,7 +8,7 @@ from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import CONTINUE, HOOKS, FilterRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.cover import Extent, unreachable
 from conntrackd_py.settings.schema import OBSERVE, OFF, RawSpec, Settings
@@ -77,15 +77,18 @@ def _unreachable_nat(rules: tuple[NatRule, ...], tables: list[Table]) -> None:
         a, b = rules[first], rules[second]
         # REDIRECT does not match packets that the router itself sends.
         own = a.action == NAT_REDIRECT and b.action != NAT_REDIRECT and b.match.in_interface is None
-        return not own and extents[first].covers(extents[second])
+        if own or not extents[first].covers(extents[second]):
+            return False
+        return b.hairpin is None or any(
+            Extent(m).covers(Extent(b.hairpin)) for m in (a.match, a.hairpin) if m is not None
+        )
 
     extents = [Extent(rule.match) for rule in rules]
     ruleset = Ruleset(list(rules), Interfaces())
     numbers = {id(rule): at for at, rule in enumerate(rules)}
     places = [[numbers[id(rule)] for rule in one] for one in (ruleset.source_rules, ruleset.destination_rules)]
-    destination = (NAT_DNAT, NAT_REDIRECT)
     for at, covering in unreachable(places, covered).items():
-        if rules[at].action in destination and rules[covering[0]].action in destination:
+        if rules[at].translates(const.MANIP_DST) and rules[covering[0]].translates(const.MANIP_DST):
             why = "already translates the destination of the same connections"
             tables[at].warn("", f"duplicate: {_names(tables, covering, tables[at])} {why}")
         else:

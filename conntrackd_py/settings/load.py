@@ -21,6 +21,7 @@ from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
+from conntrackd_py.settings.match import free_marks
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import (
@@ -140,6 +141,8 @@ class _Merged:
             journal=_journal(tables["journal"]),
             log=_log(tables["log"]),
         )
+        for key, rules in (("raw", result.raw), ("connmark", result.connmark), ("nat", result.nat)):
+            free_marks(self.rules[key], [rule.match for rule in rules], result.steering.mark_mask)
         self.reject_misplaced()
         if result.mode == schema.NAT and result.queue.fail_open:
             why = "would let packets leave untranslated while no daemon runs; only for mode track or observe"

@@ -11,7 +11,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.raw_mangle import LABEL_SET, M32, MARK_ACTIONS, MARK_SET, MarkRule
 from conntrackd_py.settings.errors import ABSENT, did_you_mean
-from conntrackd_py.settings.match import ct_of, hooks_of, match_of
+from conntrackd_py.settings.match import ct_of, hooks_of, mark_of, match_of
 from conntrackd_py.settings.schema import TCP_TRACKERS, RawSpec
 from conntrackd_py.settings.table import Table
 
@@ -27,6 +27,7 @@ TIMEOUTS: Final = tuple(field.name for field in fields(Tunables) if "timeout" in
 
 def raw_rule(table: Table) -> RawSpec:
     match = match_of(table)
+    match.mark = mark_of(table)
     table.string("comment", "")
     if table.value("ct") is not ABSENT:
         table.wrong("ct", "a raw rule matches before the packet has a connection")
@@ -71,7 +72,7 @@ def _timeouts(table: Table) -> tuple[tuple[str, int], ...]:
 
 def mark_rule(table: Table) -> MarkRule:
     match = match_of(table)
-    match.ct = ct_of(table)
+    match.mark, match.ct = mark_of(table), ct_of(table)
     table.string("comment", "")
     hooks = hooks_of(table, ("prerouting", "output"), HOOKS)
     given = [action for action in MARK_ACTIONS if table.value(action) is not ABSENT]

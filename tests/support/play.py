@@ -265,9 +265,11 @@ class Play:
         tcp: str = "netfilter",
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
+        mark: int = 0,
         **tunables: object,
     ) -> None:
         self.family = family
+        self.mark = mark  # of packets from outside the router, when they arrive
         self.now = 1_000_000
         self.tunables = Tunables(**tunables)  # type: ignore[arg-type]
         self.make: partial[Engine] = partial(
@@ -349,7 +351,7 @@ class Play:
         """The first visit; what is accepted waits for the second."""
         data = step.bytes_for(self.family)
         own = step.sender in (ROUTER, INSIDE)
-        skb = Skb(data, 0, 0 if own else step.sender.link, self._link_to(data) if own else 0)
+        skb = Skb(data, 0 if own else self.mark, 0 if own else step.sender.link, self._link_to(data) if own else 0)
         told = self.engine.diagnostics.recent.total
         verdict = self.engine.handle(skb, LOCAL_OUT if own else PRE_ROUTING, self.now)
         self._observe(skb, verdict)

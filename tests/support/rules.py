@@ -1,10 +1,13 @@
 """The NAT rules of most conversations: what leaves by wan is masqueraded, ports of the router lead to a host inside."""
 
+import tomllib
+
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NatRule
+from conntrackd_py.settings.load import parse
 from tests.support.packets import address
 from tests.support.play import CLIENT, Host
 
@@ -34,3 +37,8 @@ def forward(
 def web_server_inside(family: int) -> NatRule:
     """Port 8080 of the router is port 80 of the client."""
     return forward(family, (8080, 8080), 80, protonum=6, label="nat[1]")
+
+
+def rules_of(text: str) -> list[NatRule]:
+    """The [[nat]] rules of a configuration."""
+    return list(parse(tomllib.loads(text), "FILE").nat)

@@ -73,6 +73,11 @@ Nothing is loaded. The remaining rules are listed on standard error with their l
 the OUTPUT chain, chains before the first visit. Without FILE the rules in force are printed, which needs root; with
 several programs, a comment before each part names the program that loads it.
 """,
+    "targets": """
+Without an action, a line for each target: rule, address and port, weight, up or down, new connections since the rule is
+in force. `down` and `up` need no change of the configuration. The mark stays over a reload and ends with the daemon. A
+connection keeps its target, also when that goes down.
+""",
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
@@ -110,6 +115,7 @@ EXITS: Final = {
     "the rules cannot be read.",
     "rules translate": "0 if every rule was translated, 3 if some were not or only in part, 1 if the text or the "
     "configuration is wrong, or no packet mark is in use.",
+    "targets": "0, or 1 if no daemon answers or no rule has such a target.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",

@@ -37,6 +37,11 @@ COMMANDS: Final = {
     ),
     "status": Command("show the state of the daemon", options.status, f"{HERE}.status"),
     "reload": Command("make the daemon apply a changed configuration", options.reload, f"{HERE}.reload"),
+    "targets": Command(
+        "list the targets of DNAT rules with several, or mark one down: it gets no new connections",
+        options.targets,
+        f"{HERE}.targets",
+    ),
     "top": Command("show the table, the traffic and the hosts, live", options.top, f"{HERE}.top.main"),
     "explain": Command(
         "explain why packets were refused, in a capture or by the running daemon",

@@ -127,6 +127,15 @@ def reload(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def targets(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    actions = parser.add_subparsers(dest="state", metavar="ACTION")
+    for name, what in (("down", "no new connections to this target"), ("up", "new connections again")):
+        action = actions.add_parser(name, help=what, description=what)
+        action.add_argument("target", metavar="ADDRESS[:PORT]", help="all targets with this address, and port")
+
+
 def top(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TOP_KEYS
     _socket(parser)

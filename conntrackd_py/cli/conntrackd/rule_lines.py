@@ -14,7 +14,7 @@ from conntrackd_py.match.address import Addresses, address_text, range_text
 from conntrackd_py.match.expr import Expr
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
-from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.match.words import Inexpressible, protocol_name
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACTIONS, NatRule
@@ -38,8 +38,12 @@ def rule_lines(settings: Settings) -> Iterator[str]:
 
 
 def _nat(rule: NatRule) -> str:
-    to = _target(rule.to)
+    to = _target(rule.to) if rule.prefix is None else range_text(rule.to.low, rule.to.high)
+    if rule.targets is not None:
+        to = ", ".join([f"{_target(one.to)} weight {one.weight}" for one in rule.targets.targets])
+        to += " balance source" if rule.targets.by_source else " balance random"
     flags = [name for name in ("random", "persistent") if getattr(rule.to, name)]
+    flags += ["hairpin"] if rule.hairpin is not None else []
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 
 
@@ -50,6 +54,7 @@ def _target(to: Range) -> str:
     if not to.has_ports:
         return addresses
     ports = str(to.port_low) if to.port_low == to.port_high else f"{to.port_low}-{to.port_high}"
+    ports += f"/{to.base}" if to.base else ""
     return f"[{addresses}]:{ports}" if ":" in addresses else f"{addresses}:{ports}"
 
 
@@ -86,6 +91,7 @@ def _match(match: Match) -> str:
         _numbers("proto", match.proto),
         _numbers("sport", match.sport),
         _numbers("dport", match.dport),
+        _packet_mark(match.mark),
         _ct(match.ct),
     )
     return ", ".join([f"family {FAMILIES[match.family]}", *words])
@@ -109,6 +115,11 @@ def _numbers(key: str, found: Numbers | None) -> Iterator[str]:
         pairs = [(found.bounds[at], found.bounds[at + 1]) for at in range(0, len(found.bounds), 2)]
         values = [text(low) if low == high else f"{low}:{high}" for low, high in pairs]
         yield f"{key} {'!' if found.invert else ''}{' '.join(values)}"
+
+
+def _packet_mark(found: Masked | None) -> Iterator[str]:
+    if found is not None:
+        yield f"mark {'!' if found.invert else ''}{found.value:#x}/{found.mask:#x}"
 
 
 def _ct(found: Expr | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from conntrackd_py.cli.conntrackd.amounts import NEARLY_FULL, duration, percent
@@ -83,6 +83,7 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     _journal(found, status["journal"])
     _table(found, status)
     _nat(found, status["nat"])
+    _targets(found, status["targets"])
     _queues(found, status)
     invalid = status["invalid"]
     found.add("INVALID", f"{sum(invalid.values()):,}{_named(invalid, ': ')}")
@@ -177,6 +178,13 @@ def _ports(protocols: Fields) -> str:
         of = f"{pool['ports']:,} of {pool['available']:,}" if "ports" in pool else f"{pool['connections']:,}"
         texts.append(f"{proto} {of}")
     return ", ".join(texts)
+
+
+def _targets(found: Lines, rows: Sequence[Fields]) -> None:
+    if rows:
+        down = [row["target"] for row in rows if row["down"]]
+        named = f"; down: {escaped(', '.join(down[:NAMED]))}" if down else ""
+        found.add("targets", f"{len(rows) - len(down)} of {len(rows)} up{named}", bool(down))
 
 
 def _queues(found: Lines, status: Fields) -> None:

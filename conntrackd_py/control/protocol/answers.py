@@ -164,6 +164,7 @@ class Status(Counters):
     journal: dict[str, object]  # enabled error written unwritten restored refused damaged aside away: JournalState
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
+    targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several
     helpers: list[str]
     hints: dict[str, int]  # expired_in_use one_sided_flows mark_overwritten
     mark_rule: str  # that probably overwrites the packet mark; empty: none known

@@ -239,6 +239,13 @@ class Steering(Request, tag="steering"):
     network: Count = 0
 
 
+class Targets(Request, tag="targets"):
+    """set: mark the targets of DNAT rules that `target` names: "address", "address:port" or "[address]:port"."""
+
+    set: Literal["down", "up"] | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+
+
 class Top(Request, tag="top"):
     hosts: Annotated[int, Meta(ge=0, le=RANKED)] = 20
     sort: Literal["connections", "bytes", "new"] = "connections"
@@ -266,6 +273,7 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | Ping
     | Reload
     | Steering
+    | Targets
     | Top
     | Events
 )

@@ -5,17 +5,15 @@ Interfaces, the source network, protocol and destination port are compared; any 
 
 from typing import Final
 
+from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.kernel.doctor.ruleset import Rule
 from conntrackd_py.match.address import AddressError, Addresses, addresses, network
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.match.words import ParseError, protocol
-from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT
 from conntrackd_py.settings.schema import NAT, Settings
 
-SOURCE: Final = (NAT_SNAT, NAT_MASQUERADE)
-DESTINATION: Final = (NAT_DNAT, NAT_REDIRECT)
 VERSION: Final = {"ip": 4, "ip6": 6}
 
 
@@ -23,8 +21,8 @@ def doubled(settings: Settings, family: str, source: bool, rule: Rule) -> str:
     """The label of the first [[nat]] rule of this kind (source or destination) that overlaps; empty if none does."""
     if settings.mode != NAT:
         return ""
-    kinds = SOURCE if source else DESTINATION
-    found = (own.label for own in settings.nat if own.action in kinds and _overlap(own.match, family, rule))
+    manip = MANIP_SRC if source else MANIP_DST
+    found = (own.label for own in settings.nat if own.translates(manip) and _overlap(own.match, family, rule))
     return next(found, "")
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.kernel.doctor.findings import ERROR, INFO, WARNING, Context, Finding
 from conntrackd_py.kernel.doctor.machine import QUEUE_MODULE, Machine
-from conntrackd_py.kernel.doctor.overlap import SOURCE
 from conntrackd_py.kernel.doctor.ruleset import ALL_BITS, Ruleset
 from conntrackd_py.kernel.steering.backend import Status
 
@@ -43,7 +43,7 @@ def _forwarding(context: Context, machine: Machine) -> list[Finding]:
     """A rule without a family counts for IPv4 only: many routers have IPv4 alone."""
     if context.observing:
         return []
-    versions = {rule.match.family or 4 for rule in context.settings.nat if rule.action in SOURCE}
+    versions = {rule.match.family or 4 for rule in context.settings.nat if rule.translates(MANIP_SRC)}
     what = "The kernel forwards no packets, but a source rule translates forwarded packets."
     return [
         Finding(WARNING, "forwarding", what, f"Set `{name} = 1` with sysctl.", rule=f"{name} = 0")

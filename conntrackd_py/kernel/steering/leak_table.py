@@ -119,7 +119,7 @@ def _at_least(match: Match) -> list[str]:
 def _exactly(match: Match) -> list[str]:
     """Conditions that only packets meet that the match fits."""
     names = match.out_interface
-    if names is not None and not all(map(quoted, names.names)):
+    if match.conditional or (names is not None and not all(map(quoted, names.names))):
         return []
     numbers = " ".join(_numbers(key, numbers) for key, numbers in _fields(match))
     return [f"{one} {_common(match)} {numbers}" for one in (_interfaces(names) if names is not None else [""])]

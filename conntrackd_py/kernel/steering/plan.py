@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from typing import Final, NamedTuple
 
-from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
+from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, MANIP_DST, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.mark_codec import done_bit, done_early, established, known_mark, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, OFF, Queue, Settings
 from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
@@ -259,8 +259,8 @@ def _hidden(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
     """The networks that DNAT rules translate to. The kernel knows only these destinations, not the outer ones."""
     found: dict[str, None] = {}
     for rule in rules:
-        if rule.action == NAT_DNAT and rule.to.low:
-            low, high = ip_address(rule.to.low), ip_address(rule.to.high)
+        for to in rule.ranges if rule.translates(MANIP_DST) and rule.to.low else ():
+            low, high = ip_address(to.low), ip_address(to.high)
             found |= dict.fromkeys(_text(network) for network in summarize_address_range(low, high))
     return tuple(found)
 

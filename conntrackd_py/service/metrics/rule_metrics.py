@@ -20,6 +20,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.control.filter_counters import chains as filter_chains
 from conntrackd_py.control.filter_counters import rules as filter_rules
+from conntrackd_py.control.targets import rows
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_ACTIONS, NatRule
@@ -36,11 +37,13 @@ def nat(nat: Nat) -> Iterator[Metric]:
     allocations = counter("nat_allocations", "Connections translated.", "pool", "comment")
     failures = counter("nat_allocation_failures", "Connections for which no port was free.", "pool", "comment")
     pools = [(rule.label, rule.comment, rule.pool) for rule in rules if rule.action != NAT_ACCEPT]
-    for label, comment, pool in (*pools, ("null_binding", "", nat.null_binding), ("by_hand", "", nat.by_hand)):
+    others = (("null_binding", nat.null_binding), ("hairpin", nat.hairpin), ("by_hand", nat.by_hand))
+    for label, comment, pool in (*pools, *((label, "", pool) for label, pool in others)):
         allocations.add_metric([label, comment], pool.allocations)
         failures.add_metric([label, comment], pool.failures)
     yield from (connections, allocations, failures)
     yield from _ports(nat)
+    yield from _targets(nat)
     text = "Connections missing in nat_ports_in_use: too many outer addresses."
     yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
@@ -69,14 +72,24 @@ def _ports(nat: Nat) -> Iterator[Metric]:
     yield from (in_use, limit, fullest)
 
 
+def _targets(nat: Nat) -> Iterator[Metric]:
+    labels = ("rule", "comment", "target")
+    chosen = counter("nat_target_connections", "New connections of a target of a DNAT rule.", *labels)
+    up = gauge("nat_target_up", "Whether a target of a DNAT rule gets new connections.", *labels)
+    for row in rows(nat):
+        by = [row["rule"], row["comment"], row["target"]]
+        chosen.add_metric(by, row["connections"])
+        up.add_metric(by, not row["down"])
+    yield from (chosen, up)
+
+
 def protocols(rule: NatRule) -> list[int]:
     """The protocols whose ports a source rule chooses: of the rule, or ALWAYS and those seen."""
     if rule.action == NAT_ACCEPT:
         return []
     if rule.match.proto is None:
         return sorted({*ALWAYS, *rule.pool.usage})
-    protonum = rule.match.only_protocol()
-    return [protonum] if protonum in WITH_PORTS or protonum in ICMP_PROTOCOLS else []
+    return [number for number in (*ICMP_PROTOCOLS, *WITH_PORTS) if rule.match.fits_protocol(number)]
 
 
 def filtered(policy: Policy | None) -> Iterator[Metric]:

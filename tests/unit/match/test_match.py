@@ -7,7 +7,7 @@ from conntrackd_py.filter import nft
 from conntrackd_py.match.address import Addresses, addresses
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import UNREAD, Match, PacketInfo
-from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.wire import ip
 from tests.support import packets
 
@@ -92,3 +92,15 @@ def test_a_number_that_cannot_be_read_matches_only_if_assumed() -> None:
     assert Match(proto=Numbers([17, 17])).fits(info, True)
     assert not Match(proto=Numbers([17, 17])).fits(info, False)
     assert not Match(dport=Numbers([53, 53])).fits(info, True), "absent, not unread"
+
+
+def test_a_mark_and_a_connection_hold_only_for_a_known_packet() -> None:
+    """Without a packet the answer is what the caller assumes."""
+    skb = Skb(b"", 0x101)
+    assert Match().holds(None, False)
+    for match, holds in ((Match(mark=Masked(1, 0xFF)), True), (Match(ct=nft.parse("ct state new")), False)):
+        assert match.conditional
+        assert match.holds(skb, not holds) is holds
+        assert (match.holds(None, True), match.holds(None, False)) == (True, False)
+    assert Match(mark=Masked(1, 0xFF)).matches(skb, PacketInfo({}), 0)
+    assert not Match(mark=Masked(1, 0xFF, True)).matches(skb, PacketInfo({}), 0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conntrackd_py.match.numbers import Numbers, exactly, numbers
+from conntrackd_py.match.numbers import Masked, Numbers, exactly, numbers
 
 
 @pytest.mark.parametrize("invert", [False, True])
@@ -57,3 +57,17 @@ def test_a_large_set_is_searched_in_few_steps() -> None:
 
 def test_values_of_a_bit_mask_have_no_scale() -> None:
     assert exactly([0, 0], True).bounds == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "invert", "within"), [([6, 6], False, True), ([6, 7], False, False), ([6, 6, 17, 17], False, True)]
+)
+def test_a_set_within_another(bounds: list[int], invert: bool, within: bool) -> None:
+    assert Numbers(bounds, invert).within((6, 17)) is within
+    assert not Numbers(bounds, True).within((6, 17))
+
+
+@pytest.mark.parametrize(("number", "has"), [(0x12, True), (0x1012, True), (0x13, False), (0x2, False)])
+def test_bits_of_a_mark(number: int, has: bool) -> None:
+    assert Masked(0x12, 0xFF).has(number) is has
+    assert Masked(0x12, 0xFF, True).has(number) is not has

@@ -40,4 +40,5 @@ def test_local_is_what_any_interface_has() -> None:
     assert [interfaces.is_local(address) for address in (V4, V4_TOO, V6)] == [True, True, False]
     assert interfaces.replace(5, None) == [V4]
     assert interfaces.replace(5, None) == []
-    assert interfaces.local == {V4_TOO: 1}
+    assert list(interfaces.local) == [V4_TOO]
+    assert len(interfaces.names_with(V4_TOO)) == 1

@@ -4,6 +4,7 @@ import pytest
 
 from conntrackd_py.match.address import addresses, network
 from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Masked
 from conntrackd_py.settings.cover import MOST_RULES, Extent, unreachable
 from conntrackd_py.settings.load import parse
 
@@ -93,3 +94,11 @@ def test_unreachable_in_every_place() -> None:
 def test_very_many_rules_are_not_compared() -> None:
     place = list(range(MOST_RULES + 1))
     assert max(unreachable([place], lambda first, second: first == 0)) == MOST_RULES - 1
+
+
+def test_a_mark_is_covered_by_the_same_mark_or_none() -> None:
+    one, other = Extent(Match(mark=Masked(1, 0xFF))), Extent(Match(mark=Masked(1, 0xFF, True)))
+    assert one.covers(one)
+    assert Extent(Match()).covers(one)
+    assert not one.covers(Extent(Match()))
+    assert not one.covers(other)

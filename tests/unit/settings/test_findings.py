@@ -134,3 +134,10 @@ def test_without_a_line_the_rule_is_named_alone(config: Path) -> None:
     assert warnings(config, f"nat = [{rule}, {rule}]") == [
         " nat[1]: duplicate: nat[0] already translates the destination of the same connections"
     ]
+
+
+def test_a_rule_with_hairpin_matches_more_than_one_without(config: Path) -> None:
+    rule = '[[nat]]\naction = "DNAT"\nin_interface = "wan0"\nto = "10.0.0.1"\n'
+    assert warnings(config, f"{rule}{rule}hairpin = true") == []
+    assert len(warnings(config, f"{rule}hairpin = true\n{rule}")) == 1
+    assert len(warnings(config, f"{rule}hairpin = true\n{rule}hairpin = true")) == 1

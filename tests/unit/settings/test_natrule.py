@@ -71,6 +71,38 @@ def test_a_rule_with_everything() -> None:
     assert made.label == "nat[0]"
 
 
+def test_lists_marks_and_expressions() -> None:
+    made = rule(
+        """
+        out_interface = ["wan+", "ppp0"]
+        source = ["10.0.0.0/8", "192.168.0.0-192.168.0.9"]
+        proto = ["tcp", "udp"]
+        dport = [443, "80:81"]
+        mark = "!0x1"
+        ct = "mark 7"
+        action = "MASQUERADE"
+        random_fully = true
+        """
+    )
+    match = made.match
+    assert match.out_interface is not None
+    assert (match.out_interface.has("wan1"), match.out_interface.has("lan0")) == (True, False)
+    assert match.source is not None
+    assert match.source.bounds == [packed(a) for a in ("10.0.0.0", "10.255.255.255", "192.168.0.0", "192.168.0.9")]
+    assert match.dport is not None
+    assert match.dport.bounds == [80, 81, 443, 443]
+    assert (match.fits_protocol(6), match.fits_protocol(17), match.fits_protocol(1)) == (True, True, False)
+    assert match.mark is not None
+    assert (match.mark.value, match.mark.mask, match.mark.invert) == (1, 0xFF, True)
+    assert match.ct is not None
+    assert made.to.random
+
+
+def test_a_base_port() -> None:
+    to = rule('action = "DNAT"\nproto = "udp"\nto = "[fd00::1]:5000-5099/8000"').to
+    assert (to.port_low, to.port_high, to.base) == (5000, 5099, 8000)
+
+
 def test_absent_fields_match_anything() -> None:
     made = rule('action = "ACCEPT"')
     assert made.action == NAT_ACCEPT
@@ -187,7 +219,7 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "FILE: nat[0].action: is required: one of ACCEPT, SNAT, DNAT, MASQUERADE, REDIRECT"),
+        ("", "FILE: nat[0].action: is required: one of ACCEPT, SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP, SNPT, DNPT"),
         ('action = "snat"\nto = "192.0.2.1"', 'nat[0].action = "snat": must be one of ACCEPT, SNAT,'),
         ('action = "SNAT"', "nat[0].to: SNAT needs it"),
         ('action = "ACCEPT"\nto = "192.0.2.1"', 'nat[0].to = "192.0.2.1": ACCEPT translates nothing'),
@@ -235,6 +267,63 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ('action = "SNAT"\nfamily = "any"\nto = "2001:db8::1"', 'family = "any": is any, but to is IPv6'),
         ('action = "ACCEPT"\nfamily = "both"', 'family = "both": must be one of ipv4, ipv6, any'),
         ('action = "MASQUERADE"\npersistent = true', "nat[0].persistent = true: MASQUERADE has no persistent"),
+        ('action = "ACCEPT"\nsource = []', "nat[0].source = []: must not be empty"),
+        ('action = "ACCEPT"\nsource = ["10.0.0.1", "fd00::1"]', "mixes IPv4 and IPv6"),
+        ('action = "ACCEPT"\nsource = ["10.0.0.1", "!10.0.0.2"]', "is inverted in part: write ! before each item of"),
+        ('action = "ACCEPT"\nsource = ["10.0.0.1", 5]', "must be an address, address/prefix or address/netmask"),
+        ('action = "ACCEPT"\nsource = [["10.0.0.1"]]', "must be a string"),
+        ('action = "ACCEPT"\nsource = "10.0.0.9-10.0.0.1"', "10.0.0.9-10.0.0.1 ends before it begins"),
+        ('action = "ACCEPT"\nproto = ["tcp", "icmp"]\ndport = 80', "nat[0].dport = 80: needs proto tcp, udp, udplite,"),
+        ('action = "ACCEPT"\nproto = ["tcp", "all"]', "no such protocol: all"),
+        ('action = "ACCEPT"\nmark = "0x1ff"', 'nat[0].mark = "0x1ff": has bits of steering.mark_mask (0xffffff00)'),
+        ('action = "ACCEPT"\nmark = "0/0xfff"', "has bits of steering.mark_mask (0xffffff00), which the daemon writes"),
+        ('action = "ACCEPT"\nmark = "3/1"', "has bits outside its mask"),
+        ('action = "ACCEPT"\nmark = "0/0"', "has a mask of 0"),
+        ('action = "ACCEPT"\nmark = "x"', "'x' is not a mark (0 to 4294967295)"),
+        ('action = "ACCEPT"\nmark = [1]', "must be a string"),
+        ('action = "ACCEPT"\nct = "state"', "nat[0].ct"),
+        ('action = "DNAT"\nrandom_fully = true\nto = "10.0.0.1"', "DNAT has no random_fully"),
+        ('action = "DNAT"\nproto = "tcp"\nto = "10.0.0.1:80/80"', "a base port is not 0, and stands after a range"),
+        ('action = "DNAT"\nproto = "tcp"\nto = "10.0.0.1:80-90/0"', "a base port is not 0, and stands after a range"),
+        ('action = "SNAT"\nproto = "tcp"\nto = "10.0.0.1:80-90/1"', "has a base port, but SNAT has none"),
+        (
+            'action = "DNAT"\nproto = "tcp"\nrandom = true\nto = ":80-90/1"',
+            "has a base port, but random chooses another",
+        ),
+        ('action = "SNAT"\nto = ["10.0.0.1", "10.0.0.2"]', "SNAT takes no list"),
+        ('action = "DNAT"\nto = ["10.0.0.1"]', "takes 2 to 64 targets"),
+        ('action = "DNAT"\nto = ["10.0.0.1", "fd00::1"]', "mixes IPv4 and IPv6"),
+        ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.1 weight 2"]', "has a duplicate"),
+        ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2 weight 0"]', "0 is not a weight (1 to 100)"),
+        ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2 weight 101"]', "'101' is not a weight (0 to 100)"),
+        ('action = "DNAT"\nto = ["10.0.0.1", ":80"]', "has a target without an address"),
+        ('action = "DNAT"\nto = ["10.0.0.1", 80]', "'80' is not an address"),
+        ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2:80"]', "with ports needs proto"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nbalance = "source"', 'nat[0].balance = "source": needs a list of targets'),
+        ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2"]\nbalance = "hash"', "must be one of source, random"),
+        ('action = "SNAT"\nto = "10.0.0.1"\nhairpin = true', "nat[0].hairpin = true: SNAT has no hairpin"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nhairpin = true', "needs the outer address: in `destination`, or as an"),
+        (
+            'action = "DNAT"\nto = "10.0.0.1"\ndestination = "!10.0.0.2"\nhairpin = true',
+            "needs a destination without !: the outer address",
+        ),
+        ('action = "NETMAP"\nin_interface = "wan0"', "nat[0].to: NETMAP needs it"),
+        (
+            'action = "NETMAP"\nto = "10.0.0.0/8"',
+            "nat[0].in_interface: NETMAP needs in_interface to translate the dest",
+        ),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.1-10.0.0.9"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.1:80"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.0/0.0.0.255"', "must be an address, address/prefix or"),
+        ('action = "NETMAP"\nout_interface = "a"\nto = "10.0.0.0/8"\nrandom = true', "NETMAP has no random"),
+        ('action = "SNPT"\nin_interface = "a"\nto = "fd00::/48"', "SNPT applies at POSTROUTING"),
+        ('action = "SNPT"\nto = "fd00::/48"', "nat[0].source: SNPT needs one prefix here"),
+        ('action = "SNPT"\nsource = "!fd01::/48"\nto = "fd00::/48"', "SNPT needs one prefix here"),
+        ('action = "DNPT"\nsource = "fd01::/48"\nto = "fd00::/48"', "nat[0].destination: DNPT needs one prefix here"),
+        ('action = "DNPT"\ndestination = "fd01::/56"\nto = "fd00::/48"', "must have as many bits of prefix as destin"),
+        ('action = "SNPT"\nsource = "fd01::/72"\nto = "fd00::/72"', "SNPT needs an IPv6 prefix of at most 64 bits"),
+        ('action = "SNPT"\nsource = "10.0.0.0/8"\nto = "11.0.0.0/8"', "SNPT needs an IPv6 prefix of at most 64 bits"),
+        ('action = "SNPT"\nsource = "10.0.0.0/8"\nto = "fd00::/48"', "is IPv6, but source is IPv4"),
         ('action = "ACCEPT"\nrandom = "yes"', 'nat[0].random = "yes": must be true or false'),
     ],
 )

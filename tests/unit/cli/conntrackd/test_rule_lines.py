@@ -26,6 +26,29 @@ from conntrackd_py.settings.load import parse
             '[[nat]]\naction = "DNAT"\nto = "[2001:db8::1]:80"\nproto = 6\ndport = "8000:8001"\nin_interface = "!eth+"',
             "nat[0]: DNAT to [2001:db8::1]:80: family ipv6, in_interface !eth+, proto tcp, dport 8000:8001",
         ),
+        (
+            '[[nat]]\naction = "DNAT"\nto = ":50-59/80"\nproto = ["tcp", "udp"]\ndport = [80, "90:91"]\n'
+            'source = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.1-192.0.2.9"]\nmark = "!1/3"\nct = "mark 1"',
+            "nat[0]: DNAT to :50-59/80: family ipv4, source 10.0.0.0/8 192.0.2.1-192.0.2.9, proto tcp udp, "
+            "dport 80 90:91, mark !0x1/0x3, ct mark 0x1",
+        ),
+        (
+            '[[nat]]\naction = "DNAT"\nto = ["10.0.0.1:80 weight 3", "10.0.0.2"]\nproto = "tcp"\nin_interface = "wan0"',
+            "nat[0]: DNAT to 10.0.0.1:80 weight 3, 10.0.0.2 weight 1 balance source: "
+            "family ipv4, in_interface wan0, proto tcp",
+        ),
+        (
+            '[[nat]]\naction = "DNAT"\nto = "10.0.0.1"\nhairpin = true\nin_interface = "wan0"',
+            "nat[0]: DNAT to 10.0.0.1 hairpin: family ipv4, in_interface wan0",
+        ),
+        (
+            '[[nat]]\naction = "NETMAP"\nto = "10.1.0.7/16"\nin_interface = "wan0"',
+            "nat[0]: NETMAP to 10.1.0.0/16: family ipv4, in_interface wan0",
+        ),
+        (
+            '[[nat]]\naction = "SNPT"\nto = "2001:db8:1::/48"\nsource = "fd00:1::/48"',
+            "nat[0]: SNPT to 2001:db8:1::/48: family ipv6, source fd00:1::/48",
+        ),
         ('[[nat]]\naction = "DNAT"\nto = "2001:db8::1"', "nat[0]: DNAT to 2001:db8::1: family ipv6"),
         (
             '[[nat]]\naction = "REDIRECT"\nto = 8080\nproto = "tcp"\nsport = "!80"',

@@ -126,3 +126,11 @@ def test_without_a_mark_there_is_no_table() -> None:
 
 def test_where_the_done_bit_stands() -> None:
     assert "meta mark & 0x10000000 != 0 return" in table("[steering]\nmark_mask = 0xff000000\n" + MASQUERADE)
+
+
+@pytest.mark.parametrize("condition", ["mark = 1", 'ct = "mark 1"'])
+def test_a_mark_or_a_connection_exempts_nothing_and_limits_nothing(condition: str) -> None:
+    exempt = f'[[nat]]\naction = "ACCEPT"\nout_interface = "wan0"\n{condition}\n'
+    assert leaving(exempt + MASQUERADE + condition) == [
+        'oifname "wan0" meta nfproto ipv4 ip saddr { 10.0.0.0-10.255.255.255 } jump rule_1',
+    ]
