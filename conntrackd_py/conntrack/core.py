@@ -10,9 +10,10 @@ from typing import final
 
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.events import EventQueue
-from conntrackd_py.conntrack.expect import Expectations
+from conntrackd_py.conntrack.expect import Expectation, Expectations
 from conntrackd_py.conntrack.gc import PAGE, Gc
 from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.conntrack.seqadj import SeqAdj
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.conntrack.table import Table
@@ -25,6 +26,10 @@ class Extension(ABC):
 
     @abstractmethod
     def destroyed(self, ct: NfConn) -> None: ...
+
+    def created(self, ct: NfConn, helper: str, expected: Expectation | None) -> None:
+        """ct is new and unconfirmed; a raw rule gave it a helper, or it was expected."""
+        return
 
     def released(self, ct: NfConn) -> None:
         """Its slot becomes free: no packet between two visits can belong to it."""
@@ -44,6 +49,7 @@ class Conntrack:
         self.stats = Stats()
         self.extensions: list[Extension] = []
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
+        self.seqadj: dict[int, SeqAdj] = {}  # by the slot of a connection with SEQ_ADJUST
         self.pressed = 0  # slot at which evict.relieve continues
         self.tune(tunables)
 

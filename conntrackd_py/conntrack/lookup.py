@@ -36,6 +36,7 @@ from conntrackd_py.const import (
     IPS_CONFIRMED,
     IPS_EXPECTED,
     IPS_SEEN_REPLY,
+    IPS_SEQ_ADJUST,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
@@ -53,6 +54,7 @@ from conntrackd_py.reasons import (
     TUPLE_NOT_INVERTIBLE,
 )
 from conntrackd_py.wire.ip import addresses
+from conntrackd_py.wire.packet import u32
 
 UNCONFIRMED_LIMIT: Final = 32_768  # more than the kernel's queues hold; or half the table, if that is less
 
@@ -91,6 +93,7 @@ def _track(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> i
             return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
     if judge(core, skb, ct, ORIGINAL if ct.original == t else REPLY, now, new) == REPEAT:
         core.kill(ct, END_REOPENED, now)
+        skb.ack_offset = 0
         return _track(core, skb, tuples.bare(t), l4proto, now)
     return NF_ACCEPT
 
@@ -159,12 +162,17 @@ def _create(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> 
         ct.status |= IPS_EXPECTED
         ct.master = expected.master
         ct.mark = expected.master.mark
+    if expected is not None or skb.helper:
+        for extension in core.extensions:
+            extension.created(ct, skb.helper, expected)
     return ct
 
 
 def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: bool) -> int:
     """Let the tracker judge a packet of ct and act on the outcome, which it returns; REPEAT is left to the caller."""
     old_state = ct.state
+    if ct.status & IPS_SEQ_ADJUST:
+        _find_ack_offset(core, skb, ct, direction)
     outcome = ct.l4proto.packet(ct, skb, direction, now, new)
     if outcome == REPEAT:
         return REPEAT
@@ -189,6 +197,14 @@ def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: 
     return outcome
 
 
+def _find_ack_offset(core: Conntrack, skb: Skb, ct: NfConn, direction: int) -> None:
+    """Set skb.ack_offset, unless the first visit has adjusted the packet."""
+    adjustment = core.seqadj.get(ct.slot)
+    if adjustment is not None and skb.hook in (PRE_ROUTING, LOCAL_OUT):
+        ack = u32(skb.data, skb.dataoff + 8)
+        skb.ack_offset = (ack - adjustment.sides[1 - direction].sent(ack)) & 0xFFFFFFFF
+
+
 def _attach(skb: Skb, ct: NfConn, direction: int) -> None:
     if direction == REPLY:
         skb.attach(ct, IP_CT_ESTABLISHED_REPLY)
@@ -208,6 +224,8 @@ def _restart(core: Conntrack, ct: NfConn, now: int) -> None:
     ct.end_reason = END_REOPENED
     core.events.report(IPCT_DESTROY, now, ct)
     ct.counters = None
+    ct.status &= ~IPS_SEQ_ADJUST
+    core.seqadj.pop(ct.slot, None)
     ct.born = now
     ct.pending_events = IPCT_NEW
     core.report(ct, now)

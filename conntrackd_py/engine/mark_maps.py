@@ -30,6 +30,7 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPS_CONFIRMED,
     IPS_DYING,
+    IPS_HELPER,
     MANIP_DST,
     MANIP_SRC,
     ORIGINAL,
@@ -115,8 +116,8 @@ class MarkMaps(Rewriter):
             return True
         if self.maps is None or self.failed or not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING:
             return False
-        if ct.iif <= 0 or ct.oif <= 0 or ct.source_early or ct.slot + 1 >= self.codec.slots:
-            return False  # one end is the router itself, or the mark cannot hold the slot
+        if ct.status & IPS_HELPER or ct.iif <= 0 or ct.oif <= 0 or ct.source_early or ct.slot + 1 >= self.codec.slots:
+            return False  # it needs whole packets, one end is the router itself, or the mark cannot hold the slot
         if now >= self.second:
             self.second, self.added = now + SECOND, 0
         if self.added >= MOST_A_SECOND or len(self.mapped) >= MOST_CONNECTIONS:

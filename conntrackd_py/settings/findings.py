@@ -11,7 +11,7 @@ from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.cover import Extent, unreachable
-from conntrackd_py.settings.schema import RawSpec, Settings
+from conntrackd_py.settings.schema import OBSERVE, RawSpec, Settings
 from conntrackd_py.settings.table import Table
 
 TRACKED: Final = {
@@ -34,6 +34,8 @@ def find_warnings(settings: Settings, rules: Rules, filter_table: Table) -> None
             _masquerade(rule, table)
     for spec, table in zip(settings.raw, rules["raw"], strict=True):
         _timeouts(spec, table)
+        if spec.helper and settings.mode == OBSERVE:
+            table.warn("helper", "has no effect in mode observe: the daemon reads copies of the headers")
     _unreachable_nat(settings.nat, rules["nat"])
     _unreachable([spec.match for spec in settings.raw], [list(range(len(settings.raw)))], rules["raw"])
     filter_rules = settings.filter.rule

@@ -42,6 +42,7 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.raw_mangle import MarkRule, RawRule
 from conntrackd_py.explain.hints import sentence
+from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 from conntrackd_py.wire import ip as wire_ip
@@ -248,6 +249,7 @@ class Play:
         tcp: str = "netfilter",
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
+        helpers: tuple[type[Helper], ...] = (),
         **tunables: object,
     ) -> None:
         self.family = family
@@ -261,6 +263,7 @@ class Play:
             tcp_tracker=tcp,
             raw_rules=raw_rules,
             mark_rules=mark_rules,
+            helpers=[helper(values) for helper in helpers],
         )
         self.engine.core.events.enabled = True
         for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
