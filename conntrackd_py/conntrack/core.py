@@ -18,7 +18,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, NF_ACCEPT, NF_DROP
+from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, IPS_EXPECTED, IPS_HELPER, NF_ACCEPT, NF_DROP
 
 
 class Extension(ABC):
@@ -95,6 +95,15 @@ class Conntrack:
         self.stats.drop += 1
         self.stats.reasons[reason] += 1
         return NF_DROP
+
+    def discard(self, ct: NfConn) -> None:
+        """Forget a new connection whose first packet was refused."""
+        self.table.remove(ct)
+        self.table.release(ct)
+        if ct.status & (IPS_EXPECTED | IPS_HELPER):
+            for extension in self.extensions:
+                extension.destroyed(ct)
+                extension.released(ct)
 
     def kill(self, ct: NfConn, reason: int, now: int) -> bool:
         """End ct for reason (END_*); False when it was already dying."""

@@ -179,8 +179,7 @@ def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: 
     core.follow(ct, old_state, now)
     if outcome == REFUSED:
         if new:
-            core.table.remove(ct)
-            core.table.release(ct)
+            core.discard(ct)
         core.refuse(skb, skb.reason)
         return REFUSED
     if skb.reason:

@@ -128,8 +128,7 @@ class Engine:
         self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
-        self.helpers = Helpers(self.nat)
-        self.helpers.configure((not self.observing and helpers) or [])
+        self.helpers = Helpers(self.nat, helpers or [])
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.mark_maps = MarkMaps(self.core, self.mark_codec)
         self.nat.rewriter = self.mark_maps
@@ -139,9 +138,7 @@ class Engine:
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
-        self.answer_mark = (
-            (MARK_VALID | IP_CT_ANSWER) << self.mark_codec.shift if mark_mask else 0
-        )  # the mark of REJECT answers
+        self.answer_mark = (MARK_VALID | IP_CT_ANSWER) * (mark_mask & -mark_mask)  # the mark of REJECT answers
         self.own_mark = 0  # the same; 0 without a policy, so without REJECT
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []

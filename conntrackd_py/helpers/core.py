@@ -53,13 +53,14 @@ class Figures:
 class Helpers(Extension):
     """by_name: the helpers that rules assign. helped: by slot."""
 
-    def __init__(self, nat: Nat) -> None:
+    def __init__(self, nat: Nat, helpers: list[Helper]) -> None:
         self.core = nat.core
         self.nat = nat
         self.by_name: dict[str, Helper] = {}
         self.helped: dict[int, Helped] = {}
         self.figures: dict[str, Figures] = {}
         self.core.extensions.append(self)
+        self.configure(helpers)
 
     def configure(self, helpers: list[Helper]) -> None:
         """For new connections; the others keep their helper."""

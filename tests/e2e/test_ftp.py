@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ class Net:
             config.write_text(VSFTPD.format(folder=folder, name=name))
             config.chmod(0o600)
             process = where.start("vsftpd", str(config))
-            wait_until(lambda at=where: ":21 " in at.run("ss", "-Hltn"), "no FTP server")
+            wait_until(partial(_listening, where), "no FTP server")
             assert process.poll() is None
 
     def fetch(self, role: str, family: int, mode: str) -> tuple[list[str], list[str], str]:
@@ -141,6 +142,10 @@ def kernels(topology: Topology) -> None:
         target = ("-i", "wan0", "-p", "tcp", "--dport", "21", "-j", "DNAT", "--to", inside)
         where.run(program, "-t", "nat", "-A", "PREROUTING", *target)
     _listen(where, topology.folder, ("conntrack", "-E", "expect"))
+
+
+def _listening(where: Namespace) -> bool:
+    return ":21 " in where.run("ss", "-Hltn")
 
 
 def _listen(where: Namespace, folder: Path, words: tuple[str, ...]) -> None:
