@@ -53,8 +53,8 @@ def test_what_the_receiver_acknowledges_is_what_was_sent(start: int, changes: li
     """For the ends of all segments, changed or not."""
     known = Corrections()
     seq, seen = start, start
-    for length, grown in changes:
-        grown = max(grown, -length)
+    for length, by in changes:
+        grown = max(by, -length)
         assert known.received(seq) == seen
         if grown:
             known.add(seq, grown)

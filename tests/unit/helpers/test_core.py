@@ -4,7 +4,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_UDP, IPS_HELPER, IPS_SEQ_ADJUST
 from conntrackd_py.helpers.ftp import Ftp
 from conntrackd_py.helpers.helper import PARTIAL, PASS, ControlPacket, Helper
-from conntrackd_py.reasons import HELPER_PARTIAL
+from conntrackd_py.reasons import HELPER_PARTIAL, LEAK_GUARD
 from tests.support.control import Stream, assigned, expected
 from tests.support.play import CLIENT, ROUTER, SERVER, Play, accept, advance, dropped, tcp, udp
 from tests.support.rules import masquerade
@@ -51,7 +51,7 @@ def test_nothing_is_kept_of_a_connection_that_has_ended() -> None:
     assert (len(helpers.helped), len(play.engine.core.seqadj), len(expected(play))) == (1, 1, 1)
     assert play.ct is not None
     play.engine.delete(play.ct.slot, play.now)
-    assert play >> advance(3) >> tcp(CLIENT, SERVER, "SA", dport=21, sport=9) << accept(reason="tcp_state")
+    assert play >> advance(3) >> tcp(CLIENT, SERVER, "SA", dport=21, sport=9) << dropped(LEAK_GUARD)
     assert (len(helpers.helped), len(play.engine.core.seqadj), len(expected(play))) == (0, 0, 0)
 
 

@@ -64,7 +64,7 @@ def test_a_helper_of_a_package() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('helper = "ftp"', "raw[0].helper = 'ftp': needs proto = \"tcp\""),
+        ('helper = "ftp"', 'FILE: raw[0].helper = "ftp": needs proto = "tcp"'),
         ('proto = "udp"\nhelper = "ftp"', 'needs proto = "tcp"'),
         ('proto = "!tcp"\nhelper = "ftp"', 'needs proto = "tcp"'),
         ('proto = "tcp"\nhelper = "fpt"', "did you mean ftp?"),
