@@ -119,6 +119,11 @@ class ControlPacket:
         return tuples.src(self.ct.tuple(1 - self.direction))
 
     @property
+    def outside(self) -> bytes:
+        """The sender's address as its peer sees it."""
+        return tuples.dst(self.ct.tuple(1 - self.direction))
+
+    @property
     def sport(self) -> int:
         """The sender's own port."""
         return tuples.l4src(self.ct.tuple(self.direction))
@@ -129,13 +134,13 @@ class ControlPacket:
             self.changes.append((at, length, new))
 
     def expect(
-        self, address: bytes, port: int, *, kind: int = 0, protonum: int = 0, fixed: bool = False
+        self, address: bytes, port: int, *, kind: int = 0, protonum: int = 0, fixed: bool = False, anyone: bool = False
     ) -> Announced | None:
-        """Expect a connection from the peer to this address and port; None if that is impossible.
+        """Expect a connection from the peer to this address and port, from any port; None if that is impossible.
 
         address: of the sender, or another one, for which nothing is translated. With NAT the port outside is the same
         if it is free, otherwise a random one. fixed: the port outside is that of the control connection.
-        protonum: 0 for that of the control connection. kind: the class.
+        anyone: not only from the peer. protonum: 0 for that of the control connection. kind: the class.
         """
         back = self.ct.tuple(1 - self.direction)
         own = address == self.sender
@@ -151,7 +156,7 @@ class ControlPacket:
                 number = LOWEST + self.randomness.below(HIGHEST - LOWEST + 1)
             l4 = b"\0\0" + number.to_bytes(2, "big")
             t = tuples.with_zone(tuples.make(tuples.src(back) + outer, l4, proto[0]), tuples.zone(self.ct.original))
-            wanted = self._wanted(t, kind)
+            wanted = self._wanted(t, kind, anyone)
             if not self.expectations.clashes(wanted):
                 wanted.follows = self.translated and own
                 wanted.direction = 1 - self.direction
@@ -159,10 +164,11 @@ class ControlPacket:
                 return self._add(wanted)
         return None
 
-    def _wanted(self, t: bytes, kind: int) -> Expectation:
-        """Any source port fits."""
-        every = b"\xff" * len(t)
-        mask = tuples.with_src(every, tuples.src(every), 0)
+    def _wanted(self, t: bytes, kind: int, anyone: bool) -> Expectation:
+        mask = tuples.with_src(b"\xff" * len(t), b"\xff" * tuples.address_length(t), 0)
+        if anyone:
+            nobody = bytes(tuples.address_length(t))
+            t, mask = tuples.with_src(t, nobody, 0), tuples.with_src(mask, nobody, 0)
         _, timeout = self.helper.policies[kind]
         wanted = Expectation(self.ct, t, mask, self.now + timeout * 1000, kind=kind)
         wanted.helper = self.helper.name
