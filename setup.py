@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FILES = ("const.py", "reasons.py", "kernel/queues/packet_message.py", "kernel/queues/batch.py")
-ROOMS = ("wire", "conntrack", "match", "proto", "nat", "filter", "explain", "engine")
+ROOMS = ("wire", "conntrack", "match", "proto", "nat", "filter", "helpers", "explain", "engine")
 PURE = os.environ.get("CONNTRACKD_PY_PURE") == "1"
 REQUIRED = os.environ.get("CONNTRACKD_PY_REQUIRE_COMPILED") == "1"
 COMMANDS_THAT_COMPILE = {"bdist_wheel", "build", "build_ext", "install"}

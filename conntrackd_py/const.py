@@ -23,8 +23,10 @@ PRI_RAW: Final = -300
 PRI_CONNTRACK: Final = -200
 PRI_MANGLE: Final = -150
 PRI_NAT_DST: Final = -100
+PRI_SEQADJ: Final = -99  # not the kernel's, which adjusts everything when the packet leaves
 PRI_FILTER: Final = 0
 PRI_NAT_SRC: Final = 100
+PRI_HELPER: Final = 300
 PRI_CONFIRM: Final = 0x7FFFFFFF
 
 # --- direction and ctinfo (enum ip_conntrack_info) -------------------------------------------
@@ -56,11 +58,13 @@ IPS_ASSURED: Final = 1 << 2
 IPS_CONFIRMED: Final = 1 << 3
 IPS_SRC_NAT: Final = 1 << 4
 IPS_DST_NAT: Final = 1 << 5
+IPS_SEQ_ADJUST: Final = 1 << 6
 IPS_SRC_NAT_DONE: Final = 1 << 7
 IPS_DST_NAT_DONE: Final = 1 << 8
 IPS_DYING: Final = 1 << 9
 IPS_FIXED_TIMEOUT: Final = 1 << 10
 IPS_NAT_CLASH: Final = 1 << 12
+IPS_HELPER: Final = 1 << 13
 IPS_OFFLOAD: Final = 1 << 14
 IPS_HW_OFFLOAD: Final = 1 << 15
 IPS_NAT_MASK: Final = IPS_SRC_NAT | IPS_DST_NAT

@@ -52,6 +52,8 @@ INSERT_FAILED: Final = 37  # its tuple was taken between its two visits
 FILTER_DROP: Final = 38  # by a rule or the default of the filter
 FILTER_REJECT: Final = 39  # the same, with an answer to the sender
 NAT_OIF_UNKNOWN: Final = 40  # the outgoing interface is new: name and addresses are not yet known
+HELPER_PARTIAL: Final = 41  # a command of a control channel is cut off or cannot be read: the sender repeats it
+HELPER_REFUSED: Final = 42  # the announced connection cannot be expected or translated
 
 REASON_NAMES: Final = (
     "ok",
@@ -95,6 +97,8 @@ REASON_NAMES: Final = (
     "filter_drop",
     "filter_reject",
     "nat_interface_unknown",
+    "helper_partial",
+    "helper_refused",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -16,6 +16,7 @@ LAYERS = (
     ("conntrack",),
     ("match",),
     ("proto", "nat", "filter"),
+    ("helpers",),
     ("explain",),
     ("engine",),
     ("settings",),
@@ -25,7 +26,7 @@ LAYERS = (
     ("lab",),
     ("cli",),
 )
-CORE = ("const", "reasons", "wire", "conntrack", "match", "proto", "nat", "filter", "explain", "engine")
+CORE = ("const", "reasons", "wire", "conntrack", "match", "proto", "nat", "filter", "helpers", "explain", "engine")
 COMPILED = ("kernel/queues/packet_message.py", "kernel/queues/batch.py")  # modules of another room
 ALLOWED = {
     room: {above for layer in LAYERS[:at] for above in layer} for at, layer in enumerate(LAYERS) for room in layer

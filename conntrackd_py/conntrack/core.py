@@ -10,15 +10,25 @@ from typing import final
 
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.events import EventQueue
-from conntrackd_py.conntrack.expect import Expectations
+from conntrackd_py.conntrack.expect import Expectation, Expectations
 from conntrackd_py.conntrack.gc import PAGE, Gc
 from conntrackd_py.conntrack.journal import Journal
 from conntrackd_py.conntrack.randomness import Randomness
+from conntrackd_py.conntrack.seqadj import SeqAdj
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.stats import Stats
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, IPS_OFFLOAD, NF_ACCEPT, NF_DROP
+from conntrackd_py.const import (
+    IPCT_DESTROY,
+    IPS_CONFIRMED,
+    IPS_DYING,
+    IPS_EXPECTED,
+    IPS_HELPER,
+    IPS_OFFLOAD,
+    NF_ACCEPT,
+    NF_DROP,
+)
 
 
 class Extension(ABC):
@@ -26,6 +36,10 @@ class Extension(ABC):
 
     @abstractmethod
     def destroyed(self, ct: NfConn) -> None: ...
+
+    def created(self, ct: NfConn, helper: str, expected: Expectation | None) -> None:
+        """ct is new and unconfirmed; a raw rule gave it a helper, or it was expected."""
+        return
 
     def released(self, ct: NfConn) -> None:
         """Its slot becomes free: no packet between two visits can belong to it."""
@@ -54,6 +68,7 @@ class Conntrack:
         self.extensions: list[Extension] = []
         self.journal: Journal | None = None  # None: a new process knows no connection
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
+        self.seqadj: dict[int, SeqAdj] = {}  # by the slot of a connection with SEQ_ADJUST
         self.pressed = 0  # slot at which evict.relieve continues
         self.tune(tunables)
 
@@ -114,6 +129,15 @@ class Conntrack:
         self.stats.drop += 1
         self.stats.reasons[reason] += 1
         return NF_DROP
+
+    def discard(self, ct: NfConn) -> None:
+        """Forget a new connection whose first packet was refused."""
+        self.table.remove(ct)
+        self.table.release(ct)
+        if ct.status & (IPS_EXPECTED | IPS_HELPER):
+            for extension in self.extensions:
+                extension.destroyed(ct)
+                extension.released(ct)
 
     def kill(self, ct: NfConn, reason: int, now: int) -> bool:
         """End ct for reason (END_*); False when it was already dying."""

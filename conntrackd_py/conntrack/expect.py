@@ -11,6 +11,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.const import ORIGINAL
 
 EVENT_LIMIT: Final = 4096
 
@@ -42,11 +43,28 @@ class Expectation:
         self.until = until
         self.flags = flags
         self.kind = kind
-        self.helper = ""
+        self.helper = ""  # the master's
+        self.child_helper = ""  # of the expected connection
+        self.follows = False  # NAT: the expected connection is translated as its master
+        self.direction = ORIGINAL  # then: of the expected connection, compared with its master
+        self.port = 0  # then: the announced port, which its destination port becomes
         self.id = 0
 
     def fits(self, t: bytes) -> bool:
         return len(t) == len(self.tuple) and _masked(t, self.mask) == self.bits
+
+    def equals(self, other: "Expectation") -> bool:
+        """Of the same master, for the same connections (expect_matches)."""
+        if self.master is not other.master or self.kind != other.kind:
+            return False
+        return self.tuple == other.tuple and self.mask == other.mask
+
+    def overlaps(self, other: "Expectation") -> bool:
+        """Whether a packet could match both (expect_clash)."""
+        if len(self.tuple) != len(other.tuple):
+            return False
+        common = int.from_bytes(self.mask, "big") & int.from_bytes(other.mask, "big")
+        return self.bits & common == other.bits & common
 
 
 def _masked(t: bytes, mask: bytes) -> int:
@@ -119,7 +137,7 @@ class Expectations:
         """
         mine = self.by_master.setdefault(wanted.master.slot, [])
         for known in mine:
-            if known.tuple == wanted.tuple and known.mask == wanted.mask and known.kind == wanted.kind:
+            if known.equals(wanted):
                 self.remove(known, now)
                 break
         same = [known for known in mine if known.kind == wanted.kind]
@@ -138,6 +156,14 @@ class Expectations:
         self.created += 1
         self.events.report(NEW, now, wanted)
         return True
+
+    def clashes(self, wanted: Expectation) -> bool:
+        """Whether another one matches packets that `wanted` matches, unless `wanted` replaces it."""
+        for source in (True, False):
+            for known in self.by_key.get(tuples.destination_key(wanted.tuple, source), NONE).values():
+                if known.overlaps(wanted) and not known.equals(wanted):
+                    return True
+        return False
 
     def find(self, t: bytes, now: int) -> Expectation | None:
         """The expectation that a first packet of tuple t matches; removed unless PERMANENT."""

@@ -37,6 +37,7 @@ from conntrackd_py.const import (
     IPS_EXPECTED,
     IPS_OFFLOAD,
     IPS_SEEN_REPLY,
+    IPS_SEQ_ADJUST,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
@@ -54,6 +55,7 @@ from conntrackd_py.reasons import (
     TUPLE_NOT_INVERTIBLE,
 )
 from conntrackd_py.wire.ip import addresses
+from conntrackd_py.wire.packet import u32
 
 UNCONFIRMED_LIMIT: Final = 32_768  # more than the kernel's queues hold; or half the table, if that is less
 
@@ -92,6 +94,7 @@ def _track(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> i
             return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
     if judge(core, skb, ct, ORIGINAL if ct.original == t else REPLY, now, new) == REPEAT:
         core.kill(ct, END_REOPENED, now)
+        skb.ack_offset = 0
         return _track(core, skb, tuples.bare(t), l4proto, now)
     return NF_ACCEPT
 
@@ -160,6 +163,9 @@ def _create(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> 
         ct.status |= IPS_EXPECTED
         ct.master = expected.master
         ct.mark = expected.master.mark
+    if expected is not None or skb.helper:
+        for extension in core.extensions:
+            extension.created(ct, skb.helper, expected)
     return ct
 
 
@@ -169,14 +175,15 @@ def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: 
         for extension in core.extensions:
             extension.returned(ct, skb, now)
     old_state = ct.state
+    if ct.status & IPS_SEQ_ADJUST:
+        _find_ack_offset(core, skb, ct, direction)
     outcome = ct.l4proto.packet(ct, skb, direction, now, new)
     if outcome == REPEAT:
         return REPEAT
     core.follow(ct, old_state, now)
     if outcome == REFUSED:
         if new:
-            core.table.remove(ct)
-            core.table.release(ct)
+            core.discard(ct)
         core.refuse(skb, skb.reason)
         return REFUSED
     if skb.reason:
@@ -191,6 +198,14 @@ def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: 
     elif ct.pending_events and ct.status & IPS_CONFIRMED and outcome != KILL:
         core.report(ct, now)
     return outcome
+
+
+def _find_ack_offset(core: Conntrack, skb: Skb, ct: NfConn, direction: int) -> None:
+    """Set skb.ack_offset, unless the first visit has adjusted the packet."""
+    adjustment = core.seqadj.get(ct.slot)
+    if adjustment is not None and skb.hook in (PRE_ROUTING, LOCAL_OUT):
+        ack = u32(skb.data, skb.dataoff + 8)
+        skb.ack_offset = (ack - adjustment.sides[1 - direction].sent(ack)) & 0xFFFFFFFF
 
 
 def _attach(skb: Skb, ct: NfConn, direction: int) -> None:
@@ -212,6 +227,8 @@ def _restart(core: Conntrack, ct: NfConn, now: int) -> None:
     ct.end_reason = END_REOPENED
     core.events.report(IPCT_DESTROY, now, ct)
     ct.counters = None
+    ct.status &= ~IPS_SEQ_ADJUST
+    core.seqadj.pop(ct.slot, None)
     ct.born = now
     ct.pending_events = IPCT_NEW
     core.report(ct, now)

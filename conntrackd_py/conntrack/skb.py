@@ -39,6 +39,7 @@ class Skb(Packet):
         self.zone_original = 0  # zone for the lookup of its tuple as an original one
         self.zone_reply = 0  # and as a reply
         self.protos: list[L4Proto] | None = None  # trackers for a new connection, instead of the default ones
+        self.helper = ""  # the helper of a new connection, by a raw rule
         self.reject = 0  # the answer to a packet dropped for FILTER_REJECT (filter.reject)
         self.rule = ""  # the filter rule or default that dropped it
         self.checksum_verified = False  # the kernel or the network card has checked the checksum of layer 4

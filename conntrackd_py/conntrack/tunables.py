@@ -46,6 +46,7 @@ class Tunables:
     nf_conntrack_gre_timeout: int = 30
     nf_conntrack_gre_timeout_stream: int = 180
     # not sysctls
+    nf_conntrack_ftp_loose: bool = False  # helper ftp: also expect data connections of a third host
     udp_stream_after: int = 2  # a UDP connection used both ways becomes a stream after this
     rfc7857_tcp_timeout_established: int = 7440
     rfc7857_tcp_timeout_transitory: int = 240

@@ -254,7 +254,8 @@ class Commands:
 
     def _line(self, ct: NfConn, failed: str = "") -> bytes:
         epoch = view.epoch(self.clock) if self.core.timestamps else None
-        described = view.connection(ct, self.clock(), self.core.accounting, epoch, self.engine.names)
+        helper = self.engine.helpers.name_of(ct)
+        described = view.connection(ct, self.clock(), self.core.accounting, epoch, self.engine.names, helper)
         return encode({"ct": described, "failed": failed} if failed else {"ct": described})
 
     def _line_and_zero(self, ct: NfConn) -> bytes:

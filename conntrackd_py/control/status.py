@@ -93,7 +93,7 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},
         "targets": rows(engine.nat),
-        "helpers": [],
+        "helpers": list(engine.helpers.by_name),
         "hints": {
             "expired_in_use": engine.diagnostics.expired_connections.expired_in_use,
             "one_sided_flows": engine.diagnostics.one_sided.flows,

@@ -171,7 +171,8 @@ class Publisher:
             offset = view.epoch(self.clock)
             for event in events:
                 at = offset + event.at / 1000
-                self._offer(event, partial(view.event, event, at, core.accounting, core.timestamps))
+                helper = self.engine.helpers.name_of(event.conn)
+                self._offer(event, partial(view.event, event, at, core.accounting, core.timestamps, helper))
             for change in expectations:
                 self._offer(change, partial(view.expectation_event, change, offset + change.at / 1000))
         self._report_queue_loss()

@@ -42,7 +42,12 @@ def epoch(clock: Callable[[], int]) -> float:
 
 
 def connection(
-    ct: NfConn, now: int, accounting: bool, epoch: float | None = None, interfaces: Mapping[int, str] = NO_NAMES
+    ct: NfConn,
+    now: int,
+    accounting: bool,
+    epoch: float | None = None,
+    interfaces: Mapping[int, str] = NO_NAMES,
+    helper: str = "",
 ) -> answers.Connection:
     """ct at `now` (ms). epoch: when the engine's clock was 0; None: without timestamps. interfaces: names by index."""
     described = _describe(ct, ct, ct.remaining(now), accounting)
@@ -50,6 +55,8 @@ def connection(
         described["start"] = wall(epoch, ct.born)
         if ct.dying:
             described["stop"] = wall(epoch, min(ct.ended, ct.timeout) if ct.confirmed else ct.ended)
+    if helper:
+        described["helper"] = helper
     if ct.iif in interfaces:
         described["in"] = interfaces[ct.iif]
     if ct.oif in interfaces:
@@ -57,8 +64,10 @@ def connection(
     return described
 
 
-def event(what: Event, time: float, accounting: bool, timestamps: bool = False) -> answers.ConnectionEvent:
-    """time: of the event, in seconds since 1970."""
+def event(
+    what: Event, time: float, accounting: bool, timestamps: bool = False, helper: str = ""
+) -> answers.ConnectionEvent:
+    """time: of the event, in seconds since 1970. helper: its name; the kernel does not report that of an end."""
     head = {
         "event": what.kind,
         "seq": what.sequence,
@@ -68,6 +77,8 @@ def event(what: Event, time: float, accounting: bool, timestamps: bool = False) 
     described = cast(answers.ConnectionEvent, head | _describe(what.conn, what, what.timeout, accounting))
     if what.bits & IPCT_DESTROY and what.conn.end_reason >= 0:
         described["reason"] = END_NAMES[what.conn.end_reason]
+    if helper and not what.bits & IPCT_DESTROY:
+        described["helper"] = helper
     if timestamps:
         epoch = time - what.at / 1000
         described["start"] = wall(epoch, what.born)

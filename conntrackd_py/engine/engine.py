@@ -35,6 +35,7 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     IPS_CONFIRMED,
+    IPS_HELPER,
     LOCAL_OUT,
     NF_ACCEPT,
     NF_DROP,
@@ -56,6 +57,8 @@ from conntrackd_py.engine.translations import Translations
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.helpers.core import Helpers
+from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.range import Range
@@ -118,6 +121,7 @@ class Engine:
         policy: Policy | None = None,
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
+        helpers: list[Helper] | None = None,
     ) -> None:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.mode = mode
@@ -125,6 +129,7 @@ class Engine:
         self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
+        self.helpers = Helpers(self.nat, helpers or [])
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.mark_maps = MarkMaps(self.core, self.mark_codec)
         self.nat.rewriter = self.mark_maps
@@ -135,9 +140,7 @@ class Engine:
         self.rejects = Rejects(self.core, self.nat.interfaces)
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
-        self.answer_mark = (
-            (MARK_VALID | IP_CT_ANSWER) << self.mark_codec.shift if mark_mask else 0
-        )  # the mark of REJECT answers
+        self.answer_mark = (MARK_VALID | IP_CT_ANSWER) * (mark_mask & -mark_mask)  # the mark of REJECT answers
         self.own_mark = 0  # the same; 0 without a policy, so without REJECT
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
@@ -155,6 +158,7 @@ class Engine:
         policy: Policy | None = None,
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
+        helpers: list[Helper] | None = None,
         unqueued: InterfaceNames | None = None,
     ) -> None:
         """Replace rules and tunables, for later packets. unqueued: interfaces whose packets may lack the first visit.
@@ -170,6 +174,7 @@ class Engine:
             self.core.protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
         self.nat.replace_rules(nat_rules or [])
         self.nat.leak_guard = leak_guard
+        self.helpers.configure((not self.observing and helpers) or [])
         self.overwritten.unqueued = unqueued or InterfaceNames([])
         self._build_pipeline(policy, raw_rules or [], mark_rules or [])
         for index, name in self.names.items():
@@ -190,7 +195,8 @@ class Engine:
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
-        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
+        helpers = self.helpers if self.helpers.in_use and not self.observing else None
+        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
         self.offload.allowed = not self.observing and not self.zones and pipeline.offloadable(self.pipeline)
 
@@ -254,7 +260,10 @@ class Engine:
         ct = skb.ct
         if ct is None:
             return skb.ctinfo == IP_CT_UNTRACKED and skb.protonum != IPPROTO_ICMPV6  # leak_guard judges some of these
-        if not ct.status & IPS_CONFIRMED or skb.ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY):
+        if ct.status & (IPS_CONFIRMED | IPS_HELPER) != IPS_CONFIRMED or skb.ctinfo in (
+            IP_CT_RELATED,
+            IP_CT_RELATED_REPLY,
+        ):
             return False
         return self.mode != "nat" or self.nat.done_early(skb, ct)
 

@@ -5,6 +5,7 @@ it. It goes to the queue for whole packets, before anything is decided, unless
 
 - its headers are there, and its checksum needs no check: it is partial, or the kernel has checked it;
 - it belongs to an established TCP or UDP connection, and is no SYN;
+- it has no helper, which reads the payload;
 - none of its bytes change, or the kernel rewrites it by its mark (mark_maps).
 """
 
@@ -19,6 +20,7 @@ from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
     IPPROTO_TCP,
     IPS_CONFIRMED,
+    IPS_HELPER,
     IPS_NAT_MASK,
     IPS_SEEN_REPLY,
     MANIP_SRC,
@@ -71,6 +73,6 @@ class HeaderOnly:
         return False
 
     def _unchanged(self, ct: NfConn, now: int) -> bool:
-        if not ct.status & IPS_SEEN_REPLY or not ct.status & IPS_CONFIRMED or ct.source_early:
+        if not ct.status & IPS_SEEN_REPLY or not ct.status & IPS_CONFIRMED or ct.source_early or ct.status & IPS_HELPER:
             return False
         return not ct.status & IPS_NAT_MASK or self.maps.put(ct, now)

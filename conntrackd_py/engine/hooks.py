@@ -11,17 +11,23 @@ from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.lookup import conntrack_in
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import (
+    IP_CT_RELATED_REPLY,
     IPS_CONFIRMED,
     IPS_DYING,
+    IPS_HELPER,
+    IPS_SEQ_ADJUST,
     NF_ACCEPT,
     PRI_CONFIRM,
     PRI_CONNTRACK,
     PRI_FILTER,
+    PRI_HELPER,
     PRI_NAT_DST,
     PRI_NAT_SRC,
+    PRI_SEQADJ,
 )
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT
 
@@ -95,6 +101,38 @@ class NatSource(HookOp):
 
     def run(self, skb: Skb, now: int) -> int:
         return self.nat.source(skb, now)
+
+
+@final
+class SeqAdjust(HookOp):
+    """What a packet acknowledges; the helper adjusts its own number when it leaves."""
+
+    name = "seqadj"
+    priority = PRI_SEQADJ
+
+    def __init__(self, helpers: Helpers) -> None:
+        self.helpers = helpers
+
+    def run(self, skb: Skb, now: int) -> int:
+        ct = skb.ct
+        if ct is not None and ct.status & IPS_SEQ_ADJUST:
+            self.helpers.acknowledge(skb, ct)
+        return NF_ACCEPT
+
+
+@final
+class Help(HookOp):
+    name = "helper"
+    priority = PRI_HELPER
+
+    def __init__(self, helpers: Helpers) -> None:
+        self.helpers = helpers
+
+    def run(self, skb: Skb, now: int) -> int:
+        ct = skb.ct
+        if ct is None or not ct.status & (IPS_HELPER | IPS_SEQ_ADJUST) or skb.ctinfo == IP_CT_RELATED_REPLY:
+            return NF_ACCEPT
+        return self.helpers.leave(skb, ct, now)
 
 
 @final

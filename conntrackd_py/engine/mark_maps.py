@@ -30,6 +30,7 @@ from conntrackd_py.const import (
     IPPROTO_UDP,
     IPS_CONFIRMED,
     IPS_DYING,
+    IPS_HELPER,
     MANIP_DST,
     MANIP_SRC,
     ORIGINAL,
@@ -152,8 +153,8 @@ class MarkMaps(Rewriter):
 
     def mappable(self, ct: NfConn) -> bool:
         """Whether the kernel can rewrite its packets."""
-        if not ct.status & IPS_CONFIRMED or ct.status & IPS_DYING or ct.source_early:
-            return False
+        if not ct.status & IPS_CONFIRMED or ct.status & (IPS_DYING | IPS_HELPER) or ct.source_early:
+            return False  # a helper needs whole packets
         return ct.iif > 0 and ct.oif > 0 and ct.slot + 1 < self.codec.slots  # forwarded, and the mark holds the slot
 
     def keep(self, ct: NfConn, elements: list[Element]) -> None:

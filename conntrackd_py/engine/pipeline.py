@@ -1,14 +1,14 @@
 """The pipeline: which operation runs at which hook and priority. This is the only list.
 
-    hook           -300   -200           -150     -100   0        100    300      INT_MAX
-    PRE_ROUTING    raw    conntrack_in   mangle   DNAT
-    LOCAL_IN                             mangle          filter   SNAT            confirm
-    FORWARD                              mangle          filter
-    LOCAL_OUT      raw    conntrack_in   mangle   DNAT   filter
-    POST_ROUTING                         mangle                   SNAT            confirm
+    hook           -300   -200           -150     -100   -99      0        100    300      INT_MAX
+    PRE_ROUTING    raw    conntrack_in   mangle   DNAT   seqadj
+    LOCAL_IN                             mangle                   filter   SNAT   helper   confirm
+    FORWARD                              mangle                   filter
+    LOCAL_OUT      raw    conntrack_in   mangle   DNAT            filter
+    POST_ROUTING                         mangle                            SNAT   helper   confirm
 
 The NAT columns are empty in modes track and observe, raw and mangle without rules, filter without a policy or
-without a chain at the hook.
+without a chain at the hook, helper and seqadj if no connection has or may get a helper.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
@@ -20,14 +20,17 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     PRI_CONFIRM,
     PRI_CONNTRACK,
+    PRI_HELPER,
     PRI_NAT_DST,
     PRI_NAT_SRC,
     PRI_RAW,
+    PRI_SEQADJ,
 )
-from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
+from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, Help, HookOp, NatDestination, NatSource, SeqAdjust
 from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
 
 Pipeline = list[list[HookOp]]
@@ -40,8 +43,9 @@ def build(
     rejects: Rejects | None = None,
     raw: Raw | None = None,
     mangles: list[Mangle | None] | None = None,
+    helpers: Helpers | None = None,
 ) -> Pipeline:
-    """Operations by hook, in order of priority. None: without NAT, filter or raw rules."""
+    """Operations by hook, in order of priority. None: without NAT, filter, raw rules or helpers."""
     pipeline: Pipeline = [[], [], [], [], []]
     if raw is not None:
         pipeline[PRE_ROUTING].append(raw)
@@ -58,7 +62,11 @@ def build(
     for hook in (LOCAL_IN, POST_ROUTING):
         if nat is not None:
             pipeline[hook].append(NatSource(nat))
+        if helpers is not None:
+            pipeline[hook].append(Help(helpers))
         pipeline[hook].append(confirm)
+    if helpers is not None:
+        pipeline[PRE_ROUTING].append(SeqAdjust(helpers))
     if policy is not None and rejects is not None:
         _filter(pipeline, core, policy, rejects)
     for operations in pipeline:
@@ -70,7 +78,7 @@ def only_nat_after_routing(pipeline: Pipeline) -> bool:
     """Whether the hooks after routing have no filter and no mark rules."""
     for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
-            if op.priority not in (PRI_NAT_SRC, PRI_CONFIRM):
+            if op.priority not in (PRI_NAT_SRC, PRI_HELPER, PRI_CONFIRM):
                 return False
     return True
 
@@ -79,7 +87,7 @@ def offloadable(pipeline: Pipeline) -> bool:
     """Whether nothing but tracking and NAT must see the later packets of a forwarded connection."""
     for hook in (PRE_ROUTING, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
-            if op.priority not in (PRI_RAW, PRI_CONNTRACK, PRI_NAT_DST, PRI_NAT_SRC, PRI_CONFIRM):
+            if op.priority not in (PRI_RAW, PRI_CONNTRACK, PRI_NAT_DST, PRI_NAT_SRC, PRI_SEQADJ, PRI_HELPER, PRI_CONFIRM):
                 return False
     return True
 

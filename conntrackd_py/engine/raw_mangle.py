@@ -1,7 +1,7 @@
 """Raw and mark rules: iptables' raw table with its CT target, and CONNMARK.
 
-raw, priority -300: exempt a packet from tracking (notrack), or set how a new connection is tracked: zone, trackers with
-other timeouts or another TCP tracker. The first rule that matches decides.
+raw, priority -300: exempt a packet from tracking (notrack), or set how a new connection is tracked: zone, helper,
+trackers with other timeouts or another TCP tracker. The first rule that matches decides.
 mangle, priority -150: set the connection's mark, save it from the packet's, restore it, or set labels. Every rule that
 matches acts, in order. The bits of the packet mark that carry the connection never change.
 """
@@ -36,7 +36,7 @@ M32: Final = 0xFFFFFFFF
 
 @final
 class RawRule:
-    """protos: trackers by protocol number; None: the usual ones."""
+    """protos: trackers by protocol number; None: the usual ones. helper: its name."""
 
     def __init__(
         self,
@@ -46,12 +46,14 @@ class RawRule:
         zone_original: int = 0,
         zone_reply: int = 0,
         protos: list[L4Proto] | None = None,
+        helper: str = "",
     ) -> None:
         self.match = match
         self.notrack = notrack
         self.zone_original = zone_original
         self.zone_reply = zone_reply
         self.protos = protos
+        self.helper = helper
 
 
 @final
@@ -90,6 +92,7 @@ class Raw(HookOp):
             skb.zone_original = rule.zone_original
             skb.zone_reply = rule.zone_reply
             skb.protos = rule.protos
+            skb.helper = rule.helper
             break
         return NF_ACCEPT
 

@@ -15,6 +15,8 @@ from conntrackd_py.reasons import (
     COPY_TRUNCATED,
     FILTER_DROP,
     FILTER_REJECT,
+    HELPER_PARTIAL,
+    HELPER_REFUSED,
     ICMP_INNER,
     ICMP_NO_NEW,
     ICMP_OUTER,
@@ -119,6 +121,10 @@ TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
     LEAK_GUARD: ("a source NAT rule covers it and it has no connection: it would leave untranslated",),
     CONNECTION_LOST: ("its connection ended between its two visits",),
     INSERT_FAILED: ("another connection with its tuple was confirmed first",),
+    HELPER_PARTIAL: (
+        "its helper needs the rest of a command that is cut off, or cannot read it: the sender repeats it",
+    ),
+    HELPER_REFUSED: ("its helper cannot expect or translate the connection that it announces",),
     FILTER_DROP: ("a filter rule or policy drops it",),
     FILTER_REJECT: ("a filter rule or policy rejects it",),
 }

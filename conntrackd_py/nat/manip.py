@@ -29,7 +29,7 @@ ID_AT: Final = 4  # the identifier of an ICMP query
 NOWHERE: Final = -1
 
 
-def _checksum_at(protonum: int) -> int:
+def checksum_at(protonum: int) -> int:
     """Offset in the layer 4 header of a checksum that covers the addresses; NOWHERE without one."""
     if protonum == IPPROTO_TCP:
         return 16
@@ -69,7 +69,7 @@ def rewrite(packet: Packet, pair: bytes, field_at: int, field: bytes) -> bytes:
             old += u16(l4, field_at)
             new += u16(field, 0)
         l4 = _replaced(l4, field_at, field)
-    sum_at = _checksum_at(packet.protonum)
+    sum_at = checksum_at(packet.protonum)
     if sum_at >= 0 and at + sum_at + 2 <= packet.end:
         value = u16(l4, sum_at)
         if value or packet.protonum != IPPROTO_UDP:  # UDP: 0 is "no checksum" and stays
@@ -112,7 +112,7 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
 def finish_checksum(packet: Packet) -> None:
     """Compute the layer 4 checksum of a packet with a partial one."""
     packet.checksum_partial = False
-    sum_at = _checksum_at(packet.protonum)
+    sum_at = checksum_at(packet.protonum)
     field = packet.dataoff + sum_at
     if sum_at < 0 or packet.protonum == IPPROTO_ICMP or field + 2 > packet.end:
         return

@@ -251,6 +251,10 @@ def in_window(info: TcpInfo, sender: Side, receiver: Side, segment: Segment, sta
     if receiver.flags & SACK_PERM:
         segment.sack = tcp.highest_sack(segment.packet.data, segment.at, segment.stop, segment.ack)
 
+    if segment.packet.ack_offset:  # the receiver's numbers, without what NAT of the payload added
+        segment.ack = (segment.ack - segment.packet.ack_offset) & M32
+        segment.sack = (segment.sack - segment.packet.ack_offset) & M32
+
     if _opens(sender, receiver, segment, state):
         return NFCT_TCP_ACCEPT
     if not flags & tcp.ACK or (flags & tcp.RST and segment.ack == 0):

@@ -8,9 +8,11 @@ from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.engine.engine import Engine, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
+from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.kernel.steering import steering
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.settings import helpers
 from conntrackd_py.settings.schema import AUTO, KEEP, NAT, OFF, RawSpec, Settings
 
 EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
@@ -35,6 +37,7 @@ def configure(engine: Engine, settings: Settings) -> None:
         policy=settings.filter.policy(),
         raw_rules=[raw_rule(settings, spec) for spec in settings.raw],
         mark_rules=list(settings.connmark),
+        helpers=_helpers(settings),
         unqueued=InterfaceNames([EVERY] if settings.queue.fail_open else list(settings.steering.exclude_interfaces)),
     )
 
@@ -59,7 +62,14 @@ def raw_rule(settings: Settings, spec: RawSpec) -> RawRule:
         zone_original=spec.zone_orig,
         zone_reply=spec.zone_reply,
         protos=_trackers(settings, spec),
+        helper=spec.helper,
     )
+
+
+def _helpers(settings: Settings) -> list[Helper]:
+    """Those that raw rules name."""
+    found = {spec.helper: helpers.find(spec.helper) for spec in settings.raw if spec.helper}
+    return [helper(settings.tunables) for helper in found.values() if helper is not None]
 
 
 def _trackers(settings: Settings, spec: RawSpec) -> list[L4Proto] | None:

@@ -35,6 +35,8 @@ def find_warnings(settings: Settings, rules: Rules, filter_table: Table, offload
             _masquerade(rule, table)
     for spec, table in zip(settings.raw, rules["raw"], strict=True):
         _timeouts(spec, table)
+        if spec.helper and settings.mode == OBSERVE:
+            table.warn("helper", "has no effect in mode observe: the daemon reads copies of the headers")
     _unreachable_nat(settings.nat, rules["nat"])
     _unreachable([spec.match for spec in settings.raw], [list(range(len(settings.raw)))], rules["raw"])
     filter_rules = settings.filter.rule

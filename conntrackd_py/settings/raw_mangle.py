@@ -1,7 +1,7 @@
 """[[raw]] and [[connmark]] tables -> RawSpec and MarkRule.
 
-The keys are those of iptables: `-j CT --notrack --zone --zone-orig --zone-reply`, `-j CONNMARK --set-xmark --save-mark
---restore-mark`. `timeouts` is a timeout policy: other tunables for the new connections that match the rule.
+The keys are those of iptables: `-j CT --notrack --zone --zone-orig --zone-reply --helper`, `-j CONNMARK --set-xmark
+--save-mark --restore-mark`. `timeouts` is a timeout policy: other tunables for the new connections that match the rule.
 """
 
 from dataclasses import fields
@@ -10,6 +10,9 @@ from typing import Final
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.raw_mangle import LABEL_SET, M32, MARK_ACTIONS, MARK_SET, MarkRule
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.words import protocol_name
+from conntrackd_py.settings import helpers
 from conntrackd_py.settings.errors import ABSENT, did_you_mean
 from conntrackd_py.settings.match import ct_of, hooks_of, mark_of, match_of
 from conntrackd_py.settings.schema import TCP_TRACKERS, RawSpec
@@ -42,12 +45,15 @@ def raw_rule(table: Table) -> RawSpec:
         table.integer("zone_reply", zone, 0, 0xFFFF),
         table.choice("tcp_tracker", "", ("", *TCP_TRACKERS)),
         _timeouts(table),
+        _helper(table, match),
     )
-    asked = [key for key in ("zone", "zone_orig", "zone_reply", "tcp_tracker", "timeouts") if key in table.data]
+    asked = [
+        key for key in ("zone", "zone_orig", "zone_reply", "tcp_tracker", "timeouts", "helper") if key in table.data
+    ]
     if notrack and asked:
         table.wrong(asked[0], "has no effect together with notrack")
     elif not notrack and not asked:
-        table.wrong("", "does nothing: give notrack, zone, zone_orig, zone_reply, tcp_tracker or timeouts")
+        table.wrong("", "does nothing: give notrack, zone, zone_orig, zone_reply, tcp_tracker, timeouts or helper")
     table.reject_unknown()
     return spec
 
@@ -68,6 +74,24 @@ def _timeouts(table: Table) -> tuple[tuple[str, int], ...]:
         else:
             found.append((name, seconds))
     return tuple(found)
+
+
+def _helper(table: Table, match: Match) -> str:
+    name = table.string("helper", "")
+    if not name:
+        return ""
+    try:
+        helper = helpers.find(name)
+    except helpers.HelperError as error:
+        table.wrong("helper", f"cannot be used: {error}")
+        return ""
+    if helper is None:
+        known = helpers.names()
+        table.wrong("helper", f"must be one of {', '.join(known)}{did_you_mean(name, known)}")
+        return ""
+    if match.proto is None or match.proto.invert or match.proto.bounds != [helper.protonum, helper.protonum]:
+        table.wrong("helper", f'needs proto = "{protocol_name(helper.protonum)}"')
+    return name
 
 
 def mark_rule(table: Table) -> MarkRule:

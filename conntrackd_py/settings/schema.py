@@ -126,6 +126,7 @@ class RawSpec:
     zone_reply: int = 0  # zone of the reply tuple
     tcp_tracker: str = ""  # TCP tracker of new connections; empty: the usual one
     timeouts: tuple[tuple[str, int], ...] = ()  # other tunables for new connections
+    helper: str = ""  # reads the control connection and expects the connections that it announces
 
 
 @dataclass(frozen=True)

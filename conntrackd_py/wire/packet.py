@@ -8,6 +8,7 @@ end        offset just past the packet's bytes in data (by the IP length field, 
 length     the same of the whole packet: greater than `end` if data is the beginning of it
 copy       data may be only the beginning of the packet (a copy from NFLOG)
 checksum_partial   the layer 4 checksum field holds only the pseudo-header sum (CHECKSUM_PARTIAL)
+ack_offset     how much more it acknowledges than its peer sent (conntrack/seqadj.py)
 segments   a super-packet that will be cut into segments later (GSO)
 reason     why it is INVALID, was ignored or was dropped (see reasons)
 numbers    for that reason, the value found and the bounds it broke; explain/sentences.py puts them into words
@@ -29,6 +30,7 @@ class Packet:
         self.length = 0
         self.copy = False
         self.checksum_partial = False
+        self.ack_offset = 0
         self.segments = False
         self.reason = OK
         self.numbers: tuple[int, ...] = ()

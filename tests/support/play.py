@@ -43,6 +43,7 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.raw_mangle import MarkRule, RawRule
 from conntrackd_py.explain.hints import sentence
+from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_NAMES, REASON_NAMES
 from conntrackd_py.wire import ip as wire_ip
@@ -266,6 +267,7 @@ class Play:
         raw_rules: list[RawRule] | None = None,
         mark_rules: list[MarkRule] | None = None,
         mark: int = 0,
+        helpers: tuple[type[Helper], ...] = (),
         **tunables: object,
     ) -> None:
         self.family = family
@@ -282,6 +284,7 @@ class Play:
             raw_rules=raw_rules,
             mark_rules=mark_rules,
         )
+        self.helpers = helpers
         self.engine = self._started()
         self.transcript = Transcript()
         self.waiting: list[tuple[Said, Skb, dict[str, object]]] = []  # between their two visits
@@ -293,7 +296,7 @@ class Play:
 
     def _started(self) -> Engine:
         """A new engine with a journal, like that of a daemon that has just started."""
-        engine = self.make()
+        engine = self.make(helpers=[helper(self.tunables) for helper in self.helpers])
         engine.core.events.enabled = True
         for link, name, hosts in ((LAN, "lan", (INSIDE,)), (WAN, "wan", (ROUTER,))):
             addresses = [packets.address(a) for host in hosts for a in (host.v4, host.v6)]

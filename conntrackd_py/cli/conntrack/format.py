@@ -32,6 +32,7 @@ def connection_line(ct: Fields, output: frozenset[str], labels: Mapping[int, str
     words.append(f"mark={ct['mark']}")
     words += _zone(ct)
     words += _times(ct, output)
+    words += _helper(ct)
     words.append(f"use={use}")
     if "id" in output:
         words.append(f"id={ct['id']}")
@@ -51,6 +52,7 @@ def event_line(event: Fields, output: frozenset[str], labels: Mapping[int, str] 
     words += _zone(event)
     if over:
         words += _times(event, output)
+    words += _helper(event)
     if "id" in output:
         words.append(f"id={event['id']}")
     if kind == "NEW" or "label" in changed:
@@ -89,9 +91,7 @@ def _expectation(known: Fields) -> str:
     if known["flags"]:
         words.append(",".join(known["flags"]))
     words.append(f"class={known['class']}")
-    if "helper" in known:
-        words.append(f"helper={known['helper']}")
-    return " ".join(words)
+    return " ".join([*words, *_helper(known)])
 
 
 def json_line(described: Fields) -> str:
@@ -127,6 +127,10 @@ def _tuples(ct: Fields, counters: bool) -> list[str]:
             words.append(f"[{flag}]")
             break
     return words
+
+
+def _helper(known: Fields) -> list[str]:
+    return [f"helper={escaped(known['helper'])}"] if "helper" in known else []
 
 
 def _zone(ct: Fields) -> list[str]:

@@ -63,7 +63,8 @@ def _flow(
         known.append(_tag("labels", "".join(_tag("label", labels.get(bit, str(bit))) for bit in ct["labels"])))
     if "event" not in ct or ct["event"] == "DESTROY":
         known += _times(ct, output)
-    return "".join(parts) + f'<meta direction="independent">{"".join(known)}</meta>'
+    helper = _tag("helper", escape(ct["helper"])) if "helper" in ct else ""
+    return "".join(parts) + f'<meta direction="independent">{"".join(known)}</meta>{helper}'
 
 
 def _direction(ct: Fields, name: str, side: Fields, counters: bool) -> str:

@@ -66,7 +66,11 @@ def _filter(rule: FilterRule) -> str:
 def _raw(spec: RawSpec) -> str:
     if spec.notrack:
         return "notrack"
-    words = [f"{key} {getattr(spec, key)}" for key in ("zone_orig", "zone_reply", "tcp_tracker") if getattr(spec, key)]
+    words = [
+        f"{key} {getattr(spec, key)}"
+        for key in ("zone_orig", "zone_reply", "tcp_tracker", "helper")
+        if getattr(spec, key)
+    ]
     return ", ".join([*words, *(f"{name} {seconds}" for name, seconds in spec.timeouts)]) or "zone 0"
 
 

@@ -50,6 +50,7 @@ class Connection(_Interfaces, total=False):
     mark: Required[int]
     id: Required[int]
     labels: list[int]  # numbers of the bits that are set
+    helper: str
     start: float
     stop: float
 

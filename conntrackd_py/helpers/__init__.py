@@ -1,0 +1,1 @@
+"""Helpers: what the payload of a control connection says about the connections to come."""

@@ -1,0 +1,10 @@
+"""The helpers of the daemon, by the name that `helper` of a raw rule has."""
+
+from typing import Final
+
+from conntrackd_py.helpers.ftp import Ftp
+from conntrackd_py.helpers.helper import Helper
+from conntrackd_py.helpers.irc import Irc
+from conntrackd_py.helpers.tftp import Tftp
+
+BUILTIN: Final[dict[str, type[Helper]]] = {"ftp": Ftp, "irc": Irc, "tftp": Tftp}

@@ -1,0 +1,174 @@
+"""Connections with a helper: they get it when they are created, it reads their packets, their numbers are adjusted.
+
+A raw rule assigns a helper by name, as `-j CT --helper`; nothing assigns one by port alone. Such a connection has
+status HELPER. Its packets are always seen whole and make both visits: no maps of the kernel, no headers, no offload.
+Sources: nf_conntrack_helper.c, nf_confirm.
+"""
+
+from typing import final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.core import Extension
+from conntrackd_py.conntrack.expect import Expectation
+from conntrackd_py.conntrack.seqadj import SeqAdj
+from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
+from conntrackd_py.const import (
+    IP_CT_ESTABLISHED,
+    IP_CT_ESTABLISHED_REPLY,
+    IPCT_HELPER,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPS_DYING,
+    IPS_HELPER,
+    IPS_SEQ_ADJUST,
+    NF_ACCEPT,
+    NF_DROP,
+    POST_ROUTING,
+)
+from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper
+from conntrackd_py.nat import payload as payloads
+from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.follow import follow_master
+from conntrackd_py.nat.seqadj import adjust_ack, adjust_seq
+from conntrackd_py.reasons import HELPER_REFUSED
+from conntrackd_py.wire import tcp
+from conntrackd_py.wire.packet import u32
+
+UDP_HEADER = 8
+
+
+@final
+class Figures:
+    """Of one helper."""
+
+    def __init__(self) -> None:
+        self.connections = 0  # that got it
+        self.expectations = 0  # that it made
+        self.changed = 0  # packets whose payload it changed
+        self.dropped = 0  # packets
+
+
+@final
+class Helpers(Extension):
+    """by_name: the helpers that rules assign. helped: by slot."""
+
+    def __init__(self, nat: Nat, helpers: list[Helper]) -> None:
+        self.core = nat.core
+        self.nat = nat
+        self.by_name: dict[str, Helper] = {}
+        self.helped: dict[int, Helped] = {}
+        self.figures: dict[str, Figures] = {}
+        self.core.extensions.append(self)
+        self.configure(helpers)
+
+    def configure(self, helpers: list[Helper]) -> None:
+        """For new connections; the others keep their helper."""
+        self.by_name = {helper.name: helper for helper in helpers}
+        for name in self.by_name:
+            self.figures.setdefault(name, Figures())
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a connection has or may get a helper."""
+        return len(self.by_name) > 0 or len(self.helped) > 0
+
+    def name_of(self, ct: NfConn) -> str:
+        """The name of its helper; empty without one."""
+        if not ct.status & IPS_HELPER:
+            return ""
+        helped = self.helped.get(ct.slot)
+        return helped.helper.name if helped is not None else ""
+
+    def created(self, ct: NfConn, helper: str, expected: Expectation | None) -> None:
+        if expected is not None:
+            helper = expected.child_helper
+            if expected.follows:
+                follow_master(self.nat, ct, expected)
+        found = self.by_name.get(helper)
+        if found is not None and found.protonum == tuples.protonum(ct.original):
+            self.helped[ct.slot] = Helped(found)
+            ct.status |= IPS_HELPER
+            ct.pending_events |= IPCT_HELPER
+            self.figures[found.name].connections += 1
+
+    def destroyed(self, ct: NfConn) -> None:
+        """Its packets may still be between their visits."""
+
+    def released(self, ct: NfConn) -> None:
+        if ct.status & (IPS_HELPER | IPS_SEQ_ADJUST):
+            self.helped.pop(ct.slot, None)
+            self.core.seqadj.pop(ct.slot, None)
+
+    def acknowledge(self, skb: Skb, ct: NfConn) -> None:
+        """Adjust what a packet with SEQ_ADJUST acknowledges."""
+        adjustment = self.core.seqadj.get(ct.slot)
+        if adjustment is not None and skb.protonum == IPPROTO_TCP:
+            adjust_ack(skb, adjustment.sides[1 - direction_of(skb.ctinfo)])
+
+    def leave(self, skb: Skb, ct: NfConn, now: int) -> int:
+        """Read and adjust a packet with HELPER or SEQ_ADJUST at its last hook; a verdict."""
+        if skb.protonum != tuples.protonum(ct.original):
+            return NF_ACCEPT  # an ICMP error
+        adjusted = ct.status & IPS_SEQ_ADJUST  # before this packet
+        if ct.status & (IPS_HELPER | IPS_DYING) == IPS_HELPER and self._help(skb, ct, now) == NF_DROP:
+            return NF_DROP
+        adjustment = self.core.seqadj.get(ct.slot) if adjusted else None
+        if adjustment is not None:
+            if skb.hook == POST_ROUTING and not forwarded(skb):
+                self.acknowledge(skb, ct)  # of the router itself: not at OUTPUT, where a change needs a new route
+            adjust_seq(skb, adjustment.sides[direction_of(skb.ctinfo)])
+        return NF_ACCEPT
+
+    def _help(self, skb: Skb, ct: NfConn, now: int) -> int:
+        helped = self.helped.get(ct.slot)
+        at = _payload_at(skb)
+        if helped is None or at >= skb.end:
+            return NF_ACCEPT
+        seq = 0
+        if skb.protonum == IPPROTO_TCP:
+            if skb.ctinfo not in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY):
+                return NF_ACCEPT
+            seq = u32(skb.data, skb.dataoff + 4)
+        direction = direction_of(skb.ctinfo)
+        payload = skb.data[at : skb.end]
+        core = self.core
+        packet = ControlPacket(ct, helped, direction, payload, seq, now, core.expectations, core.randomness)
+        outcome = helped.helper.help(packet)
+        if outcome == PASS and packet.changes and not self._change(skb, at, packet):
+            outcome = HELPER_REFUSED
+        figures = self.figures[helped.helper.name]
+        if outcome == PASS:
+            figures.expectations += len(packet.made)
+            return NF_ACCEPT
+        packet.withdraw()
+        figures.dropped += 1
+        return core.drop(skb, outcome)
+
+    def _change(self, skb: Skb, at: int, packet: ControlPacket) -> bool:
+        """Put the changed payload in; False if it is too long."""
+        new = packet.changed()
+        if new == packet.payload:
+            return True
+        if not payloads.replace(skb, at, new):
+            return False
+        ct = packet.ct
+        grown = len(new) - len(packet.payload)
+        if grown and skb.protonum == IPPROTO_TCP:
+            adjustment = self.core.seqadj.get(ct.slot)
+            if adjustment is None:
+                adjustment = self.core.seqadj[ct.slot] = SeqAdj()
+            adjustment.sides[packet.direction].add(packet.seq, grown)
+            ct.status |= IPS_SEQ_ADJUST
+        self.figures[packet.helper.name].changed += 1
+        return True
+
+
+def _payload_at(skb: Skb) -> int:
+    """Offset of the payload of TCP or UDP; the end of the packet for others, or if its header is cut off."""
+    at = skb.dataoff
+    if skb.protonum == IPPROTO_UDP:
+        return at + UDP_HEADER
+    if skb.protonum == IPPROTO_TCP and at + tcp.HEADER <= skb.end:
+        return at + tcp.data_offset(skb.data, at)
+    return skb.end

@@ -1,0 +1,97 @@
+"""TFTP with a real server and client, and IRC: through conntrackd-py and through the kernel's own helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from conntrackd_py.lab.namespaces import ROUTER, ROUTER6, SERVER, SERVER6
+from tests.support import helped
+from tests.support.helped import Net, listening
+from tests.support.processes import start_script
+from tests.support.waiting import wait_until
+
+ROLES = {"source": (SERVER, SERVER6), "destination": (ROUTER, ROUTER6)}
+
+# Echoes what it reads; prints it too.
+LINES = """
+import socket
+server = socket.create_server(("", 6667))
+print("ready", flush=True)
+while True:
+    one, _ = server.accept()
+    for line in one.makefile("rb"):
+        one.sendall(line)
+"""
+# Offers its port by DCC, prints what the server read, then who connects to the port, and what the server reads later.
+OFFER = """
+import socket, sys
+offered = socket.create_server(("", 5001))
+control = socket.create_connection((sys.argv[1], 6667))
+lines = control.makefile("rb")
+number = int.from_bytes(socket.inet_aton(control.getsockname()[0]), "big")
+control.sendall(b"NICK bob\\r\\nPRIVMSG alice :\\1DCC SEND f %d 5001 9\\1\\r\\n"[:10])
+print(lines.readline(), flush=True)
+control.sendall(b"PRIVMSG alice :\\1DCC SEND f %d 5001 9\\1\\r\\n" % number)
+print(lines.readline(), flush=True)
+offered.settimeout(10)
+data, sender = offered.accept()
+print(data.recv(100), sender[0], flush=True)
+for text in (b"PRIVMSG alice :x\\r\\n", b"QUIT\\r\\n"):
+    control.sendall(text)
+    print(lines.readline(), flush=True)
+"""
+
+PEER = """
+import socket, sys
+socket.create_connection((sys.argv[1], 5001)).sendall(b"data")
+print("ready")
+"""
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Net, Net]]:
+    with helped.both() as nets:
+        for net in nets:
+            files = net.topology.folder / "files"
+            files.mkdir()
+            files.chmod(0o755)
+            (files / "data").write_bytes(bytes(5000))
+            for where in (net.topology.client, net.topology.server):
+                where.start("in.tftpd", "-L", "-s", str(files))
+                wait_until(partial(listening, where, 69, "-Hlun"), "no TFTP server")
+            start_script(net.topology.server, LINES)
+        yield nets
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("role", ROLES)
+def test_tftp(both: tuple[Net, Net], role: str, family: int) -> None:
+    for net in both:
+        who = net.topology.client if role == "source" else net.topology.server
+        got = net.topology.folder / f"got-{role}-{family}"
+        who.run("tftp", "-m", "octet", ROLES[role][family == 6], "-c", "get", "data", str(got), timeout=20)
+        assert got.read_bytes() == bytes(5000)
+    wait_until(lambda: all(net.expected() for net in both), "nothing expected")
+    assert both[0].expected()[-1:] == both[1].expected()[-1:]
+
+
+def offered(net: Net) -> bool:
+    return "dport=5001" in net.log.read_text()
+
+
+def test_irc(both: tuple[Net, Net]) -> None:
+    """What the server reads, and from which address the inner client sees its peer."""
+    said = []
+    for net in both:
+        client = start_script(net.topology.client, OFFER, SERVER, says="b'NICK bob\\r\\n'")
+        assert client.stdout is not None
+        said.append([client.stdout.readline()])
+        wait_until(partial(offered, net), "no DCC expected")
+        start_script(net.topology.server, PEER, ROUTER)
+        said[-1] += client.stdout.read().splitlines()
+    assert said[0] == said[1]
+    assert len(said[0]) == 4
+    assert both[0].expected()[-1:] == both[1].expected()[-1:]

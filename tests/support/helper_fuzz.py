@@ -1,0 +1,160 @@
+"""Hostile payloads for helpers, through the whole engine, behind source and destination NAT.
+
+    .venv/bin/python -m tests.support.helper_fuzz 100000 7     # so many for each helper, this seed
+
+After each packet: nothing is expected but from the peer (or, where the protocol says so, anyone) to the sender's own
+address; no more than the policy allows; the checksum of what left is right; both ends still agree on all numbers.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.const import IPPROTO_TCP
+from conntrackd_py.helpers.builtin import BUILTIN
+from conntrackd_py.helpers.helper import Helper
+from conntrackd_py.wire import checksum, ip
+from conntrackd_py.wire.packet import Packet
+from tests.support.control import Stream, assigned
+from tests.support.play import CLIENT, ROUTER, SERVER, Host, Play, Wanted, udp
+from tests.support.rules import forward, masquerade
+
+PORT = 2000
+TURN = 100  # payloads of one connection
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "ftp": (
+        b"PORT 192,168,1,2,19,137\r\n",
+        b"EPRT |1|192.168.1.2|5001|\r\n",
+        b"EPRT |2|fd00:1::2|5001|\r\n",
+        b"227 Entering Passive Mode (192,168,1,2,117,48).\r\n",
+        b"229 Entering Extended Passive Mode (|||30000|)\r\n",
+    ),
+    "tftp": (b"\0\1file\0octet\0", b"\0\2file\0octet\0"),
+    "irc": (
+        b"PRIVMSG bob :\1DCC SEND f 3232235778 5001 99\1\r\n",
+        b"PRIVMSG bob :\1DCC CHAT chat 3405803777 5001\1\r\n",
+    ),
+}
+PARTS = (
+    b"",
+    b"\r",
+    b"\n",
+    b"\0",
+    b"\xff",
+    b" ",
+    b",",
+    b"|",
+    b"(",
+    b"0",
+    b"9",
+    b"99999999999999999999",
+    b"-1",
+    b"::",
+    b"\1",
+)
+
+
+def mutated(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
+    """A seed with a few changes, or several glued together, or any bytes."""
+    kind = chance.randrange(10)
+    if kind == 0:
+        return chance.randbytes(chance.randrange(1, 200))
+    text = bytearray(chance.choice(seeds))
+    if kind == 1:
+        text *= chance.randrange(1, 30)
+    for _ in range(chance.choice((0, 1, 1, 2, 5))):
+        at = chance.randrange(len(text) + 1)
+        text[at : at + chance.choice((0, 0, 1, 1, 5))] = chance.choice((*PARTS, chance.randbytes(2)))
+    if kind == 2:
+        del text[chance.randrange(len(text) + 1) :]
+    return bytes(text[:1400]) or b"\n"
+
+
+class Fuzz:
+    """One connection: from the client inside, or to the server inside."""
+
+    def __init__(self, helper: type[Helper], family: int, outward: bool) -> None:
+        rules = [masquerade(), forward(family, (PORT, PORT), protonum=helper.protonum)]
+        raw = assigned(helper.name, PORT, protonum=helper.protonum)
+        self.helper = helper
+        self.play = Play(family, rules, raw_rules=raw, helpers=(helper,))
+        self.ends = (CLIENT, SERVER) if outward else (SERVER, CLIENT)
+        self.family = family
+        self.at = ROUTER if not outward else SERVER
+        self.as_seen = ROUTER if outward else SERVER
+        self.stream = Stream(self.play, *self.ends, PORT, at=self.at, as_seen=self.as_seen)
+        if helper.protonum == IPPROTO_TCP:
+            self.stream.open()
+            for end in self.ends:
+                self.stream.says(end, b"\r\n")
+
+    def says(self, chance: random.Random, payload: bytes) -> None:
+        sender = chance.choice(self.ends)
+        if self.helper.protonum == IPPROTO_TCP:
+            self._segment(sender, payload)
+        elif sender is self.ends[0]:
+            assert self.play >> udp(sender, self.at, payload, dport=PORT) << Wanted()
+        self._check()
+
+    def _segment(self, sender: Host, payload: bytes) -> None:
+        stream = self.stream
+        at = stream.seq[sender.name]
+        assert self.play >> stream.segment(sender, "PA", payload, seq=at) << Wanted()
+        if not self.play.left:
+            return  # dropped: not sent
+        stream.seq[sender.name] += len(payload)
+        other = self.ends[1 - self.ends.index(sender)]
+        stream.seen(other)
+        stream.acknowledges(other)
+
+    def _check(self) -> None:
+        core = self.play.engine.core
+        known = core.expectations.all()
+        kinds = [one.kind for one in known]
+        for kind, (most, _) in enumerate(self.helper.policies):
+            assert kinds.count(kind) <= most
+        own = {tuples.dst(t) for one in known for t in (one.master.original, one.master.reply)}
+        for one in known:
+            assert tuples.dst(one.tuple) in own, "towards a third host"
+            anyone = bytes(tuples.address_length(one.tuple))
+            assert tuples.src(one.tuple) in own | {anyone, *(tuples.src(one.master.tuple(d)) for d in (0, 1))}
+        if self.play.left:
+            packet = Packet(self.play.left)
+            assert ip.parse(packet) == 0
+            assert len(packet.data) == packet.end
+            assert checksum.valid(packet.data[packet.dataoff : packet.end], ip.pseudo_header(packet))
+
+
+def run(helper: type[Helper], count: int, seed: int, note: Callable[[float, bytes], None]) -> None:
+    """note: gets the seconds of each payload and the payload."""
+    chance = random.Random(f"{helper.name} {seed}")
+    fuzz = None
+    for number in range(count):
+        if fuzz is None or number % TURN == 0:
+            fuzz = Fuzz(helper, chance.choice((4, 6)), chance.random() < 0.5)
+        payload = mutated(chance, SEEDS[helper.name])
+        began = time.perf_counter()
+        fuzz.says(chance, payload)
+        note(time.perf_counter() - began, payload)
+
+
+def main() -> None:
+    count, seed = int(sys.argv[1]), int(sys.argv[2])
+    for helper in BUILTIN.values():
+        slowest: list[tuple[float, bytes]] = [(0.0, b"")]
+
+        def note(took: float, payload: bytes, slowest: list[tuple[float, bytes]] = slowest) -> None:
+            slowest[0] = max(slowest[0], (took, payload))
+
+        run(helper, count, seed, note)
+        took, payload = slowest[0]
+        print(f"{helper.name}: {count} payloads, the slowest packet {took * 1000:.1f} ms: {payload[:60]!r}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
