@@ -179,7 +179,7 @@ def test_status(run: Run, rules: Run, steering: dict[str, str]) -> None:
     [
         "",
         'mode = "observe"',
-        'mode = "track"\n[queue]\nfirst = 65534\nfail_open = true',
+        'mode = "track"\n[queue]\nfirst = 65532\nfail_open = true',
         '[steering]\nlocal = false\nexclude_interfaces = ["lo", "wg+", "br-lan"]',
         "[steering]\nexclude_interfaces = []",
     ],
