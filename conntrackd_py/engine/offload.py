@@ -37,13 +37,14 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, done_bit, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SECOND, SOURCES, Element, MarkMaps
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element, MarkMaps
 from conntrackd_py.nat.core import status_bit
 from conntrackd_py.wire import tcp
 
 AFTER: Final = 16  # packets that a connection must have had
 MOST_CONNECTIONS: Final = 16384  # offloaded at once
 MOST_A_SECOND: Final = 1000  # additions
+SECOND: Final = 1000  # ms
 A_TURN: Final = 64  # connections that are added, read or deleted at once
 TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come

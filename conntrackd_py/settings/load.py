@@ -47,6 +47,7 @@ MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = (
     *("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "journal", "log"),
 )
+LAST_QUEUE: Final = 65535
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
 SYNTAX_AT: Final = re.compile(r" \(at line (\d+), (column \d+)\)$")  # how tomllib ends its messages
@@ -191,7 +192,7 @@ def _is_rules(value: object) -> TypeGuard[list[Document]]:
 
 def _queue(table: Table) -> Queue:
     return Queue(
-        first=table.integer("first", Queue.first, 0, 65534),
+        first=table.integer("first", Queue.first, 0, LAST_QUEUE - 3),
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),
