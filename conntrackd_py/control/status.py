@@ -116,6 +116,7 @@ def counters(engine: Engine, info: DaemonInfo) -> Counters:
         "queues": [
             {
                 "queue": row.number,
+                "name": found.names.get(row.number, ""),
                 "waiting": row.waiting,
                 "dropped": row.dropped,
                 "user_dropped": row.user_dropped,

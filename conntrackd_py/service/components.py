@@ -33,6 +33,7 @@ class Components:
         self.socket = socket
         self.engine = engine_of(settings, SystemRandom())
         self.counters = QueueCounters()
+        self.counters.names = plan(settings).queue_names
         self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
         self.pauses = Pauses()
         self.mark_watch = MarkWatch(self.engine.overwritten)
@@ -41,7 +42,6 @@ class Components:
         self.exporter: Exporter | None = None
         self.steering = Steering()
         self.guard = SteeringGuard(lambda: self.settings, self.steering, self._kernel_tracks)
-        first = settings.queue.first
         self.control = ControlServer(
             self.engine,
             clock,
@@ -53,7 +53,7 @@ class Components:
             info=DaemonInfo(
                 mode=settings.mode,
                 started=clock(),
-                queues=tuple(range(first, first + plan(settings).queues)),
+                queues=tuple(self.counters.names),
                 queue_limit=settings.queue.max_length,
                 counters=self.counters,
                 steering=self.steering,

@@ -20,8 +20,9 @@ from conntrackd_py.control.escape import escaped_lines
 from conntrackd_py.control.status import ReloadError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
+from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueError
-from conntrackd_py.kernel.steering.plan import plan
+from conntrackd_py.kernel.steering.plan import NEW, plan
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
@@ -71,6 +72,7 @@ class Daemon:
         self.status = 0
         self.watchdog_at = 0  # ms: of the last WATCHDOG=1
         self.status_at = 0  # ms: of the last STATUS=
+        self.refused = 0  # packets of new connections, at the last STATUS=
         self.addresses_lost = 0  # logged connections that ended with their address
 
     async def run(self) -> int:
@@ -174,7 +176,15 @@ class Daemon:
             self.status_at = now
             steering = self.parts.steering
             alarm = f"; steering rules missing: {steering.missing}" if steering.installed is False else ""
+            alarm += self.overload()
             self.notify.send(f"STATUS={len(self.engine.core.table)} connections{alarm}")
+
+    def overload(self, queues: Path = QUEUES) -> str:
+        """How many new connections the kernel refused since the previous call; empty without."""
+        names = self.parts.counters.names
+        refused = sum(row.dropped for row in queue_rows(queues) if names.get(row.number) == NEW)
+        now, self.refused = refused - self.refused, refused
+        return f"; new connections refused (queue full): {now} in {STATUS_EVERY // 1000} s" if now > 0 else ""
 
     def finish(self) -> None:
         """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones."""

@@ -12,7 +12,7 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, INSIDE6, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, start_servers
-from tests.support.processes import capture, start
+from tests.support.processes import capture, start, start_script
 from tests.support.waiting import wait_until
 
 MAPS = "conntrackd_py_maps"
@@ -125,6 +125,90 @@ def test_outward(net: Net, host: str, amount: int) -> None:
     net.exchange(host, amount=amount * MEGABYTE)
     address = ROUTER if host == SERVER else ROUTER6
     assert f": {address}" in net.elements()
+
+
+# Small and large writes in turn, so that ordinary packets and super-packets of one connection follow each other.
+MIXED = """
+import socket, sys
+sizes = (100, 60000, 1, 3000, 1400, 20000)
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as s:
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for turn in range(3000):
+        s.sendall(bytes(sizes[turn % 6]))
+"""
+SINK = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as listening:
+    print("ready", flush=True)
+    peer, _ = listening.accept()
+    total = 0
+    while data := peer.recv(1 << 20):
+        total += len(data)
+    print(total)
+"""
+
+
+def reordered(net: Net) -> list[int]:
+    """TcpExtTCPOFOQueue of the receiver; TcpExtTCPSACKReorder and TcpExtTCPTSReorder of the sender."""
+    found = []
+    for namespace, names in ((net.outside, ("TCPOFOQueue",)), (net.client, ("TCPSACKReorder", "TCPTSReorder"))):
+        text = namespace.run("nstat", "-asz")
+        found += [int(line.split()[1]) for line in text.splitlines() if line.split()[0].removeprefix("TcpExt") in names]
+    assert len(found) == 3
+    return found
+
+
+@pytest.mark.parametrize("host", [SERVER, SERVER6])
+def test_packets_do_not_overtake_each_other(net: Net, host: str) -> None:
+    sink = start_script(net.outside, SINK, host, "8200")
+    before = reordered(net)
+    net.client.run("/usr/bin/python3", "-c", MIXED, host, "8200")
+    assert sink.communicate(timeout=30)[0] == f"{84501 * 500}\n"
+    assert reordered(net) == before
+
+
+STREAMS = """
+import selectors, socket, sys
+count, size = int(sys.argv[3]), 100000
+chosen = selectors.DefaultSelector()
+for _ in range(count):
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    s.setblocking(False)
+    chosen.register(s, selectors.EVENT_WRITE | selectors.EVENT_READ, [size, size])
+while chosen.get_map():
+    for key, events in chosen.select(20):
+        left = key.data
+        if events & selectors.EVENT_WRITE and left[0]:
+            left[0] -= key.fileobj.send(bytes(left[0]))
+        if not left[0]:
+            chosen.modify(key.fileobj, selectors.EVENT_READ, left)
+        if events & selectors.EVENT_READ:
+            left[1] -= len(key.fileobj.recv(1 << 20))
+            if not left[1]:
+                chosen.unregister(key.fileobj)
+print(count)
+"""
+ECHOES = """
+import socketserver, sys
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(1 << 20):
+            self.request.sendall(data)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 1000
+with Server((sys.argv[1], int(sys.argv[2])), Echo) as server:
+    print("ready", flush=True)
+    server.serve_forever()
+"""
+
+
+def test_more_streams_than_get_elements_in_a_second(net: Net) -> None:
+    """The others are queued again, whole."""
+    start_script(net.outside, ECHOES, SERVER, "8201")
+    assert net.client.run("/usr/bin/python3", "-c", STREAMS, SERVER, "8201", "500") == "500\n"
+    net.exchange(SERVER)
 
 
 @pytest.mark.parametrize("host", [ROUTER, ROUTER6])

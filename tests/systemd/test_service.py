@@ -100,8 +100,8 @@ def test_started_it_translates_as_its_own_user(router: Router) -> None:
 
 def test_metrics_have_the_counters_of_the_queues(router: Router) -> None:
     metrics = router.run("curl", "-sS", "--fail", f"http://{METRICS}/metrics")
-    for queue in (0, 1):
-        assert f'conntrackd_py_queue_dropped_total{{queue="{queue}"}} 0.0' in metrics
+    for queue, name in enumerate(("new", "last", "known", "established")):
+        assert f'conntrackd_py_queue_dropped_total{{name="{name}",queue="{queue}"}} 0.0' in metrics
 
 
 def test_what_the_filter_rejects_is_answered(router: Router) -> None:

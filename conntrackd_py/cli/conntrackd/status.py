@@ -173,9 +173,11 @@ def _queues(found: Lines, status: Fields) -> None:
         dropped = f"dropped {full:,} (queue full), {socket_full:,} (socket full)"
         found.add(
             f"queue {queue['queue']}",
-            f"{queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}",
+            f"{queue['name']}: {queue['waiting']:,} of {queue['limit']:,} waiting; {dropped}",
             full + socket_full > 0,
         )
+        if queue["name"] == "new" and full:
+            found.add("  overload", f"new connections refused (queue full): {full:,}", True)
     if status["mode"] == OBSERVE:
         copies = status["copies"]
         found.add(

@@ -118,6 +118,17 @@ class NotShown(TypedDict):
     over_rate: int  # that matched, over the lines a second of a follower
 
 
+class QueueState(TypedDict):
+    """name: what the queue holds. dropped: the queue was full. user_dropped: the daemon's socket was full."""
+
+    queue: int
+    name: str
+    waiting: int
+    dropped: int
+    user_dropped: int
+    limit: int
+
+
 class Counters(TypedDict):
     """Of `status` and `top`. invalid, dropped: packets by reason. limit: 0: none.
 
@@ -131,7 +142,7 @@ class Counters(TypedDict):
     states: dict[str, dict[str, int]]
     invalid: dict[str, int]
     dropped: dict[str, int]
-    queues: list[dict[str, int]]  # queue waiting limit dropped (queue full) user_dropped (the daemon's socket full)
+    queues: list[QueueState]
     queue: dict[str, int]  # enobufs verdict_errors truncated
     offload: dict[str, int]  # on connections added refused failures
     copies: dict[str, int]  # of mode observe: lost translations translations_lost (reports of the kernel)

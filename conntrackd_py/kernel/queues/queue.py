@@ -29,6 +29,7 @@ class QueueCounters:
         self.copies_lost = 0  # copies that the kernel dropped, by the gaps in their sequence (mode observe)
         self.translations_lost = 0  # times that the kernel dropped events of translated connections (mode observe)
         self.visits = Histogram()  # times of sampled visits
+        self.names: dict[int, str] = {}  # of the queues, by number
         self.backend = ""  # for the metric build_info
 
 

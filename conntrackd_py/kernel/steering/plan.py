@@ -29,6 +29,7 @@ OUT_CHAIN: Final = "CONNTRACKD_PY_OUT"
 IN_CHAIN: Final = "CONNTRACKD_PY_IN"
 POST_CHAIN: Final = "CONNTRACKD_PY_POST"
 
+NEW: Final = "new"  # name of the queue of new connections
 KNOWN_QUEUES: Final = 2  # the first of them, counted from `queue`
 COPIED: Final = 256  # bytes of a packet that NFLOG copies: both headers with options, and those quoted in an ICMP error
 THRESHOLD: Final = 32  # copies that the kernel collects before it sends them
@@ -140,6 +141,12 @@ class Plan:
         if self.known:
             return KNOWN_QUEUES + 1 + self.headers
         return 0 if self.group else 1 + max((visit.queue_index for visit in self.visits), default=0)
+
+    @property
+    def queue_names(self) -> dict[int, str]:
+        """What each queue holds, by number. With `known` the first queue holds new connections only."""
+        names = (NEW if self.known else "first", "last", "known", "established")
+        return {self.queue + at: name for at, name in enumerate(names[: self.queues])}
 
     def steps(self, visit: Visit, family: str) -> list[Step]:
         """The rules of a visit, in order."""

@@ -158,15 +158,17 @@ class EngineCollector(Collector):
             )
 
     def _kernel_queues(self) -> Iterator[Metric]:
-        waiting = gauge("queue_waiting", "Packets waiting in the kernel's queue for a verdict.", "queue")
-        dropped = counter("queue_dropped", "Packets the kernel dropped because its queue was full.", "queue")
+        labels = ("queue", "name")
+        waiting = gauge("queue_waiting", "Packets waiting in the kernel's queue for a verdict.", *labels)
+        dropped = counter("queue_dropped", "Packets the kernel dropped because its queue was full.", *labels)
         user = counter(
-            "queue_user_dropped", "Packets the kernel dropped because the daemon's socket was full.", "queue"
+            "queue_user_dropped", "Packets the kernel dropped because the daemon's socket was full.", *labels
         )
         for row in queue_rows(self.queues):
-            waiting.add_metric([str(row.number)], row.waiting)
-            dropped.add_metric([str(row.number)], row.dropped)
-            user.add_metric([str(row.number)], row.user_dropped)
+            which = [str(row.number), self.queue.names.get(row.number, "")]
+            waiting.add_metric(which, row.waiting)
+            dropped.add_metric(which, row.dropped)
+            user.add_metric(which, row.user_dropped)
         yield from (waiting, dropped, user)
         yield counter_of("copies_lost", "Mode observe: copies that the kernel dropped.", self.queue.copies_lost)
         yield counter_of(

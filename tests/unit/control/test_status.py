@@ -22,6 +22,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
     proc.write_text("0 1 7 2 65531 3 4 900 1\n9 1 7 2 65531 3 4 900 1\n")
     counters = QueueCounters()
     counters.enobufs, counters.verdict_errors, counters.truncated = 1, 2, 3
+    counters.names = {0: "new", 1: "last"}
     counters.copies_lost, counters.translations_lost = 4, 5
     router = Router()
     info = DaemonInfo("nat", router.now - 90_500, (0, 1), 8192, counters, proc)
@@ -50,7 +51,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "steering": Steering().report(),
             "expectations": {"entries": 1, "limit": 4096},
             "states": {"tcp": {"ESTABLISHED": 2}, "udp": {"": 1}},
-            "queues": [{"queue": 0, "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],
+            "queues": [{"queue": 0, "name": "new", "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],
             "queue": {"enobufs": 1, "verdict_errors": 2, "truncated": 3},
             "offload": {"on": 0, "connections": 0, "added": 0, "refused": 0, "failures": 0},
             "copies": {"lost": 4, "translations": 0, "translations_lost": 5},

@@ -56,3 +56,14 @@ def test_an_exception_of_the_queue_ends_the_daemon_with_status_1(
     assert daemon.status == 1
     assert queue.tries == 1
     assert "queue_lost" in capsys.readouterr().out
+
+
+def test_the_status_names_refused_new_connections_once(tmp_path: Path) -> None:
+    proc = tmp_path / "queues"
+    proc.write_text("0 1 7 2 65531 30 0 900 1\n1 1 7 2 65531 50 0 900 1\n")
+
+    async def scene() -> list[str]:
+        daemon = Daemon(Settings(), str(tmp_path / "control.sock"), tmp_path / "conntrackd.toml")
+        return [daemon.overload(proc), daemon.overload(proc)]
+
+    assert asyncio.run(scene()) == ["; new connections refused (queue full): 30 in 5 s", ""]

@@ -14,8 +14,9 @@ Keys are only added, never renamed. A key is absent if its value is unknown or a
     pools[]                        as in `conntrackd-py status --json`
 
 Connections are counted for the host that opened them; sent is the original direction. dropped_per_second has the
-engine's reasons, and kernel_queue_full and kernel_socket_full: packets that the kernel dropped before the daemon. In
-mode observe it has copies_lost: copies that the kernel dropped; their packets passed.
+engine's reasons, and packets that the kernel dropped before the daemon: new_refused (the queue of new connections was
+full), kernel_queue_full (another queue), kernel_socket_full. In mode observe it has copies_lost: copies that the kernel
+dropped; their packets passed.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,12 @@ Fields = Mapping[str, Any]
 Frame = dict[str, Any]
 
 KEPT: Final = ("entries", "limit", "unconfirmed", "dying", "accounting", "states", "pools", "unpooled")
+# name, counter of a queue, whether of the queue of new connections (None: of all)
+KERNEL_DROPS: Final = (
+    ("new_refused", "dropped", True),
+    ("kernel_queue_full", "dropped", False),
+    ("kernel_socket_full", "user_dropped", None),
+)
 MOVED: Final = {"packets": "packets", "sent": "sent_bytes", "received": "received_bytes"}
 
 
@@ -67,8 +74,11 @@ def hook(before: Fields, after: Fields, span: float) -> dict[str, float]:
 def kernel_drops(before: Fields, after: Fields, span: float) -> dict[str, float]:
     """Packets or copies that the kernel dropped before the daemon, also packets too long for the queue."""
     found = {}
-    for name, key in (("kernel_queue_full", "dropped"), ("kernel_socket_full", "user_dropped")):
-        sums = [sum(queue[key] for queue in answer["queues"]) for answer in (before, after)]
+    for name, key, new in KERNEL_DROPS:
+        sums = [
+            sum(queue[key] for queue in answer["queues"] if new is None or (queue["name"] == "new") is new)
+            for answer in (before, after)
+        ]
         if value := per_second(sums[0], sums[1], span):
             found[name] = value
     if value := per_second(before["copies"]["lost"], after["copies"]["lost"], span):

@@ -14,6 +14,7 @@ import pytest
 from conntrackd_py import __version__
 from conntrackd_py.cli.conntrackd.status import lines
 from conntrackd_py.control.status import DaemonInfo
+from conntrackd_py.kernel.queues.queue import QueueCounters
 from tests.support.router import Router
 from tests.support.stage import Stage, play
 
@@ -36,7 +37,9 @@ def test_one_screen_for_a_person(tmp_path: Path) -> None:
     router = Router()
     proc = tmp_path / "queues"
     proc.write_text("4 1 7 2 65531 3 0 900 1\n")
-    info = DaemonInfo("nat", router.now - 125_000, (4,), 8192, proc=proc)
+    counters = QueueCounters()
+    counters.names = {4: "new"}
+    info = DaemonInfo("nat", router.now - 125_000, (4,), 8192, counters, proc)
 
     async def scene(stage: Stage) -> None:
         router.established()
@@ -49,7 +52,8 @@ def test_one_screen_for_a_person(tmp_path: Path) -> None:
         assert said["table"] == "2 of 262,144 (< 0.1 %); unconfirmed 0, dying 0"
         assert said["tcp"] == "1: ESTABLISHED 1"
         assert said["udp"] == "1"
-        assert "queue 4       7 of 8,192 waiting; dropped 3 (queue full), 0 (socket full)\n" in out
+        assert "queue 4       new: 7 of 8,192 waiting; dropped 3 (queue full), 0 (socket full)\n" in out
+        assert said["overload"] == "new connections refused (queue full): 3"
         assert said["helpers"] == "none"
         assert said["control"] == "clients 1 (0 refused), subscribers 0, events lost 0"
         assert len(out.splitlines()) <= 24

@@ -177,11 +177,13 @@ def test_the_control_socket(tmp_path: Path) -> None:
 
 def test_the_kernels_queues_are_read_where_there_are_some(router: Router, tmp_path: Path) -> None:
     proc = tmp_path / "nfnetlink_queue"
-    collector = EngineCollector(router.engine, counters(), None, proc)
+    of_queues = counters()
+    of_queues.names = {0: "new"}
+    collector = EngineCollector(router.engine, of_queues, None, proc)
 
     def queues() -> dict[str, float]:
         return {
-            f"{sample.name} {sample.labels['queue']}": sample.value
+            f"{sample.name} {sample.labels['queue']} {sample.labels['name']}".strip(): sample.value
             for family in collector.collect()
             for sample in family.samples
             if "queue_waiting" in sample.name or "queue_dropped" in sample.name or "user_dropped" in sample.name
@@ -192,11 +194,11 @@ def test_the_kernels_queues_are_read_where_there_are_some(router: Router, tmp_pa
         "    0  31337     5 2 65531     7     9      100  1\n    3  31338     0 2 65531     0     0        2  1\n"
     )
     assert queues() == {
-        "conntrackd_py_queue_waiting 0": 5,
+        "conntrackd_py_queue_waiting 0 new": 5,
         "conntrackd_py_queue_waiting 3": 0,
-        "conntrackd_py_queue_dropped_total 0": 7,
+        "conntrackd_py_queue_dropped_total 0 new": 7,
         "conntrackd_py_queue_dropped_total 3": 0,
-        "conntrackd_py_queue_user_dropped_total 0": 9,
+        "conntrackd_py_queue_user_dropped_total 0 new": 9,
         "conntrackd_py_queue_user_dropped_total 3": 0,
     }
 

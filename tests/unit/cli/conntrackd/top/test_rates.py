@@ -20,7 +20,10 @@ BEFORE: dict[str, Any] = {
     "ignored": {"tcp_ignored": 3},
     "dropped": {"table_full": 1},
     "states": {"udp": {"": 100}},
-    "queues": [{"queue": 0, "dropped": 5, "user_dropped": 0}, {"queue": 1, "dropped": 0, "user_dropped": 1}],
+    "queues": [
+        {"queue": 0, "name": "new", "dropped": 5, "user_dropped": 0},
+        {"queue": 1, "name": "last", "dropped": 0, "user_dropped": 1},
+    ],
     "copies": {"lost": 1},
     "counted": {"at": 900, "took": 0, "hosts": 1, "others": 0},
     "hosts": [{"address": "10.0.0.1", "connections": 100}],
@@ -43,7 +46,10 @@ def test_counters_become_rates_a_second() -> None:
             invalid={"tcp_state": 4},
             dropped={"table_full": 9},
             copies={"lost": 7},
-            queues=[{"queue": 0, "dropped": 7, "user_dropped": 0}, {"queue": 1, "dropped": 0, "user_dropped": 2}],
+            queues=[
+                {"queue": 0, "name": "new", "dropped": 7, "user_dropped": 0},
+                {"queue": 1, "name": "last", "dropped": 4, "user_dropped": 2},
+            ],
         ),
     )
     assert made["interval"] == 2
@@ -56,7 +62,8 @@ def test_counters_become_rates_a_second() -> None:
     assert made["ignored_per_second"] == {}
     assert made["dropped_per_second"] == {
         "table_full": 4,
-        "kernel_queue_full": 1,
+        "new_refused": 1,
+        "kernel_queue_full": 2,
         "kernel_socket_full": 0.5,
         "copies_lost": 3,
     }
