@@ -134,3 +134,18 @@ def test_without_a_line_the_rule_is_named_alone(config: Path) -> None:
     assert warnings(config, f"nat = [{rule}, {rule}]") == [
         " nat[1]: duplicate: nat[0] already translates the destination of the same connections"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('mode = "observe"\n', "mode observe"),
+        ("[[connmark]]\nset = 1\n", "[[connmark]] rules"),
+        ('[filter]\ndefault_forward = "drop"\n', "filter rules for forwarded packets"),
+        ("[[raw]]\nzone_orig = 1\n", "[[raw]] rules with a zone"),
+    ],
+)
+def test_rules_that_must_see_every_packet_prevent_offload(config: Path, text: str, reason: str) -> None:
+    (line,) = warnings(config, f'{text}[offload]\nmode = "established"\n')
+    assert f"no connection is offloaded: {reason}" in line
+    assert warnings(config, '[filter]\ndefault_in = "drop"\n[offload]\nmode = "established"\n') == []
