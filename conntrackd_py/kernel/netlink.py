@@ -8,6 +8,7 @@ attribute excludes its padding to four bytes.
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
 NLMSG_ERROR: Final = 2
+SO_ATTACH_FILTER: Final = 26
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
 
@@ -139,3 +141,9 @@ def grow_buffer(sock: socket.socket, size: int) -> None:
         granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         if granted < size:
             log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
+
+
+def attach_filter(sock: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+    """Let the kernel drop messages before they come to the socket: classic BPF, (code, jt, jf, k) each."""
+    program = array("B", b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(instructions), program.buffer_info()[0]))

@@ -14,7 +14,6 @@ import socket
 import struct
 import sys
 import time
-from array import array
 from pathlib import Path
 from typing import Final, final
 
@@ -30,7 +29,14 @@ from conntrackd_py.kernel.ctnetlink import (
     attributes,
     tuples_of,
 )
-from conntrackd_py.kernel.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, NLMSG_ERROR, attribute, grow_buffer
+from conntrackd_py.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    attach_filter,
+    attribute,
+    grow_buffer,
+)
 from conntrackd_py.kernel.queues.queue import Clock, PacketQueue, QueueCounters
 
 log = structlog.get_logger()
@@ -38,7 +44,6 @@ log = structlog.get_logger()
 NFNLGRP_CONNTRACK_NEW: Final = 1
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
-SO_ATTACH_FILTER: Final = 26
 NLM_F_MULTI: Final = 2
 CT_NEW: Final = 1 << 8  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
 CTA_STATUS_MASK: Final = 26
@@ -83,9 +88,7 @@ class Translated(PacketQueue):
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER)
         self.sock.bind((0, 0))
         grow_buffer(self.sock, buffer)
-        program = array("B", b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER))
-        filter_program = struct.pack("HP", len(_FILTER), program.buffer_info()[0])
-        self.sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
+        attach_filter(self.sock, _FILTER)
         self.sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_CONNTRACK_NEW)
 
     def fileno(self) -> int:

@@ -22,6 +22,12 @@ MEGABYTE = 1_000_000
 IN_PORT = 8099
 OFFLOAD = '[offload]\nmode = "established"\npackets = 4\n'
 QUICK = "[tunables]\nudp_stream_after = 0\nnf_conntrack_acct = true\n"
+STATEFUL = (
+    "-P FORWARD DROP",
+    "-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+    "-A FORWARD -m conntrack --ctstate NEW -i lan0 -j ACCEPT",
+    f"-A FORWARD -m conntrack --ctstate NEW -i wan0 -p tcp --dport {EXCHANGE_PORT} -j ACCEPT",
+)
 IN_AND_OUT = f"""
 [[nat]]
 out_interface = "wan0"
@@ -169,6 +175,8 @@ def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     program = "iptables" if request.param == "iptables" else "nft"
     more = f'kernel_conntrack = "{"keep" if request.param == "keep" else "off"}"\n'
     with Topology() as topology:
+        for rule in STATEFUL if request.param == "keep" else ():
+            topology.router.run("iptables", *rule.split())
         running = Net(topology, program, more)
         yield running
         running.close()
@@ -277,3 +285,73 @@ def test_idle_connections_expire_on_time(net: Net) -> None:
         wait_until(lambda: other.listed(6009) == "", "it did not expire", 10)
         assert other.flows() == 0
         other.close()
+
+
+@pytest.fixture
+def topology() -> Iterator[Topology]:
+    with Topology() as made:
+        yield made
+
+
+PROGRAMS = ["nft", "iptables"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_mark_of_another_rule_lets_a_packet_leave_untranslated(topology: Topology, program: str) -> None:
+    """Between the translation by the kernel and the queue too, with the field of an offloaded connection."""
+    net = Net(topology, program)
+    net.talk(source=6010)
+    field = 0x2000
+    for hook, priority in (("prerouting", -400), ("forward", -10), ("postrouting", -151)):
+        for mark in (0x1000, 0x1000 | field, 0x800 | field, 0x1800 | field, 0xFFFFFFFF):
+            rule = f"add rule ip mine c udp dport {UDP_PORT} udp sport 6100-6999 meta mark set {mark}"
+            net.inside_router.run(
+                "nft",
+                f"add table ip mine; add chain ip mine c {{ type filter hook {hook} priority {priority}; }}; {rule}",
+            )
+            talk = Talk(net, SERVER, 6100 + len(net.talks))
+            net.talks.append(talk)
+            talk.send(1)
+            net.inside_router.run("nft", "delete", "table", "ip", "mine")
+    assert net.leaked() == []
+    net.close()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_raw_rule_of_the_administrator_drops_offloaded_packets(topology: Topology, program: str) -> None:
+    net = Net(topology, program)
+    talk = net.talk(source=6011)
+    net.inside_router.run("iptables", "-t", "raw", "-I", "PREROUTING", "-s", CLIENT, "-p", "udp", "-j", "DROP")
+    assert talk.send(1) == 0
+    net.close()
+
+
+def test_a_lost_address_ends_the_connection(topology: Topology) -> None:
+    config = CONFIG.replace('action = "SNAT"\nto = "203.0.113.1"', 'action = "MASQUERADE"')
+    assert "MASQUERADE" in config
+    net = Net(topology, config=config)
+    talk = net.talk(source=6012)
+    net.inside_router.run("ip", "address", "add", "203.0.113.9/24", "dev", "wan0")
+    net.inside_router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
+    net.inside_router.run("ip", "address", "add", "203.0.113.9/24", "dev", "wan0", check=False)
+    wait_until(lambda: net.listed(6012) == "", "the connection lives")
+    assert net.flows() == 0
+    wait_until(lambda: talk.send(1) == 1, "no new connection")
+    assert "203.0.113.9" in net.listed(6012)
+    net.close()
+
+
+def test_marks_of_the_administrator_outside_the_mask_stay(topology: Topology) -> None:
+    """A packet that arrives with such bits goes to the daemon. Bits that a later rule sets are kept."""
+    net = Net(topology)
+    rules = "add table ip mine; add chain ip mine c { type filter hook forward priority 0; }; "
+    rules += "add rule ip mine c udp dport 7 meta mark set meta mark | 0x5; "
+    rules += "add chain ip mine d { type filter hook postrouting priority 0; }; "
+    rules += "add rule ip mine d meta mark & 0xff == 5 counter"
+    net.inside_router.run("nft", rules)
+    talk = net.talk(source=6013)
+    assert net.queued(lambda: talk.send(100)) == 0
+    counted = re.search(r"counter packets (\d+)", net.inside_router.run("nft", "list", "chain", "ip", "mine", "d"))
+    assert counted is not None
+    assert int(counted[1]) == 112
+    net.close()

@@ -80,3 +80,25 @@ def test_opened_anew_former_changes_are_forgotten() -> None:
         return noticed
 
     assert not asyncio.run(watching())
+
+
+OWN = "table ip conntrackd_py_maps {\nset s {\ntypeof ip saddr\n}\nchain c {\n}\n}\n"
+
+
+def test_elements_of_the_daemons_own_maps_do_not_even_wake_it() -> None:
+    async def watching() -> int:
+        nft(OWN)
+        watch = RulesetWatch()
+        watch.open()
+        sock = watch.sock
+        assert sock is not None
+        nft("add element ip conntrackd_py_maps s { 10.0.0.1, 10.0.0.2 }")
+        nft("delete element ip conntrackd_py_maps s { 10.0.0.1 }")
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+        nft("add rule ip conntrackd_py_maps c drop")
+        waiting = len(sock.recv(65536, socket.MSG_PEEK))
+        watch.close()
+        return waiting
+
+    assert asyncio.run(watching()) > 0

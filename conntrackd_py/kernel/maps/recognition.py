@@ -40,7 +40,7 @@ def known_set(address: str) -> str:
 def chains(family: str, mask: int, excluded: tuple[str, ...], *, offload: bool = False) -> str:
     """The chains of this nft family as nft text. mask: steering.mark_mask, not 0. excluded: interfaces.
 
-    offload: the chain `flows` (flows.py) comes first.
+    offload: the chain `flows` comes first, and packets that the kernel forwards are not remembered (flows.py).
     """
     known, field = known_mark(mask)
     ports = f"{PROTOCOLS[family]} {{ tcp, udp }}"
@@ -55,11 +55,13 @@ def chains(family: str, mask: int, excluded: tuple[str, ...], *, offload: bool =
         f"{ports} {arriving.strip('{} ')} @{SET} update @{SET} {arriving} meta mark set meta mark | {known:#x}",
     ]
     unqueued = [f"meta mark & {field:#x} == {known:#x} meta mark set meta mark & {ALL_BITS ^ known:#x}"]
+    left = [f"meta mark & {field:#x} == {known:#x} meta mark set meta mark ^ {field ^ known:#x} return"]
+    left = left if offload else []
     places = (
         ("recognise", "prerouting", BEFORE_FIRST_VISIT, recognise),
         ("unqueued", "prerouting", AFTER_FIRST_VISIT, unqueued),
         ("remember_own", "input", AFTER_INPUT_VISIT, [f"{has_reply} update @{SET} {arriving}"]),
-        ("remember", "postrouting", AFTER_LEAK_TABLE, [f"{has_reply} update @{SET} {inverse}"]),
+        ("remember", "postrouting", AFTER_LEAK_TABLE, [*left, f"{has_reply} update @{SET} {inverse}"]),
     )
     return "".join(chain(*place) for place in places)
 

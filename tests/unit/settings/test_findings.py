@@ -141,3 +141,18 @@ def test_a_rule_with_hairpin_matches_more_than_one_without(config: Path) -> None
     assert warnings(config, f"{rule}{rule}hairpin = true") == []
     assert len(warnings(config, f"{rule}hairpin = true\n{rule}")) == 1
     assert len(warnings(config, f"{rule}hairpin = true\n{rule}hairpin = true")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('mode = "observe"\n', "mode observe"),
+        ("[[connmark]]\nset = 1\n", "[[connmark]] rules"),
+        ('[filter]\ndefault_forward = "drop"\n', "filter rules for forwarded packets"),
+        ("[[raw]]\nzone_orig = 1\n", "[[raw]] rules with a zone"),
+    ],
+)
+def test_rules_that_must_see_every_packet_prevent_offload(config: Path, text: str, reason: str) -> None:
+    (line,) = warnings(config, f'{text}[offload]\nmode = "established"\n')
+    assert f"no connection is offloaded: {reason}" in line
+    assert warnings(config, '[filter]\ndefault_in = "drop"\n[offload]\nmode = "established"\n') == []

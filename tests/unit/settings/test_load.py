@@ -175,6 +175,13 @@ def test_marks_that_can_be_used(mask: int) -> None:
     assert parse({"steering": {"mark_mask": mask}}, "FILE").steering.mark_mask == mask
 
 
+def test_offload_needs_marks_and_recognition() -> None:
+    (line,) = mistakes('[offload]\nmode = "established"\n[steering]\nmark_mask = 0')
+    assert line.startswith('FILE: offload.mode = "established": needs the packet mark')
+    (line,) = mistakes('[offload]\nmode = "established"\n[queue]\nknown_first = false')
+    assert line.startswith('FILE: offload.mode = "established": needs queue.known_first')
+
+
 def test_nat_never_fails_open() -> None:
     (line,) = mistakes("[queue]\nfail_open = true")
     assert line.startswith("FILE: queue.fail_open = true: would let packets leave untranslated")

@@ -3,7 +3,7 @@
 Keys are only added, never renamed. A key is absent if its value is unknown or accounting is off.
 
     interval                       seconds between the two answers
-    entries limit unconfirmed dying accounting states{} unpooled
+    entries limit unconfirmed dying offload{} accounting states{} unpooled
     growth_per_second [seconds_to_full]   of the table; seconds_to_full only while it grows and has a limit
     created_per_second
     ended_per_second{} invalid_per_second{} ignored_per_second{} dropped_per_second{}      by reason, without zeros
@@ -25,7 +25,7 @@ from typing import Any, Final
 Fields = Mapping[str, Any]
 Frame = dict[str, Any]
 
-KEPT: Final = ("entries", "limit", "unconfirmed", "dying", "accounting", "states", "pools", "unpooled")
+KEPT: Final = ("entries", "limit", "unconfirmed", "dying", "offload", "accounting", "states", "pools", "unpooled")
 # name, counter of a queue, whether of the queue of new connections (None: of all)
 KERNEL_DROPS: Final = (
     ("new_refused", "dropped", True),

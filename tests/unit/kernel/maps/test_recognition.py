@@ -56,3 +56,10 @@ def test_a_name_that_nft_cannot_write_is_left_out(name: str) -> None:
 
 def test_the_set_is_limited_and_forgets() -> None:
     assert "size 131072\nflags dynamic,timeout\ntimeout 60s" in known_set("ipv4_addr")
+
+
+def test_with_offload_a_forwarded_packet_gets_its_mark_back_and_is_not_remembered() -> None:
+    text = chains("ip", 0xFFFFFF00, (), offload=True)
+    assert "meta mark & 0x1800 != 0 meta mark set meta mark & 0xffffe7ff\njump flows\n" in text
+    assert "priority -139\nmeta mark & 0x1800 == 0x1000 meta mark set meta mark ^ 0x800 return\n" in text
+    assert "flows" not in chains("ip", 0xFFFFFF00, ())

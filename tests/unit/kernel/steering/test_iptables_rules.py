@@ -59,6 +59,13 @@ COMMIT
     )
 
 
+def test_offload_lets_packets_pass_that_the_kernel_has_recognised_or_translated() -> None:
+    made = wanted(offload={"mode": "established"})
+    at = made["raw"].rules.index("-A CONNTRACKD_PY_PRE -m mark --mark 0x800/0x800 -j RETURN")
+    assert made["raw"].rules[at - 1] == "-A CONNTRACKD_PY_PRE -j CT --notrack"
+    assert made["mangle"].rules[0] == "-A CONNTRACKD_PY_POST -m mark --mark 0x1000/0x1800 -j RETURN"
+
+
 def test_observing_touches_nothing_but_raw() -> None:
     assert rules.transaction(EMPTY, wanted(mode="observe", steering={"exclude_interfaces": []})) == (
         """\

@@ -225,3 +225,14 @@ def test_large_packets() -> None:
     for mark in ("0x00000800", "0x00000b00"):
         assert f"meta mark & 0x00000f00 == {mark} goto queue_3" in chains["postrouting"]
     assert chains["queue_3"] == ("queue num 3", "drop")
+
+
+def test_offload_lets_packets_pass_that_the_kernel_has_recognised_or_translated() -> None:
+    nat = [{"out_interface": "wan0", "action": "MASQUERADE"}]
+    made = wanted(offload={"mode": "established"}, nat=nat)
+    queue = made["prerouting"].index("meta mark & 0x00001800 == 0x00001000 goto queue_2")
+    assert made["prerouting"][queue - 2 : queue] == ("notrack", "meta mark & 0x00000800 == 0x00000800 return")
+    assert made["postrouting"][1] == "meta mark & 0x00001800 == 0x00001000 return"
+    without = wanted(nat=nat)
+    assert made.keys() == without.keys()
+    assert sum(map(len, made.values())) == sum(map(len, without.values())) + 2

@@ -23,6 +23,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.engine.offload import RETURNED_FLAGS
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.match.match import Match
@@ -154,6 +155,18 @@ def test_reasons_are_counted_by_outcome(router: Router, exporter: Exporter) -> N
     assert found["conntrackd_py_packets_dropped_total reason=table_full"] == TABLE_FULL
     assert found["conntrackd_py_packets_dropped_total reason=insert_failed"] == INSERT_FAILED
     assert not any("reason=ok" in name for name in found)
+
+
+def test_offload(router: Router) -> None:
+    offload = router.engine.offload
+    offload.total, offload.refused, offload.failures, offload.returned_by[RETURNED_FLAGS] = 5, 2, 1, 3
+    families = EngineCollector(router.engine, counters()).collect()
+    found = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    assert found["conntrackd_py_offloaded",] == 0
+    assert found["conntrackd_py_offload_added_total",] == 5
+    assert found["conntrackd_py_offload_refused_total",] == 2
+    assert found["conntrackd_py_offload_failures_total",] == 1
+    assert found["conntrackd_py_offload_returned_total", "tcp_flags"] == 3
 
 
 def test_hints(router: Router) -> None:

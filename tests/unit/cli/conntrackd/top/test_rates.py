@@ -13,6 +13,7 @@ BEFORE: dict[str, Any] = {
     "limit": 1000,
     "unconfirmed": 1,
     "dying": 2,
+    "offload": {"connections": 0},
     "created": 500,
     "ended": {"timeout": 10},
     "hooks": {"pre_routing": {"accepted": 100, "dropped": 10, "bytes": 1000}},
