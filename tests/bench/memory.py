@@ -40,10 +40,10 @@ PART: Final = "memory"
 KINDS: Final = {
     "udp": "UDP",
     "tcp": "TCP",
-    "udp-same-port": "UDP, another port outside",
-    "tcp-same-port": "TCP, another port outside",
     "udp-no-nat": "UDP, no translation",
     "tcp-no-nat": "TCP, no translation",
+    "udp-same-port": "UDP, another port outside",
+    "tcp-same-port": "TCP, another port outside",
 }
 WHOLE: Final = ("udp", "tcp")  # kinds of which every pause is measured; the others only grow
 NOISE: Final = 100_000

@@ -80,3 +80,12 @@ def test_a_missing_key_is_a_key_error() -> None:
         except KeyError:
             continue
         raise AssertionError("no KeyError")
+
+
+def test_the_keys_of_a_part_differ_in_the_low_bits_of_their_hashes() -> None:
+    """A dict begins its search with these bits: equal ones would make every search long."""
+    split: SplitDict[int] = SplitDict()
+    for number in range(PARTS * 100):
+        split[number.to_bytes(4, "big")] = number
+    for part in split.parts:
+        assert len({hash(key) & 255 for key in part}) > len(part) // 2
