@@ -57,6 +57,7 @@ from conntrackd_py.explain.stale import Stale
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
@@ -124,6 +125,7 @@ class Engine:
         self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
+        self.mss = Mss()
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.mark_maps = MarkMaps(self.core, self.mark_codec)
         self.nat.rewriter = self.mark_maps
@@ -187,7 +189,7 @@ class Engine:
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
-        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles)
+        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, self.mss)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
@@ -246,6 +248,8 @@ class Engine:
     def _done_early(self, skb: Skb) -> bool:
         """Whether a second visit would do nothing, unless the packet leaves by an interface with a source rule."""
         ct = skb.ct
+        if self.mss.limit != OFF and is_syn(skb):
+            return False
         if ct is None:
             return skb.ctinfo == IP_CT_UNTRACKED and skb.protonum != IPPROTO_ICMPV6  # leak_guard judges some of these
         if not ct.status & IPS_CONFIRMED or skb.ctinfo in (IP_CT_RELATED, IP_CT_RELATED_REPLY):

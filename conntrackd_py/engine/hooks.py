@@ -19,10 +19,12 @@ from conntrackd_py.const import (
     PRI_FILTER,
     PRI_NAT_DST,
     PRI_NAT_SRC,
+    PRI_TCPMSS,
 )
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mss import Mss
 from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT
 
 
@@ -83,6 +85,19 @@ class Filter(HookOp):
         if ct is not None and not ct.status & (IPS_CONFIRMED | IPS_DYING):
             self.core.kill(ct, END_FILTERED, now)
         return verdict
+
+
+@final
+class ClampMss(HookOp):
+    name = "TCPMSS"
+    priority = PRI_TCPMSS
+
+    def __init__(self, mss: Mss) -> None:
+        self.mss = mss
+
+    def run(self, skb: Skb, now: int) -> int:
+        self.mss.clamp(skb)
+        return NF_ACCEPT
 
 
 @final

@@ -3,21 +3,31 @@
     hook           -300   -200           -150     -100   0        100    300      INT_MAX
     PRE_ROUTING    raw    conntrack_in   mangle   DNAT
     LOCAL_IN                             mangle          filter   SNAT            confirm
-    FORWARD                              mangle          filter
+    FORWARD                              mangle, TCPMSS  filter
     LOCAL_OUT      raw    conntrack_in   mangle   DNAT   filter
     POST_ROUTING                         mangle                   SNAT            confirm
 
 The NAT columns are empty in modes track and observe, raw and mangle without rules, filter without a policy or
-without a chain at the hook.
+without a chain at the hook, TCPMSS without clamp_mss.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, POST_ROUTING, PRE_ROUTING, PRI_CONFIRM, PRI_NAT_SRC
-from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
+from conntrackd_py.const import (
+    FORWARD,
+    LOCAL_IN,
+    LOCAL_OUT,
+    POST_ROUTING,
+    PRE_ROUTING,
+    PRI_CONFIRM,
+    PRI_NAT_SRC,
+    PRI_TCPMSS,
+)
+from conntrackd_py.engine.hooks import ClampMss, Confirm, ConntrackIn, Filter, HookOp, NatDestination, NatSource
 from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mss import OFF, Mss
 
 Pipeline = list[list[HookOp]]
 
@@ -29,6 +39,7 @@ def build(
     rejects: Rejects | None = None,
     raw: Raw | None = None,
     mangles: list[Mangle | None] | None = None,
+    mss: Mss | None = None,
 ) -> Pipeline:
     """Operations by hook, in order of priority. None: without NAT, filter or raw rules."""
     pipeline: Pipeline = [[], [], [], [], []]
@@ -38,6 +49,8 @@ def build(
     for hook, mangle in enumerate(mangles or ()):
         if mangle is not None:
             pipeline[hook].append(mangle)
+    if mss is not None and mss.limit != OFF:
+        pipeline[FORWARD].append(ClampMss(mss))
     track: HookOp = ConntrackIn(core)
     confirm: HookOp = Confirm(core)
     for hook in (PRE_ROUTING, LOCAL_OUT):
@@ -56,10 +69,10 @@ def build(
 
 
 def only_nat_after_routing(pipeline: Pipeline) -> bool:
-    """Whether the hooks after routing have no filter and no mark rules."""
+    """Whether the hooks after routing have no filter and no mark rules. A SYN makes both visits in any case."""
     for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
-            if op.priority not in (PRI_NAT_SRC, PRI_CONFIRM):
+            if op.priority not in (PRI_NAT_SRC, PRI_TCPMSS, PRI_CONFIRM):
                 return False
     return True
 

@@ -24,6 +24,7 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
 
 def configure(engine: Engine, settings: Settings) -> None:
     """Replace the rules and tunables of the engine. Its mode and mark mask stay."""
+    engine.mss.limit = settings.clamp_mss
     engine.configure(
         settings.tunables,
         nat_rules=list(settings.nat),

@@ -14,6 +14,7 @@ from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
 from conntrackd_py.match import address
 from conntrackd_py.match.match import Match
+from conntrackd_py.nat import mss
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings import tls
 from conntrackd_py.settings.errors import Finding
@@ -160,6 +161,7 @@ class Log:
 class Settings:
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
+    clamp_mss: int = mss.OFF  # largest MSS in a forwarded SYN: OFF, PMTU (that of the two links) or a number
     queue: Queue = field(default_factory=Queue)
     observe: Observe = field(default_factory=Observe)
     steering: Steering = field(default_factory=Steering)
