@@ -138,7 +138,7 @@ class Engine:
         self.answer_mark = (
             (MARK_VALID | IP_CT_ANSWER) << self.mark_codec.shift if mark_mask else 0
         )  # the mark of REJECT answers
-        self.own_mark = 0  # the same; 0 without a policy, so without REJECT
+        self.own_mark = 0  # the same; 0 if nothing is rejected
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
         self.zones = False  # a raw rule puts packets in a zone
@@ -181,7 +181,7 @@ class Engine:
             used += rule.protos or []
         self.trackers = distinct(self.core.protos + used)
         mask = self.mark_codec.mask
-        self.own_mark = self.answer_mark if policy is not None else 0
+        self.own_mark = self.answer_mark if policy is not None or self.nat.rejects_exhausted else 0
         if policy is not None:
             policy.names = self.names
         self.policy = policy if not self.observing else None

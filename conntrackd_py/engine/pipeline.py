@@ -56,10 +56,10 @@ def build(
     for hook in (PRE_ROUTING, LOCAL_OUT):
         pipeline[hook].append(track)
         if nat is not None:
-            pipeline[hook].append(NatDestination(nat))
+            pipeline[hook].append(NatDestination(nat, rejects))
     for hook in (LOCAL_IN, POST_ROUTING):
         if nat is not None:
-            pipeline[hook].append(NatSource(nat))
+            pipeline[hook].append(NatSource(nat, rejects))
         pipeline[hook].append(confirm)
     if policy is not None and rejects is not None:
         _filter(pipeline, core, policy, rejects)

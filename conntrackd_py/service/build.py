@@ -10,7 +10,7 @@ from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel.steering import steering
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.match.interface import InterfaceNames
-from conntrackd_py.settings.schema import AUTO, KEEP, NAT, RawSpec, Settings
+from conntrackd_py.settings.schema import AUTO, KEEP, NAT, REJECT, RawSpec, Settings
 
 EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
 
@@ -24,6 +24,7 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
 
 def configure(engine: Engine, settings: Settings) -> None:
     """Replace the rules and tunables of the engine. Its mode and mark mask stay."""
+    engine.nat.rejects_exhausted = settings.nat_exhausted == REJECT
     engine.mss.limit = settings.clamp_mss
     engine.configure(
         settings.tunables,

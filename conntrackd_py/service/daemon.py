@@ -81,7 +81,7 @@ class Daemon:
             self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters)
             stack.callback(self.queue_pair.close)
             stack.push_async_callback(self.parts.close)
-            if self.engine.policy is not None:
+            if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
             put_maps(self.engine, self.parts.settings)
@@ -156,6 +156,7 @@ class Daemon:
         self.parts.publish()
         self.notify_systemd(now)
         self.log_addresses_lost()
+        self.parts.port_watch.look(now)
         if self.parts.mark_watch.due():
             self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000

@@ -116,6 +116,7 @@ class _Merged:
         result = Settings(
             mode=top.choice("mode", Settings.mode, schema.MODES),
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
+            nat_exhausted=top.choice("nat_exhausted", Settings.nat_exhausted, schema.NAT_EXHAUSTED),
             clamp_mss=_clamp_mss(top),
             queue=_queue(tables["queue"]),
             observe=_observe(tables["observe"]),

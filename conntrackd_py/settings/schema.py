@@ -41,6 +41,9 @@ HEADERS: Final = "headers"
 WHOLE: Final = "whole"
 LARGE_PACKETS: Final = (WHOLE, HEADERS)
 ON_ERROR: Final = ("drop", "accept")
+DROP: Final = "drop"
+REJECT: Final = "reject"
+NAT_EXHAUSTED: Final = (DROP, REJECT)
 ON_STOP: Final = ("remove", "keep")
 AUTO: Final = "auto"
 NFT: Final = "nft"
@@ -161,6 +164,7 @@ class Log:
 class Settings:
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
+    nat_exhausted: str = DROP  # drop a packet for which no port is free; reject: with an answer to its sender
     clamp_mss: int = mss.OFF  # largest MSS in a forwarded SYN: OFF, PMTU (that of the two links) or a number
     queue: Queue = field(default_factory=Queue)
     observe: Observe = field(default_factory=Observe)
@@ -175,3 +179,7 @@ class Settings:
     control: Control = field(default_factory=Control)
     log: Log = field(default_factory=Log)
     warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean
+
+    def answers(self) -> bool:
+        """Whether packets may be rejected with an answer."""
+        return self.filter.policy() is not None or self.nat_exhausted == REJECT
