@@ -22,6 +22,7 @@ VERDICT_NAMES: Final = ("drop", "accept")
 PRI_RAW: Final = -300
 PRI_CONNTRACK: Final = -200
 PRI_MANGLE: Final = -150
+PRI_TCPMSS: Final = -149  # after the mark rules
 PRI_NAT_DST: Final = -100
 PRI_SEQADJ: Final = -99  # not the kernel's, which adjusts everything when the packet leaves
 PRI_FILTER: Final = 0

@@ -61,6 +61,7 @@ from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.generic import Generic
@@ -130,6 +131,7 @@ class Engine:
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.helpers = Helpers(self.nat, helpers or [])
+        self.mss = Mss()
         self.mark_codec = MarkCodec(self.core, mark_mask)
         self.mark_maps = MarkMaps(self.core, self.mark_codec)
         self.nat.rewriter = self.mark_maps
@@ -141,7 +143,7 @@ class Engine:
         self.names: dict[int, str] = {}  # of the interfaces, by index
         self.trackers: list[L4Proto] = []
         self.answer_mark = (MARK_VALID | IP_CT_ANSWER) * (mark_mask & -mark_mask)  # the mark of REJECT answers
-        self.own_mark = 0  # the same; 0 without a policy, so without REJECT
+        self.own_mark = 0  # the same; 0 if nothing is rejected
         self.policy: Policy | None = None
         self.pipeline: pipeline.Pipeline = []
         self.zones = False  # a raw rule puts packets in a zone
@@ -187,7 +189,7 @@ class Engine:
             used += rule.protos or []
         self.trackers = distinct(self.core.protos + used)
         mask = self.mark_codec.mask
-        self.own_mark = self.answer_mark if policy is not None else 0
+        self.own_mark = self.answer_mark if policy is not None or self.nat.rejects_exhausted else 0
         if policy is not None:
             policy.names = self.names
         self.policy = policy if not self.observing else None
@@ -196,7 +198,7 @@ class Engine:
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
         helpers = self.helpers if self.helpers.in_use and not self.observing else None
-        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers)
+        self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers, self.mss)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
         self.offload.allowed = not self.observing and not self.zones and pipeline.offloadable(self.pipeline)
 
@@ -258,6 +260,8 @@ class Engine:
     def _done_early(self, skb: Skb) -> bool:
         """Whether a second visit would do nothing, unless the packet leaves by an interface with a source rule."""
         ct = skb.ct
+        if self.mss.limit != OFF and is_syn(skb):
+            return False
         if ct is None:
             return skb.ctinfo == IP_CT_UNTRACKED and skb.protonum != IPPROTO_ICMPV6  # leak_guard judges some of these
         if ct.status & (IPS_CONFIRMED | IPS_HELPER) != IPS_CONFIRMED or skb.ctinfo in (

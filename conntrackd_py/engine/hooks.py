@@ -17,6 +17,7 @@ from conntrackd_py.const import (
     IPS_HELPER,
     IPS_SEQ_ADJUST,
     NF_ACCEPT,
+    NF_DROP,
     PRI_CONFIRM,
     PRI_CONNTRACK,
     PRI_FILTER,
@@ -24,12 +25,15 @@ from conntrackd_py.const import (
     PRI_NAT_DST,
     PRI_NAT_SRC,
     PRI_SEQADJ,
+    PRI_TCPMSS,
 )
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
+from conntrackd_py.filter.reject import ADMIN_PROHIBITED
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT
+from conntrackd_py.nat.mss import Mss
+from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT, NAT_EXHAUSTED
 
 
 class HookOp(ABC):
@@ -59,11 +63,15 @@ class NatDestination(HookOp):
     name = "DNAT"
     priority = PRI_NAT_DST
 
-    def __init__(self, nat: Nat) -> None:
+    def __init__(self, nat: Nat, rejects: Rejects | None = None) -> None:
         self.nat = nat
+        self.rejects = rejects
 
     def run(self, skb: Skb, now: int) -> int:
-        return self.nat.destination(skb, now)
+        verdict = self.nat.destination(skb, now)
+        if verdict == NF_DROP:
+            _reject_exhausted(self.nat, self.rejects, skb, now)
+        return verdict
 
 
 @final
@@ -92,15 +100,39 @@ class Filter(HookOp):
 
 
 @final
+class ClampMss(HookOp):
+    name = "TCPMSS"
+    priority = PRI_TCPMSS
+
+    def __init__(self, mss: Mss) -> None:
+        self.mss = mss
+
+    def run(self, skb: Skb, now: int) -> int:
+        self.mss.clamp(skb)
+        return NF_ACCEPT
+
+
+@final
 class NatSource(HookOp):
     name = "SNAT"
     priority = PRI_NAT_SRC
 
-    def __init__(self, nat: Nat) -> None:
+    def __init__(self, nat: Nat, rejects: Rejects | None = None) -> None:
         self.nat = nat
+        self.rejects = rejects
 
     def run(self, skb: Skb, now: int) -> int:
-        return self.nat.source(skb, now)
+        verdict = self.nat.source(skb, now)
+        if verdict == NF_DROP:
+            _reject_exhausted(self.nat, self.rejects, skb, now)
+        return verdict
+
+
+def _reject_exhausted(nat: Nat, rejects: Rejects | None, skb: Skb, now: int) -> None:
+    """Answer a dropped packet of another host, if no port was free for it, with ICMP 3/13 (RFC 5508 REQ-8)."""
+    if rejects is not None and nat.rejects_exhausted and skb.reason == NAT_EXHAUSTED and skb.indev:
+        skb.reject = ADMIN_PROHIBITED
+        rejects.answer(skb, skb.hook, now)
 
 
 @final

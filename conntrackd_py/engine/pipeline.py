@@ -3,12 +3,12 @@
     hook           -300   -200           -150     -100   -99      0        100    300      INT_MAX
     PRE_ROUTING    raw    conntrack_in   mangle   DNAT   seqadj
     LOCAL_IN                             mangle                   filter   SNAT   helper   confirm
-    FORWARD                              mangle                   filter
+    FORWARD                              mangle, TCPMSS           filter
     LOCAL_OUT      raw    conntrack_in   mangle   DNAT            filter
     POST_ROUTING                         mangle                            SNAT   helper   confirm
 
 The NAT columns are empty in modes track and observe, raw and mangle without rules, filter without a policy or
-without a chain at the hook, helper and seqadj if no connection has or may get a helper.
+without a chain at the hook, TCPMSS without clamp_mss, helper and seqadj if no connection has or may get a helper.
 """
 
 from conntrackd_py.conntrack.core import Conntrack
@@ -18,20 +18,26 @@ from conntrackd_py.const import (
     LOCAL_OUT,
     POST_ROUTING,
     PRE_ROUTING,
-    PRI_CONFIRM,
-    PRI_CONNTRACK,
-    PRI_HELPER,
-    PRI_NAT_DST,
-    PRI_NAT_SRC,
-    PRI_RAW,
-    PRI_SEQADJ,
+    PRI_FILTER,
+    PRI_MANGLE,
 )
-from conntrackd_py.engine.hooks import Confirm, ConntrackIn, Filter, Help, HookOp, NatDestination, NatSource, SeqAdjust
+from conntrackd_py.engine.hooks import (
+    ClampMss,
+    Confirm,
+    ConntrackIn,
+    Filter,
+    Help,
+    HookOp,
+    NatDestination,
+    NatSource,
+    SeqAdjust,
+)
 from conntrackd_py.engine.raw_mangle import Mangle, Raw
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mss import OFF, Mss
 
 Pipeline = list[list[HookOp]]
 
@@ -44,24 +50,20 @@ def build(
     raw: Raw | None = None,
     mangles: list[Mangle | None] | None = None,
     helpers: Helpers | None = None,
+    mss: Mss | None = None,
 ) -> Pipeline:
-    """Operations by hook, in order of priority. None: without NAT, filter, raw rules or helpers."""
+    """Operations by hook, in order of priority. None: without NAT, filter and the like."""
     pipeline: Pipeline = [[], [], [], [], []]
-    if raw is not None:
-        pipeline[PRE_ROUTING].append(raw)
-        pipeline[LOCAL_OUT].append(raw)
-    for hook, mangle in enumerate(mangles or ()):
-        if mangle is not None:
-            pipeline[hook].append(mangle)
+    _raw_mangle(pipeline, raw, mangles, mss)
     track: HookOp = ConntrackIn(core)
     confirm: HookOp = Confirm(core)
     for hook in (PRE_ROUTING, LOCAL_OUT):
         pipeline[hook].append(track)
         if nat is not None:
-            pipeline[hook].append(NatDestination(nat))
+            pipeline[hook].append(NatDestination(nat, rejects))
     for hook in (LOCAL_IN, POST_ROUTING):
         if nat is not None:
-            pipeline[hook].append(NatSource(nat))
+            pipeline[hook].append(NatSource(nat, rejects))
         if helpers is not None:
             pipeline[hook].append(Help(helpers))
         pipeline[hook].append(confirm)
@@ -74,20 +76,31 @@ def build(
     return pipeline
 
 
+def _raw_mangle(pipeline: Pipeline, raw: Raw | None, mangles: list[Mangle | None] | None, mss: Mss | None) -> None:
+    if raw is not None:
+        pipeline[PRE_ROUTING].append(raw)
+        pipeline[LOCAL_OUT].append(raw)
+    for hook, mangle in enumerate(mangles or ()):
+        if mangle is not None:
+            pipeline[hook].append(mangle)
+    if mss is not None and mss.limit != OFF:
+        pipeline[FORWARD].append(ClampMss(mss))
+
+
 def only_nat_after_routing(pipeline: Pipeline) -> bool:
-    """Whether the hooks after routing have no filter and no mark rules."""
+    """Whether the hooks after routing have no filter and no mark rules. A SYN makes both visits in any case."""
     for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
-            if op.priority not in (PRI_NAT_SRC, PRI_HELPER, PRI_CONFIRM):
+            if op.priority in (PRI_MANGLE, PRI_FILTER):
                 return False
     return True
 
 
 def offloadable(pipeline: Pipeline) -> bool:
-    """Whether nothing but tracking and NAT must see the later packets of a forwarded connection."""
+    """Whether no rule must see the later packets of a forwarded connection. Those with a helper are not offloaded."""
     for hook in (PRE_ROUTING, FORWARD, POST_ROUTING):
         for op in pipeline[hook]:
-            if op.priority not in (PRI_RAW, PRI_CONNTRACK, PRI_NAT_DST, PRI_NAT_SRC, PRI_SEQADJ, PRI_HELPER, PRI_CONFIRM):
+            if op.priority in (PRI_MANGLE, PRI_FILTER):
                 return False
     return True
 

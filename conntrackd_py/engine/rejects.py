@@ -1,4 +1,4 @@
-"""Answers to packets that the filter rejected: built here, drained and sent by the daemon.
+"""Answers to packets that the filter rejected, or that found no free port: built here, drained and sent by the daemon.
 
 A translated destination is undone before the answer is built: the answer comes from the address, and quotes the
 packet, that the sender knows. (In the kernel, NAT translates the answer of nf_reject on its way out.)

@@ -1,4 +1,4 @@
-"""Keeps the router's interfaces and addresses up to date in the engine (pyroute2).
+"""Keeps the router's interfaces, addresses and MTUs up to date in the engine (pyroute2).
 
 After each message of the kernel both lists are read in full. So a lost message only delays the update, and a burst of
 changes is read at its start and once more at its end. An interface that is down counts as one without addresses:
@@ -52,6 +52,7 @@ class Addresses:
             links = [link async for link in await route.link("dump")]
             addresses = [address async for address in await route.addr("dump")]
         self.update(interfaces(links, addresses))
+        self.engine.mss.mtus = mtus(links)
 
     def update(self, present: Interfaces) -> None:
         now = self.clock()
@@ -116,6 +117,11 @@ def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
         if address["index"] in found and text:
             found[address["index"]][1].append(ip_address(text).packed)
     return found
+
+
+def mtus(links: list[Any]) -> dict[int, int]:
+    """The MTU of each link."""
+    return {link["index"]: link.get("mtu") or 0 for link in links}
 
 
 def _name(name: str | bytes) -> str:

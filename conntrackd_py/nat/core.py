@@ -82,6 +82,7 @@ class Nat(Extension):
         self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin
         self.by_hand = Pool()  # connections made by conntrack -I
         self.leak_guard = leak_guard
+        self.rejects_exhausted = False  # a packet for which no port is free is answered
         self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
         self.masquerade = Masquerade(core)
         self.rewriter: Rewriter | None = None  # None: every packet is rewritten here

@@ -13,7 +13,7 @@ from conntrackd_py.kernel.steering import steering
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.settings import helpers
-from conntrackd_py.settings.schema import AUTO, KEEP, NAT, OFF, RawSpec, Settings
+from conntrackd_py.settings.schema import AUTO, KEEP, NAT, OFF, REJECT, RawSpec, Settings
 
 EVERY: Final = "+"  # with fail_open the kernel accepts packets past the daemon
 
@@ -29,6 +29,8 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
 
 def configure(engine: Engine, settings: Settings) -> None:
     """Replace the rules and tunables of the engine. Its mode and mark mask stay."""
+    engine.nat.rejects_exhausted = settings.nat_exhausted == REJECT
+    engine.mss.limit = settings.clamp_mss
     engine.configure(
         settings.tunables,
         nat_rules=list(settings.nat),

@@ -19,6 +19,7 @@ from conntrackd_py.service.journal import JournalKeeper
 from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
+from conntrackd_py.service.port_watch import PortWatch
 from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.service.steering_guard import SteeringGuard
 from conntrackd_py.service.system_random import SystemRandom
@@ -41,8 +42,9 @@ class Components:
         self.refusals = RefusalLog(self.engine.diagnostics.recent, clock)
         self.pauses = Pauses()
         self.mark_watch = MarkWatch(self.engine.overwritten)
+        self.port_watch = PortWatch(self.engine.nat)
         self.notify = Notify()
-        self.injector: Injector | None = None  # only with a filter: it sends the answers to rejected packets
+        self.injector: Injector | None = None  # only with `answers`: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
         self.steering = Steering()
         self.guard = SteeringGuard(lambda: self.settings, self.steering, self._kernel_tracks)

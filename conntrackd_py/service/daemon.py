@@ -88,7 +88,7 @@ class Daemon:
             self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters, known=tables is not None)
             stack.callback(self.queue_pair.close)
             stack.push_async_callback(self.parts.close)
-            if self.engine.policy is not None:
+            if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
             stack.callback(self.parts.journal.close)
@@ -159,6 +159,7 @@ class Daemon:
         self.parts.publish()
         self.notify_systemd(now)
         self.log_addresses_lost()
+        self.parts.port_watch.look(now)
         if self.parts.mark_watch.due():
             self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000

@@ -169,9 +169,9 @@ class Reload:
         return Step(do, undo)
 
     async def _injector(self, old: Settings, new: Settings) -> Step | None:
-        """A new filter may reject packets, and needs an injector for the answers."""
+        """New settings may reject packets, and need an injector for the answers."""
         parts = self.parts
-        if parts.injector is not None or new.filter.policy() is None:
+        if parts.injector is not None or not new.answers():
             return None
         injector = Injector(parts.engine.answer_mark)
 

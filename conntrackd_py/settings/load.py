@@ -15,6 +15,7 @@ from typing import Final, TypeGuard
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.match.address import packed_address
 from conntrackd_py.match.interface import wrong_name
+from conntrackd_py.nat import mss
 from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema
 from conntrackd_py.settings.errors import ABSENT, ConfigError
@@ -43,6 +44,8 @@ LARGEST: Final = 2**31 - 1
 LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
+LEAST_MSS: Final = 88  # Linux sends no smaller segments
+MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
 MAY_BE_ZERO: Final = ("udp_stream_after",)
 TABLES: Final = (
     *("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "journal", "log"),
@@ -127,6 +130,8 @@ class _Merged:
         result = Settings(
             mode=top.choice("mode", Settings.mode, schema.MODES),
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
+            nat_exhausted=top.choice("nat_exhausted", Settings.nat_exhausted, schema.NAT_EXHAUSTED),
+            clamp_mss=_clamp_mss(top),
             queue=_queue(tables["queue"]),
             observe=_observe(tables["observe"]),
             offload=_offload(tables["offload"]),
@@ -188,6 +193,18 @@ class _Merged:
 
 def _is_rules(value: object) -> TypeGuard[list[Document]]:
     return isinstance(value, list) and all(isinstance(rule, dict) for rule in value)
+
+
+def _clamp_mss(top: Table) -> int:
+    value = top.value("clamp_mss")
+    if value is ABSENT or value == "off":
+        return mss.OFF
+    if value == "pmtu":
+        return mss.PMTU
+    if isinstance(value, int) and not isinstance(value, bool) and LEAST_MSS <= value <= MOST_MSS:
+        return value
+    top.wrong("clamp_mss", f'must be "off", "pmtu", or a number from {LEAST_MSS} to {MOST_MSS}')
+    return mss.OFF
 
 
 def _queue(table: Table) -> Queue:

@@ -72,7 +72,7 @@ def _to(table: Table, action: int) -> Range:
         table.wrong("to", f"{NAT_ACTIONS[action]} needs it")
     elif table.value("to") is not ABSENT and action == NAT_ACCEPT:
         table.wrong("to", "ACCEPT translates nothing")
-    else:
+    elif not isinstance(table.value("to"), list):  # a list is a matter of `_targets`
         reader = _ports if action in PORTS_ONLY else _network if action in PREFIX_NAT else _target
         return read(table, "to", reader) or Range()
     return Range()

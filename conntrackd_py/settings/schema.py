@@ -14,6 +14,7 @@ from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
 from conntrackd_py.match import address
 from conntrackd_py.match.match import Match
+from conntrackd_py.nat import mss
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings import tls
 from conntrackd_py.settings.errors import Finding
@@ -40,6 +41,9 @@ HEADERS: Final = "headers"
 WHOLE: Final = "whole"
 LARGE_PACKETS: Final = (WHOLE, HEADERS)
 ON_ERROR: Final = ("drop", "accept")
+DROP: Final = "drop"
+REJECT: Final = "reject"
+NAT_EXHAUSTED: Final = (DROP, REJECT)
 ON_STOP: Final = ("remove", "keep")
 AUTO: Final = "auto"
 NFT: Final = "nft"
@@ -181,6 +185,8 @@ class Log:
 class Settings:
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
+    nat_exhausted: str = DROP  # drop a packet for which no port is free; reject: with an answer to its sender
+    clamp_mss: int = mss.OFF  # largest MSS in a forwarded SYN: OFF, PMTU (that of the two links) or a number
     queue: Queue = field(default_factory=Queue)
     observe: Observe = field(default_factory=Observe)
     offload: Offload = field(default_factory=Offload)
@@ -196,3 +202,7 @@ class Settings:
     journal: Journal = field(default_factory=Journal)
     log: Log = field(default_factory=Log)
     warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean
+
+    def answers(self) -> bool:
+        """Whether packets may be rejected with an answer."""
+        return self.filter.policy() is not None or self.nat_exhausted == REJECT

@@ -14,6 +14,7 @@ URG: Final = 0x20
 
 OPT_EOL: Final = 0
 OPT_NOP: Final = 1
+OPT_MSS: Final = 2
 OPT_WINDOW: Final = 3
 OPT_SACK_PERM: Final = 4
 OPT_SACK: Final = 5
@@ -37,6 +38,16 @@ def next_option(data: bytes, at: int, stop: int) -> int:
     if at + 1 >= stop or data[at] == OPT_EOL or data[at + 1] < 2 or at + data[at + 1] > stop:
         return stop
     return at
+
+
+def mss_at(data: bytes, at: int, stop: int) -> int:
+    """Offset of the value of the first MSS option; 0 without one. at, stop: start and end of the options."""
+    at = next_option(data, at, stop)
+    while at < stop:
+        if data[at] == OPT_MSS and data[at + 1] == 4:
+            return at + 2
+        at = next_option(data, at + data[at + 1], stop)
+    return 0
 
 
 def syn_options(data: bytes, at: int, stop: int) -> tuple[int, bool]:

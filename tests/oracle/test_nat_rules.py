@@ -21,6 +21,9 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.address import address_text
+from conntrackd_py.nat.mss import PMTU
+from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, data_offset, mss_at
+from tests.conversations.test_nat import valid
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel, kernel
 from tests.oracle.twin import LINKS
 from tests.support import packets
@@ -72,6 +75,16 @@ class Both:
         ours, theirs = self.ours(packet, side), self.theirs(packet, side)
         assert ours.hex() == theirs.hex(), packet.hex()
         return ours
+
+    def same_but_checksum(self, packet: bytes, side: str) -> None:
+        """The same bytes. Only our checksum must be right."""
+        ours, theirs = self.ours(packet, side), self.theirs(packet, side)
+        at = 20 if self.family == 4 else 40
+        value = at + CHECKSUM_AT
+        assert valid(ours)
+        assert ours[:value] + ours[value + 2 :] == theirs[:value] + theirs[value + 2 :], packet.hex()
+        option = mss_at(ours, at + HEADER, at + data_offset(ours, at))
+        assert ours == theirs or (option - at) % 2, packet.hex()
 
 
 def opposite(side: str) -> str:
@@ -202,3 +215,41 @@ def test_a_base_port() -> None:
         ports = [8000, 8001, 8099, 8100, 7999, 100, 60000, 8200, *(dice.randrange(100, 60000) for _ in range(FLOWS))]
         for port in ports:
             assert pair.same(packets.udp("192.168.1.2", "203.0.113.1", 4000, port, b"odd"), CLIENT_SIDE)
+
+
+def option_lists(dice: random.Random) -> bytes:
+    """TCP options with an MSS at any offset."""
+    mss = b"\x02\x04" + dice.choice((100, 536, 1220, 1240, 1460, 8960, 65535)).to_bytes(2, "big")
+    parts = [mss, *dice.sample([b"\1", b"\3\3\7", b"\4\2", b"\x08\x0a" + bytes(8)], dice.randrange(4))]
+    dice.shuffle(parts)
+    whole = b"".join(parts)
+    return whole + b"\1" * (-len(whole) % 4)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(("option", "limit"), [("--clamp-mss-to-pmtu", PMTU), ("--set-mss 1000", 1000)])
+def test_mss(family: int, option: str, limit: int) -> None:
+    """SYN and SYN/ACK, both ways, with options at any offset.
+
+    The kernel spoils the checksum of a packet whose MSS stands at an odd offset. Ours is right there.
+    """
+    program = "iptables" if family == 4 else "ip6tables"
+    commands = [
+        f"ip link set {SERVER_SIDE} mtu 1280",
+        f"{program} -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS {option}",
+    ]
+    dice = random.Random(limit)
+    with both(family, commands, "") as pair:
+        pair.engine.mss.limit = limit
+        pair.engine.mss.mtus = {LINKS[CLIENT_SIDE]: 9000, LINKS[SERVER_SIDE]: 1280}
+        pair.engine.configure(Tunables())
+        for _ in range(FLOWS):
+            side = dice.choice((CLIENT_SIDE, SERVER_SIDE))
+            ends = [pattern[family].format(dice.randrange(2, 250)) for pattern in (INSIDE, SERVER)]
+            own, other = ends if side == CLIENT_SIDE else reversed(ends)
+            sport, dport = dice.randrange(1024, 65536), dice.randrange(1, 65536)
+            syn = packets.tcp(own, other, sport, dport, "S", seq=1, options=option_lists(dice))
+            pair.same_but_checksum(syn, side)
+            answer = packets.tcp(other, own, dport, sport, "SA", seq=9, ack=2, options=option_lists(dice))
+            pair.same_but_checksum(answer, opposite(side))
+        assert pair.engine.mss.clamped > FLOWS // 4

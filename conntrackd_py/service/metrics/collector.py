@@ -156,6 +156,7 @@ class EngineCollector(Collector):
             "Packets whose packet mark another rule overwrote between their two visits.",
             self.engine.overwritten.total,
         )
+        yield counter_of("mss_clamped", "Packets whose MSS was lowered (clamp_mss).", self.engine.mss.clamped)
         if self.refusals is not None:
             yield counter_of(
                 "refusals_not_logged", "Refused packets left out of the sampled log.", self.refusals.not_logged

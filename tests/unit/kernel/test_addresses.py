@@ -14,6 +14,7 @@ from conntrackd_py.kernel.addresses import (
     IFA_F_TENTATIVE,
     IFF_UP,
     interfaces,
+    mtus,
 )
 
 LINK_SCOPE = 253
@@ -81,3 +82,9 @@ def test_each_interface_has_its_own() -> None:
 
 def test_an_address_of_an_interface_that_came_after_the_links_were_read_waits_for_the_next_reading() -> None:
     assert shown([link(2, "lan0")], [address(9, "192.0.2.1")]) == {"lan0": []}
+
+
+def test_the_mtu_of_each_link() -> None:
+    wan = link(3, "wan0")
+    wan["attrs"].append(("IFLA_MTU", 1492))
+    assert mtus([link(2, "lan0"), wan]) == {2: 0, 3: 1492}

@@ -114,6 +114,9 @@ def test_no_metrics() -> None:
     ("text", "message"),
     [
         ('mode = "nt"', 'FILE: mode = "nt": must be one of nat, track, observe, did you mean nat?'),
+        ('clamp_mss = "on"', 'FILE: clamp_mss = "on": must be "off", "pmtu", or a number from 88 to 65495'),
+        ("clamp_mss = 87", "FILE: clamp_mss = 87: must be"),
+        ("clamp_mss = true", "FILE: clamp_mss = true: must be"),
         ("leak_guard = 1", "FILE: leak_guard = 1: must be true or false"),
         ("leak_gard = true", "FILE: leak_gard = true: unknown key, did you mean leak_guard?"),
         ("queue = 3", "FILE: queue = 3: must be a [queue] table"),

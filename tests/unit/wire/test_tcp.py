@@ -105,3 +105,19 @@ def test_any_bytes(options: bytes, ack: int) -> None:
     scale, _ = tcp.syn_options(options, 0, len(options))
     assert tcp.NO_SCALE <= scale <= tcp.MAX_SCALE
     assert 0 <= (tcp.highest_sack(options, 0, len(options), ack) - ack) & 0xFFFFFFFF < 0x80000000
+
+
+@pytest.mark.parametrize(
+    ("options", "offset"),
+    [
+        (b"\x02\x04\x05\xb4", 2),
+        (b"\1\x02\x04\x05\xb4", 3),
+        (b"\x03\x03\x07\x02\x04\x05\xb4\x02\x04\x01\x01", 5),
+        (b"\x00\x02\x04\x05\xb4", 0),
+        (b"\x02\x04\x05", 0),
+        (b"\x02\x03\x05\x02\x04\x05\xb4", 5),
+        (b"", 0),
+    ],
+)
+def test_where_the_mss_stands(options: bytes, offset: int) -> None:
+    assert tcp.mss_at(options, 0, len(options)) == offset
