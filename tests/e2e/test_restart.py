@@ -152,8 +152,11 @@ def packets(net: Topology, file: Path, expression: str) -> list[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
-    return out.strip()
+    """The last line of its output."""
+    assert process.stdout is not None
+    said = process.stdout.read()
+    assert process.wait(60) == 0
+    return said.strip()
 
 
 def test_a_damaged_journal(net: Topology) -> None:
