@@ -29,6 +29,7 @@ from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
 
 RECORD: Final = 256  # bytes
 CRC: Final = Struct("<I")
+FRAME: Final = Struct("<I252s")  # CRC, and the record filled up with zeros
 EMPTY: Final = bytes(8)
 M32: Final = 0xFFFFFFFF
 SLACK: Final = 10  # seconds
@@ -98,9 +99,7 @@ class Journal:
         return number < self.records
 
     def _put(self, number: int, data: bytes) -> None:
-        at = HEADER_SIZE + number * RECORD
-        framed = CRC.pack(crc32(data, (self.seed + number) & M32)) + data
-        self.buffer[at : at + len(framed)] = framed
+        FRAME.pack_into(self.buffer, HEADER_SIZE + number * RECORD, crc32(data, (self.seed + number) & M32), data)
 
     def write_side(self, number: int, data: bytes) -> None:
         """Write a side record; empty: clear it."""

@@ -65,30 +65,20 @@ class Record:
 
 def encode(ct: NfConn) -> bytes:
     """The record of a confirmed connection."""
-    l4proto = ct.l4proto
+    l4proto, counters, master = ct.l4proto, ct.counters, ct.master
+    rest = ct.original + ct.reply + l4proto.pack_info(ct)
     flags = (
         (MASQUERADE if ct.masquerade else 0)
         | (REMEMBERED if ct.remembered else 0)
         | (PORT_COUNTED if ct.port_counted else 0)
         | (SOURCE_EARLY if ct.source_early else 0)
     )
-    rest = ct.original + ct.reply + l4proto.pack_info(ct)
-    counters = ct.counters
     if counters is not None:
         flags |= HAS_COUNTERS
-        rest = (
-            COUNTERS.pack(
-                counters.packets_original, counters.packets_reply, counters.bytes_original, counters.bytes_reply
-            )
-            + rest
-        )
+        rest = _packed(counters) + rest
     if ct.labels:
         flags |= HAS_LABELS
         rest = ct.labels.to_bytes(LABELS, "little") + rest
-    master = ct.master
-    master_slot = master_id = NO_MASTER
-    if master is not None:
-        master_slot, master_id = master.slot, master.id
     head = HEAD.pack(
         VERSION,
         CONNECTION,
@@ -96,8 +86,8 @@ def encode(ct: NfConn) -> bytes:
         ct.timeout,
         ct.born,
         ct.id,
-        master_slot,
-        master_id,
+        NO_MASTER if master is None else master.slot,
+        NO_MASTER if master is None else master.id,
         ct.iif,
         ct.oif,
         ct.mark,
@@ -110,6 +100,12 @@ def encode(ct: NfConn) -> bytes:
         len(ct.reply),
     )
     return head + rest
+
+
+def _packed(counters: Counters) -> bytes:
+    return COUNTERS.pack(
+        counters.packets_original, counters.packets_reply, counters.bytes_original, counters.bytes_reply
+    )
 
 
 def kind_of(data: bytes) -> int:

@@ -140,10 +140,27 @@ class TcpInfo(ProtoInfo):
         one, other = self.original, self.reply
         retrans = self.retrans if self.retrans < MOST_RETRANS else MOST_RETRANS
         return PACKED.pack(
-            *(i64(one[0]) & M32, i64(one[1]) & M32, i64(one[2]) & M32, i64(one[3]) & M32, one[4], one[5]),
-            *(i64(other[0]) & M32, i64(other[1]) & M32, i64(other[2]) & M32, i64(other[3]) & M32, other[4], other[5]),
-            *(self.last_seq, self.last_ack, self.last_end, self.last_win),
-            *(self.last_flags, self.last_kind, self.last_direction, self.last_scale, retrans),
+            i64(one[0]) & M32,
+            i64(one[1]) & M32,
+            i64(one[2]) & M32,
+            i64(one[3]) & M32,
+            one[4],
+            one[5],
+            i64(other[0]) & M32,
+            i64(other[1]) & M32,
+            i64(other[2]) & M32,
+            i64(other[3]) & M32,
+            other[4],
+            other[5],
+            self.last_seq,
+            self.last_ack,
+            self.last_end,
+            self.last_win,
+            self.last_flags,
+            self.last_kind,
+            self.last_direction,
+            self.last_scale,
+            retrans,
         )
 
     def unpack(self, data: bytes) -> bool:

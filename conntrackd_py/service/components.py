@@ -1,7 +1,6 @@
 """The parts of a running daemon. A reload replaces the settings, the exporter and the injector."""
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -49,8 +48,8 @@ class Components:
         self.steering = Steering()
         self.guard = SteeringGuard(lambda: self.settings, self.steering, self._kernel_tracks)
         self.journal_state = JournalState()
-        path = settings.journal.path(socket or settings.control.socket, os.environ.get("RUNTIME_DIRECTORY", ""))
-        self.journal = JournalKeeper(self.engine, settings, Path(path), self.journal_state, clock)
+        path = Path(settings.journal.path(socket or settings.control.socket))
+        self.journal = JournalKeeper(self.engine, settings, path, self.journal_state, clock)
         self.control = ControlServer(
             self.engine,
             clock,

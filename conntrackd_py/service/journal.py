@@ -46,6 +46,7 @@ SOON: Final = 0.02  # seconds between two turns
 LATEST: Final = 0.5
 READ_AT_ONCE: Final = 4096  # records
 AWAY_MOST: Final = 60_000  # ms
+FORWARDED: Final = "packets passed without a daemon for more than a minute"
 NO_CLOCK: Final = "it is from before the last boot, and its clock is damaged"
 
 
@@ -122,8 +123,11 @@ class JournalKeeper:
                     continue
                 if header.mode != self.settings.mode:
                     raise NotBelievedError(OTHER_MODE.format(header.mode))
-                if header.boot != boot_id() and file.pulse() is None:
+                pulse = file.pulse()
+                if header.boot != boot_id() and pulse is None:
                     raise NotBelievedError(NO_CLOCK)
+                if self._forwarded() and (pulse is None or self._away(header, pulse) > AWAY_MOST):
+                    raise NotBelievedError(FORWARDED)
                 return file, header
             except NotBelievedError as why:
                 file.close()
@@ -170,15 +174,21 @@ class JournalKeeper:
         if pulse is None:
             self.state.away = 0
             return Origin(0, AWAY_MOST, False)
-        wall = time.time_ns() // 1_000_000
-        away = max(now - pulse.at if same_boot else wall - pulse.wall, 0)
-        self.state.away = away
-        forwarded = self.settings.mode == OBSERVE or self.settings.queue.fail_open  # packets pass without a daemon
+        away = self.state.away = self._away(header, pulse)
         stale = 0 if pulse.clean else SLACK * 1000 + pulse.lag
-        exact = pulse.clean and same_boot and not forwarded
+        exact = pulse.clean and same_boot and not self._forwarded()
         shift = 0 if same_boot else now - pulse.at - away
         links = None if same_boot else self._links(file, header)
         return Origin(shift, stale + min(away, AWAY_MOST), exact, links)
+
+    def _forwarded(self) -> bool:
+        """Whether packets pass while no daemon runs, so that connections change and end."""
+        return self.settings.mode == OBSERVE or self.settings.queue.fail_open
+
+    def _away(self, header: Header, pulse: Pulse) -> int:
+        """ms since the former process."""
+        same_boot = header.boot == boot_id()
+        return max(self.clock() - pulse.at if same_boot else time.time_ns() // 1_000_000 - pulse.wall, 0)
 
     def _links(self, file: JournalFile, header: Header) -> dict[int, int]:
         """Former interface indexes -> present ones, by name."""

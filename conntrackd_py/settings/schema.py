@@ -167,12 +167,12 @@ class Control:
 @dataclass(frozen=True)
 class Journal:
     enabled: bool = True  # connections live on through a restart and a crash of the daemon
-    file: str = ""  # path; empty: "journal" in systemd's runtime directory, or in that of the control socket
+    file: str = ""  # path; empty: that of the control socket, with .journal instead of .sock
     snapshot: str = ""  # path of a copy that a clean stop writes, for a reboot; empty: none
 
-    def path(self, socket: str, runtime: str) -> str:
-        """The file, for a daemon with this control socket and RUNTIME_DIRECTORY."""
-        return self.file or f"{runtime.partition(':')[0] or socket.rpartition('/')[0]}/journal"
+    def path(self, socket: str) -> str:
+        """The file, for a daemon with this control socket. Each daemon of a machine has another one."""
+        return self.file or f"{socket.removesuffix('.sock')}.journal"
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,11 @@ def packets(net: Topology, file: Path, expression: str) -> list[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
-    return out.strip()
+    """The last line of its output."""
+    assert process.stdout is not None
+    said = process.stdout.read()
+    assert process.wait(60) == 0
+    return said.strip()
 
 
 def test_a_damaged_journal(net: Topology) -> None:
@@ -166,7 +169,7 @@ def test_a_damaged_journal(net: Topology) -> None:
             *("-I", "-s", CLIENT, "-d", SERVER, "-p", "udp", "--sport", str(port), "--dport", "9", "-t", "600")
         )
     killed(router)
-    journal = net.folder / "journal"
+    journal = net.folder / "control.journal"
     whole = bytearray(journal.read_bytes())
     first = next(at for at in range(HEADER_SIZE, len(whole), RECORD) if whole[at + 5] == CONNECTION)
     whole[first + 80] ^= 4
@@ -174,7 +177,7 @@ def test_a_damaged_journal(net: Topology) -> None:
     router.start()
     assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 4
     assert '"damaged": 1' in router.said()
-    assert (net.folder / "journal.damaged").exists()
+    assert (net.folder / "control.journal.damaged").exists()
     metrics = router.metrics()
     assert "conntrackd_py_journal_damaged 1.0" in metrics
     assert "conntrackd_py_journal_restored 4.0" in metrics

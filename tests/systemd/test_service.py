@@ -219,7 +219,7 @@ def test_stopped_with_on_stop_keep_nothing_passes(router: Router) -> None:
     router.run("systemctl", "stop", UNIT)
     assert router.has_rules()
     assert not router.forwards()
-    assert router.run("ls", "/run/conntrackd-py") == "journal\n"
+    assert router.run("ls", "/run/conntrackd-py") == "control.journal\n"
     router.configure()
     router.run("systemctl", "start", UNIT)
     router.fetch()

@@ -80,9 +80,8 @@ def _forget(config: Path) -> None:
     settings = settings_or_none(config)
     if settings is None:
         return
-    runtime = os.environ.get("RUNTIME_DIRECTORY", "")
     with contextlib.suppress(OSError):
-        Path(settings.journal.path(settings.control.socket, runtime)).unlink()
+        Path(settings.journal.path(settings.control.socket)).unlink()
 
 
 def _reason_to_keep(config: Path, unit: str) -> str:

@@ -294,3 +294,15 @@ def test_the_file_of_an_unknown_clock(path: Path, monkeypatch: pytest.MonkeyPatc
     again = Life(path)
     assert again.entries == 0
     assert again.state.aside
+
+
+@pytest.mark.parametrize(("away", "entries"), [(59_000, 1), (61_000, 0)])
+def test_where_packets_pass_without_a_daemon_an_old_journal_is_not_used(path: Path, away: int, entries: int) -> None:
+    settings = replace(SETTINGS, mode="observe")
+    life = Life(path, settings=settings)
+    life.router.udp()
+    life.router.engine.core.table.slots[0].timeout += 600_000  # type: ignore[union-attr]
+    life.stop()
+    again = Life(path, 1_000_000 + away, settings)
+    assert again.entries == entries
+    assert bool(again.state.aside) == (entries == 0)

@@ -56,10 +56,9 @@ def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
 
 def test_one_damaged_header_is_enough_to_read(tmp_path: Path) -> None:
     file = made(tmp_path / "journal")
-    for at in (0, COPY_AT):
-        file.buffer[at] ^= 1
-        if at == 0:
-            assert file.header().side == SIDE
+    file.buffer[0] ^= 1
+    assert file.header().side == SIDE
+    file.buffer[COPY_AT] ^= 1
     with pytest.raises(NotBelievedError):
         file.header()
 
