@@ -8,3 +8,8 @@ from conntrackd_py.helpers.irc import Irc
 from conntrackd_py.helpers.tftp import Tftp
 
 BUILTIN: Final[dict[str, type[Helper]]] = {"ftp": Ftp, "irc": Irc, "tftp": Tftp}
+# The usual ports of control connections, by tuples.service(). They assign nothing.
+PORTS: Final = {
+    port.to_bytes(2, "big") + bytes([BUILTIN[name].protonum]): name
+    for name, port in (("ftp", 21), ("irc", 6667), ("tftp", 69))
+}

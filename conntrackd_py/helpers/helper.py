@@ -8,7 +8,7 @@ what it cannot read it lets pass. An exception is an error of the packet: queue.
 """
 
 from abc import ABC, abstractmethod
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from mypy_extensions import mypyc_attr
 
@@ -31,6 +31,7 @@ HIGHEST: Final = 65535
 MOST_CHANGES: Final = 64  # of one packet
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class State:
     """What a helper keeps of one connection; a helper derives its own."""
 
@@ -39,9 +40,9 @@ class State:
 class Helper(ABC):
     """policies: for each class of expectations, how many a master may have and their timeout in s."""
 
-    name: str = ""
-    protonum: int = IPPROTO_TCP
-    policies: tuple[tuple[int, int], ...] = ((1, 300),)
+    name: ClassVar[str] = ""
+    protonum: ClassVar[int] = IPPROTO_TCP
+    policies: ClassVar[tuple[tuple[int, int], ...]] = ((1, 300),)
 
     def __init__(self, tunables: Tunables) -> None:
         self.tune(tunables)
