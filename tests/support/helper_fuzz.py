@@ -34,6 +34,11 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"227 Entering Passive Mode (192,168,1,2,117,48).\r\n",
         b"229 Entering Extended Passive Mode (|||30000|)\r\n",
     ),
+    "amanda": (
+        b"Amanda 2.6 REP HANDLE 00-1 SEQ 1\nCONNECT DATA 50001 MESG 50002 INDEX 50003\nOPTIONS ;\n",
+        b"CONNECT DATA 1 MESG 65535 INDEX 50003 STATE 7\n",
+    ),
+    "sane": (b"\0\0\0\7\0\0\0\1", b"\0\0\0\0\0\0\x30\x39\0\0\0\0"),
     "tftp": (b"\0\1file\0octet\0", b"\0\2file\0octet\0"),
     "irc": (
         b"PRIVMSG bob :\1DCC SEND f 3232235778 5001 99\1\r\n",
