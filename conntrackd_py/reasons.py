@@ -104,9 +104,12 @@ REASON_NAMES: Final = (
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons
 MARK_OVERWRITTEN: Final = "mark_overwritten"  # likewise: another rule overwrote the packet mark between the visits
 OVERWRITTEN: Final = -1  # its number
+HELPER_NOT_ENABLED: Final = "helper_not_enabled"  # likewise: no rule assigns a helper to a control connection
+UNHELPED: Final = -2  # its number
 REASON_NUMBERS: Final = {name: number for number, name in enumerate(REASON_NAMES) if number} | {
     EXPIRED_IN_USE: OK,
     MARK_OVERWRITTEN: OVERWRITTEN,
+    HELPER_NOT_ENABLED: UNHELPED,
 }
 
 # --- why a connection ended ----------------------------------------------------------------------------

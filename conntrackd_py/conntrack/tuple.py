@@ -86,6 +86,12 @@ def swapped(t: bytes, l4part: bytes) -> bytes:
     return t[n : n + n] + t[:n] + l4part + t[n + n + 4 :]
 
 
+def service(t: bytes) -> bytes:
+    """l4 dst and protonum."""
+    at = 2 * address_length(t) + 2
+    return t[at : at + 3]
+
+
 def source_key(t: bytes) -> bytes:
     """The source half of t: source address, l4 src, protonum, zone."""
     n = address_length(t)

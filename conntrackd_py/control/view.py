@@ -27,7 +27,7 @@ from conntrackd_py.explain.hints import sentence
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import address_text
 from conntrackd_py.proto.sctp import SctpInfo
-from conntrackd_py.reasons import END_NAMES, EXPIRED_IN_USE, MARK_OVERWRITTEN, REASON_NAMES
+from conntrackd_py.reasons import END_NAMES, EXPIRED_IN_USE, HELPER_NOT_ENABLED, MARK_OVERWRITTEN, REASON_NAMES
 
 NO_NAMES: Final[Mapping[int, str]] = {}
 
@@ -145,6 +145,8 @@ def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:
 def _reason(note: Refusal) -> str:
     if note.reason:
         return REASON_NAMES[note.reason]
+    if note.lacks:
+        return HELPER_NOT_ENABLED
     return MARK_OVERWRITTEN if note.overwritten else EXPIRED_IN_USE
 
 

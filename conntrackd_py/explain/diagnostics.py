@@ -10,10 +10,11 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import IP_CT_NEW, NF_ACCEPT
+from conntrackd_py.const import IP_CT_NEW, LOCAL_OUT, NF_ACCEPT, PRE_ROUTING
 from conntrackd_py.explain.expired import ExpiredConnections
 from conntrackd_py.explain.one_sided import OneSided
 from conntrackd_py.explain.refusals import RecentRefusals, Refusal
+from conntrackd_py.explain.unhelped import Unhelped
 from conntrackd_py.reasons import (
     COPY_TRUNCATED,
     IP_FRAGMENT,
@@ -35,6 +36,7 @@ class Diagnostics:
         self.recent = RecentRefusals()
         self.expired_connections = ExpiredConnections()
         self.one_sided = OneSided()
+        self.unhelped = Unhelped()
         self.overwritten_at = -ONE_EACH  # ms: of the last recorded packet with an overwritten mark
         core.extensions.append(self.expired_connections)
         core.extensions.append(self.one_sided)
@@ -43,10 +45,20 @@ class Diagnostics:
         """Record a packet after its visit: one with a reason, or a NEW one."""
         if skb.reason:
             self._refused(skb, hook, verdict, now)
-        elif skb.ctinfo == IP_CT_NEW and self.expired_connections.count and skb.ct is not None:
-            expired = self.expired_connections.hit(skb.ct.original, skb, now)
+        elif skb.ctinfo == IP_CT_NEW and skb.ct is not None:
+            self._new(skb, skb.ct, hook, verdict, now)
+
+    def _new(self, skb: Skb, ct: NfConn, hook: int, verdict: int, now: int) -> None:
+        if self.expired_connections.count:
+            expired = self.expired_connections.hit(ct.original, skb, now)
             if expired is not None:
-                self.recent.add(Refusal(skb, hook, verdict, skb.ct, expired, now))
+                self.recent.add(Refusal(skb, hook, verdict, ct, expired, now))
+        if hook in (PRE_ROUTING, LOCAL_OUT):
+            lacks = self.unhelped.hit(ct)
+            if lacks:
+                note = Refusal(skb, hook, verdict, ct, None, now)
+                note.lacks = lacks
+                self.recent.add(note)
 
     def overwritten(self, skb: Skb, hook: int, now: int) -> None:
         """Record a packet whose mark another rule overwrote, one a second: there may be one for every packet."""

@@ -18,6 +18,11 @@ def sentence(note: Refusal) -> str:
     parts = [] if note.reason == OK else [reasons.sentence(note.reason, note.numbers, note.cause, note.rule)]
     if note.overwritten:
         parts.append(OVERWRITTEN)
+    if note.lacks:
+        parts.append(
+            f"a control connection to the port of {note.lacks}, and no raw rule assigns this helper: "
+            "the connections that it announces are not expected"
+        )
     if note.expired is not None:
         parts.append(expired_in_use(note.expired, note.at))
     return "; ".join(parts)

@@ -7,7 +7,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import WITH_PORTS
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import Addresses
-from conntrackd_py.reasons import OK, OVERWRITTEN
+from conntrackd_py.reasons import OK, OVERWRITTEN, UNHELPED
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import u16
 
@@ -50,6 +50,8 @@ class PacketFilter:
         """Also by the cause; a refusal with a hint counts as expired in use too."""
         if note.overwritten and (OVERWRITTEN in self.reasons or note.reason == OK):
             return OVERWRITTEN in self.reasons
+        if note.lacks:
+            return UNHELPED in self.reasons
         if note.reason in self.reasons or (note.expired is not None and OK in self.reasons):
             return True
         return note.cause != OK and note.cause in self.reasons

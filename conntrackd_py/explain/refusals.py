@@ -22,7 +22,7 @@ class Refusal:
     filter rule or default that dropped it. original: the original tuple of the connection with this tuple; empty if
     there is none, and then `id`, `state`, `status` and `timeout` (ms left) have no meaning. expired: the connection
     that expired in use and that the packet was for. overwritten: another rule overwrote the packet mark between the
-    two visits.
+    two visits. lacks: the helper that no rule assigns to this control connection.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Refusal:
         self.outdev = skb.outdev
         self.expired = expired
         self.overwritten = False
+        self.lacks = ""
         self.original = b""
         self.id = self.status = self.timeout = 0
         self.state = ""

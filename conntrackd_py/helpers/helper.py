@@ -8,7 +8,7 @@ what it cannot read it lets pass. An exception is an error of the packet: queue.
 """
 
 from abc import ABC, abstractmethod
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from mypy_extensions import mypyc_attr
 
@@ -31,6 +31,7 @@ HIGHEST: Final = 65535
 MOST_CHANGES: Final = 64  # of one packet
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class State:
     """What a helper keeps of one connection; a helper derives its own."""
 
@@ -39,9 +40,9 @@ class State:
 class Helper(ABC):
     """policies: for each class of expectations, how many a master may have and their timeout in s."""
 
-    name: str = ""
-    protonum: int = IPPROTO_TCP
-    policies: tuple[tuple[int, int], ...] = ((1, 300),)
+    name: ClassVar[str] = ""
+    protonum: ClassVar[int] = IPPROTO_TCP
+    policies: ClassVar[tuple[tuple[int, int], ...]] = ((1, 300),)
 
     def __init__(self, tunables: Tunables) -> None:
         self.tune(tunables)
@@ -133,6 +134,11 @@ class ControlPacket:
         if len(self.changes) < MOST_CHANGES:
             self.changes.append((at, length, new))
 
+    def refresh(self, seconds: int) -> None:
+        """Keep the control connection for so long without another packet, at least."""
+        if self.ct.remaining(self.now) < seconds * 1000:
+            self.ct.refresh(self.now, seconds * 1000)
+
     def expect(
         self, address: bytes, port: int, *, kind: int = 0, protonum: int = 0, fixed: bool = False, anyone: bool = False
     ) -> Announced | None:
@@ -147,7 +153,7 @@ class ControlPacket:
         outer = tuples.dst(back) if own else address
         if len(outer) != tuples.address_length(back) or not 0 < port <= HIGHEST:
             return None
-        first = tuples.l4dst(back) if fixed else port
+        first = tuples.l4dst(back) if fixed else self._same(port, kind) or port
         proto = tuples.PROTO_BYTE[protonum or tuples.protonum(back)]
         search = self.translated and own and not fixed
         number = first
@@ -163,6 +169,13 @@ class ControlPacket:
                 wanted.port = port
                 return self._add(wanted)
         return None
+
+    def _same(self, port: int, kind: int) -> int:
+        """The port outside that this announcement got before: a retransmission must not change; 0 if there is none."""
+        for known in self.expectations.by_master.get(self.ct.slot, []):
+            if known.follows and known.port == port and known.kind == kind and known.direction != self.direction:
+                return tuples.l4dst(known.tuple)
+        return 0
 
     def _wanted(self, t: bytes, kind: int, anyone: bool) -> Expectation:
         mask = tuples.with_src(b"\xff" * len(t), b"\xff" * tuples.address_length(t), 0)

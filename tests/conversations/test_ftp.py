@@ -17,12 +17,28 @@ from conntrackd_py.const import (
 from conntrackd_py.helpers.ftp import Ftp
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_SNAT, NatRule
+from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.reasons import HELPER_PARTIAL, HELPER_REFUSED
-from tests.support.control import Stream, assigned, expected, shown
+from tests.support.control import Stream, assigned, expected, payload_of, shown
+from tests.support.packets import SACK_PERMITTED, sack
 from tests.support.packets import address as packed
-from tests.support.play import CLIENT, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN, Host, Play, accept, advance, dropped, tcp
+from tests.support.play import (
+    CLIENT,
+    INSIDE,
+    NEIGHBOUR,
+    OTHER,
+    ROUTER,
+    SERVER,
+    WAN,
+    Host,
+    Play,
+    accept,
+    advance,
+    dropped,
+    tcp,
+)
 from tests.support.rules import forward, masquerade
 
 FTP = 21
@@ -210,7 +226,10 @@ def test_the_outer_port_is_another_one_if_taken(family: int) -> None:
     other = Stream(play, NEIGHBOUR, SERVER, FTP, as_seen=ROUTER).open()
     other.says(SERVER, b"220 ready\r\n")
     other.says(NEIGHBOUR, b"USER anonymous\r\n")
-    other.says(NEIGHBOUR, port_command(family, NEIGHBOUR, 5001))
+    changed = other.says(NEIGHBOUR, port_command(family, NEIGHBOUR, 5001))
+    at = other.seq[NEIGHBOUR.name] - len(port_command(family, NEIGHBOUR, 5001))
+    assert play >> other.segment(NEIGHBOUR, "PA", port_command(family, NEIGHBOUR, 5001), seq=at) << accept()
+    assert payload_of(play.left)[1] == changed
     taken, chosen = (shown(known)[2] for known in expected(play))
     assert taken == 5001
     assert chosen != 5001
@@ -359,3 +378,84 @@ def test_every_packet_of_a_control_connection_makes_both_visits(family: int) -> 
     stream = logged_in(play)
     assert play >> stream.segment(CLIENT, "A") << accept(IP_CT_ESTABLISHED, visits=2)
     assert play >> tcp(SERVER, CLIENT, "SA", sport=9, dport=9) << accept()
+
+
+# --- the router itself ------------------------------------------------------------------------------------------
+
+
+def test_a_server_on_the_router(family: int) -> None:
+    play = ftp(family, [masquerade()])
+    stream = logged_in(play, server=INSIDE)
+    stream.says(INSIDE, b"229 go (|||30000|)\r\n")
+    assert play >> tcp(SERVER, INSIDE, "S", dport=30000, sport=9) << accept(IP_CT_NEW)
+    assert play >> tcp(CLIENT, INSIDE, "S", dport=30000) << accept(IP_CT_RELATED, status=IPS_EXPECTED)
+    stream.says(CLIENT, port_command(family, CLIENT, 5001))
+    assert play >> tcp(INSIDE, CLIENT, "S", sport=DATA, dport=5001) << accept(IP_CT_RELATED, status=IPS_EXPECTED)
+
+
+def test_a_redirect_to_the_router(family: int) -> None:
+    """The router's own packets are adjusted when they leave: OUTPUT does not change them without need."""
+    to = packed(address(INSIDE, family))
+    redirect = NatRule(NAT_DNAT, Match(proto=Numbers([6, 6]), dport=Numbers([FTP, FTP])), Range(to, to))
+    play = ftp(family, [redirect])
+    stream = logged_in(play, server=INSIDE, at=SERVER)
+    got = stream.says(INSIDE, b"229 go (|||30000|)\r\n")
+    assert got == b"229 go (|||30000|)\r\n"
+    assert play >> tcp(CLIENT, SERVER, "S", dport=30000, sport=9) << accept(IP_CT_RELATED, dst=INSIDE, dport=30000)
+    command = port_command(family, CLIENT, 5001)
+    assert len(stream.says(CLIENT, command)) >= len(command)
+    stream.says(INSIDE, b"200 fine\r\n", status=IPS_SEQ_ADJUST if family == 6 else 0)
+    stream.says(CLIENT, b"NOOP\r\n")
+    assert (
+        play
+        >> tcp(INSIDE, CLIENT, "S", sport=DATA, dport=5001)
+        << accept(IP_CT_RELATED, src=SERVER, sport=DATA, dst=CLIENT, dport=5001)
+    )
+
+
+def test_both_ends_inside(family: int) -> None:
+    """Hairpin: the client reaches the server inside by the outer address, the server sees the router."""
+    inner, own = packed(address(NEIGHBOUR, family)), packed(address(INSIDE, family))
+    rules = [
+        NatRule(NAT_DNAT, Match(proto=Numbers([6, 6]), dport=Numbers([FTP, FTP])), Range(inner, inner)),
+        NatRule(NAT_SNAT, Match(out_interface=InterfaceNames(["lan"])), Range(own, own)),
+    ]
+    play = ftp(family, rules)
+    stream = logged_in(play, server=NEIGHBOUR, at=ROUTER, as_seen=INSIDE)
+    assert stream.says(NEIGHBOUR, b"229 go (|||30000|)\r\n") == b"229 go (|||30000|)\r\n"
+    assert (
+        play
+        >> tcp(CLIENT, ROUTER, "S", dport=30000, sport=9)
+        << accept(IP_CT_RELATED, src=INSIDE, dst=NEIGHBOUR, dport=30000)
+        >> tcp(NEIGHBOUR, INSIDE, "SA", sport=30000, dport=9, ack=1)
+        << accept(src=ROUTER, dst=CLIENT, sport=30000, dport=9)
+    )
+
+
+def test_sack_blocks_in_a_conversation(family: int) -> None:
+    """The server has the second segment behind a change, not the first: both edges are the client's numbers."""
+    play = ftp(family, [shorter(family)])
+    stream = Stream(play, CLIENT, SERVER, FTP, as_seen=SHORT)
+    syn = tcp(CLIENT, SERVER, "S", seq=999, dport=FTP, options=SACK_PERMITTED)
+    answer = tcp(SERVER, SHORT, "SA", seq=499_999, ack=1000, sport=FTP, dport=CLIENT.port, options=SACK_PERMITTED)
+    assert (
+        play
+        >> syn
+        << accept()
+        >> answer
+        << accept()
+        >> tcp(CLIENT, SERVER, "A", seq=1000, ack=500_000, dport=FTP)
+        << accept()
+    )
+    stream.ack = {"client": 500_000, "server": 1000}
+    stream.port_seen = CLIENT.port
+    stream.says(CLIENT, b"USER x\r\n")
+    command = port_command(family, CLIENT, 5001)
+    grown = len(stream.says(CLIENT, command)) - len(command)
+    assert grown != 0
+    ack = stream.seq["client"]
+    holes = sack((ack + grown + 10, ack + grown + 20))
+    segment = tcp(SERVER, SHORT, "A", seq=500_000, ack=ack + grown, sport=FTP, dport=CLIENT.port, options=holes)
+    ahead = stream.segment(CLIENT, "PA", b"x" * 10, seq=ack + 10)
+    assert play >> ahead << accept(reason="ok") >> segment << accept(reason="ok")
+    assert sack((ack + 10, ack + 20)) in play.left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -95,3 +96,65 @@ def test_irc(both: tuple[Net, Net]) -> None:
     assert said[0] == said[1]
     assert len(said[0]) == 4
     assert both[0].expected()[-1:] == both[1].expected()[-1:]
+
+
+# A server of one turn: `words` are what it reads and what it answers, then the ports of TCP that it accepts once each.
+ANSWER = """
+import socket, sys
+kind, port, read, answer, *ports = sys.argv[1:]
+accepting = [socket.create_server(("", int(one))) for one in ports]
+if kind == "tcp":
+    listener = socket.create_server(("", int(port)))
+else:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("", int(port)))
+print("ready", flush=True)
+if kind == "tcp":
+    control, _ = listener.accept()
+    control.recv(100)
+    control.sendall(eval(answer))
+else:
+    _, sender = listener.recvfrom(1000)
+    listener.sendto(eval(answer), sender)
+for one in accepting:
+    data, sender = one.accept()
+    print(data.recv(10), sender[0], flush=True)
+"""
+ASK = """
+import socket, sys
+kind, host, port, ask, *ports = sys.argv[1:]
+control = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+control.settimeout(10)
+control.connect((host, int(port)))
+control.sendall(eval(ask))
+print(control.recv(1000), flush=True)
+for one in ports:
+    socket.create_connection((host, int(one)), 10).sendall(b"data")
+"""
+TALKS = {
+    "sane": ("tcp", "6566", r"b'\0\0\0\7\0\0\0\1'", r"b'\0\0\0\0\0\0\x30\x39'", "12345"),
+    "amanda": ("udp", "10080", "b'REQ'", r"b'REP\nCONNECT DATA 50001 MESG 50002\n'", "50001", "50002"),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", TALKS)
+def test_ports_that_a_server_names(both: tuple[Net, Net], name: str, role: str) -> None:
+    """Only its expectation is compared where the kernel's SANE does not follow a DNAT rule."""
+    kind, port, ask, answer, *ports = TALKS[name]
+    found = []
+    for net in both:
+        inside, outside = net.topology.client, net.topology.server
+        client, server = (inside, outside) if role == "source" else (outside, inside)
+        reach = ports if (name, role) != ("sane", "destination") else []
+        listener = start_script(server, ANSWER, kind, port, ask, answer, *ports)
+        said = client.run(sys.executable, "-c", ASK, kind, ROLES[role][0], port, ask, *reach, timeout=30)
+        assert listener.stdout is not None
+        found.append([said, *(listener.stdout.readline() for _ in reach)])
+        listener.kill()
+    assert found[0] == found[1]
+    wait_until(partial(_same, both), f"{both[0].expected()} {both[1].expected()}")
+
+
+def _same(both: tuple[Net, Net]) -> bool:
+    return both[0].expected() == both[1].expected()

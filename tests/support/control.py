@@ -26,12 +26,20 @@ class Stream:
     """
 
     def __init__(
-        self, play: Play, client: Host, server: Host, port: int, *, at: Host | None = None, as_seen: Host | None = None
+        self,
+        play: Play,
+        client: Host,
+        server: Host,
+        port: int,
+        *,
+        at: Host | None = None,
+        as_seen: Host | None = None,
+        inner_port: int = 0,
     ) -> None:
         self.play = play
-        self.client, self.server, self.port = client, server, port
+        self.client, self.server, self.port = client, server, inner_port or port
         self.at, self.as_seen = at or server, as_seen or client
-        self.at_port = port
+        self.at_port = port  # the client sends to it; the server has self.port
         self.seq = {client.name: 1000, server.name: 500_000}  # the next number of each
         self.ack = {client.name: 0, server.name: 0}  # what it has received
         self.port_seen = client.port

@@ -12,7 +12,13 @@ from tests.support.processes import MASQUERADE
 from tests.support.waiting import wait_until
 
 # name, protocol, port of the control connections
-HELPERS = (("ftp", "tcp", 21), ("tftp", "udp", 69), ("irc", "tcp", 6667))
+HELPERS = (
+    ("ftp", "tcp", 21),
+    ("tftp", "udp", 69),
+    ("irc", "tcp", 6667),
+    ("sane", "tcp", 6566),
+    ("amanda", "udp", 10080),
+)
 CONFIG = """
 mode = "nat"
 [metrics]

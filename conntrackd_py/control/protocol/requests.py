@@ -203,7 +203,7 @@ class Recent(Request, tag="recent"):
     """follow: also the refusals that come, until the client closes; count is then 0 by default, else all.
 
     host: "address[/bits]" of either end of the packet or of its connection. port: of either end. reasons: one of them;
-    names of reasons.py, expired_in_use and mark_overwritten.
+    names of reasons.py, expired_in_use, mark_overwritten and helper_not_enabled.
     """
 
     count: Count | UnsetType = UNSET

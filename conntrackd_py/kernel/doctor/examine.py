@@ -198,13 +198,13 @@ def _ct_write(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> F
         return None
     if TEMPLATE in rule.does:
         what = "This rule gives the packet a connection template. NOTRACK then has no effect: the kernel tracks it too."
-        remedy = "Delete the rule; a [[raw]] rule sets zones and timeouts."
+        remedy = "Delete the rule; a [[raw]] rule sets zones, timeouts and helpers."
         return at(chain, rule, ERROR, "ct-template", what, remedy)
     what = "Queued packets have no connection of the kernel, so this rule has no effect."
     if rule.restores:
         remedy = f"Use a [[connmark]] rule with `restore = {context.own_bits:#x}`."
         return at(chain, rule, ERROR, "ct-write", f"{what} The mark is not restored.", remedy)
-    return at(chain, rule, WARNING, "ct-write", what, "Use a [[connmark]] rule; helpers are not supported.")
+    return at(chain, rule, WARNING, "ct-write", what, "Use a [[connmark]] or [[raw]] rule.")
 
 
 def _others(context: Context, ruleset: Ruleset, chain: Chain, rule: Rule) -> Finding | None:

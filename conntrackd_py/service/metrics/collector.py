@@ -71,6 +71,7 @@ class EngineCollector(Collector):
         yield from self._table()
         yield from self._packets()
         yield from self._hints()
+        yield from self._helpers()
         yield from rule_metrics.nat(self.engine.nat)
         yield from rule_metrics.filtered(self.engine.policy)
         yield from self._kernel_queues()
@@ -161,6 +162,19 @@ class EngineCollector(Collector):
             yield counter_of(
                 "refusals_not_logged", "Refused packets left out of the sampled log.", self.refusals.not_logged
             )
+
+    def _helpers(self) -> Iterator[Metric]:
+        figures = self.engine.helpers.figures
+        for name, text in (
+            ("connections", "Connections that got this helper."),
+            ("expectations", "Expectations that this helper made."),
+            ("changed", "Packets whose payload this helper translated."),
+            ("dropped", "Packets that this helper dropped."),
+        ):
+            values = [getattr(one, name) for one in figures.values()]
+            yield counter_by(f"helper_{name}", text, "helper", list(figures), values)
+        text = "Control connections to the usual port of a helper that no rule assigns."
+        yield counter_of("helper_not_enabled", text, self.diagnostics.unhelped.connections)
 
     def _kernel_queues(self) -> Iterator[Metric]:
         labels = ("queue", "name")

@@ -82,6 +82,16 @@ def test_a_destroy_says_why() -> None:
     assert (described["event"], described["reason"]) == ("DESTROY", "deleted")
 
 
+def test_a_helper_is_named_but_not_at_the_end() -> None:
+    router = Router()
+    router.engine.core.events.enabled = True
+    ct = router.udp()
+    router.engine.core.kill(ct, END_DELETED, router.now)
+    assert view.connection(ct, router.now, False, helper="ftp")["helper"] == "ftp"
+    found = [view.event(event, 0.0, False, helper="ftp").get("helper", "") for event in router.engine.drain_events()]
+    assert found == ["ftp", ""]
+
+
 def test_labels_are_the_numbers_of_their_bits() -> None:
     router = Router()
     ct = router.udp()

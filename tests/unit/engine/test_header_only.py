@@ -10,6 +10,7 @@ from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_INVALID,
     IP_CT_UNTRACKED,
+    IPS_HELPER,
     LOCAL_IN,
     LOCAL_OUT,
     NF_ACCEPT,
@@ -190,3 +191,13 @@ def test_mode_track_needs_no_maps() -> None:
     last = head(data, first.mark, WAN)
     assert engine.handle_headers(last, POST_ROUTING, NOW) == NF_ACCEPT
     assert last.mark & 0x1000
+
+
+def test_a_connection_with_a_helper_is_seen_whole(engine: Engine) -> None:
+    """The helper reads the payload, and may change it: no headers, and no elements in the maps of the kernel."""
+    ct = engine.core.table.at(0)
+    assert ct is not None
+    ct.status |= IPS_HELPER
+    assert engine.handle_headers(head(tcp("A", DATA)), PRE_ROUTING, NOW) == NF_QUEUE
+    assert not engine.mark_maps.put(ct, NOW)
+    assert not forward(engine, tcp("A", DATA)).by_mark

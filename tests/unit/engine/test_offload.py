@@ -11,7 +11,6 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import offload
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.mark_maps import SECOND
 from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
@@ -198,7 +197,7 @@ def test_number_and_rate_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     path.stream(9000)
     assert len(path.engine.offload.slots) == offload.A_TURN + 1
     assert path.engine.offload.refused > 0
-    path.now += SECOND
+    path.now += offload.SECOND
     path.stream(9000)
     assert len(path.engine.offload.slots) == offload.A_TURN + 2
     assert path.engine.offload.total == offload.A_TURN + 2

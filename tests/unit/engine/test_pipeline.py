@@ -8,6 +8,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import HOOK_NAMES
 from conntrackd_py.engine import pipeline
 from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
 
 
@@ -45,3 +46,18 @@ def test_in_order_of_priority(translating: bool) -> None:
     for ops in pipeline.build(core, Nat(core, [], True) if translating else None):
         priorities = [op.priority for op in ops]
         assert priorities == sorted(priorities)
+
+
+def test_with_helpers() -> None:
+    tunables = Tunables()
+    core = Conntrack(standard_protos(tunables), tunables, Repeatable(1))
+    nat = Nat(core, [], True)
+    built = pipeline.build(core, nat, helpers=Helpers(nat, []))
+    assert {HOOK_NAMES[hook]: [op.name for op in ops] for hook, ops in enumerate(built)} == {
+        "PRE_ROUTING": ["conntrack_in", "DNAT", "seqadj"],
+        "LOCAL_IN": ["SNAT", "helper", "confirm"],
+        "FORWARD": [],
+        "LOCAL_OUT": ["conntrack_in", "DNAT"],
+        "POST_ROUTING": ["SNAT", "helper", "confirm"],
+    }
+    assert pipeline.only_nat_after_routing(built)

@@ -189,7 +189,7 @@ class Replay:
         step.ctinfo = last.ctinfo
         step.ct = last.ct
         step.left = last.data if step.verdict == NF_ACCEPT else b""
-        step.notes = engine.diagnostics.recent.since(seen)
+        step.notes = [note for note in engine.diagnostics.recent.since(seen) if not note.lacks]
         concerned = last.ct or (known if known is not None and not known.dying else None)
         if concerned is not known:
             step.before = None

@@ -107,6 +107,15 @@ def test_an_event(what: dict[str, Any], output: str, line: str) -> None:
     assert event_line(what, frozenset(output.split(","))) == line
 
 
+def test_a_helper() -> None:
+    """As the kernel and conntrack(8) print it beside their own FTP helper."""
+    listed = connection_line({**TCP, "mark": 0, "helper": "ftp"}, frozenset())
+    assert listed == f"tcp      6 99 SYN_SENT {UNREPLIED} mark=0 helper=ftp use=1"
+    assert event_line(event("UPDATE", "reply", helper="ftp"), frozenset({"id"})).endswith(
+        f"{UNREPLIED} helper=ftp id=77"
+    )
+
+
 def test_counters_are_shown_in_the_last_event_only() -> None:
     assert "packets=" not in event_line(event("UPDATE", "protoinfo") | COUNTED, frozenset())
     assert "packets=3 bytes=180 [UNREPLIED]" in event_line(event("DESTROY") | COUNTED, frozenset())

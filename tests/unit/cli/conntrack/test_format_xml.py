@@ -37,6 +37,14 @@ def test_one_connection() -> None:
     assert known.findtext("timestamp/start") == "2000000000000"
 
 
+def test_a_helper() -> None:
+    router = Router()
+    described = view.connection(router.syn(), router.now, True, helper="a<b")
+    flow = ElementTree.fromstring(connection_xml(described, NOTHING))
+    assert [child.tag for child in flow] == ["meta", "meta", "meta", "helper"]
+    assert flow.findtext("helper") == "a<b"
+
+
 def test_events() -> None:
     router = Router()
     router.engine.core.events.enabled = True
