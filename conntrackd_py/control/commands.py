@@ -8,7 +8,6 @@ from typing import Any, Final
 from msgspec import UNSET, UnsetType
 
 from conntrackd_py import __version__
-from conntrackd_py.conntrack.change import EXISTS
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.control import status as report
@@ -25,6 +24,7 @@ from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
 from conntrackd_py.control.top import Top
 from conntrackd_py.control.walk import A_TURN, Walker
+from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED

@@ -8,7 +8,6 @@ from typing import Final
 
 from msgspec import UNSET
 
-from conntrackd_py.conntrack import change as changes
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import USERSPACE, Expectation
@@ -17,6 +16,7 @@ from conntrackd_py.control import spec as specs
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.requests import RefusedError, RequestError, TupleFields
 from conntrackd_py.control.subscriber import Publisher
+from conntrackd_py.engine import change as changes
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine
 
 WHY: Final = {

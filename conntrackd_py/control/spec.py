@@ -5,12 +5,12 @@ from typing import Final, NamedTuple
 from msgspec import UNSET, UnsetType
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.change import UNTOUCHED, Change
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.const import ICMP_PROTOCOLS, IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, WITH_PORTS
 from conntrackd_py.control.matcher import U32, checked, label_bits, status_bits
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.requests import NewConnection, RefusedError, RequestError, TupleFields
+from conntrackd_py.engine.change import UNTOUCHED, Change
 from conntrackd_py.match.address import address_and_port, packed_address
 from conntrackd_py.nat.range import Range
 from conntrackd_py.proto.icmp import ANSWERS, V6_ANSWERS

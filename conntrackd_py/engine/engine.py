@@ -11,7 +11,6 @@ Packets, time (ms) and randomness are arguments. Verdicts, bytes, marks, counter
 from typing import Final, final
 
 from conntrackd_py.conntrack import evict
-from conntrackd_py.conntrack.change import DONE, EXISTS, Change, create, update
 from conntrackd_py.conntrack.confirm import confirm
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.conntrack.core import Conntrack
@@ -27,13 +26,8 @@ from conntrackd_py.const import (
     IP_CT_RELATED,
     IP_CT_RELATED_REPLY,
     IP_CT_UNTRACKED,
-    IPPROTO_GRE,
-    IPPROTO_ICMP,
     IPPROTO_ICMPV6,
-    IPPROTO_SCTP,
     IPPROTO_TCP,
-    IPPROTO_UDP,
-    IPPROTO_UDPLITE,
     IPS_CONFIRMED,
     IPS_HELPER,
     LOCAL_OUT,
@@ -46,6 +40,7 @@ from conntrackd_py.const import (
     PRI_RAW,
 )
 from conntrackd_py.engine import pipeline
+from conntrackd_py.engine.change import DONE, EXISTS, Change, create, update
 from conntrackd_py.engine.header_only import HeaderOnly
 from conntrackd_py.engine.mark_codec import CONNECTION_GONE, MARK_VALID, RESUMED, MarkCodec
 from conntrackd_py.engine.mark_maps import MarkMaps
@@ -64,41 +59,16 @@ from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
-from conntrackd_py.proto.generic import Generic
-from conntrackd_py.proto.gre import Gre
-from conntrackd_py.proto.icmp import Icmp, Icmpv6
 from conntrackd_py.proto.rfc7857 import Rfc7857
-from conntrackd_py.proto.sctp import Sctp
+from conntrackd_py.proto.standard import NETFILTER, RFC7857, distinct, standard_protos
 from conntrackd_py.proto.tcp import Tcp
-from conntrackd_py.proto.udp import Udp, UdpLite
 from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED
 from conntrackd_py.wire import ip
 
-NETFILTER: Final = "netfilter"  # the TCP trackers
-RFC7857: Final = "rfc7857"
-
-NOT_TRANSLATING: Final = 16  # outcomes of create, in addition to those of conntrack.change
+NOT_TRANSLATING: Final = 16  # outcomes of create, in addition to those of change.py
 EXHAUSTED: Final = 17
 
 DEFAULT_MASK: Final = 0xFFFFFF00
-
-
-def standard_protos(tunables: Tunables, tcp_tracker: str = NETFILTER) -> list[L4Proto]:
-    """256 trackers, by protocol number."""
-    protos: list[L4Proto] = [Generic(tunables)] * 256
-    protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
-    protos[IPPROTO_UDP] = Udp(tunables)
-    protos[IPPROTO_UDPLITE] = UdpLite(tunables)
-    protos[IPPROTO_SCTP] = Sctp(tunables)
-    protos[IPPROTO_GRE] = Gre(tunables)
-    protos[IPPROTO_ICMP] = Icmp(tunables)
-    protos[IPPROTO_ICMPV6] = Icmpv6(tunables)
-    return protos
-
-
-def distinct(protos: list[L4Proto]) -> list[L4Proto]:
-    """Each tracker once; most protocol numbers share the generic one."""
-    return list({id(l4proto): l4proto for l4proto in protos}.values())
 
 
 @final
@@ -127,7 +97,6 @@ class Engine:
         self.core = Conntrack(protos or standard_protos(tunables, tcp_tracker), tunables, randomness)
         self.mode = mode
         self.observing = mode == "observe"
-        self.tracking_only = mode == "track"  # mode observe may record what the kernel translates
         self.translations = Translations(self.core)
         self.nat = Nat(self.core, nat_rules or [], leak_guard)
         self.helpers = Helpers(self.nat, helpers or [])
@@ -357,11 +326,11 @@ class Engine:
     def create(self, ct: NfConn, change: Change, source: Range | None, destination: Range | None, now: int) -> int:
         """Create a connection, translated into these ranges (conntrack -I).
 
-        Returns an outcome of conntrack.change, or NOT_TRANSLATING, EXHAUSTED.
+        Returns an outcome of change.py, or NOT_TRANSLATING, EXHAUSTED.
         """
         if source is None and destination is None:
             return create(self.core, ct, change, now)
-        if self.tracking_only:
+        if self.mode == "track":  # mode observe may record what the kernel translates
             return NOT_TRANSLATING
         if self.core.table.find(ct.original) is not None:
             return EXISTS
@@ -375,7 +344,7 @@ class Engine:
         return outcome
 
     def update(self, ct: NfConn, change: Change, now: int) -> int:
-        """Change a connection (conntrack -U); returns an outcome of conntrack.change."""
+        """Change a connection (conntrack -U); returns an outcome of change.py."""
         self.offload.take_back(ct, RETURNED_CHANGED, now)
         return update(self.core, ct, change, now)
 

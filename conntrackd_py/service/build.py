@@ -6,12 +6,13 @@ from zlib import crc32
 
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.randomness import Randomness
-from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.kernel.steering import steering
 from conntrackd_py.kernel.steering.programs import SteeringError
 from conntrackd_py.match.interface import InterfaceNames
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.settings import helpers
 from conntrackd_py.settings.schema import AUTO, KEEP, NAT, OFF, REJECT, RawSpec, Settings
 

@@ -21,11 +21,11 @@ from conntrackd_py.const import (
     POST_ROUTING,
     PRE_ROUTING,
 )
-from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import LABEL_SET, MARK_RESTORE, MARK_SAVE, MARK_SET, MarkRule, RawRule
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.proto.standard import RFC7857, standard_protos
 from tests.support import packets
 from tests.support.play import (
     CLIENT,

@@ -9,12 +9,12 @@ from conntrackd_py.const import (
     IPS_DST_NAT,
     LOCAL_IN,
 )
-from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.filter.policy import DROP, Chain, FilterRule, Policy
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
+from conntrackd_py.proto.standard import RFC7857, standard_protos
 from conntrackd_py.reasons import FILTER_DROP
 from tests.support.play import (
     CLIENT,

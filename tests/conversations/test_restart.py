@@ -14,9 +14,9 @@ from conntrackd_py.const import (
     IPS_SEEN_REPLY,
     IPS_SRC_NAT,
 )
-from conntrackd_py.engine.engine import RFC7857, standard_protos
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.match.match import Match
+from conntrackd_py.proto.standard import RFC7857, standard_protos
 from conntrackd_py.reasons import LEAK_GUARD, SCTP_VTAG
 from tests.conversations.test_sctp import C_TAG, S_TAG, opened, sctp
 from tests.support import journals, packets

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from msgspec import convert
 
-from conntrackd_py.conntrack.change import DONE
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.control.protocol.requests import NewConnection
 from conntrackd_py.control.spec import change_of, wanted
+from conntrackd_py.engine.change import DONE
 from tests.oracle import sctp_talk, tcp_talk
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, kernel
 from tests.oracle.twin import CONVERSATIONS, SEED, Step, Twin

@@ -8,10 +8,10 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_INVALID, IP_CT_UNTRACKED
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.match.match import ABSENT, UNREAD, Match, PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.ruleset import Ruleset, packet_info
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.settings.cover import Extent
 from conntrackd_py.settings.load import parse
 from conntrackd_py.settings.match import ct_of, match_of

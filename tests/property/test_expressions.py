@@ -11,10 +11,10 @@ from conntrackd_py.conntrack.conn import Counters, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_INVALID, IP_CT_UNTRACKED, IPS_CONFIRMED
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.filter import iptables, iptables_text, nft, nft_ruleset, nft_text
 from conntrackd_py.match.expr import Expr
 from conntrackd_py.match.words import Inexpressible, ParseError
+from conntrackd_py.proto.standard import standard_protos
 
 PROTOS = standard_protos(Tunables())
 NOW = 1_000_000

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_ICMP, IPPROTO_ICMPV6
-from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.proto.standard import standard_protos
 
 TRACKERS = standard_protos(Tunables())
 ADDRESSES = st.one_of([st.tuples(*[st.binary(min_size=n, max_size=n)] * 2) for n in (4, 16)])

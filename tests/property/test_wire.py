@@ -11,7 +11,7 @@ from scapy.packet import Raw
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import L4_CHECKSUM, OK
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import u16

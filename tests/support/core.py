@@ -8,7 +8,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import NF_ACCEPT, PRE_ROUTING
-from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.wire import ip
 from tests.support import packets
 

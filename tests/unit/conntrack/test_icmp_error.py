@@ -6,7 +6,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.icmp_error import inner_tuple
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import IP_VERSION
 from conntrackd_py.wire import ip
 from tests.support import packets

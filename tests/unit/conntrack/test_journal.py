@@ -1,10 +1,10 @@
 """When a record is written and cleared, the bound of the buffer, and the turns that write refreshed connections."""
 
 from conntrackd_py.conntrack import evict, record
-from conntrackd_py.conntrack.change import Change, update
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, Journal, read
 from conntrackd_py.const import IPS_FIXED_TIMEOUT
+from conntrackd_py.engine.change import Change, update
 from conntrackd_py.reasons import END_DELETED
 from tests.support import packets
 from tests.support.core import HERE, NOW, THERE, arrive, confirmed, core_with, query

@@ -12,8 +12,9 @@ from conntrackd_py.conntrack.journal import CRC, RECORD
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPS_ASSURED, IPS_CONFIRMED, IPS_DYING
-from conntrackd_py.engine.engine import Engine, distinct, standard_protos
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.proto.standard import distinct, standard_protos
 
 PROTOS = standard_protos(Tunables())
 ORIGINAL = bytes(range(1, 33)) + b"\1\2\3\4"

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from conntrackd_py.conntrack import change as changes
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto
 from conntrackd_py.conntrack.tunables import Tunables
@@ -15,7 +14,8 @@ from conntrackd_py.const import IPS_ASSURED, IPS_SEEN_REPLY
 from conntrackd_py.control import spec as specs
 from conntrackd_py.control.protocol.requests import Change, NewConnection, RefusedError, RequestError, TupleFields
 from conntrackd_py.control.view import tuple_fields
-from conntrackd_py.engine.engine import standard_protos
+from conntrackd_py.engine import change as changes
+from conntrackd_py.proto.standard import standard_protos
 
 ENDS = {"src": "10.0.0.1", "dst": "10.0.0.2"}
 UDP = {"proto": 17, **ENDS, "sport": 1000, "dport": 53}

@@ -4,7 +4,6 @@ import pytest
 from msgspec.structs import replace
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.change import DONE, EXISTS, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
@@ -26,11 +25,13 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.control import spec
 from conntrackd_py.control.protocol.requests import NewConnection
-from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine, standard_protos
+from conntrackd_py.engine.change import DONE, EXISTS, Change
+from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine
 from conntrackd_py.filter.policy import Chain, Policy
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import CONNECTION_LOST, END_DELETED, END_FLUSHED, IP_FRAGMENT
 from tests.support import packets
 from tests.support.packets import address

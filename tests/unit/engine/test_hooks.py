@@ -8,11 +8,11 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import FORWARD, IPS_DYING, NF_ACCEPT, NF_DROP, PRI_FILTER
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.engine.hooks import Filter
 from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import DROP, REJECT, Chain, FilterRule, Policy
 from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import END_FILTERED, FILTER_DROP, FILTER_REJECT
 from conntrackd_py.wire import ip
 from tests.support import packets

@@ -7,9 +7,9 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import HOOK_NAMES
 from conntrackd_py.engine import pipeline
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.proto.standard import standard_protos
 
 
 def seats(translating: bool) -> dict[str, list[str]]:

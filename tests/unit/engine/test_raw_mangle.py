@@ -4,9 +4,9 @@ from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import LOCAL_OUT, PRE_ROUTING
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.engine.raw_mangle import MARK_SET, MarkRule, mangles_by_hook
 from conntrackd_py.match.match import Match
+from conntrackd_py.proto.standard import standard_protos
 
 
 def test_only_hooks_with_rules_have_an_operation() -> None:

@@ -7,9 +7,9 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import AF_INET, AF_INET6, FORWARD, LOCAL_IN
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.engine.rejects import ANSWERS_A_SECOND, ANSWERS_WAITING, Rejects
 from conntrackd_py.nat.interfaces import Interfaces, Link
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.wire import ip
 from tests.support import packets
 

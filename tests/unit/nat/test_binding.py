@@ -5,7 +5,6 @@ import pytest
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
@@ -14,6 +13,7 @@ from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_MASQUERADE, NAT_REDIRECT, NAT_SNAT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
+from conntrackd_py.proto.standard import standard_protos
 from tests.support.packets import address
 
 CLIENT, SERVER, OUTER, TARGET = (address(a) for a in ("192.168.1.2", "198.51.100.2", "203.0.113.1", "192.168.1.80"))

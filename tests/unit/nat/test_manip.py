@@ -22,8 +22,8 @@ from conntrackd_py.const import (
     MANIP_DST,
     MANIP_SRC,
 )
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.nat import manip
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import checksum, ip
 from conntrackd_py.wire.packet import u16

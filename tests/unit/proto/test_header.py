@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.engine.engine import standard_protos
 from conntrackd_py.proto.header import truncated, wrong_checksum
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import L4_CHECKSUM, L4_TRUNCATED, OK
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import put16, u16

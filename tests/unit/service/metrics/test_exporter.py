@@ -22,12 +22,13 @@ from conntrackd_py import __version__
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control.server import ControlServer
-from conntrackd_py.engine.engine import Engine, standard_protos
+from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.offload import RETURNED_FLAGS
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
+from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import END_DELETED, INSERT_FAILED, TABLE_FULL, TCP_IGNORED
 from conntrackd_py.service.metrics import exporter as exporters
 from conntrackd_py.service.metrics.collector import EngineCollector

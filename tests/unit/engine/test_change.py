@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from conntrackd_py.conntrack import change as changes
-from conntrackd_py.conntrack.change import DONE, ENDED, EXISTS, FULL, STATUS_FIXED, TIMEOUT_FIXED, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -17,8 +15,10 @@ from conntrackd_py.const import (
     IPS_OFFLOAD,
     IPS_SEEN_REPLY,
 )
-from conntrackd_py.engine.engine import NETFILTER, RFC7857
+from conntrackd_py.engine import change as changes
+from conntrackd_py.engine.change import DONE, ENDED, EXISTS, FULL, STATUS_FIXED, TIMEOUT_FIXED, Change
 from conntrackd_py.proto import tcp_states
+from conntrackd_py.proto.standard import NETFILTER, RFC7857
 from conntrackd_py.reasons import END_DELETED, END_EARLY_DROP
 from tests.support import packets
 from tests.support.router import CLIENT, SERVER, Router
