@@ -37,15 +37,13 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, done_bit, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element, MarkMaps
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, PAUSE, SOURCES, Element, MarkMaps
 from conntrackd_py.nat.core import status_bit
 from conntrackd_py.wire import tcp
 
 AFTER: Final = 16  # packets that a connection must have had
 MOST_CONNECTIONS: Final = 16384  # offloaded at once
-MOST_A_SECOND: Final = 1000  # additions
-SECOND: Final = 1000  # ms
-A_TURN: Final = 64  # connections that are added, read or deleted at once
+A_TURN: Final = 64  # connections that are added, read or deleted at once; additions are PAUSE apart
 TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
@@ -83,11 +81,9 @@ class Offload(Extension):
         self.allowed = False
         self.after = AFTER
         self.slots: OrderedDict[int, Seen] = OrderedDict()  # offloaded; those read longest ago first
-        self.waiting: list[NfConn] = []
+        self.waiting: dict[int, NfConn] = {}  # by slot; at most A_TURN
         self.leaving = -1  # why all connections return, in turns; -1: they do not
         self.turned = 0  # ms: of the last turn
-        self.second = 0  # ms: the rate is counted until then
-        self.added = 0  # connections in this second
         self.total = 0  # connections that were offloaded
         self.refused = 0  # connections that were not: too many
         self.failures = 0  # the kernel refused a transaction
@@ -105,7 +101,10 @@ class Offload(Extension):
             return
         ct.visits = 0
         if skb.ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY) and self._eligible(ct, now):
-            self.waiting.append(ct)
+            if len(self.waiting) < A_TURN:
+                self.waiting[ct.slot] = ct
+            else:
+                self.refused += 1  # its next packets try again
 
     def _eligible(self, ct: NfConn, now: int) -> bool:
         if not self.allowed or self.leaving >= 0 or self.mark_maps.maps is None or self.mark_maps.failed:
@@ -124,25 +123,23 @@ class Offload(Extension):
 
     def settle(self, now: int) -> None:
         """Between two batches of packets: add the connections that wait, delete the elements of released slots."""
-        if self.waiting:
+        if self.waiting and now >= self.mark_maps.next_at:
+            self.mark_maps.next_at = now + PAUSE
             self._add(now)
         self.mark_maps.settle()
         if self.mark_maps.maps is None and (self.slots or self.leaving >= 0):
             self._forget()
 
     def _add(self, now: int) -> None:
-        if now >= self.second:
-            self.second, self.added = now + SECOND, 0
-        room = min(A_TURN, MOST_A_SECOND - self.added, MOST_CONNECTIONS - len(self.slots))
-        chosen: dict[int, NfConn] = {}
+        chosen: list[NfConn] = []
         elements: list[Element] = []
-        for ct in self.waiting:
-            if ct.slot in chosen or not self._eligible(ct, now):
+        for slot, ct in self.waiting.items():
+            if self.core.table.at(slot) is not ct or not self._eligible(ct, now):
                 continue
-            if len(chosen) >= room:
+            if len(self.slots) + len(chosen) >= MOST_CONNECTIONS:
                 self.refused += 1  # its next packets try again
                 continue
-            chosen[ct.slot] = ct
+            chosen.append(ct)
             elements += self._own(ct)
             if ct.slot not in self.mark_maps.mapped:
                 elements += self.mark_maps.elements(ct)
@@ -153,12 +150,11 @@ class Offload(Extension):
         if not maps.add(elements):
             self._fail()
             return
-        self.added += len(chosen)
         self.total += len(chosen)
-        for slot, ct in chosen.items():
-            if slot not in self.mark_maps.mapped:
+        for ct in chosen:
+            if ct.slot not in self.mark_maps.mapped:
                 self.mark_maps.keep(ct, self.mark_maps.elements(ct))
-            self.slots[slot] = Seen(now)
+            self.slots[ct.slot] = Seen(now)
             ct.status |= IPS_OFFLOAD
             ct.l4proto.offloaded(ct, True)
 

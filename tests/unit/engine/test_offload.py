@@ -11,6 +11,7 @@ from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTIN
 from conntrackd_py.engine import offload
 from conntrackd_py.engine.change import DONE, Change
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.mark_maps import PAUSE
 from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
@@ -74,13 +75,18 @@ class Path:
 
     def stream(self, port: int = 4000) -> NfConn:
         """A UDP stream that is offloaded."""
+        self.now += PAUSE
+        self.traffic(port)
+        return self.only(port)
+
+    def traffic(self, port: int) -> None:
         for _ in range(STREAM):
             self.udp(port=port)
             self.udp(port=port, inward=True)
-        return self.only(port)
 
     def opened(self) -> NfConn:
         """A TCP connection that is offloaded."""
+        self.now += PAUSE
         self.tcp("S", seq=0, ack=0)
         self.tcp("SA", inward=True, seq=0)
         for _ in range(AFTER + 2):
@@ -186,21 +192,26 @@ def test_not_with_a_short_timeout() -> None:
     assert path.nothing_in_the_kernel()
 
 
-def test_number_and_rate_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_holds_a_limited_number_of_connections() -> None:
     path = Path()
+    path.engine.mark_maps.next_at = path.now + 2 * PAUSE
     for port in range(offload.A_TURN + 1, 0, -1):
-        path.engine.offload.added = offload.MOST_A_SECOND - 1 if port == 1 else 0
-        path.engine.offload.second = path.now + 1
-        path.stream(port)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 1
-    path.engine.offload.added = offload.MOST_A_SECOND
-    path.stream(9000)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 1
+        path.traffic(port)
+    assert path.nothing_in_the_kernel()
+    path.now += 2 * PAUSE
+    path.engine.settle(path.now)
+    assert len(path.engine.offload.slots) == offload.A_TURN
     assert path.engine.offload.refused > 0
-    path.now += offload.SECOND
+
+
+def test_two_transactions_are_a_pause_apart() -> None:
+    path = Path()
     path.stream(9000)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 2
-    assert path.engine.offload.total == offload.A_TURN + 2
+    path.traffic(9001)
+    assert len(path.engine.offload.slots) == 1
+    path.now += PAUSE
+    path.traffic(9001)
+    assert len(path.engine.offload.slots) == 2
 
 
 def test_counters_and_timeout_follow_the_kernels_counters() -> None:
