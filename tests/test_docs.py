@@ -9,8 +9,10 @@ import pytest
 from conntrackd_py.conntrack.evict import DYING_GRACE, EVICTION_RANGE, UNCONFIRMED_LIFETIME
 from conntrackd_py.conntrack.gc import HORIZON
 from conntrackd_py.conntrack.lookup import UNCONFIRMED_LIMIT
+from conntrackd_py.engine.mark_maps import MOST_AT_ONCE, MOST_CONNECTIONS, PAUSE
 from conntrackd_py.explain.hosts import HOSTS_LIMIT, POOLS_LIMIT
 from conntrackd_py.explain.refusals import REFUSALS_LIMIT
+from conntrackd_py.kernel.maps.recognition import FORGET_AFTER, MOST_KNOWN
 from conntrackd_py.nat import port_usage
 from conntrackd_py.proto import rfc7857
 from conntrackd_py.settings.load import load
@@ -32,6 +34,12 @@ LIMITS = [
     ("ARCHITECTURE.md", f"or {HORIZON / 1000:g} s ahead at most"),
     ("ARCHITECTURE.md", f"one unassured connection among {EVICTION_RANGE} that"),
     ("ARCHITECTURE.md", f"count {HOSTS_LIMIT:,} hosts and {POOLS_LIMIT:,} NAT addresses"),
+    (
+        "ARCHITECTURE.md",
+        f"forgets a tuple {FORGET_AFTER} s after its last packet. It has room for {MOST_KNOWN:,} tuples",
+    ),
+    ("ARCHITECTURE.md", f"every {PAUSE} ms at most, for up to {MOST_AT_ONCE} connections"),
+    ("ARCHITECTURE.md", f"At most {MOST_CONNECTIONS:,} connections have elements"),
     ("docs/asking-why.md", f"kept for {DYING_GRACE / 1000:g} s more"),
     ("docs/asking-why.md", f"It counts {HOSTS_LIMIT:,} hosts"),
     ("docs/asking-why.md", f"keeps the last {REFUSALS_LIMIT} refused packets"),

@@ -45,10 +45,8 @@ from conntrackd_py.wire.packet import u16
 
 LARGE: Final = 1500  # bytes: a longer packet makes its connection worth the elements
 MOST_CONNECTIONS: Final = 16384  # with elements at once
-MOST_A_SECOND: Final = (
-    100  # connections that get elements: each is a transaction that other programs may have to wait for
-)
-SECOND: Final = 1000  # ms
+MOST_AT_ONCE: Final = 256  # connections that get elements in one transaction
+PAUSE: Final = 50  # ms between two transactions: each makes programs that list a ruleset begin again
 
 
 FLOWS: Final = "flows"
@@ -106,8 +104,8 @@ class MarkMaps(Rewriter):
         self.maps: Maps | None = None  # None: the daemon rewrites every packet
         self.mapped: dict[int, list[Element]] = {}  # by slot
         self.released_slots: list[int] = []  # whose elements are deleted before a slot is used again
-        self.second = 0  # ms: the rate is counted until then
-        self.added = 0  # connections in this second
+        self.waiting: dict[int, NfConn] = {}  # connections that get elements with the next transaction, by slot
+        self.next_at = 0  # ms: no transaction before
         self.total = 0  # connections that got elements
         self.refused = 0  # connections that did not: too many, or the kernel refused
         self.failed = False
@@ -136,18 +134,28 @@ class MarkMaps(Rewriter):
             return True
         if self.maps is None or self.failed or not self.mappable(ct):
             return False
-        if now >= self.second:
-            self.second, self.added = now + SECOND, 0
-        if self.added >= MOST_A_SECOND or len(self.mapped) >= MOST_CONNECTIONS:
+        if now < self.next_at or len(self.mapped) + MOST_AT_ONCE > MOST_CONNECTIONS:
             self.refused += 1
+            if len(self.waiting) + 1 < MOST_AT_ONCE:
+                self.waiting[ct.slot] = ct
             return False
-        self.added += 1
-        elements = self.elements(ct)
-        if not self.maps.add(elements):
+        self.next_at = now + PAUSE
+        self.waiting[ct.slot] = ct
+        return self._put_waiting(self.maps)
+
+    def _put_waiting(self, maps: Maps) -> bool:
+        waiting: list[NfConn] = []
+        for slot, ct in self.waiting.items():
+            if self.core.table.at(slot) is ct and slot not in self.mapped and self.mappable(ct):
+                waiting.append(ct)
+        self.waiting.clear()
+        found = [self.elements(ct) for ct in waiting]
+        if not maps.add([element for elements in found for element in elements]):
             self.refused += 1
             self.failed = True  # until `settle`: packets whose verdict is not sent yet may need the other elements
             return False
-        self.keep(ct, elements)
+        for at, ct in enumerate(waiting):
+            self.keep(ct, found[at])
         return True
 
     def mappable(self, ct: NfConn) -> bool:
@@ -157,7 +165,7 @@ class MarkMaps(Rewriter):
         return ct.iif > 0 and ct.oif > 0 and ct.slot + 1 < self.codec.slots  # forwarded, and the mark holds the slot
 
     def keep(self, ct: NfConn, elements: list[Element]) -> None:
-        """These elements of ct were added in another transaction."""
+        """ct has got these elements."""
         self.mapped[ct.slot] = elements
         self.total += 1
 
@@ -202,6 +210,7 @@ class MarkMaps(Rewriter):
             self.maps.close()
             self.maps = None
         self.mapped.clear()
+        self.waiting.clear()
         self.released_slots.clear()
 
 

@@ -37,14 +37,13 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, done_bit, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SECOND, SOURCES, Element, MarkMaps
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, PAUSE, SOURCES, Element, MarkMaps
 from conntrackd_py.nat.core import status_bit
 from conntrackd_py.wire import tcp
 
 AFTER: Final = 16  # packets that a connection must have had
 MOST_CONNECTIONS: Final = 16384  # offloaded at once
-MOST_A_SECOND: Final = 1000  # additions
-A_TURN: Final = 64  # connections that are added, read or deleted at once
+A_TURN: Final = 64  # connections that are added, read or deleted at once; PAUSE is between two additions
 TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
@@ -82,11 +81,10 @@ class Offload(Extension):
         self.allowed = False
         self.after = AFTER
         self.slots: OrderedDict[int, Seen] = OrderedDict()  # offloaded; those read longest ago first
-        self.waiting: list[NfConn] = []
+        self.waiting: dict[int, NfConn] = {}  # by slot: those to be added next
         self.leaving = -1  # why all connections return, in turns; -1: they do not
         self.turned = 0  # ms: of the last turn
-        self.second = 0  # ms: the rate is counted until then
-        self.added = 0  # connections in this second
+        self.next_at = 0  # ms: no addition before
         self.total = 0  # connections that were offloaded
         self.refused = 0  # connections that were not: too many
         self.failures = 0  # the kernel refused a transaction
@@ -104,7 +102,10 @@ class Offload(Extension):
             return
         ct.visits = 0
         if skb.ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY) and self._eligible(ct, now):
-            self.waiting.append(ct)
+            if len(self.waiting) < A_TURN or ct.slot in self.waiting:
+                self.waiting[ct.slot] = ct
+            else:
+                self.refused += 1  # its next packets try again
 
     def _eligible(self, ct: NfConn, now: int) -> bool:
         if not self.allowed or self.leaving >= 0 or self.mark_maps.maps is None or self.mark_maps.failed:
@@ -123,23 +124,22 @@ class Offload(Extension):
 
     def settle(self, now: int) -> None:
         """Between two batches of packets: add the connections that wait, delete the elements of released slots."""
-        if self.waiting:
+        if self.waiting and now >= self.next_at:
             self._add(now)
         self.mark_maps.settle()
         if self.mark_maps.maps is None and (self.slots or self.leaving >= 0):
             self._forget()
 
     def _add(self, now: int) -> None:
-        if now >= self.second:
-            self.second, self.added = now + SECOND, 0
-        room = min(A_TURN, MOST_A_SECOND - self.added, MOST_CONNECTIONS - len(self.slots))
+        self.next_at = now + PAUSE
+        room = MOST_CONNECTIONS - max(len(self.slots), len(self.mark_maps.mapped))
         chosen: dict[int, NfConn] = {}
         elements: list[Element] = []
-        for ct in self.waiting:
-            if ct.slot in chosen or not self._eligible(ct, now):
+        for ct in self.waiting.values():
+            if not self._eligible(ct, now):
                 continue
             if len(chosen) >= room:
-                self.refused += 1  # its next packets try again
+                self.refused += 1
                 continue
             chosen[ct.slot] = ct
             elements += self._own(ct)
@@ -152,7 +152,6 @@ class Offload(Extension):
         if not maps.add(elements):
             self._fail()
             return
-        self.added += len(chosen)
         self.total += len(chosen)
         for slot, ct in chosen.items():
             if slot not in self.mark_maps.mapped:
@@ -181,7 +180,7 @@ class Offload(Extension):
 
     def turn(self, now: int) -> None:
         """Read the counters of some connections, or return some if all must return."""
-        if now < self.next_turn():
+        if now < self._due():
             return
         self.turned = now
         due: list[NfConn] = []
@@ -202,7 +201,10 @@ class Offload(Extension):
                 self._fail()
 
     def next_turn(self) -> int:
-        """In ms; NEVER when nothing is offloaded."""
+        """When there is work again, in ms; NEVER when nothing is offloaded."""
+        return min(self._due(), self.next_at) if self.waiting else self._due()
+
+    def _due(self) -> int:
         if self.leaving >= 0:
             return self.turned + TURN
         for seen in self.slots.values():

@@ -32,6 +32,7 @@ LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
 MAY_BE_ZERO: Final = ("udp_stream_after",)
+LAST_QUEUE: Final = 65535
 TABLES: Final = ("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "log")
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
 
@@ -174,7 +175,7 @@ def _is_rules(value: object) -> TypeGuard[list[Document]]:
 
 def _queue(table: Table) -> Queue:
     return Queue(
-        first=table.integer("first", Queue.first, 0, 65534),
+        first=table.integer("first", Queue.first, 0, LAST_QUEUE - 3),
         max_length=table.integer("max_length", Queue.max_length, 1, LARGEST),
         socket_buffer=table.integer("socket_buffer", Queue.socket_buffer, LEAST_BUFFER, 2**30, SMALL_BUFFER),
         gso=table.boolean("gso", Queue.gso),

@@ -179,7 +179,7 @@ def test_status(run: Run, rules: Run, steering: dict[str, str]) -> None:
     [
         "",
         'mode = "observe"',
-        'mode = "track"\n[queue]\nfirst = 65534\nfail_open = true',
+        'mode = "track"\n[queue]\nfirst = 65532\nfail_open = true',
         '[steering]\nlocal = false\nexclude_interfaces = ["lo", "wg+", "br-lan"]',
         "[steering]\nexclude_interfaces = []",
     ],
@@ -201,7 +201,7 @@ def test_what_is_printed_can_be_fed_to_iptables(run: Run, rules: Run) -> None:
 def test_what_is_printed_can_be_fed_to_nft(run: Run, rules: Run) -> None:
     """The kernel may lack nft's own queue; then only that line is refused."""
     text = rules("print", "", "--format", "nft").stdout
-    assert text.count("queue num ") == 4
+    assert text.count("queue num ") == 8
     run("nft", "-f", "-", text=re.sub(r"queue num (\d)", "drop", text))
     assert "goto queue_1" in run("nft", "list", "chain", "ip6", "conntrackd_py", "postrouting").stdout
 

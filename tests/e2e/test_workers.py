@@ -31,8 +31,9 @@ def workers() -> Iterator[Workers]:
         net.server.run("ip", "route", "add", "local", "198.18.0.0/16", "dev", "lo")
         net.server.run("ip", "route", "add", "198.19.0.0/16", "via", ROUTER)
         net.server.run("iptables", "-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
-        second = CONFIG.replace(METRICS, "127.0.0.1:9467") + "[queue]\nfirst = 2\n"
-        routers = (Router(net, name="first-"), Router(net, second, name="second-"))
+        alone = "[queue]\nknown_first = false\n"
+        second = CONFIG.replace(METRICS, "127.0.0.1:9467") + alone + "first = 2\n"
+        routers = (Router(net, CONFIG + alone, name="first-"), Router(net, second, name="second-"))
         (rules,) = re.findall(r"^```\n(\*raw\n.*?)```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
         file = net.folder / "rules"
         file.write_text(rules)

@@ -11,7 +11,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import offload
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.mark_maps import SECOND
+from conntrackd_py.engine.mark_maps import PAUSE
 from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
@@ -73,11 +73,15 @@ class Path:
         ends = (self.server, self.router, 80, 5000) if inward else (self.client, self.server, 5000, 80)
         return self.through(packets.tcp(*ends, flags, seq=seq, ack=ack, data=data), inward=inward)
 
-    def stream(self, port: int = 4000) -> NfConn:
-        """A UDP stream that is offloaded."""
+    def exchange(self, port: int) -> None:
         for _ in range(STREAM):
             self.udp(port=port)
             self.udp(port=port, inward=True)
+
+    def stream(self, port: int = 4000) -> NfConn:
+        """A UDP stream that is offloaded, if nothing prevents it."""
+        self.now += PAUSE
+        self.exchange(port)
         return self.only(port)
 
     def opened(self) -> NfConn:
@@ -187,21 +191,30 @@ def test_not_with_a_short_timeout() -> None:
     assert path.nothing_in_the_kernel()
 
 
-def test_number_and_rate_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_additions_share_a_transaction_and_their_number_is_limited() -> None:
     path = Path()
-    for port in range(offload.A_TURN + 1, 0, -1):
-        path.engine.offload.added = offload.MOST_A_SECOND - 1 if port == 1 else 0
-        path.engine.offload.second = path.now + 1
-        path.stream(port)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 1
-    path.engine.offload.added = offload.MOST_A_SECOND
-    path.stream(9000)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 1
+    path.stream(3999)
+    transactions = path.maps.transactions
+    for port in range(4000, 4000 + offload.A_TURN + 1):
+        path.exchange(port)
+    assert path.maps.transactions == transactions
     assert path.engine.offload.refused > 0
-    path.now += SECOND
-    path.stream(9000)
-    assert len(path.engine.offload.slots) == offload.A_TURN + 2
-    assert path.engine.offload.total == offload.A_TURN + 2
+    path.pass_time(PAUSE)
+    assert path.maps.transactions == transactions + 1
+    assert len(path.engine.offload.slots) == 1 + offload.A_TURN
+    path.exchange(4000 + offload.A_TURN)
+    path.pass_time(PAUSE)
+    assert len(path.engine.offload.slots) == 2 + offload.A_TURN
+
+
+def test_most_connections() -> None:
+    path = Path()
+    for number in range(offload.MOST_CONNECTIONS):
+        path.engine.mark_maps.mapped[-1 - number] = []
+    path.stream(4000)
+    path.pass_time(PAUSE)
+    assert not path.engine.offload.slots
+    assert path.engine.offload.refused > 0
 
 
 def test_counters_and_timeout_follow_the_kernels_counters() -> None:

@@ -118,7 +118,7 @@ def test_no_metrics() -> None:
         ("leak_gard = true", "FILE: leak_gard = true: unknown key, did you mean leak_guard?"),
         ("queue = 3", "FILE: queue = 3: must be a [queue] table"),
         ("[qeue]", "FILE: qeue: unknown key, did you mean queue?"),
-        ("[queue]\nfirst = 70000", "FILE: queue.first = 70000: must be between 0 and 65534"),
+        ("[queue]\nfirst = 70000", "FILE: queue.first = 70000: must be between 0 and 65532"),
         ('[queue]\nfirst = "0"', 'FILE: queue.first = "0": must be a whole number'),
         ("[queue]\nfirst = true", "FILE: queue.first = true: must be a whole number"),
         ('[queue]\non_error = "pass"', 'FILE: queue.on_error = "pass": must be one of drop, accept'),
@@ -227,7 +227,7 @@ def test_a_mistake_is_reported_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(main)
     assert str(caught.value).splitlines() == [
-        f"{drop_in}:2: queue.first = -1: must be between 0 and 65534",
+        f"{drop_in}:2: queue.first = -1: must be between 0 and 65532",
         f"{drop_in}:3: nat[1].to: DNAT needs it",
     ]
 
