@@ -43,7 +43,7 @@ from conntrackd_py.wire import tcp
 
 AFTER: Final = 16  # packets that a connection must have had
 MOST_CONNECTIONS: Final = 16384  # offloaded at once
-A_TURN: Final = 64  # connections that are added, read or deleted at once; additions are PAUSE apart
+A_TURN: Final = 64  # connections that are added, read or deleted at once; PAUSE is between two additions
 TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
@@ -81,9 +81,10 @@ class Offload(Extension):
         self.allowed = False
         self.after = AFTER
         self.slots: OrderedDict[int, Seen] = OrderedDict()  # offloaded; those read longest ago first
-        self.waiting: dict[int, NfConn] = {}  # by slot; at most A_TURN
+        self.waiting: dict[int, NfConn] = {}  # by slot: those to be added next
         self.leaving = -1  # why all connections return, in turns; -1: they do not
         self.turned = 0  # ms: of the last turn
+        self.next_at = 0  # ms: no addition before
         self.total = 0  # connections that were offloaded
         self.refused = 0  # connections that were not: too many
         self.failures = 0  # the kernel refused a transaction
@@ -101,7 +102,7 @@ class Offload(Extension):
             return
         ct.visits = 0
         if skb.ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY) and self._eligible(ct, now):
-            if len(self.waiting) < A_TURN:
+            if len(self.waiting) < A_TURN or ct.slot in self.waiting:
                 self.waiting[ct.slot] = ct
             else:
                 self.refused += 1  # its next packets try again
@@ -123,23 +124,24 @@ class Offload(Extension):
 
     def settle(self, now: int) -> None:
         """Between two batches of packets: add the connections that wait, delete the elements of released slots."""
-        if self.waiting and now >= self.mark_maps.next_at:
-            self.mark_maps.next_at = now + PAUSE
+        if self.waiting and now >= self.next_at:
             self._add(now)
         self.mark_maps.settle()
         if self.mark_maps.maps is None and (self.slots or self.leaving >= 0):
             self._forget()
 
     def _add(self, now: int) -> None:
-        chosen: list[NfConn] = []
+        self.next_at = now + PAUSE
+        room = MOST_CONNECTIONS - max(len(self.slots), len(self.mark_maps.mapped))
+        chosen: dict[int, NfConn] = {}
         elements: list[Element] = []
-        for slot, ct in self.waiting.items():
-            if self.core.table.at(slot) is not ct or not self._eligible(ct, now):
+        for ct in self.waiting.values():
+            if not self._eligible(ct, now):
                 continue
-            if len(self.slots) + len(chosen) >= MOST_CONNECTIONS:
-                self.refused += 1  # its next packets try again
+            if len(chosen) >= room:
+                self.refused += 1
                 continue
-            chosen.append(ct)
+            chosen[ct.slot] = ct
             elements += self._own(ct)
             if ct.slot not in self.mark_maps.mapped:
                 elements += self.mark_maps.elements(ct)
@@ -151,10 +153,10 @@ class Offload(Extension):
             self._fail()
             return
         self.total += len(chosen)
-        for ct in chosen:
-            if ct.slot not in self.mark_maps.mapped:
+        for slot, ct in chosen.items():
+            if slot not in self.mark_maps.mapped:
                 self.mark_maps.keep(ct, self.mark_maps.elements(ct))
-            self.slots[ct.slot] = Seen(now)
+            self.slots[slot] = Seen(now)
             ct.status |= IPS_OFFLOAD
             ct.l4proto.offloaded(ct, True)
 
@@ -178,7 +180,7 @@ class Offload(Extension):
 
     def turn(self, now: int) -> None:
         """Read the counters of some connections, or return some if all must return."""
-        if now < self.next_turn():
+        if now < self._due():
             return
         self.turned = now
         due: list[NfConn] = []
@@ -199,7 +201,10 @@ class Offload(Extension):
                 self._fail()
 
     def next_turn(self) -> int:
-        """In ms; NEVER when nothing is offloaded."""
+        """When there is work again, in ms; NEVER when nothing is offloaded."""
+        return min(self._due(), self.next_at) if self.waiting else self._due()
+
+    def _due(self) -> int:
         if self.leaving >= 0:
             return self.turned + TURN
         for seen in self.slots.values():

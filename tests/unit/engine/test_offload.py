@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.conntrack.change import DONE, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.evict import DYING_GRACE
 from conntrackd_py.conntrack.randomness import Repeatable
@@ -9,7 +10,6 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import offload
-from conntrackd_py.engine.change import DONE, Change
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.mark_maps import PAUSE
 from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
@@ -73,20 +73,19 @@ class Path:
         ends = (self.server, self.router, 80, 5000) if inward else (self.client, self.server, 5000, 80)
         return self.through(packets.tcp(*ends, flags, seq=seq, ack=ack, data=data), inward=inward)
 
-    def stream(self, port: int = 4000) -> NfConn:
-        """A UDP stream that is offloaded."""
-        self.now += PAUSE
-        self.traffic(port)
-        return self.only(port)
-
-    def traffic(self, port: int) -> None:
+    def exchange(self, port: int) -> None:
         for _ in range(STREAM):
             self.udp(port=port)
             self.udp(port=port, inward=True)
 
+    def stream(self, port: int = 4000) -> NfConn:
+        """A UDP stream that is offloaded, if nothing prevents it."""
+        self.now += PAUSE
+        self.exchange(port)
+        return self.only(port)
+
     def opened(self) -> NfConn:
         """A TCP connection that is offloaded."""
-        self.now += PAUSE
         self.tcp("S", seq=0, ack=0)
         self.tcp("SA", inward=True, seq=0)
         for _ in range(AFTER + 2):
@@ -192,26 +191,30 @@ def test_not_with_a_short_timeout() -> None:
     assert path.nothing_in_the_kernel()
 
 
-def test_a_transaction_holds_a_limited_number_of_connections() -> None:
+def test_additions_share_a_transaction_and_their_number_is_limited() -> None:
     path = Path()
-    path.engine.mark_maps.next_at = path.now + 2 * PAUSE
-    for port in range(offload.A_TURN + 1, 0, -1):
-        path.traffic(port)
-    assert path.nothing_in_the_kernel()
-    path.now += 2 * PAUSE
-    path.engine.settle(path.now)
-    assert len(path.engine.offload.slots) == offload.A_TURN
+    path.stream(3999)
+    transactions = path.maps.transactions
+    for port in range(4000, 4000 + offload.A_TURN + 1):
+        path.exchange(port)
+    assert path.maps.transactions == transactions
     assert path.engine.offload.refused > 0
+    path.pass_time(PAUSE)
+    assert path.maps.transactions == transactions + 1
+    assert len(path.engine.offload.slots) == 1 + offload.A_TURN
+    path.exchange(4000 + offload.A_TURN)
+    path.pass_time(PAUSE)
+    assert len(path.engine.offload.slots) == 2 + offload.A_TURN
 
 
-def test_two_transactions_are_a_pause_apart() -> None:
+def test_most_connections() -> None:
     path = Path()
-    path.stream(9000)
-    path.traffic(9001)
-    assert len(path.engine.offload.slots) == 1
-    path.now += PAUSE
-    path.traffic(9001)
-    assert len(path.engine.offload.slots) == 2
+    for number in range(offload.MOST_CONNECTIONS):
+        path.engine.mark_maps.mapped[-1 - number] = []
+    path.stream(4000)
+    path.pass_time(PAUSE)
+    assert not path.engine.offload.slots
+    assert path.engine.offload.refused > 0
 
 
 def test_counters_and_timeout_follow_the_kernels_counters() -> None:
