@@ -1,4 +1,4 @@
-"""What the journal costs and how long reading it takes: `python -m tests.bench.journal [CONNECTIONS]`.
+"""What the journal costs and how long reading it takes: `scripts/bench journal [CONNECTIONS]`.
 
 No root, no network: packets go through the engine in this process, in virtual time, as in memory.py. On and off take
 turns in one run; the figures are medians of ROUNDS. The journal is a real mapped file.
@@ -39,7 +39,7 @@ class Journalled(Traffic):
             asyncio.run(self.keeper.start(lambda: None))
 
     def whole(self, numbers: range) -> float:
-        """CPU time in us of a TCP connection from SYN to TIME_WAIT, every visit of its seven packets."""
+        """CPU time in us of a TCP connection from SYN to TIME_WAIT, every visit of its six packets."""
         began = time.thread_time_ns()
         for i in numbers:
             left = self.visits(self.first(i), 1, 2)

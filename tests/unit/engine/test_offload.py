@@ -2,7 +2,6 @@
 
 import pytest
 
-from conntrackd_py.conntrack.change import DONE, Change
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.evict import DYING_GRACE
 from conntrackd_py.conntrack.randomness import Repeatable
@@ -10,6 +9,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_OFFLOAD, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine import offload
+from conntrackd_py.engine.change import DONE, Change
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.mark_maps import PAUSE
 from conntrackd_py.engine.raw_mangle import MARK_RESTORE, MarkRule
