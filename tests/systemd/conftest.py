@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conntrackd_py.lab.namespaces import INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
+from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG
 from conntrackd_py.lab.steps import fetch, start_servers
 from tests.support import debian
@@ -47,6 +47,12 @@ class Router(Machine):
 
     def upgrade(self, deb: str) -> None:
         self.run("dpkg", "-i", "--force-confold", deb)
+
+    def remember(self, port: int) -> str:
+        """A connection that no packet made, so only the journal can bring it back; how `conntrack-py -L` prints it."""
+        words = ("-p", "udp", "--sport", str(port), "--dport", "9", "-t", "600", "-m", str(port))
+        self.run("conntrack-py", "-I", "-s", CLIENT, "-d", SERVER, *words)
+        return f"sport={port} dport=9"
 
     def fetch(self) -> None:
         assert fetch(self.net.client, f"http://{SERVER}/") == ANSWER

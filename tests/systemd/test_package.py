@@ -66,11 +66,13 @@ def test_with_iptables_legacy_it_starts_and_leaves_nothing_as_well(bare: Router)
     bare.run("systemctl", "start", UNIT)
 
 
-def test_an_upgrade_restarts_it_and_keeps_the_configuration_and_the_rules(bare: Router) -> None:
+def test_an_upgrade_restarts_it_and_keeps_connections_configuration_and_rules(bare: Router) -> None:
     before, edited = bare.pid(), (bare.root / TOML[1:]).read_text()
+    known = bare.remember(1)
     assert bare.leaks(lambda: bare.upgrade(NEWER)) == "", bare.journal()
     assert "99.0" in bare.run("dpkg-query", "-W", "conntrackd-py")
     assert bare.pid() not in (0, before)
+    assert known in bare.run("conntrack-py", "-L", "-p", "udp")
     assert (bare.root / TOML[1:]).read_text() == edited
     bare.fetch()
 

@@ -6,7 +6,7 @@ import re
 import time
 from functools import partial
 
-from conntrackd_py.lab.namespaces import CLIENT, ROUTER_INSIDE, SERVER
+from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER
 from conntrackd_py.lab.router import CONFIG, METRICS
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT
 from tests.support import debian
@@ -118,16 +118,9 @@ def test_a_changed_address_is_seen(router: Router) -> None:
     router.run("ip", "address", "delete", "203.0.113.77/24", "dev", "wan0")
 
 
-def remember(router: Router, port: int) -> str:
-    """A connection that no packet made, so only the journal can bring it back."""
-    words = ("-p", "udp", "--sport", str(port), "--dport", "9", "-t", "600", "-m", str(port))
-    router.run("conntrack-py", "-I", "-s", CLIENT, "-d", SERVER, *words)
-    return f"sport={port} dport=9"
-
-
 def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
     before = router.pid()
-    known = remember(router, 1)
+    known = router.remember(1)
     assert router.leaks(partial(restart, router)) == ""
     assert router.pid() != before
     assert "rules kept: the service is being restarted" in router.journal()
@@ -137,7 +130,7 @@ def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
 
 def test_killed_it_is_back_and_nothing_got_out_meanwhile(router: Router) -> None:
     before = router.pid()
-    known = remember(router, 2)
+    known = router.remember(2)
 
     def crash() -> None:
         router.run("kill", "-9", str(before))
