@@ -13,34 +13,14 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, INSIDE6, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, start_servers
+from tests.support.both_ways import IN_AND_OUT, IN_PORT
 from tests.support.processes import capture, start, start_script
 from tests.support.waiting import wait_until
 
 MAPS = "conntrackd_py_maps"
 MEGABYTE = 1_000_000
-IN_PORT = 8099
 
-HEADERS = f"""
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE6}"
-action = "SNAT"
-to = "{ROUTER6}"
-[[nat]]
-in_interface = "wan0"
-destination = "{ROUTER}"
-dport = {IN_PORT}
-proto = "tcp"
-action = "DNAT"
-to = "{CLIENT}:{EXCHANGE_PORT}"
-[[nat]]
-in_interface = "wan0"
-destination = "{ROUTER6}"
-dport = {IN_PORT}
-proto = "tcp"
-action = "DNAT"
-to = "[{CLIENT6}]:{EXCHANGE_PORT}"
-[queue]
+HEADERS = f"""{IN_AND_OUT}[queue]
 large_packets = "headers"
 """
 

@@ -14,12 +14,12 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, INSIDE, INSIDE6, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, start_servers
+from tests.support.both_ways import IN_AND_OUT, IN_PORT
 from tests.support.processes import capture, start
 from tests.support.waiting import wait_until
 
 MAPS = "conntrackd_py_maps"
 MEGABYTE = 1_000_000
-IN_PORT = 8099
 OFFLOAD = '[offload]\nmode = "established"\npackets = 4\n'
 QUICK = "[tunables]\nudp_stream_after = 0\nnf_conntrack_acct = true\n"
 STATEFUL = (
@@ -28,28 +28,6 @@ STATEFUL = (
     "-A FORWARD -m conntrack --ctstate NEW -i lan0 -j ACCEPT",
     f"-A FORWARD -m conntrack --ctstate NEW -i wan0 -p tcp --dport {EXCHANGE_PORT} -j ACCEPT",
 )
-IN_AND_OUT = f"""
-[[nat]]
-out_interface = "wan0"
-source = "{INSIDE6}"
-action = "SNAT"
-to = "{ROUTER6}"
-[[nat]]
-in_interface = "wan0"
-destination = "{ROUTER}"
-dport = {IN_PORT}
-proto = "tcp"
-action = "DNAT"
-to = "{CLIENT}:{EXCHANGE_PORT}"
-[[nat]]
-in_interface = "wan0"
-destination = "{ROUTER6}"
-dport = {IN_PORT}
-proto = "tcp"
-action = "DNAT"
-to = "[{CLIENT6}]:{EXCHANGE_PORT}"
-"""
-
 # Each line of the input is a number of datagrams; each is sent when the one before has been echoed.
 TALK = """
 import socket, sys
