@@ -16,7 +16,7 @@ import pytest
 
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.kernel.queues.queue import QueueCounters
-from conntrackd_py.lab.namespaces import ROUTER, SERVER, Topology
+from conntrackd_py.lab.namespaces import CLIENT, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, CONNTRACK, Router
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT, WEB_PORT, start_servers
 from conntrackd_py.service.metrics.collector import EngineCollector
@@ -50,6 +50,14 @@ proto = "tcp"
 dport = 23
 action = "drop"
 """
+TARGETS = f"""
+[[nat]]
+in_interface = "wan0"
+proto = "tcp"
+dport = 8443
+action = "DNAT"
+to = ["{CLIENT}:80", "{CLIENT}:81"]
+"""
 # An echo reply without a request: INVALID.
 STRAY = f"""
 import socket
@@ -73,7 +81,7 @@ def config() -> str:
         "[[nat]]", f"{FEW_PORTS}\n[[nat]]", 1
     )
     tuned = tuned.replace("[metrics]", "[metrics]\nnode_exporter_names = true")
-    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER
+    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER + TARGETS
 
 
 @pytest.fixture(scope="module")
