@@ -46,10 +46,12 @@ need_packages() { # name...
     say "apt-get install ${missing[*]}"
     DEBIAN_FRONTEND=noninteractive apt-get -q update
     DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
-    # The tests need the programs prometheus and promtool, not the service.
-    if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" prometheus "* ]]; then
-        systemctl disable --now prometheus.service
-    fi
+    # The tests need the programs of these packages, not their services.
+    for name in prometheus vsftpd tftpd-hpa; do
+        if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" $name "* ]]; then
+            systemctl disable --now "$name.service"
+        fi
+    done
 }
 
 hash_of() { # path...
