@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack import journal as journals
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD
 from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.restore import Origin, Restore

@@ -1,8 +1,9 @@
 """When a record is written and cleared, the bound of the buffer, and the turns that write refreshed connections."""
 
-from conntrackd_py.conntrack import evict, record
+from conntrackd_py.conntrack import evict
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, Journal, read
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.const import IPS_FIXED_TIMEOUT
 from conntrackd_py.engine.change import Change, update
 from conntrackd_py.reasons import END_DELETED

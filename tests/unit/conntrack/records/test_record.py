@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.conn import INFO_LIMIT, Counters, L4Proto, NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.journal import CRC, RECORD
 from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPS_ASSURED, IPS_CONFIRMED, IPS_DYING
 from conntrackd_py.engine.engine import Engine
