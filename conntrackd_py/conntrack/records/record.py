@@ -97,8 +97,10 @@ class Help:
         """Returns the offset behind it, 0 if it cannot be read."""
         behind = at + 1 + (data[at] if at < len(data) else 0)
         self.helper = data[at + 1 : behind].decode(errors="replace")
-        self.seqadj = SeqAdj()
-        return self.seqadj.unpack(data, behind)
+        adjustment = SeqAdj()
+        end = adjustment.unpack(data, behind)
+        self.seqadj = None if adjustment.empty else adjustment
+        return end
 
 
 def fitted(ct: NfConn, helped: Help) -> tuple[bytes, bool]:
@@ -107,15 +109,14 @@ def fitted(ct: NfConn, helped: Help) -> tuple[bytes, bool]:
     If there is no room, the older corrections are left out first, then the counters, at last the name of the helper.
     One correction a direction always fits, which is what the kernel has.
     """
-    fits = len(helped.helper.encode()) <= LONGEST_HELPER
-    for most in range(MOST if fits else 0, 0, -1):
-        data = encode(ct, helped, most)
+    nameless = Help("", helped.seqadj)
+    kept = helped if len(helped.helper.encode()) <= LONGEST_HELPER else nameless
+    for most in range(MOST, 0, -1):
+        data = encode(ct, kept, most)
         if len(data) <= LARGEST:
-            return data, True
-    data = encode(ct, helped, 1, counted=False) if fits else b""
-    if not data or len(data) > LARGEST:
-        data = encode(ct, Help("", helped.seqadj), 1, counted=False)
-    return data, False
+            return data, kept is helped
+    data = encode(ct, kept, 1, counted=False)
+    return data if len(data) <= LARGEST else encode(ct, nameless, 1, counted=False), False
 
 
 def encode(ct: NfConn, helped: Help | None = None, most: int = MOST, *, counted: bool = True) -> bytes:
@@ -195,10 +196,12 @@ def decode(data: bytes, trackers: Trackers) -> Record | None:
     middle: int = at + fixed[16]
     end: int = middle + fixed[17]
     original, reply, info = data[at:middle], data[middle:end], data[end:]
-    if not _is_pair(original, reply):
+    if not at or not _is_pair(original, reply):
         return None
     l4proto = trackers.of(tuples.protonum(original), fixed[15], fixed[11])
-    if not at or l4proto is None or not _is_valid(fixed, l4proto) or not _is_helped(fixed[12], flags, helped, l4proto):
+    if l4proto is None or not _is_valid(fixed, l4proto):
+        return None
+    if flags & HAS_HELP and not _is_helped(fixed[12], helped, l4proto):
         return None
     ct = NfConn(original, reply, l4proto, fixed[4])
     _fill(ct, fixed, flags)
@@ -220,15 +223,12 @@ def _is_valid(fixed: tuple[int, ...], l4proto: L4Proto) -> bool:
     return alive and fixed[5] > 0 and fixed[13] < len(l4proto.state_names)
 
 
-def _is_helped(status: int, flags: int, helped: Help, l4proto: L4Proto) -> bool:
-    """Whether the status of a connection agrees with its help. Without corrections `helped` has none afterwards."""
-    if not flags & HAS_HELP:
-        return True
-    if not status & IPS_SEQ_ADJUST:
-        if helped.seqadj is not None and not helped.seqadj.empty:
-            return False
-        helped.seqadj = None
-    return status & IPS_HELPER != 0 and (helped.seqadj is None or l4proto.protonum == IPPROTO_TCP)
+def _is_helped(status: int, helped: Help, l4proto: L4Proto) -> bool:
+    """Whether a connection of this status and tracker can have this help."""
+    if helped.seqadj is None:
+        return status & IPS_HELPER != 0
+    both = IPS_HELPER | IPS_SEQ_ADJUST
+    return status & both == both and l4proto.protonum == IPPROTO_TCP
 
 
 def _fill(ct: NfConn, fixed: tuple[int, ...], flags: int) -> None:
