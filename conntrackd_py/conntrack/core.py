@@ -68,6 +68,7 @@ class Conntrack:
         self.extensions: list[Extension] = []
         self.journal: Journal | None = None  # None: a new process knows no connection
         self.expectations = Expectations(tunables.nf_conntrack_expect_max)
+        self.helper_names: dict[int, str] = {}  # by the slot of a connection with HELPER
         self.seqadj: dict[int, SeqAdj] = {}  # by the slot of a connection with SEQ_ADJUST
         self.pressed = 0  # slot at which evict.relieve continues
         self.tune(tunables)
@@ -78,6 +79,11 @@ class Conntrack:
         self.accounting = tunables.nf_conntrack_acct
         self.timestamps = tunables.nf_conntrack_timestamp
         self.expectations.limit = tunables.nf_conntrack_expect_max
+
+    def write_into(self, journal: Journal) -> None:
+        """Write connections into this journal from now on."""
+        journal.helper_names, journal.seqadj = self.helper_names, self.seqadj
+        self.journal = journal
 
     def follow(self, ct: NfConn, old_state: int, now: int) -> None:
         """Update the counts by state and the gc mark after a tracker or an operator changed ct."""

@@ -12,6 +12,7 @@
 - The CRC starts from the file's seed and the number of the record: a record elsewhere, or of another file, is wrong.
 - A record that was half written when the process was killed has a wrong CRC, and its connection is lost.
 - Bound: the buffer grows with the highest slot in use, up to `most` records; `unwritten` counts what did not fit.
+- A record that would be longer than its place is written without its least important parts; `shortened` counts them.
 """
 
 from abc import ABC, abstractmethod
@@ -23,9 +24,11 @@ from zlib import crc32
 
 from mypy_extensions import mypyc_attr
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
+from conntrackd_py.conntrack.records import record
+from conntrackd_py.conntrack.records.record import Help
+from conntrackd_py.conntrack.seqadj import SeqAdj
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_HELPER
 
 RECORD: Final = 256  # bytes
 CRC: Final = Struct("<I")
@@ -61,8 +64,11 @@ class Journal:
         self.records = 0  # that the buffer has room for
         self.noted = array("i")  # by slot: the timeout in its record, in seconds
         self.side_written: dict[int, bytes] = {}  # by number
+        self.helper_names: dict[int, str] = {}  # by slot, as in Conntrack
+        self.seqadj: dict[int, SeqAdj] = {}
         self.written = 0
         self.unwritten = 0  # no room
+        self.shortened = 0  # records without the counters or without the helper: too long
         self.position = 0  # slot at which `turn` continues
         self.round_began = -1  # ms
         self.round = 0  # ms: how long the last round took
@@ -81,9 +87,14 @@ class Journal:
         if number >= self.records and not self._grow(number):
             self.unwritten += 1
             return
-        self._put(number, record.encode(ct))
+        self._put(number, self._helped(ct) if ct.status & IPS_HELPER else record.encode(ct))
         self.noted[ct.slot] = _seconds(ct)
         self.written += 1
+
+    def _helped(self, ct: NfConn) -> bytes:
+        data, whole = record.fitted(ct, Help(self.helper_names.get(ct.slot, ""), self.seqadj.get(ct.slot)))
+        self.shortened += not whole
+        return data
 
     def clear(self, slot: int) -> None:
         """The connection in this slot has ended."""

@@ -7,6 +7,7 @@ one. Bounds: MOST corrections a direction; the oldest is merged into the base.
 Source: nf_conntrack_seqadj.c.
 """
 
+from struct import Struct
 from typing import Final, final
 
 from mypy_extensions import mypyc_attr
@@ -14,10 +15,17 @@ from mypy_extensions import mypyc_attr
 MOST: Final = 8
 M32: Final = 0xFFFFFFFF
 FAR: Final = 1 << 30  # bytes behind which a correction can meet no packet
+BASE: Final = Struct("<Bi")  # of a record: number of corrections + 1, the offset before them
+ONE: Final = Struct("<Ii")  # position, offset
+NONE: Final = b"\0"
 
 
 def _after(a: int, b: int) -> bool:
     return 0 < (a - b) & M32 < 0x80000000
+
+
+def _signed(offset: int) -> int:
+    return ((offset + 0x80000000) & M32) - 0x80000000
 
 
 @final
@@ -62,6 +70,33 @@ class Corrections:
             at -= 1
         return (ack - self.offsets[at]) & M32
 
+    def packed(self, most: int) -> bytes:
+        """The newest `most` corrections for a record; the older ones are merged into the base."""
+        if not self.positions and not self.offsets[0]:
+            return NONE
+        first = max(len(self.positions) - most, 0)
+        data = BASE.pack(len(self.positions) - first + 1, _signed(self.offsets[first]))
+        for at in range(first, len(self.positions)):
+            data += ONE.pack(self.positions[at], _signed(self.offsets[at + 1]))
+        return data
+
+    def unpack(self, data: bytes, at: int) -> int:
+        """Read what `packed` wrote to this offset; returns the offset behind it, 0 if that cannot be read."""
+        count = data[at] if at < len(data) else MOST + 2
+        if not count:
+            return at + len(NONE)
+        end = at + BASE.size + (count - 1) * ONE.size
+        if count > MOST + 1 or end > len(data):
+            return 0
+        self.offsets[0] = BASE.unpack_from(data, at)[1]
+        for place in range(at + BASE.size, end, ONE.size):
+            position, offset = ONE.unpack_from(data, place)
+            if self.positions and not _after(position, self.positions[-1]):
+                return 0
+            self.positions.append(position)
+            self.offsets.append(offset)
+        return end
+
 
 @final
 @mypyc_attr(acyclic=True)
@@ -70,3 +105,16 @@ class SeqAdj:
 
     def __init__(self) -> None:
         self.sides = (Corrections(), Corrections())
+
+    @property
+    def empty(self) -> bool:
+        return self.packed(MOST) == NONE + NONE
+
+    def packed(self, most: int) -> bytes:
+        """For a record: at most so many corrections a direction."""
+        return self.sides[0].packed(most) + self.sides[1].packed(most)
+
+    def unpack(self, data: bytes, at: int) -> int:
+        """As Corrections.unpack."""
+        middle = self.sides[0].unpack(data, at)
+        return self.sides[1].unpack(data, middle) if middle else 0

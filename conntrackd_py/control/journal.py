@@ -32,6 +32,10 @@ class JournalState:
     def unwritten(self) -> int:
         return self.journal.unwritten if self.journal is not None else 0
 
+    @property
+    def shortened(self) -> int:
+        return self.journal.shortened if self.journal is not None else 0
+
     def report(self) -> dict[str, object]:
         """For the answer to `status`."""
         return {
@@ -39,6 +43,7 @@ class JournalState:
             "error": self.error,
             "written": self.written,
             "unwritten": self.unwritten,
+            "shortened": self.shortened,
             "restored": self.restored,
             "refused": {reason: count for reason, count in self.refused.items() if count},
             "damaged": self.damaged,

@@ -64,16 +64,26 @@ def build(
     for hook in (LOCAL_IN, POST_ROUTING):
         if nat is not None:
             pipeline[hook].append(NatSource(nat, rejects))
-        if helpers is not None:
-            pipeline[hook].append(Help(helpers))
         pipeline[hook].append(confirm)
-    if helpers is not None:
-        pipeline[PRE_ROUTING].append(SeqAdjust(helpers))
     if policy is not None and rejects is not None:
         _filter(pipeline, core, policy, rejects)
+    if helpers is not None:
+        add_helpers(pipeline, helpers)
+    _sort(pipeline)
+    return pipeline
+
+
+def add_helpers(pipeline: Pipeline, helpers: Helpers) -> None:
+    """The operations for connections with a helper."""
+    pipeline[PRE_ROUTING].append(SeqAdjust(helpers))
+    for hook in (LOCAL_IN, POST_ROUTING):
+        pipeline[hook].append(Help(helpers))
+    _sort(pipeline)
+
+
+def _sort(pipeline: Pipeline) -> None:
     for operations in pipeline:
         operations.sort(key=_priority)
-    return pipeline
 
 
 def _raw_mangle(pipeline: Pipeline, raw: Raw | None, mangles: list[Mangle | None] | None, mss: Mss | None) -> None:

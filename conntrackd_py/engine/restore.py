@@ -2,6 +2,7 @@
 
 - Slots stay the same: packets on their way still carry them in their marks.
 - Rules may have changed: connections keep their translation and the kind of their tracker, as in a reload.
+- A connection whose helper no rule names any more goes on without help. Its sequence numbers are adjusted as before.
 - A masqueraded connection ends if its interface has lost the address.
 - A timeout that is over ends its connection by the sweep or the next lookup, with an event, as always.
 - What a record does not agree with is refused and counted by reason. Nothing else is believed.
@@ -9,14 +10,15 @@
 
 from typing import Final, final
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_INTERFACE, L4Proto, NfConn
 from conntrackd_py.conntrack.expect import Expectation
-from conntrackd_py.conntrack.record import Record, Trackers
+from conntrackd_py.conntrack.records import record
+from conntrackd_py.conntrack.records.record import Record, Trackers
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPS_FIXED_TIMEOUT
+from conntrackd_py.const import IPS_FIXED_TIMEOUT, IPS_HELPER
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.pipeline import add_helpers
 from conntrackd_py.proto.rfc7857 import RFC7857_LAYOUT, Rfc7857
 from conntrackd_py.proto.tcp import TCP_LAYOUT, Tcp
 from conntrackd_py.reasons import END_ADDRESS_GONE
@@ -60,6 +62,7 @@ class Restore(Trackers):
         self.children: list[Record] = []
         self.remembered: list[NfConn] = []
         self.expectations: list[bytes] = []
+        self.helping = engine.helpers.in_use  # its pipeline has the operations of helpers
         self.extra: dict[int, L4Proto] = {}  # trackers by layout that the present configuration does not use
 
     def of(self, protonum: int, layout: int, profile: int) -> L4Proto | None:
@@ -120,6 +123,8 @@ class Restore(Trackers):
             self.remembered.append(ct)
         if read.master_slot >= 0:
             self.children.append(read)
+        if ct.status & IPS_HELPER:
+            self.engine.helpers.resume(ct, read.helped)
         self.restored += 1
 
     def _convert(self, ct: NfConn) -> None:
@@ -145,6 +150,8 @@ class Restore(Trackers):
         for ct in self.remembered:
             nat.ports.remember(ct)
         nat.port_usage.replace_rules(nat.rules.source_rules)
+        if self.engine.helpers.in_use and not self.helping:
+            add_helpers(self.engine.pipeline, self.engine.helpers)
         self._expect()
         for slot in range(len(table.slots)):
             found = table.slots[slot]
@@ -167,8 +174,12 @@ class Restore(Trackers):
             master = self._named(slot, number)
             if master is None:
                 self.refused[NO_MASTER] += 1
+                continue
+            known = record.decode_expectation(data, master)
+            if known is None:
+                self.refused[UNREADABLE] += 1
             else:
-                found.append(record.decode_expectation(data, master))
+                found.append(known)
         found.sort(key=_id)
         expectations = self.core.expectations
         for known in found:

@@ -11,6 +11,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.core import Extension
 from conntrackd_py.conntrack.expect import Expectation
+from conntrackd_py.conntrack.records.record import Help
 from conntrackd_py.conntrack.seqadj import SeqAdj
 from conntrackd_py.conntrack.skb import Skb, direction_of, forwarded
 from conntrackd_py.const import (
@@ -70,27 +71,40 @@ class Helpers(Extension):
 
     @property
     def in_use(self) -> bool:
-        """Whether a connection has or may get a helper."""
-        return len(self.by_name) > 0 or len(self.helped) > 0
+        """Whether a connection has or may get a helper, or has adjusted numbers."""
+        return len(self.by_name) > 0 or len(self.helped) > 0 or len(self.core.seqadj) > 0
 
     def name_of(self, ct: NfConn) -> str:
         """The name of its helper; empty without one."""
-        if not ct.status & IPS_HELPER:
-            return ""
-        helped = self.helped.get(ct.slot)
-        return helped.helper.name if helped is not None else ""
+        return self.core.helper_names.get(ct.slot, "") if ct.status & IPS_HELPER else ""
 
     def created(self, ct: NfConn, helper: str, expected: Expectation | None) -> None:
         if expected is not None:
             helper = expected.child_helper
             if expected.follows:
                 follow_master(self.nat, ct, expected)
-        found = self.by_name.get(helper)
-        if found is not None and found.protonum == tuples.protonum(ct.original):
-            self.helped[ct.slot] = Helped(found)
+        found = self._found(helper, ct)
+        if found is not None:
+            self._assign(ct, Helped(found, found.state()))
             ct.status |= IPS_HELPER
             ct.pending_events |= IPCT_HELPER
             self.figures[found.name].connections += 1
+
+    def _found(self, name: str, ct: NfConn) -> Helper | None:
+        helper = self.by_name.get(name)
+        return helper if helper is not None and helper.protonum == tuples.protonum(ct.original) else None
+
+    def _assign(self, ct: NfConn, helped: Helped) -> None:
+        self.helped[ct.slot] = helped
+        self.core.helper_names[ct.slot] = helped.helper.name
+
+    def resume(self, ct: NfConn, helped: Help) -> None:
+        """ct goes on after a restart. If no rule names its helper any more, its numbers are adjusted without help."""
+        if helped.seqadj is not None:
+            self.core.seqadj[ct.slot] = helped.seqadj
+        found = self._found(helped.helper, ct)
+        if found is not None:
+            self._assign(ct, Helped(found, found.resumed()))
 
     def destroyed(self, ct: NfConn) -> None:
         """Its packets may still be between their visits."""
@@ -98,6 +112,7 @@ class Helpers(Extension):
     def released(self, ct: NfConn) -> None:
         if ct.status & (IPS_HELPER | IPS_SEQ_ADJUST):
             self.helped.pop(ct.slot, None)
+            self.core.helper_names.pop(ct.slot, None)
             self.core.seqadj.pop(ct.slot, None)
 
     def acknowledge(self, skb: Skb, ct: NfConn) -> None:
@@ -160,6 +175,7 @@ class Helpers(Extension):
                 adjustment = self.core.seqadj[ct.slot] = SeqAdj()
             adjustment.sides[packet.direction].add(packet.seq, grown)
             ct.status |= IPS_SEQ_ADJUST
+            self.core.save(ct)  # before the packet leaves
         self.figures[packet.helper.name].changed += 1
         return True
 

@@ -2,7 +2,8 @@
 
 A command counts only at the beginning of a segment that begins a line: two line ends of each direction are remembered.
 The address must be the sender's own; with nf_conntrack_ftp_loose another one is expected too, untranslated. A command
-that is cut off is dropped: the client repeats it, with the rest.
+that is cut off is dropped: the client repeats it, with the rest. After a restart the first segment of each direction
+counts as one that begins a line (NF_CT_FTP_SEQ_PICKUP).
 Source: nf_conntrack_ftp.c, nf_nat_ftp.c.
 """
 
@@ -25,12 +26,16 @@ EPSV: Final = 3
 
 @final
 class Lines(State):
-    """By direction: sequence numbers behind line ends."""
+    """By direction: sequence numbers behind line ends. unknown: they are; the next segment begins a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unknown: bool = False) -> None:
         self.ends: tuple[list[int], list[int]] = ([], [])
+        self.unknown = [unknown, unknown]
 
     def begins(self, direction: int, seq: int) -> bool:
+        if self.unknown[direction]:
+            self.unknown[direction] = False
+            self.ended(direction, seq)
         return seq in self.ends[direction]
 
     def ended(self, direction: int, seq: int) -> None:
@@ -68,6 +73,9 @@ class Ftp(Helper):
 
     def state(self) -> State | None:
         return Lines()
+
+    def resumed(self) -> State | None:
+        return Lines(unknown=True)
 
     def help(self, packet: ControlPacket) -> int:
         lines = cast(Lines, packet.state)

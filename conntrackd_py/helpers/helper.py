@@ -55,6 +55,10 @@ class Helper(ABC):
         """The state of a new connection."""
         return None
 
+    def resumed(self) -> State | None:
+        """The state of a connection that goes on after a restart: packets have passed, what they said is unknown."""
+        return self.state()
+
     @abstractmethod
     def help(self, packet: "ControlPacket") -> int:
         """Read a packet of a connection, TCP only when established; PASS, PARTIAL or REFUSED."""
@@ -64,9 +68,9 @@ class Helper(ABC):
 class Helped:
     """A connection with a helper (nf_conn_help)."""
 
-    def __init__(self, helper: Helper) -> None:
+    def __init__(self, helper: Helper, state: State | None) -> None:
         self.helper = helper
-        self.state = helper.state()
+        self.state = state
 
 
 @final

@@ -17,8 +17,8 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.conntrack import journal as journals
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.journal import SLACK, Journal
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.restore import Origin, Restore
@@ -205,7 +205,8 @@ class JournalKeeper:
         """Write into this file from now on."""
         journal.clear_side()
         self.file = file
-        self.engine.core.journal = self.state.journal = journal
+        self.engine.core.write_into(journal)
+        self.state.journal = journal
         self.sides = SideRecords(self.engine, journal)
         self.sides.turn()
         self._beat(clean=False)

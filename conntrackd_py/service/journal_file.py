@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, final
 from zlib import crc32
 
 from conntrackd_py.conntrack.journal import HEADER_SIZE, PULSE_AT, RECORD, Journal, Room
-from conntrackd_py.conntrack.record import VERSION
+from conntrackd_py.conntrack.records.record import VERSION
 
 MAGIC: Final = b"ctpyjrnl"
 HEADER: Final = Struct("<8sHHII8s36s")

@@ -2,8 +2,8 @@
 
 from typing import Final, final
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.journal import Journal
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.engine.engine import Engine
 
 LINKS: Final = 1024  # the last side records: interfaces

@@ -6,8 +6,8 @@ from typing import Any
 
 from conntrackd_py.const import IP_CT_RELATED
 from conntrackd_py.reasons import HELPER_PARTIAL
-from tests.support.control import Stream, assigned, expected
-from tests.support.play import CLIENT, NEIGHBOUR, ROUTER, SERVER, Play, accept, dropped, tcp
+from tests.support.control import Stream, assigned, expected, shown
+from tests.support.play import CLIENT, NEIGHBOUR, ROUTER, SERVER, Play, accept, dropped, restart, tcp
 from tests.support.rules import masquerade
 
 PAGE = Path(__file__).parents[2] / "docs" / "helpers.md"
@@ -47,3 +47,14 @@ def test_later_and_other_bytes_announce_nothing(family: int) -> None:
     stream.says(CLIENT, b"x\0")
     stream.says(CLIENT, b"1022\0")
     assert expected(play) == []
+
+
+def test_after_a_restart_no_later_bytes_count_as_the_first(family: int) -> None:
+    play = Play(family, raw_rules=assigned("rsh", 514), helpers=(example(),))
+    stream = Stream(play, CLIENT, SERVER, 514).open()
+    stream.says(CLIENT, b"1022\0")
+    assert len(expected(play)) == 1
+    play >> restart()
+    stream.says(CLIENT, b"1023\0")
+    stream.says(CLIENT, b"10")
+    assert [shown(known)[2] for known in expected(play)] == [1022]

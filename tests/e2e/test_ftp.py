@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -40,6 +43,19 @@ MODES = {
     "eprt": ("--ftp-port", "-"),
 }
 ROLES = {"source": (SERVER, SERVER6), "destination": (ROUTER, ROUTER6)}
+# One session: active and passive in turn, each time after a line of input.
+SESSION = """
+import ftplib, hashlib, sys
+ftp = ftplib.FTP(timeout=50)
+ftp.connect(sys.argv[1])
+ftp.login()
+print("ready", flush=True)
+for line in sys.stdin:
+    ftp.set_pasv(line == "passive\\n")
+    digest = hashlib.sha256()
+    ftp.retrbinary("RETR data", digest.update)
+    print(digest.hexdigest(), flush=True)
+"""
 COMMAND = re.compile(r'FTP command: Client "[^"]*", "((?:PORT|EPRT|PASV|EPSV)[^"]*)"')
 
 
@@ -115,6 +131,32 @@ def test_a_control_connection_with_losses(both: tuple[Net, Net]) -> None:
             assert fetch(both[0], "source", 6, mode)[2]
     finally:
         where.run("ip6tables", "-D", *lossy)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "kill"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_session_lives_on_through_restarts(family: int, number: int) -> None:
+    """Changed commands before and behind each restart: the numbers stay right, and the helper goes on."""
+    with Topology() as topology:
+        net = Net(topology, kernel=False)
+        serve(net)
+        router = net.daemon
+        assert router is not None
+        for where, role in ((topology.client, "source"), (topology.server, "destination")):
+            words = (sys.executable, "-P", "-c", SESSION, ROLES[role][family == 6])
+            session = where.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert session.stdin is not None
+            assert session.stdout is not None
+            assert session.stdout.readline() == "ready\n"
+            for mode in ("active", "passive", "passive", "active"):
+                session.stdin.write(f"{mode}\n")
+                session.stdin.flush()
+                assert session.stdout.readline().strip() == hashlib.sha256(CONTENT).hexdigest(), mode
+                router.stop(number)
+                router.start()
+            session.stdin.close()
+            assert session.wait(20) == 0
+        assert router.said().count('"event": "restored"') == 8
 
 
 def test_the_kernel_tracks_beside_the_daemon() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD
-from conntrackd_py.conntrack.record import CONNECTION
+from conntrackd_py.conntrack.records.record import CONNECTION
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, WEB_INSIDE, WEB_OUTSIDE, Router
 from tests.support.processes import capture, start_script

@@ -8,21 +8,27 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conntrackd_py.conntrack import journal as journals
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD
+from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, Journal
 from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.records import record
+from conntrackd_py.conntrack.seqadj import MOST
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import IPS_HELPER
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.helpers.ftp import Ftp
 from conntrackd_py.reasons import END_NAMES
+from tests.conversations.test_ftp import FTP, SHORT, ftp, port_command, shorter
 from tests.property.test_mark_maps import ANY, crossing, router
+from tests.support.control import Stream
 from tests.support.invariants import check
 from tests.support.journals import SEED, SIDE, attach, finish, restored
 from tests.support.play import CLIENT, NEIGHBOUR, OTHER, ROUTER, SERVER, Said, tcp, udp
@@ -174,6 +180,91 @@ DAMAGE: tuple[Callable[[random.Random, bytearray], None], ...] = (
     of_another_version,
     overwritten,
 )
+
+
+def control_connections(family: int) -> tuple[Journal, Engine]:
+    """A journal with the records of FTP control connections: corrections, helpers, expectations; and its engine."""
+    play = ftp(family, [shorter(family)])
+    for sport in range(3000, 3020):
+        client = replace(CLIENT, port=sport)
+        stream = Stream(play, client, SERVER, FTP, as_seen=SHORT).open()
+        stream.says(client, b"USER x\r\n")
+        for port in range(5000, 5000 + sport % 4):
+            stream.says(client, port_command(family, CLIENT, port + sport))
+    finish(play.engine)
+    journal = play.engine.core.journal
+    assert journal is not None
+    return journal, play.engine
+
+
+def written_again(engine: Engine) -> set[bytes]:
+    """The records of all connections and expectations."""
+    core = engine.core
+    connections = {
+        record.fitted(ct, record.Help(core.helper_names.get(ct.slot, ""), core.seqadj.get(ct.slot)))[0]
+        if ct.status & IPS_HELPER
+        else record.encode(ct)
+        for ct in alive(engine)
+    }
+    return connections | {record.encode_expectation(known) for known in core.expectations.all()}
+
+
+def helping(family: int) -> Engine:
+    engine = router(family)
+    engine.helpers.configure([Ftp(Tunables())])
+    return engine
+
+
+@FAMILIES
+def test_control_connections_are_as_before(family: int) -> None:
+    journal, former = control_connections(family)
+    engine = helping(family)
+    restored(journal, engine, 1_000_000, clean=True)
+    check(engine)
+    assert written_again(engine) == written_again(former) != set()
+    assert len(engine.helpers.helped) == 20
+    assert len(engine.core.seqadj) == len(former.core.seqadj) == 15
+    assert engine.core.expectations.count == former.core.expectations.count == 15
+
+
+@FAMILIES
+def test_damage_makes_no_help(family: int) -> None:
+    dice = random.Random(family)
+    journal, former = control_connections(family)
+    whole, written = bytearray(journal.buffer), written_again(former)
+    for _ in range(DAMAGES):
+        buffer = bytearray(whole)
+        dice.choice(DAMAGE)(dice, buffer)
+        engine = helping(family)
+        restore_from(engine, buffer)
+        check(engine)
+        assert written_again(engine) <= written
+
+
+@FAMILIES
+def test_a_record_with_a_good_checksum_and_wrong_help(family: int) -> None:
+    """As from a faulty writer: no exception, bounds hold, and the corrections can be used."""
+    dice = random.Random(family)
+    journal, _ = control_connections(family)
+    every = journals.read(journal.buffer, SEED, 0, 1 << 20).records
+    found = [(number, data) for number, data in every if record.kind_of(data) != record.LINK]
+    for _ in range(DAMAGES):
+        records = []
+        for number, data in found:
+            first = record.HEAD.size if number >= SIDE else record.EXPECTATION_HEAD.size - 7
+            wrong = bytearray(data)
+            wrong[dice.randrange(first, min(first + 40, len(data)))] = dice.randrange(256)
+            records.append((number, bytes(wrong)))
+        engine = helping(family)
+        restore = Restore(engine, Tunables(), SIDE, Origin(0, 0, True), 1000)
+        restore.take(records)
+        restore.finish()
+        for adjustment in engine.core.seqadj.values():
+            for side in adjustment.sides:
+                assert len(side.offsets) == len(side.positions) + 1 <= MOST + 1
+                seq = dice.randrange(1 << 32)
+                assert 0 <= side.received(seq) <= 0xFFFFFFFF >= side.sent(seq) >= 0
+        assert all(len(known.mask) == len(known.tuple) for known in engine.core.expectations.all())
 
 
 def full_journal(family: int) -> tuple[bytearray, dict[int, bytes]]:

@@ -50,7 +50,11 @@ class Net:
     def __init__(self, topology: Topology, *, kernel: bool, keep: bool = False) -> None:
         self.topology = topology
         self.log = topology.folder / "expected"
-        words = _kernel(topology.router) if kernel else _daemon(topology, keep)
+        self.daemon = None if kernel else _daemon(topology, keep)
+        if self.daemon is None:
+            words = _kernel(topology.router)
+        else:
+            words = (*CONNTRACK, "--socket", str(self.daemon.socket))
         with self.log.open("w") as out, (topology.folder / "problems").open("w") as problems:
             listener = topology.router.start(*words, "-E", "expect", stdout=out, stderr=problems)
         wait_until(lambda: listener.poll() is None, "no listener")
@@ -65,7 +69,7 @@ def _port(found: re.Match[str]) -> str:
     return found[0] if int(found[1]) in KEPT else "port=N"
 
 
-def _daemon(topology: Topology, keep: bool) -> tuple[str, ...]:
+def _daemon(topology: Topology, keep: bool) -> Router:
     parts = [CONFIG, *(RAW.format(*helper) for helper in HELPERS), MASQUERADE]
     for _, proto, port in HELPERS:
         parts += [DNAT.format(ROUTER, CLIENT, proto, port), DNAT.format(ROUTER6, CLIENT6, proto, port)]
@@ -74,7 +78,7 @@ def _daemon(topology: Topology, keep: bool) -> tuple[str, ...]:
     router = Router(topology, "".join(parts))
     router.install_rules()
     router.start()
-    return (*CONNTRACK, "--socket", str(router.socket))
+    return router
 
 
 def _kernel(where: Namespace) -> tuple[str, ...]:

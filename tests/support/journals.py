@@ -33,8 +33,9 @@ class Memory(Room):
 def attach(engine: Engine, room: Memory | None = None, *, seed: int = SEED) -> Journal:
     """Write the engine's connections into a new journal from now on."""
     room = room or Memory()
-    engine.core.journal = Journal(room.buffer, room, seed=seed, side=SIDE, most=MOST)
-    return engine.core.journal
+    journal = Journal(room.buffer, room, seed=seed, side=SIDE, most=MOST)
+    engine.core.write_into(journal)
+    return journal
 
 
 def finish(engine: Engine) -> None:

@@ -315,6 +315,8 @@ class Play:
         journals.restored(
             former, self.engine, self.now, clean=step.clean, away=int(step.away * 1000), tunables=self.tunables
         )
+        assert self.engine.core.journal is not None
+        self.engine.core.journal.write_all(self.engine.core.table.slots)
         self.engine.expire(self.now, 1 << 20)
         self.seen = {"entries": len(self.engine.core.table)}
 

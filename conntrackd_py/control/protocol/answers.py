@@ -162,7 +162,9 @@ class Status(Counters):
     reloaded: float | None
     reload: dict[str, object]  # successful error restart stale: class Reloads
     steering: dict[str, object]  # guard installed missing restored error held leak_table untranslated: class Steering
-    journal: dict[str, object]  # enabled error written unwritten restored refused damaged aside away: JournalState
+    journal: dict[
+        str, object
+    ]  # enabled error written unwritten shortened restored refused damaged aside away: JournalState
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
     targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several

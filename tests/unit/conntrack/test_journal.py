@@ -1,9 +1,10 @@
 """When a record is written and cleared, the bound of the buffer, and the turns that write refreshed connections."""
 
-from conntrackd_py.conntrack import evict, record
+from conntrackd_py.conntrack import evict
 from conntrackd_py.conntrack.core import Conntrack
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, Journal, read
-from conntrackd_py.const import IPS_FIXED_TIMEOUT
+from conntrackd_py.conntrack.records import record
+from conntrackd_py.const import IPS_FIXED_TIMEOUT, IPS_HELPER
 from conntrackd_py.engine.change import Change, update
 from conntrackd_py.reasons import END_DELETED
 from tests.support import packets
@@ -76,6 +77,19 @@ def test_the_limit_of_records() -> None:
     for at in range(3):
         confirmed(made, 1000 + at)
     assert made.journal.unwritten == 1
+
+
+def test_a_record_that_is_too_long_loses_the_helper_and_is_counted() -> None:
+    made, journal = core()
+    made.write_into(journal)
+    ct = confirmed(made, 1000)
+    ct.status |= IPS_HELPER
+    for name, shortened in (("tftp", 0), ("h" * 300, 1)):
+        made.helper_names[ct.slot] = name
+        made.save(ct)
+        assert journal.shortened == shortened
+        ((_, data),) = read(journal.buffer, SEED, 0, MOST).records
+        assert data == record.fitted(ct, record.Help(name))[0]
 
 
 def test_a_turn_writes_what_packets_have_refreshed() -> None:

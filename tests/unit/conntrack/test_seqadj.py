@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.conntrack.seqadj import FAR, M32, MOST, Corrections
+from conntrackd_py.conntrack.seqadj import FAR, M32, MOST, Corrections, SeqAdj
 
 STARTS = [1000, 0, M32 - 20, 0x7FFFFFF0]
 
@@ -46,6 +46,34 @@ def test_numbers_that_wrap_around_stay_right() -> None:
     known.add(100, 3)
     for seq in range(100, 2**33, FAR // 2):
         assert known.received((seq + 1) & M32) == (seq + 4) & M32
+
+
+@given(
+    st.integers(0, M32),
+    st.lists(st.tuples(st.integers(1, 1 << 20), st.integers(-20, 1 << 16)), max_size=2 * MOST),
+    st.integers(1, MOST),
+)
+def test_in_a_record(start: int, changes: list[tuple[int, int]], most: int) -> None:
+    """The newest are as before; what is older has the offset that was before them."""
+    known, seq = SeqAdj(), start
+    for length, grown in changes:
+        seq = (seq + length) & M32
+        known.sides[1].add(seq, grown)
+    data = b"before" + known.packed(most) + b"behind"
+    read = SeqAdj()
+    assert read.unpack(data, 6) == len(data) - 6
+    assert read.empty == known.empty
+    was, side = known.sides[1], read.sides[1]
+    assert side.positions == was.positions[-most:]
+    assert side.offsets == was.offsets[-len(side.positions) - 1 :]
+    for cut in range(6, len(data) - 6):
+        assert SeqAdj().unpack(data[:cut], 6) == 0
+
+
+def test_a_record_with_positions_out_of_order() -> None:
+    known = Corrections()
+    known.positions, known.offsets = [100, 90], [0, 1, 2]
+    assert Corrections().unpack(known.packed(MOST), 0) == 0
 
 
 @given(st.integers(0, M32), st.lists(st.tuples(st.integers(1, 500), st.integers(-20, 40)), min_size=1, max_size=MOST))

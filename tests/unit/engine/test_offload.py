@@ -17,6 +17,7 @@ from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.reasons import END_ADDRESS_GONE
 from tests.support import packets
+from tests.support.journals import attach, finish, restored
 from tests.support.play import CLIENT, INSIDE, LAN, ROUTER, SERVER, WAN
 from tests.support.rules import forward, masquerade
 from tests.support.twin_maps import TwinMaps
@@ -387,3 +388,30 @@ def test_a_refusal_of_the_kernel_ends_offload(when: str) -> None:
     assert not path.engine.offload.slots
     assert not ct.status & IPS_OFFLOAD
     assert path.udp(port=4002) == packets.udp(path.router, path.server, 4002, 53, b"little")
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["restart", "crash"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_after_a_restart_an_offloaded_connection_is_the_daemons(family: int, clean: bool) -> None:
+    """Packets passed that nobody judged: the windows begin anew. Later it is offloaded again."""
+    path = Path(family)
+    journal = attach(path.engine)
+    path.opened()
+    path.stream()
+    path.tcp("PA", data=b"x" * 1000)
+    if clean:
+        finish(path.engine)
+    again = Path(family)
+    restored(journal, again.engine, path.now, clean=clean)
+    ct = again.only(5000)
+    assert not ct.status & IPS_OFFLOAD
+    assert not again.only(4000).status & IPS_OFFLOAD
+    assert again.nothing_in_the_kernel()
+    far = 3_000_000
+    assert again.tcp("PA", inward=True, seq=far, ack=2_000_000, data=b"x")
+    assert again.tcp("A", seq=2_000_000, ack=far + 1)
+    assert again.tcp("A", inward=True, seq=far + 1, ack=2_000_000)
+    assert ct.l4proto.state_names[ct.state] == "ESTABLISHED"
+    for _ in range(AFTER + 1):
+        again.tcp("A", seq=2_000_000, ack=far + 1)
+    assert ct.status & IPS_OFFLOAD

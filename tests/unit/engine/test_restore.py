@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.randomness import Repeatable
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_FIXED_TIMEOUT
 from conntrackd_py.engine.engine import Engine

@@ -7,6 +7,13 @@ from conntrackd_py.helpers.ftp import EPRT, EPSV, NOTHING, PASV, PORT, Lines, _c
 from tests.support.packets import address
 
 
+def test_after_a_restart_the_first_segment_of_each_direction_begins_a_line() -> None:
+    """Also when it comes again; no other does."""
+    lines = Lines(unknown=True)
+    assert [lines.begins(ORIGINAL, seq) for seq in (700, 710, 700)] == [True, False, True]
+    assert [lines.begins(REPLY, seq) for seq in (9, 700)] == [True, False]
+
+
 def test_two_line_ends_of_each_direction_are_remembered() -> None:
     lines = Lines()
     for seq in (10, 30, 20, 30, 40, 5):

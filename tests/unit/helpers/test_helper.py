@@ -19,7 +19,7 @@ def packet(router: Router, direction: int = ORIGINAL, sport: int = 40000, *, tra
     if translated:
         ct.status |= IPS_SRC_NAT
     core = router.engine.core
-    helped = Helped(Ftp(Tunables()))
+    helped = Helped(Ftp(Tunables()), None)
     return ControlPacket(ct, helped, direction, b"abc", 5, router.now, core.expectations, Repeatable(1))
 
 

@@ -1,7 +1,7 @@
 """Expectations and interfaces in the side records, and what does not fit."""
 
-from conntrackd_py.conntrack import record
 from conntrackd_py.conntrack.journal import read
+from conntrackd_py.conntrack.records import record
 from conntrackd_py.service.side_records import SideRecords
 from tests.support.journals import SEED, SIDE, attach
 from tests.support.router import Router

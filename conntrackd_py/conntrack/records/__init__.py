@@ -1,0 +1,1 @@
+"""Connections, expectations and interfaces as bytes."""
