@@ -81,12 +81,14 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             # Tables of the kernel before the queues: a chain that comes while packets wait moves them to another chain.
             await self.parts.guard.first_check()
-            tables = put_tables(self.engine, self.parts.settings)
+            tables, why = put_tables(self.engine, self.parts.settings)
             if tables is not None:
                 stack.callback(tables.end)
             # A second daemon fails here. Packets wait in the queues until the rest is ready.
             self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters, known=tables is not None)
             stack.callback(self.queue_pair.close)
+            if why:
+                log.warning("no_tables", error=why, help="known connections are not served first, none is offloaded")
             stack.push_async_callback(self.parts.close)
             if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)

@@ -63,24 +63,24 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, *, kn
     return QueuePair(*queues)
 
 
-def put_tables(engine: Engine, settings: Settings) -> MapTables | None:
+def put_tables(engine: Engine, settings: Settings) -> tuple[MapTables | None, str]:
     """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
-    Without them all first visits use one queue, and all packets are queued whole.
+    Without them all first visits use one queue, and all packets are queued whole; the text says why there are none,
+    and is empty if the settings want none.
     """
     wanted = plan(settings)
     if not wanted.known:
-        return None
+        return None, ""
     translate = (wanted.headers or wanted.offload) and settings.mode == NAT
     parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.offload)
     try:
         tables = MapTables(parts)
     except NftablesError as error:
-        log.warning("no_tables", error=str(error), help="known connections are not served first, none is offloaded")
-        return None
+        return None, str(error)
     if translate or wanted.offload:
         engine.mark_maps.maps = tables
-    return tables
+    return tables, ""
 
 
 def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:

@@ -58,6 +58,7 @@ dport = 8443
 action = "DNAT"
 to = ["{CLIENT}:80", "{CLIENT}:81"]
 """
+HELPER = '[[raw]]\nproto = "tcp"\ndport = 21\nhelper = "ftp"\n'
 # An echo reply without a request: INVALID.
 STRAY = f"""
 import socket
@@ -81,7 +82,7 @@ def config() -> str:
         "[[nat]]", f"{FEW_PORTS}\n[[nat]]", 1
     )
     tuned = tuned.replace("[metrics]", "[metrics]\nnode_exporter_names = true")
-    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER + TARGETS
+    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER + TARGETS + HELPER
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_packets_find_no_room_in_the_queue(watched: tuple[Router, Prometheus]) -
         router.net.client.complete("ping", "-q", "-c", "100", "-i", "0.002", "-W", "1", SERVER)
     finally:
         os.kill(router.pid, signal.SIGCONT)
-    fires(prometheus, "ConntrackdPyQueueDrops")
+    fires(prometheus, "ConntrackdPyNewConnectionsRefused")
 
 
 def test_every_panel_has_data(watched: tuple[Router, Prometheus]) -> None:

@@ -36,7 +36,7 @@ def test_the_figures_are_those_of_the_traffic(net: Net) -> None:
 
     status = asked(net, "status")
     assert (status["mode"], status["pid"]) == ("nat", net.router.pid)
-    assert [queue["queue"] for queue in status["queues"]] == [0, 1]
+    assert [queue["queue"] for queue in status["queues"]] == [0, 1, 2, 3]
     assert status["queue"] == {"enobufs": 0, "verdict_errors": 0, "truncated": 0}
     assert status["nat"]["allocations"] >= SENT
     (pool,) = status["nat"]["pools"]
