@@ -2,6 +2,7 @@
 
 CONNTRACKD_PY_PURE=1              compile nothing.
 CONNTRACKD_PY_REQUIRE_COMPILED=1  a failed compile is an error; without it, a warning and a pure installation.
+CONNTRACKD_PY_OPT_LEVEL=0          a quicker build of slower code, for tests; default 3.
 An editable installation is always pure: it runs the source as it is, so it can never run stale C.
 """
 
@@ -15,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 FILES = ("const.py", "reasons.py", "kernel/queues/packet_message.py", "kernel/queues/batch.py")
 ROOMS = ("wire", "conntrack", "match", "proto", "nat", "filter", "helpers", "explain", "engine")
 PURE = os.environ.get("CONNTRACKD_PY_PURE") == "1"
+OPT_LEVEL = os.environ.get("CONNTRACKD_PY_OPT_LEVEL", "3")
 REQUIRED = os.environ.get("CONNTRACKD_PY_REQUIRE_COMPILED") == "1"
 COMMANDS_THAT_COMPILE = {"bdist_wheel", "build", "build_ext", "install"}
 
@@ -44,7 +46,7 @@ def extensions() -> list[Extension]:
     try:
         from mypyc.build import mypycify
 
-        return list(mypycify(sources(), opt_level="3", debug_level="0", group_name="conntrackd_py"))
+        return list(mypycify(sources(), opt_level=OPT_LEVEL, debug_level="0", group_name="conntrackd_py"))
     except (ImportError, SystemExit) as error:  # mypycify exits when mypy finds an error
         fall_back(error)
         return []

@@ -37,6 +37,7 @@ LAYERS: Final = {
     "firewalls": ("base", "iptables", "nftables", "iproute2", "procps", "curl", "python3", "ufw", "firewalld"),
 }
 PACKAGED: Final = ("pyproject.toml", "setup.py", "LICENSE", "conntrackd_py", "share", "config", "systemd", "debian")
+QUICK_BUILD: Final = "CONNTRACKD_PY_OPT_LEVEL=0"  # see setup.py
 AT_MOST: Final = 900.0  # seconds for anything that fetches or compiles
 
 
@@ -146,7 +147,7 @@ def package() -> Path:
         if not list(folder.glob("*.deb")):
             shutil.rmtree(folder.parent, ignore_errors=True)
             with copy("tools") as building, mounted(building):
-                pip = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+                pip = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels", QUICK_BUILD)
                 run("chroot", building, "env", *pip, f"{CLONE}/scripts/build-deb", "/root/built")
                 shutil.copytree(building / "root/built", folder)
     return next(folder.glob("*.deb"))

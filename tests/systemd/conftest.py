@@ -81,7 +81,7 @@ def router() -> Iterator[Router]:
     """With scripts/install run on it from a fresh clone, and a configuration; nothing is started."""
     with Topology() as net, debian.copy("tools") as root, Router(net, root) as machine:
         machine.before = files(root)
-        machine.run(f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
+        machine.run("env", debian.QUICK_BUILD, f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
         start_servers(net)
         yield machine
 

@@ -73,7 +73,7 @@ def test_the_unit_is_sound_and_shut_in(router: Router) -> None:
 def test_installed_again_an_edited_configuration_stays(router: Router) -> None:
     router.configure(REJECTING)
     edited = (router.root / TOML[1:]).read_text()
-    router.run(f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
+    router.run("env", debian.QUICK_BUILD, f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
     assert (router.root / TOML[1:]).read_text() == edited
     assert (router.root / f"{TOML[1:]}.new").exists()
 
