@@ -184,8 +184,8 @@ class ControlPacket:
     def _wanted(self, t: bytes, kind: int, anyone: bool) -> Expectation:
         mask = tuples.with_src(b"\xff" * len(t), b"\xff" * tuples.address_length(t), 0)
         if anyone:
-            nobody = bytes(tuples.address_length(t))
-            t, mask = tuples.with_src(t, nobody, 0), tuples.with_src(mask, nobody, 0)
+            zeros = bytes(tuples.address_length(t))
+            t, mask = tuples.with_src(t, zeros, 0), tuples.with_src(mask, zeros, 0)
         _, timeout = self.helper.policies[kind]
         wanted = Expectation(self.ct, t, mask, self.now + timeout * 1000, kind=kind)
         wanted.helper = self.helper.name

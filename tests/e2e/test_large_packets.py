@@ -152,7 +152,7 @@ def reordered(net: Net) -> list[int]:
 
 @pytest.mark.parametrize("host", [SERVER, SERVER6])
 def test_packets_do_not_overtake_each_other(net: Net, host: str) -> None:
-    """Of some thousand packets. A few may: the kernel can move the daemon's process to another CPU."""
+    """Of some thousand packets. A few do (one to four were seen); the cause is not known."""
     sink = start_script(net.outside, SINK, host, "8200")
     sender = start_script(net.client, MIXED, host, "8200", says="known")
     time.sleep(1)  # the first packets may overtake each other, until the connection is known and in the maps

@@ -37,7 +37,7 @@ SERVER = {4: "198.51.100.{}", 6: "2001:db8:2::{:x}"}
 
 
 class Both:
-    """A kernel with rules of iptables, and an engine with rules of ours."""
+    """The kernel with rules of iptables, and the engine with rules of the configuration."""
 
     def __init__(self, family: int, one: Kernel, text: str) -> None:
         self.family = family

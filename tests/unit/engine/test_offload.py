@@ -393,7 +393,7 @@ def test_a_refusal_of_the_kernel_ends_offload(when: str) -> None:
 @pytest.mark.parametrize("clean", [True, False], ids=["restart", "crash"])
 @pytest.mark.parametrize("family", [4, 6])
 def test_after_a_restart_an_offloaded_connection_is_the_daemons(family: int, clean: bool) -> None:
-    """Packets passed that nobody judged: the windows begin anew. Later it is offloaded again."""
+    """The tracker missed packets: the windows begin anew. Later the connection is offloaded again."""
     path = Path(family)
     journal = attach(path.engine)
     path.opened()

@@ -1,4 +1,4 @@
-"""A journal's file: header, lock, growth, and what is recognised as no journal of ours."""
+"""A journal's file: header, lock, growth, and foreign files."""
 
 import os
 from pathlib import Path
