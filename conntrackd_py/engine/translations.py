@@ -4,6 +4,8 @@ The daemon sees packets before the kernel's NAT. The kernel reports the reply tu
 translates, before or after the daemon sees the first packet. A report that comes before it waits here.
 
 - At most LIMIT translations wait; the oldest is dropped first.
+- The kernel reports a connection once. A second report of the same original tuple is about a new connection, whose
+  first packet will replace the closed one.
 - The kernel is right. If another connection of the daemon has the reported reply tuple, that connection ends.
 - The kernel may change the port of a connection because another one has its reply tuple. Until its report comes, the
   daemon does not know the new reply tuple and uses the original tuple in its place.
@@ -19,7 +21,6 @@ from conntrackd_py.const import IPCT_SEQADJ, IPS_CONFIRMED, IPS_DYING, IPS_NAT_M
 from conntrackd_py.reasons import END_REOPENED, END_TIMEOUT
 
 LIMIT: Final = 65_536
-YOUNG: Final = 5_000  # ms: a report is about the connection with this tuple only if that is younger
 
 
 @final
@@ -46,14 +47,15 @@ class Translations:
         self.learned += 1
         self.waiting.pop(original, None)
         ct = self.core.table.find(original)
-        known = ct is not None and ct.original == original
-        if ct is not None and known and ct.reply != reply:
-            self._apply(ct, reply, status, now)
-        if ct is not None and known and (not new or now - ct.born < YOUNG):
-            return
+        if ct is not None and ct.original == original:
+            reported = ct.status & IPS_NAT_MASK
+            if ct.reply != reply:
+                self._apply(ct, reply, status, now)
+            if not new or not reported:
+                return
         if len(self.waiting) >= LIMIT:
             self.waiting.popitem(last=False)
-        self.waiting[original] = Translation(reply, status)  # also if an old connection with its tuple is known
+        self.waiting[original] = Translation(reply, status)
 
     def meet(self, skb: Skb, now: int) -> None:
         """Translate the new connection of a first packet, if its translation waits. Make sure that it has a tuple."""

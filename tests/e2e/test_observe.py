@@ -131,7 +131,7 @@ def test_mixed_traffic_and_no_difference(observed: tuple[Topology, Router]) -> N
         assert mix.wait(SECONDS + 20) == 0
     time.sleep(1)
     done = diff(net, router)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+    assert (done.returncode, done.stdout) == (0, ""), f"{done.stdout}{status(net, router)['copies']}\n{router.said()}"
     assert "no differences" in done.stderr
     seen = router.conntrack("-L").splitlines()
     assert len(seen) > 100

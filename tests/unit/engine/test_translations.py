@@ -9,7 +9,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPS_DST_NAT, IPS_SRC_NAT, LOCAL_OUT, PRE_ROUTING
+from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, IPS_DST_NAT, IPS_SRC_NAT, LOCAL_OUT, PRE_ROUTING
 from conntrackd_py.engine import translations
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.reasons import END_REOPENED
@@ -30,9 +30,9 @@ class Observer:
         self.original = self.tuple(self.client, self.server, 40000, 53)
         self.reply = self.tuple(self.server, self.router, 53, 1024)
 
-    def tuple(self, src: str, dst: str, sport: int, dport: int) -> bytes:
+    def tuple(self, src: str, dst: str, sport: int, dport: int, protonum: int = IPPROTO_UDP) -> bytes:
         pair = packets.address(src) + packets.address(dst)
-        return tuples.make(pair, sport.to_bytes(2, "big") + dport.to_bytes(2, "big"), 17)
+        return tuples.make(pair, sport.to_bytes(2, "big") + dport.to_bytes(2, "big"), protonum)
 
     def see(self, src: str, dst: str, sport: int, dport: int, hook: int = PRE_ROUTING) -> NfConn:
         skb = Skb(packets.udp(src, dst, sport, dport, b"text"), indev=1)
@@ -130,10 +130,9 @@ def test_the_owner_of_a_reply_tuple_that_the_kernel_has_given_away(seen: Observe
     assert (old.dying, newer.reply) == (True, seen.reply)
 
 
-def test_told_again_of_an_old_connection_that_is_about_to_be_replaced(seen: Observer) -> None:
+def test_told_again_of_a_connection_that_is_about_to_be_replaced(seen: Observer) -> None:
     seen.told()
     ct = seen.query()
-    seen.now += translations.YOUNG
     other = seen.tuple(seen.server, seen.router, 53, 2048)
     seen.told(other)
     assert ct.reply == other
@@ -141,11 +140,33 @@ def test_told_again_of_an_old_connection_that_is_about_to_be_replaced(seen: Obse
     assert seen.query().reply == other, "the translation waited for it"
 
 
+def test_a_port_that_is_used_again_at_once(seen: Observer) -> None:
+    """TCP: the event of the second connection comes before its SYN, while the first one is in CLOSE."""
+    open_ = packets.tcp(seen.client, seen.server, 40000, 53, "S", seq=1)
+    original = seen.tuple(seen.client, seen.server, 40000, 53, IPPROTO_TCP)
+    reply = seen.tuple(seen.server, seen.router, 53, 1024, IPPROTO_TCP)
+
+    def send(packet: bytes) -> NfConn:
+        skb = Skb(packet, indev=1)
+        seen.engine.handle(skb, PRE_ROUTING, seen.now)
+        assert skb.ct is not None
+        return skb.ct
+
+    seen.engine.translations.learn(original, reply, IPS_SRC_NAT, seen.now)
+    first = send(open_)
+    send(packets.tcp(seen.server, seen.router, 53, 1024, "SA", seq=7, ack=2))
+    send(packets.tcp(seen.client, seen.server, 40000, 53, "A", seq=2, ack=8))
+    send(packets.tcp(seen.client, seen.server, 40000, 53, "R", seq=2))
+    seen.engine.translations.learn(original, reply, IPS_SRC_NAT, seen.now)
+    second = send(packets.tcp(seen.client, seen.server, 40000, 53, "S", seq=90_000))
+    assert second is not first
+    assert (second.reply, second.status & IPS_SRC_NAT) == (reply, IPS_SRC_NAT)
+
+
 def test_a_dump_is_about_the_connections_there_are(seen: Observer) -> None:
     """It does not announce another connection with the tuple of one that is known."""
     seen.told()
     seen.query()
-    seen.now += translations.YOUNG
     seen.engine.translations.learn(seen.original, seen.reply, IPS_SRC_NAT, seen.now, new=False)
     assert not seen.engine.translations.waiting
 
