@@ -68,7 +68,7 @@ class _Scan:
     def _enter(self, line: int) -> None:
         """The header of a table, or of the next table of an array."""
         path = self._path("", self.keys)
-        if self.header == 2:
+        if self.header == 2 and _plain(self.keys):  # else another table may have this path
             self.lengths[path] = self.lengths.get(path, 0) + 1
             path += f"[{self.lengths[path] - 1}]"
         self.table, self.plain = path, _plain(self.keys)

@@ -68,3 +68,7 @@ def test_other_ends_of_lines() -> None:
 )
 def test_a_path_that_may_be_that_of_two_keys_has_no_line(text: str) -> None:
     assert not {"a.b", "a[0]", "a[0].b"} & lines_of(text).keys()
+
+
+def test_an_array_with_a_dot_in_its_key_is_on_no_other_path() -> None:
+    assert lines_of('[["a.b"]]\n[a.b.c]\nd = 1') == {"a.b.c": 2, "a.b.c.d": 3}
