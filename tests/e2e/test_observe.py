@@ -18,7 +18,7 @@ from conntrackd_py.lab.steps import start_servers
 from tests.support.sidebyside import anytime, printed
 from tests.support.waiting import wait_until
 
-SECONDS = float(os.environ.get("CONNTRACKD_PY_OBSERVE", "15"))
+SECONDS = float(os.environ.get("CONNTRACKD_PY_OBSERVE", "8"))
 TRIES = 4
 CONFIG = """
 mode = "observe"
