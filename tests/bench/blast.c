@@ -63,15 +63,20 @@ static void udp_send(const char *address, int port, double seconds, int size, do
     struct iovec data = {buffer, size};
     struct mmsghdr batch[BATCH] = {0};
     int fd = open_socket(SOCK_DGRAM, address, port);
+    struct timeval wait = {0, 100000};
     double start = now(), end = start + seconds, sent = 0;
 
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait); /* packets in a queue fill the send buffer */
     for (int i = 0; i < BATCH; i++)
         batch[i].msg_hdr = (struct msghdr){.msg_iov = &data, .msg_iovlen = 1};
     while (now() < end) {
         sendmmsg(fd, batch, rate ? PACED : BATCH, 0); /* refused or full: the next one may pass */
         sent += PACED;
-        if (rate && sent / rate > now() - start)
-            usleep((sent / rate - (now() - start)) * 1e6);
+        double pause = rate ? sent / rate - (now() - start) : 0, left = end - now();
+        if (pause > left)
+            pause = left;
+        if (pause > 0)
+            usleep(pause * 1e6);
     }
 }
 
