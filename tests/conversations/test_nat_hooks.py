@@ -82,7 +82,7 @@ def test_a_rule_for_the_routers_addresses(family: int) -> None:
     text = (
         f'[[nat]]\naction = "DNAT"\nhooks = ["prerouting"]\ndestination_type = "local"\nproto = "udp"\nto = "{to}:53"'
     )
-    play = Play(family, rules_of(f'[[nat]]\naction = "DNAT"\n{text}'))
+    play = Play(family, rules_of(text))
     assert (
         play
         >> udp(SERVER, ROUTER, dport=5353)
