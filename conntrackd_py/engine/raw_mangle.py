@@ -47,8 +47,10 @@ class RawRule:
         zone_reply: int = 0,
         protos: list[L4Proto] | None = None,
         helper: str = "",
+        hooks: tuple[int, ...] = (PRE_ROUTING, LOCAL_OUT),
     ) -> None:
         self.match = match
+        self.hooks = hooks
         self.notrack = notrack
         self.zone_original = zone_original
         self.zone_reply = zone_reply
@@ -85,7 +87,7 @@ class Raw(HookOp):
     def run(self, skb: Skb, now: int) -> int:
         info = PacketInfo(self.names)
         for rule in self.rules:
-            if not rule.match.matches(skb, info, now):
+            if skb.hook not in rule.hooks or not rule.match.matches(skb, info, now):
                 continue
             if rule.notrack:
                 skb.ctinfo = IP_CT_UNTRACKED

@@ -2,9 +2,9 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
-from conntrackd_py.const import MANIP_SRC
+from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.match.match import ABSENT, PacketInfo
-from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.nat.interfaces import LOOPBACK, Interfaces
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, packet_info, translating
@@ -30,10 +30,13 @@ def masquerade_range(interfaces: Interfaces, dev: int, current: bytes) -> Range:
 def range_of(rule: NatRule, interfaces: Interfaces, dev: int, current: bytes) -> Range:
     """Where the rule maps a connection to. `low` is empty when there is no address to map to.
 
-    dev: the outgoing interface for a source rule, the incoming one for a destination rule. current: the tuple so far.
+    dev: the outgoing interface for a source rule, the incoming one for a destination rule, 0 for none. current: the
+    tuple so far.
     """
     to = rule.to
-    if rule.action in (NAT_MASQUERADE, NAT_REDIRECT):
+    if rule.action == NAT_REDIRECT and not dev:  # nf_nat_redirect at LOCAL_OUT
+        address = LOOPBACK[len(tuples.src(current))]
+    elif rule.action in (NAT_MASQUERADE, NAT_REDIRECT):
         address = interfaces.select(dev, len(tuples.src(current)))
     elif rule.prefix is None and to.low:
         return to
@@ -70,7 +73,7 @@ def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
     now = inverted(ct.reply, ct.l4proto)
     info = info_of(ct, ct.original)
     rule = translating(rules.destination(info, ct.iif))
-    if rules.undecided(info):
+    if rules.undecided(info, MANIP_DST):
         return False
     port = tuples.l4dst(now) if ct.l4proto.ports else 0
     same_port = not ct.l4proto.ports or port == tuples.l4dst(ct.original)
@@ -84,8 +87,8 @@ def outdated(rules: Ruleset, interfaces: Interfaces, ct: NfConn) -> bool:
             return True
     before = tuples.with_src(now, tuples.src(ct.original), tuples.l4src(ct.original))
     info = info_of(ct, before)
-    rule = translating(rules.source(info, ct.oif)) if ct.oif else None
-    if ct.oif and rules.undecided(info):
+    rule = translating(rules.source(info, ct.oif, indev=ct.iif))
+    if rules.undecided(info, MANIP_SRC):
         return False
     if rule is not None:
         wanted = range_of(rule, interfaces, ct.oif, before)

@@ -202,11 +202,12 @@ class Nat(Extension):
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
-            ct.source_early = chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
+            ct.source_early = rule is None and chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
             ct.masquerade = hairpin or (rule is not None and rule.action == NAT_MASQUERADE)
             if hairpin or rule is not None:
                 self.ports.keep_mapping(ct, wanted)
-                self.port_usage.add(ct, rule)
+                if skb.hook == POST_ROUTING:
+                    self.port_usage.add(ct, rule)
         return OK
 
     def _hairpinned(self, skb: Skb, ct: NfConn) -> bool:
@@ -234,6 +235,8 @@ class Nat(Extension):
 
     def _port_taken_here(self, ct: NfConn) -> bool:
         """Whether ct is new and its tuple is that of a connection with the router: ct is for the router too."""
+        if self.rules.input_rules:
+            return False  # they decide at INPUT, as in the kernel
         if not ct.l4proto.ports or ct.status & (IPS_SRC_NAT_DONE | IPS_CONFIRMED | IPS_DYING):
             return False
         owner = self.core.table.find(ct.reply)
@@ -269,11 +272,11 @@ class Nat(Extension):
         return True
 
     def _rule(self, skb: Skb, ct: NfConn, current: bytes, manip: int) -> NatRule | None:
-        """The first matching rule. Source rules: only at POSTROUTING; destination rules: only before routing."""
-        if skb.hook != POST_ROUTING if manip == MANIP_SRC else skb.seen_after_routing:
+        """The first matching rule. Source rules: only after routing; destination rules: only before."""
+        if skb.hook == PRE_ROUTING if manip == MANIP_SRC else skb.seen_after_routing:
             return None
         if manip == MANIP_SRC:
-            return self.rules.source(info_of(ct, current), skb.outdev, skb)
+            return self.rules.source(info_of(ct, current), skb.outdev, skb, skb.indev)
         return self.rules.destination(info_of(ct, current), skb.indev, skb)
 
     def _error(self, skb: Skb, ct: NfConn, manip: int) -> int:

@@ -3,7 +3,10 @@
 kernel.addresses fills them.
 """
 
-from typing import final
+from typing import Final, final
+
+LOOPBACK_NET: Final = 127  # the first byte of 127.0.0.0/8
+LOOPBACK: Final = {4: bytes((LOOPBACK_NET, 0, 0, 1)), 16: bytes(15) + b"\1"}  # by length
 
 
 @final
@@ -54,6 +57,10 @@ class Interfaces:
     def is_local(self, address: bytes) -> bool:
         """Whether any interface has this address."""
         return address in self.local
+
+    def is_router(self, address: bytes) -> bool:
+        """Whether the kernel delivers packets to this address to the router itself (RTN_LOCAL)."""
+        return address in self.local or (len(address) == 4 and address[0] == LOOPBACK_NET)
 
     def names_with(self, address: bytes) -> list[str]:
         """The names of the interfaces that have this address."""

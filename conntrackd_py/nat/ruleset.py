@@ -3,10 +3,10 @@
 from typing import Final, final
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import MANIP_DST, MANIP_SRC
+from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, MANIP_DST, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.match.match import Match, PacketInfo
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_REDIRECT, NatRule
+from conntrackd_py.nat.rules import NAT_ACCEPT, NatRule
 
 NO_NAMES: Final[dict[int, str]] = {}
 UNKNOWN: Final = "/"  # no interface has this name; an inverted match accepts it
@@ -23,26 +23,30 @@ def packet_info(source: bytes, destination: bytes, protonum: int, sport: int, dp
 
 @final
 class Ruleset:
-    """An ACCEPT rule with out_interface is a source rule, with in_interface a destination rule, else both."""
+    """source_rules: of POSTROUTING. destination_rules: of PREROUTING and OUTPUT together."""
 
     def __init__(self, rules: list[NatRule], interfaces: Interfaces) -> None:
         self.interfaces = interfaces
-        self.source_rules = [r for r in rules if r.translates(MANIP_SRC) or _exempts_source(r)]
+        self.source_rules = [rule for rule in rules if POST_ROUTING in rule.hooks]
+        self.input_rules = [rule for rule in rules if LOCAL_IN in rule.hooks]
         self.hairpins = any(rule.hairpin is not None for rule in rules)
-        self.destination_rules = [r for r in rules if r.translates(MANIP_DST) or _exempts_destination(r)]
+        self.destination_rules = [r for r in rules if PRE_ROUTING in r.hooks or LOCAL_OUT in r.hooks]
+        self.incoming = [rule for rule in rules if PRE_ROUTING in rule.hooks]
+        self.own = [rule for rule in rules if LOCAL_OUT in rule.hooks]
 
-    def source(self, info: PacketInfo, outdev: int, skb: Skb | None = None) -> NatRule | None:
-        """The first source rule that matches a packet that leaves by outdev.
+    def source(self, info: PacketInfo, outdev: int, skb: Skb | None = None, indev: int = 0) -> NatRule | None:
+        """The first source rule that matches a packet that leaves by outdev; 0: to the router, by indev.
 
         skb: for its mark and connection. None: they are not known; only rules that translate are taken to match them.
         """
-        info.in_interface, info.out_interface = "", self._name(outdev)
-        return self._first(self.source_rules, info, skb)
+        info.in_interface = "" if outdev else self._name(indev)
+        info.out_interface = self._name(outdev)
+        return self._first(self.source_rules if outdev else self.input_rules, info, skb)
 
     def destination(self, info: PacketInfo, indev: int, skb: Skb | None = None) -> NatRule | None:
         """The first destination rule that matches a packet that came in by indev; 0: sent by the router."""
         info.in_interface, info.out_interface = self._name(indev), ""
-        return self._first(self.destination_rules, info, skb)
+        return self._first(self.incoming if indev else self.own, info, skb)
 
     def balancing(self) -> list[NatRule]:
         """The rules with several targets."""
@@ -55,9 +59,13 @@ class Ruleset:
         rule = self.destination(info, link)
         return rule is not None and rule.hairpin is not None
 
-    def undecided(self, info: PacketInfo) -> bool:
+    def undecided(self, info: PacketInfo, manip: int) -> bool:
         """Whether the rule that `source` or `destination` would find for this info depends on a mark or connection."""
-        for rule in self.source_rules if info.out_interface else self.destination_rules:
+        if manip == MANIP_DST:
+            rules = self.incoming if info.in_interface else self.own
+        else:
+            rules = self.source_rules if info.out_interface else self.input_rules
+        for rule in rules:
             if self._fits(rule, info):
                 return rule.match.conditional
         return False
@@ -77,7 +85,7 @@ class Ruleset:
         """An unread field matches rules that translate, not rules that exempt: nothing leaves untranslated."""
         if rule.to.low and len(rule.to.low) != len(info.source):
             return False
-        if rule.action == NAT_REDIRECT and not info.in_interface:  # the target is that interface's address
+        if rule.to_local and self.interfaces.is_router(info.destination) != (rule.to_local > 0):
             return False
         if rule.match.fits(info, rule.action != NAT_ACCEPT):
             return True
@@ -99,11 +107,3 @@ class Ruleset:
 def translating(rule: NatRule | None) -> NatRule | None:
     """The rule, unless it is ACCEPT."""
     return None if rule is None or rule.action == NAT_ACCEPT else rule
-
-
-def _exempts_source(rule: NatRule) -> bool:
-    return rule.action == NAT_ACCEPT and rule.match.in_interface is None
-
-
-def _exempts_destination(rule: NatRule) -> bool:
-    return rule.action == NAT_ACCEPT and rule.match.out_interface is None

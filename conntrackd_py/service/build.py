@@ -66,6 +66,7 @@ def raw_rule(settings: Settings, spec: RawSpec) -> RawRule:
         zone_reply=spec.zone_reply,
         protos=_trackers(settings, spec),
         helper=spec.helper,
+        hooks=spec.hooks,
     )
 
 

@@ -8,9 +8,10 @@ from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import CONTINUE, HOOKS, FilterRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_MASQUERADE, NAT_REDIRECT, NatRule
+from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.cover import Extent, unreachable
+from conntrackd_py.settings.raw_mangle import RAW_HOOKS
 from conntrackd_py.settings.schema import OBSERVE, OFF, RawSpec, Settings
 from conntrackd_py.settings.table import Table
 
@@ -38,7 +39,8 @@ def find_warnings(settings: Settings, rules: Rules, filter_table: Table, offload
         if spec.helper and settings.mode == OBSERVE:
             table.warn("helper", "has no effect in mode observe: the daemon reads copies of the headers")
     _unreachable_nat(settings.nat, rules["nat"])
-    _unreachable([spec.match for spec in settings.raw], [list(range(len(settings.raw)))], rules["raw"])
+    raw = [[at for at, spec in enumerate(settings.raw) if hook in spec.hooks] for hook in RAW_HOOKS.values()]
+    _unreachable([spec.match for spec in settings.raw], raw, rules["raw"])
     filter_rules = settings.filter.rule
     hooks = [[at for at, rule in enumerate(filter_rules) if hook in rule.hooks] for hook in HOOKS.values()]
     _unreachable([rule.match for rule in filter_rules], hooks, rules["filter.rule"])
@@ -77,9 +79,7 @@ def _timeouts(spec: RawSpec, table: Table) -> None:
 def _unreachable_nat(rules: tuple[NatRule, ...], tables: list[Table]) -> None:
     def covered(first: int, second: int) -> bool:
         a, b = rules[first], rules[second]
-        # REDIRECT does not match packets that the router itself sends.
-        own = a.action == NAT_REDIRECT and b.action != NAT_REDIRECT and b.match.in_interface is None
-        if own or not extents[first].covers(extents[second]):
+        if a.to_local not in (0, b.to_local) or not extents[first].covers(extents[second]):
             return False
         return b.hairpin is None or any(
             Extent(m).covers(Extent(b.hairpin)) for m in (a.match, a.hairpin) if m is not None
@@ -88,7 +88,10 @@ def _unreachable_nat(rules: tuple[NatRule, ...], tables: list[Table]) -> None:
     extents = [Extent(rule.match) for rule in rules]
     ruleset = Ruleset(list(rules), Interfaces())
     numbers = {id(rule): at for at, rule in enumerate(rules)}
-    places = [[numbers[id(rule)] for rule in one] for one in (ruleset.source_rules, ruleset.destination_rules)]
+    places = [
+        [numbers[id(rule)] for rule in one]
+        for one in (ruleset.source_rules, ruleset.input_rules, ruleset.incoming, ruleset.own)
+    ]
     for at, covering in unreachable(places, covered).items():
         if rules[at].translates(const.MANIP_DST) and rules[covering[0]].translates(const.MANIP_DST):
             why = "already translates the destination of the same connections"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeGuard
 
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.const import LOCAL_IN, LOCAL_OUT
 from conntrackd_py.match.address import packed_address
 from conntrackd_py.match.interface import wrong_name
 from conntrackd_py.nat import mss
@@ -160,6 +161,8 @@ class _Merged:
         if not result.steering.local:
             self.reject_redirects(result.nat)
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
+        if "lo" in result.steering.exclude_interfaces:
+            self.reject_own_redirects(result.nat)
         self.report.raise_if_any()
         find_warnings(result, self.rules, tables["filter"], tables["offload"])
         return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
@@ -180,6 +183,14 @@ class _Merged:
         for table, rule in zip(self.rules["nat"], rules, strict=True):
             if rule.action == NAT_REDIRECT:
                 table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
+            elif table.value("hooks") is not ABSENT and {LOCAL_IN, LOCAL_OUT} & set(rule.hooks):
+                table.wrong("hooks", "input and output need steering.local = true")
+
+    def reject_own_redirects(self, rules: tuple[NatRule, ...]) -> None:
+        """REDIRECT at OUTPUT sends the packet to 127.0.0.1 or ::1, so its connection runs over lo."""
+        for table, rule in zip(self.rules["nat"], rules, strict=True):
+            if rule.action == NAT_REDIRECT and LOCAL_OUT in rule.hooks:
+                table.wrong("hooks", 'REDIRECT at output leads to lo: remove "lo" from steering.exclude_interfaces')
 
     def reject_misplaced(self) -> None:
         """Report values that should be tables, then unknown keys."""

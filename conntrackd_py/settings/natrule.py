@@ -1,19 +1,30 @@
 """A [[nat]] table -> NatRule. A rule that iptables would refuse is refused.
 
 Without a family and without an address it is a rule for IPv4, as in iptables.
+`hooks` are the chains of iptables' table nat. Without it the action decides (nat.rules.usual_hooks).
 Refused: an interface that is not known at the rule's hook, ports without a protocol that has them, addresses of both
 families.
 """
 
 from typing import Final
 
-from conntrackd_py.const import IPPROTO_ICMP, MANIP_DST, MANIP_SRC, WITH_PORTS
+from conntrackd_py.const import (
+    IPPROTO_ICMP,
+    LOCAL_IN,
+    LOCAL_OUT,
+    MANIP_DST,
+    MANIP_SRC,
+    POST_ROUTING,
+    PRE_ROUTING,
+    WITH_PORTS,
+)
 from conntrackd_py.match.address import AddressError, Addresses, network
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.words import ParseError, address_range, integer
 from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import (
+    DESTINATION_HOOKS,
     NAT_ACCEPT,
     NAT_ACTIONS,
     NAT_DNAT,
@@ -23,17 +34,27 @@ from conntrackd_py.nat.rules import (
     NAT_REDIRECT,
     NAT_SNAT,
     NAT_SNPT,
+    SOURCE_HOOKS,
     NatRule,
 )
 from conntrackd_py.nat.targets import MOST_TARGETS, MOST_WEIGHT, Target, Targets
 from conntrackd_py.settings.errors import ABSENT
-from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, mark_of, match_of, read, read_value
+from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, hooks_of, mark_of, match_of, read, read_value
 from conntrackd_py.settings.table import Table
 
 PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
 BALANCES: Final = ("source", "random")
 LONGEST_PREFIX: Final = 64  # of NPTv6 (RFC 6296)
 PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
+HOOKS: Final = {"prerouting": PRE_ROUTING, "input": LOCAL_IN, "output": LOCAL_OUT, "postrouting": POST_ROUTING}
+HOOKS_OF: Final = {
+    NAT_ACCEPT: tuple(HOOKS.values()),
+    NAT_SNAT: SOURCE_HOOKS,
+    NAT_MASQUERADE: (POST_ROUTING,),
+    NAT_SNPT: (POST_ROUTING,),
+    NAT_NETMAP: tuple(HOOKS.values()),
+}  # of the others: those before routing
+LOCAL_TYPES: Final = {"": 0, "local": 1, "!local": -1}
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
 
 
@@ -50,7 +71,8 @@ def nat_rule(table: Table) -> NatRule:
     to.persistent = table.boolean("persistent", False)
     match = match_of(table, to.low, FAMILY_NAMES["ipv4"])
     match.mark, match.ct = mark_of(table), ct_of(table)
-    rule = NatRule(action, match, to, table.path, table.string("comment", ""))
+    rule = NatRule(action, match, to, table.path, table.string("comment", ""), hooks_of(table, (), HOOKS))
+    rule.to_local = LOCAL_TYPES[table.choice("destination_type", "", tuple(LOCAL_TYPES))]
     rule.targets = _flagged(targets, to)
     if table.boolean("hairpin", False):
         rule.hairpin = _hairpin(table, rule)
@@ -118,10 +140,15 @@ def _flagged(targets: Targets | None, flags: Range) -> Targets | None:
 
 def _check(table: Table, rule: NatRule) -> None:
     match, name = rule.match, NAT_ACTIONS[rule.action]
-    if rule.action == NAT_NETMAP and match.in_interface is None and match.out_interface is None:
+    given = table.value("hooks") is not ABSENT
+    if given:
+        _check_hooks(table, rule)
+    elif rule.action == NAT_NETMAP and match.in_interface is None and match.out_interface is None:
         why = "NETMAP needs in_interface to translate the destination, or out_interface to translate the source"
         table.wrong("in_interface", why)
-    if match.in_interface and rule.translates(MANIP_SRC):
+    if rule.to_local and not set(rule.hooks) <= set(DESTINATION_HOOKS):
+        table.wrong("destination_type", 'is known before routing only: give hooks = ["prerouting"], or "output" too')
+    if match.in_interface and rule.translates(MANIP_SRC) and rule.hooks != (LOCAL_IN,):
         table.wrong("in_interface", f"{name} applies at POSTROUTING, where only out_interface is known")
     if match.out_interface and rule.translates(MANIP_DST):
         table.wrong("out_interface", f"{name} applies at PREROUTING, where only in_interface is known")
@@ -138,6 +165,19 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("to", f"has a base port, but {why}")
     if rule.to.random and rule.action in PREFIX_NAT:
         table.wrong("random", f"{name} has no random")
+
+
+def _check_hooks(table: Table, rule: NatRule) -> None:
+    allowed = HOOKS_OF.get(rule.action, DESTINATION_HOOKS)
+    names = [name for name, hook in HOOKS.items() if hook in allowed]
+    if not set(rule.hooks) <= set(allowed):
+        table.wrong("hooks", f"{NAT_ACTIONS[rule.action]} applies at {' and '.join(names)}")
+    elif rule.action == NAT_NETMAP and len({hook in SOURCE_HOOKS for hook in rule.hooks}) > 1:
+        table.wrong("hooks", "NETMAP translates the destination at prerouting and output, the source at the others")
+    if rule.match.in_interface is not None and not {PRE_ROUTING, LOCAL_IN} & set(rule.hooks):
+        table.wrong("in_interface", "is known at prerouting and input only")
+    if rule.match.out_interface is not None and rule.hooks != (POST_ROUTING,):
+        table.wrong("out_interface", "is known at postrouting only")
 
 
 def _hairpin(table: Table, rule: NatRule) -> Match:

@@ -25,6 +25,7 @@ HOOKS: Final = {
     "output": LOCAL_OUT,
     "postrouting": POST_ROUTING,
 }
+RAW_HOOKS: Final = {"prerouting": PRE_ROUTING, "output": LOCAL_OUT}
 TIMEOUTS: Final = tuple(field.name for field in fields(Tunables) if "timeout" in field.name)
 
 
@@ -46,6 +47,7 @@ def raw_rule(table: Table) -> RawSpec:
         table.choice("tcp_tracker", "", ("", *TCP_TRACKERS)),
         _timeouts(table),
         _helper(table, match),
+        hooks_of(table, ("prerouting", "output"), RAW_HOOKS),
     )
     asked = [
         key for key in ("zone", "zone_orig", "zone_reply", "tcp_tracker", "timeouts", "helper") if key in table.data

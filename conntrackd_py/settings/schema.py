@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP
+from conntrackd_py.const import FORWARD, LOCAL_IN, LOCAL_OUT, NF_ACCEPT, NF_DROP, PRE_ROUTING
 from conntrackd_py.engine.raw_mangle import MarkRule
 from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
@@ -131,6 +131,7 @@ class RawSpec:
     tcp_tracker: str = ""  # TCP tracker of new connections; empty: the usual one
     timeouts: tuple[tuple[str, int], ...] = ()  # other tunables for new connections
     helper: str = ""  # reads the control connection and expects the connections that it announces
+    hooks: tuple[int, ...] = (PRE_ROUTING, LOCAL_OUT)
 
 
 @dataclass(frozen=True)

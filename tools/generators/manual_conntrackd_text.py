@@ -73,6 +73,15 @@ Nothing is loaded. The remaining rules are listed on standard error with their l
 the OUTPUT chain, chains before the first visit. Without FILE the rules in force are printed, which needs root; with
 several programs, a comment before each part names the program that loads it.
 """,
+    "import-rules": """
+The text of iptables-save(8), ip6tables-save(8) or `nft list ruleset` is recognised by its first line. The command
+reads the tables nat and raw of iptables, the chains of type nat of nft, and its chains before tracking that say notrack
+or set a zone. A comment before each table names the lines that it comes from. Jumps are followed; the order of matching
+stays.
+
+Nothing is loaded. A rule that cannot be translated is listed on standard error with its line and the reason. It has no
+effect in the result: its packets reach the rules after it.
+""",
     "targets": """
 Without an action, a line for each target: rule, address and port, weight, up or down, new connections since the rule is
 in force. `down` and `up` need no change of the configuration. The mark stays over a reload and ends with the daemon. A
@@ -115,6 +124,7 @@ EXITS: Final = {
     "the rules cannot be read.",
     "rules translate": "0 if every rule was translated, 3 if some were not or only in part, 1 if the text or the "
     "configuration is wrong, or no packet mark is in use.",
+    "import-rules": "0 if every rule was translated, 1 if some were not, 2 if the text cannot be used.",
     "targets": "0, or 1 if no daemon answers or no rule has such a target.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
@@ -154,6 +164,7 @@ EXAMPLES: Final = (
     ("conntrackd-py run &\nconntrackd-py rules install\nconntrackd-py rules status", "Start without systemd:"),
     ("conntrackd-py rules check", "Find rules of the firewall that conflict with the daemon:"),
     ("conntrackd-py rules translate /etc/nftables.conf", "Print a firewall that matches the packet mark:"),
+    ("conntrackd-py import-rules rules.v4", "Print the NAT rules of a firewall as configuration:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
     (

@@ -35,6 +35,12 @@ COMMANDS: Final = {
         options.rules,
         f"{HERE}.rules",
     ),
+    "import-rules": Command(
+        "print the NAT and raw rules of a firewall of iptables or nft as configuration; list those that cannot be "
+        "translated: exit status 0 if there are none, 1 if there are some, 2 if the text cannot be used",
+        options.import_rules,
+        f"{HERE}.import_rules",
+    ),
     "status": Command("show the state of the daemon", options.status, f"{HERE}.status"),
     "reload": Command("make the daemon apply a changed configuration", options.reload, f"{HERE}.reload"),
     "targets": Command(

@@ -107,6 +107,17 @@ def _translate(action: argparse.ArgumentParser) -> None:
     )
 
 
+def import_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="text of iptables-save, ip6tables-save or `nft list ruleset`; - for stdin",
+    )
+    parser.add_argument(
+        "--format", dest="text_format", choices=TRANSLATE_FORMATS, default="", help="of FILE, if it is not recognised"
+    )
+
+
 def seconds_to_confirm(text: str) -> int:
     seconds = int(text)
     if not 1 <= seconds <= CONFIRM_MAX:

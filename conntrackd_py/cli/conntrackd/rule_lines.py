@@ -17,7 +17,7 @@ from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.match.words import Inexpressible, protocol_name
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_ACTIONS, NatRule
+from conntrackd_py.nat.rules import NAT_ACTIONS, NatRule, usual_hooks
 from conntrackd_py.settings.match import FAMILY_NAMES
 from conntrackd_py.settings.raw_mangle import HOOKS
 from conntrackd_py.settings.schema import RawSpec, Settings
@@ -28,11 +28,14 @@ FAMILIES = {number: name for name, number in FAMILY_NAMES.items()}
 def rule_lines(settings: Settings) -> Iterator[str]:
     """The rules of each kind in the order of matching."""
     for at, spec in enumerate(settings.raw):
-        yield f"raw[{at}]: {_raw(spec)}: {_match(spec.match)}"
+        hooks = "" if len(spec.hooks) > 1 else f"{_hooks(spec.hooks, HOOKS)}, "
+        yield f"raw[{at}]: {_raw(spec)}: {hooks}{_match(spec.match)}"
     for at, mark in enumerate(settings.connmark):
         yield f"connmark[{at}]: {_mark(mark)}: {_hooks(mark.hooks, HOOKS)}, {_match(mark.match)}"
     for nat in settings.nat:
-        yield f"{nat.label}: {_nat(nat)}: {_match(nat.match)}"
+        hooks = "" if nat.hooks == usual_hooks(nat.action, nat.match) else f"{_hooks(nat.hooks, HOOKS)}, "
+        local = {0: "", 1: ", destination_type local", -1: ", destination_type !local"}[nat.to_local]
+        yield f"{nat.label}: {_nat(nat)}: {hooks}{_match(nat.match)}{local}"
     for rule in settings.filter.rule:
         yield f"{rule.label}: {_filter(rule)}: {_hooks(rule.hooks, FILTER_HOOKS)}, {_match(rule.match)}"
 

@@ -50,7 +50,7 @@ def nat(nat: Nat) -> Iterator[Metric]:
 
 def distinct(nat: Nat) -> list[NatRule]:
     """Every rule once; an ACCEPT rule without interfaces is in both lists."""
-    rules = {id(rule): rule for rule in (*nat.rules.source_rules, *nat.rules.destination_rules)}
+    rules = {id(rule): rule for rule in (*nat.rules.source_rules, *nat.rules.input_rules, *nat.rules.destination_rules)}
     return list(rules.values())
 
 

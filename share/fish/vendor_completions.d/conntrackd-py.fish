@@ -22,6 +22,7 @@ complete -c conntrackd-py -f
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a run -d 'Run the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a check-config -d 'Check the configuration: report errors and warnings, list the rules'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a rules -d 'Print, install, remove or check the nft or iptables rules that queue packets to the daemon'
+complete -c conntrackd-py -n '__conntrackd_py_begins' -a import-rules -d 'Print the NAT and raw rules of a firewall of iptables or nft as configuration; list those that cannot be translated: exit status 0 if there are none, 1 if there are some, 2 if the text cannot be used'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a status -d 'Show the state of the daemon'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a reload -d 'Make the daemon apply a changed configuration'
 complete -c conntrackd-py -n '__conntrackd_py_begins' -a targets -d 'List the targets of DNAT rules with several, or mark one down: it gets no new connections'
@@ -67,6 +68,9 @@ complete -c conntrackd-py -n '__conntrackd_py_at rules translate' -F
 complete -c conntrackd-py -n '__conntrackd_py_at rules translate' -s h -l help -d 'Show a short help'
 complete -c conntrackd-py -n '__conntrackd_py_at rules translate' -s c -l config -r -F -d 'Configuration file (/etc/conntrackd-py/conntrackd.toml)'
 complete -c conntrackd-py -n '__conntrackd_py_at rules translate' -l format -x -a 'iptables ip6tables nft' -d 'Of FILE, if it is not recognised; without FILE, print only the rules of this program'
+complete -c conntrackd-py -n '__conntrackd_py_at import-rules' -F
+complete -c conntrackd-py -n '__conntrackd_py_at import-rules' -s h -l help -d 'Show a short help'
+complete -c conntrackd-py -n '__conntrackd_py_at import-rules' -l format -x -a 'iptables ip6tables nft' -d 'Of FILE, if it is not recognised'
 complete -c conntrackd-py -n '__conntrackd_py_at status' -s h -l help -d 'Show a short help'
 complete -c conntrackd-py -n '__conntrackd_py_at status' -l socket -r -F -d 'The daemon\'s control socket'
 complete -c conntrackd-py -n '__conntrackd_py_at status' -l json -d 'Print one JSON object'

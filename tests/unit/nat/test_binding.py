@@ -131,3 +131,10 @@ def test_a_connection_is_outdated_if_the_interface_of_its_rule_has_no_address() 
     assert outdated(Ruleset([MASQUERADE], interfaces), interfaces, PLAIN)
     redirect = NatRule(NAT_REDIRECT, Match(in_interface=OUT))
     assert outdated(Ruleset([redirect], interfaces), interfaces, KEPT)
+
+
+@pytest.mark.parametrize(("version", "loopback"), [(4, "127.0.0.1"), (6, "::1")])
+def test_redirect_of_the_routers_own_packets_leads_to_the_loopback_address(version: int, loopback: str) -> None:
+    source = address("203.0.113.1" if version == 4 else "2001:db8:1::1")
+    current = t(source, 1, source, 2)
+    assert range_of(NatRule(NAT_REDIRECT), Interfaces(), 0, current).low == address(loopback)

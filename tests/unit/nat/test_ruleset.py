@@ -2,6 +2,7 @@
 
 import pytest
 
+from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, PRE_ROUTING
 from conntrackd_py.match.address import Addresses, addresses, network
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import ABSENT, Match
@@ -154,3 +155,32 @@ def test_a_rule_for_both_families() -> None:
     rule = NatRule(NAT_MASQUERADE)
     assert outgoing(ruleset(rule)) is rule
     assert outgoing(ruleset(rule), "fd00:1::2") is rule
+
+
+def test_output_has_rules_of_its_own() -> None:
+    own = NatRule(NAT_DNAT, to=Range(TO, TO), hooks=(LOCAL_OUT,))
+    other = NatRule(NAT_DNAT, to=Range(TO, TO), hooks=(PRE_ROUTING,))
+    rules = ruleset(own, other)
+    assert (incoming(rules, 0), incoming(rules)) == (own, other)
+
+
+def test_input_has_rules_of_its_own() -> None:
+    own = NatRule(NAT_SNAT, Match(in_interface=InterfaceNames(["lan"])), Range(TO, TO), hooks=(LOCAL_IN,))
+    rules = ruleset(own)
+    info = packet_info(address("198.51.100.2"), address("203.0.113.1"), 6, 5555, 80)
+    assert (rules.source(info, 0, indev=LAN), rules.source(info, 0, indev=WAN)) == (own, None)
+    assert outgoing(rules) is None
+
+
+def test_the_routers_own_addresses() -> None:
+    """Also all of 127.0.0.0/8, as in the kernel."""
+    rule, other = NatRule(NAT_DNAT, to=Range(TO, TO)), NatRule(NAT_DNAT, to=Range(TO, TO))
+    rule.to_local, other.to_local = 1, -1
+    interfaces = Interfaces()
+    interfaces.replace(WAN, Link("wan", [address("203.0.113.1")]))
+    rules = Ruleset([rule, other], interfaces)
+    found = [
+        rules.destination(packet_info(TO, address(to), 6, 1, 2), WAN)
+        for to in ("203.0.113.1", "127.0.0.7", "203.0.113.2")
+    ]
+    assert found == [rule, rule, other]

@@ -206,7 +206,7 @@ def test_a_rule_covers_the_packets_it_names(text: str, source: str, covered: boo
     rules = Ruleset([rule(f'action = "MASQUERADE"\n{text}')], Interfaces())
     address = packed(source)
     info = packet_info(address, address, const.IPPROTO_UDP, 1, 2)
-    assert (rules.source(info, 0) is not None) is covered
+    assert (rules.source(info, 1) is not None) is covered
 
 
 def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
@@ -335,3 +335,36 @@ def test_what_iptables_would_refuse_is_refused(text: str, message: str) -> None:
 def test_a_later_rule_is_named_by_its_place() -> None:
     with pytest.raises(ConfigError, match=r"^FILE: nat\[2\]\.to = "):
         parse(tomllib.loads('[[nat]]\naction = "ACCEPT"\n' * 2 + '[[nat]]\naction = "SNAT"\nto = "x"\n'), "FILE")
+
+
+def test_hooks() -> None:
+    made = rule('action = "NETMAP"\nhooks = ["output", "prerouting"]\nto = "10.0.0.0/8"')
+    assert made.hooks == (const.LOCAL_OUT, const.PRE_ROUTING)
+    assert rule('action = "SNAT"\nhooks = ["input"]\nin_interface = "lan0"\nto = "10.0.0.1"').hooks == (const.LOCAL_IN,)
+
+
+def test_the_type_of_the_destination() -> None:
+    text = 'action = "DNAT"\nto = "10.0.0.1"\n'
+    assert [rule(text + f'destination_type = "{value}"').to_local for value in ("local", "!local")] == [1, -1]
+    assert rule(text).to_local == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('action = "MASQUERADE"\nhooks = ["input"]', "MASQUERADE applies at postrouting"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nhooks = ["postrouting"]', "DNAT applies at prerouting and output"),
+        ('action = "NETMAP"\nto = "10.0.0.0/8"\nhooks = ["input", "output"]', "the source at the others"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nin_interface = "a"\nhooks = ["output"]', "prerouting and input only"),
+        ('action = "ACCEPT"\nout_interface = "a"\nhooks = ["prerouting"]', "postrouting only"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nhooks = ["forward"]', "must be of prerouting, input"),
+        ('action = "ACCEPT"\ndestination_type = "local"', "known before routing only"),
+        ('action = "REDIRECT"\nhooks = ["output"]', 'remove "lo" from steering.exclude_interfaces'),
+        (
+            'action = "SNAT"\nto = "10.0.0.1"\nhooks = ["input"]\n[steering]\nlocal = false',
+            "need steering.local = true",
+        ),
+    ],
+)
+def test_hooks_that_do_not_fit(text: str, why: str) -> None:
+    assert why in refusal(text)

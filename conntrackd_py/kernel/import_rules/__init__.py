@@ -1,0 +1,1 @@
+"""A firewall of iptables or nft -> [[nat]] and [[raw]] rules of the configuration."""
