@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "service/notify.py": "with a real systemd: tests/systemd/test_service.py",
     "helpers/amanda.py": "conversations: tests/conversations/test_small_helpers.py",
     "helpers/irc.py": "conversations: tests/conversations/test_irc.py",
+    "helpers/netbios.py": "conversations: tests/conversations/test_netbios.py",
     "helpers/sane.py": "conversations: tests/conversations/test_small_helpers.py",
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/doctor/machine.py": "reads the real rulesets and sysctls: tests/e2e/test_rules_check.py",

@@ -6,10 +6,18 @@ from conntrackd_py.helpers.amanda import Amanda
 from conntrackd_py.helpers.ftp import Ftp
 from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.helpers.irc import Irc
+from conntrackd_py.helpers.netbios import NetbiosNs
 from conntrackd_py.helpers.sane import Sane
 from conntrackd_py.helpers.tftp import Tftp
 
-BUILTIN: Final[dict[str, type[Helper]]] = {"amanda": Amanda, "ftp": Ftp, "irc": Irc, "sane": Sane, "tftp": Tftp}
+BUILTIN: Final[dict[str, type[Helper]]] = {
+    "amanda": Amanda,
+    "ftp": Ftp,
+    "irc": Irc,
+    "netbios-ns": NetbiosNs,
+    "sane": Sane,
+    "tftp": Tftp,
+}
 # The usual ports of control connections, by tuples.service(). They assign nothing.
 PORTS: Final = {
     port.to_bytes(2, "big") + bytes([BUILTIN[name].protonum]): name

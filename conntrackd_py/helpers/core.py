@@ -92,7 +92,8 @@ class Helpers(Extension):
 
     def _found(self, name: str, ct: NfConn) -> Helper | None:
         helper = self.by_name.get(name)
-        return helper if helper is not None and helper.protonum == tuples.protonum(ct.original) else None
+        protonum = tuples.protonum(ct.original)
+        return helper if helper is not None and protonum in (helper.protonum, helper.other_protonum) else None
 
     def _assign(self, ct: NfConn, helped: Helped) -> None:
         self.helped[ct.slot] = helped
@@ -149,6 +150,8 @@ class Helpers(Extension):
         payload = skb.data[at : skb.end]
         core = self.core
         packet = ControlPacket(ct, helped, direction, payload, seq, now, core.expectations, core.randomness)
+        if not skb.indev:
+            packet.network = self.nat.interfaces.network(skb.outdev, tuples.dst(ct.tuple(direction)))
         outcome = helped.helper.help(packet)
         if outcome == PASS and packet.changes and not self._change(skb, at, packet):
             outcome = HELPER_REFUSED

@@ -40,6 +40,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "sane": (b"\0\0\0\7\0\0\0\1", b"\0\0\0\0\0\0\x30\x39\0\0\0\0"),
     "tftp": (b"\0\1file\0octet\0", b"\0\2file\0octet\0"),
+    "netbios-ns": (b"\x12\x34\x01\x10\0\1\0\0\0\0\0\0 CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\0\0 \0\1",),
     "irc": (
         b"PRIVMSG bob :\1DCC SEND f 3232235778 5001 99\1\r\n",
         b"PRIVMSG bob :\1DCC CHAT chat 3405803777 5001\1\r\n",
