@@ -8,6 +8,7 @@ from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.helpers.irc import Irc
 from conntrackd_py.helpers.netbios import NetbiosNs
 from conntrackd_py.helpers.sane import Sane
+from conntrackd_py.helpers.sip.sip import Sip
 from conntrackd_py.helpers.tftp import Tftp
 
 BUILTIN: Final[dict[str, type[Helper]]] = {
@@ -16,10 +17,13 @@ BUILTIN: Final[dict[str, type[Helper]]] = {
     "irc": Irc,
     "netbios-ns": NetbiosNs,
     "sane": Sane,
+    "sip": Sip,
     "tftp": Tftp,
 }
 # The usual ports of control connections, by tuples.service(). They assign nothing.
 PORTS: Final = {
-    port.to_bytes(2, "big") + bytes([BUILTIN[name].protonum]): name
-    for name, port in (("amanda", 10080), ("ftp", 21), ("irc", 6667), ("sane", 6566), ("tftp", 69))
+    port.to_bytes(2, "big") + bytes([protonum]): name
+    for name, port in (("amanda", 10080), ("ftp", 21), ("irc", 6667), ("sane", 6566), ("sip", 5060), ("tftp", 69))
+    for protonum in (BUILTIN[name].protonum, BUILTIN[name].other_protonum)
+    if protonum
 }

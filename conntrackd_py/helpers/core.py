@@ -27,7 +27,7 @@ from conntrackd_py.const import (
     NF_DROP,
     POST_ROUTING,
 )
-from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper
+from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper, outer_port
 from conntrackd_py.nat import payload as payloads
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.follow import follow_master
@@ -82,13 +82,21 @@ class Helpers(Extension):
         if expected is not None:
             helper = expected.child_helper
             if expected.follows:
-                follow_master(self.nat, ct, expected)
+                follow_master(self.nat, ct, expected, self._announced(ct, expected))
         found = self._found(helper, ct)
         if found is not None:
             self._assign(ct, Helped(found, found.state()))
             ct.status |= IPS_HELPER
             ct.pending_events |= IPCT_HELPER
             self.figures[found.name].connections += 1
+
+    def _announced(self, ct: NfConn, expected: Expectation) -> int:
+        """The port outside that the sender of an expected connection announced for its port; 0 without one."""
+        master, direction = expected.master, expected.direction
+        if tuples.src(ct.original) != tuples.src(master.tuple(direction)):
+            return 0
+        helped, port = self.helped.get(master.slot), tuples.l4src(ct.original)
+        return outer_port(helped, self.core.expectations, master, direction, tuples.protonum(ct.original), port)
 
     def _found(self, name: str, ct: NfConn) -> Helper | None:
         helper = self.by_name.get(name)
@@ -153,6 +161,7 @@ class Helpers(Extension):
         if not skb.indev:
             packet.network = self.nat.interfaces.network(skb.outdev, tuples.dst(ct.tuple(direction)))
         outcome = helped.helper.help(packet)
+        core.follow(ct, ct.state, now)  # the timeout may be shorter
         if outcome == PASS and packet.changes and not self._change(skb, at, packet):
             outcome = HELPER_REFUSED
         figures = self.figures[helped.helper.name]

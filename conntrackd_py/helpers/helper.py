@@ -15,7 +15,7 @@ from mypy_extensions import mypyc_attr
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.conntrack.expect import PERMANENT, Expectation, Expectations
+from conntrackd_py.conntrack.expect import INACTIVE, PERMANENT, Expectation, Expectations
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_TCP, IPS_NAT_MASK
@@ -248,6 +248,21 @@ class ControlPacket:
                 t = wanted.tuple
                 self.helped.remember(self.direction, tuples.protonum(t), wanted.port, tuples.l4dst(t))
         return Announced(row[0])
+
+    def expected(self, kind: int) -> list[Expectation]:
+        """What the control connection expects of this class."""
+        return [known for known in self.expectations.by_master.get(self.ct.slot, []) if known.kind == kind]
+
+    def forget(self, kind: int, *, others: bool = False) -> None:
+        """Expect nothing of this class any more; or nothing of the others."""
+        for known in list(self.expectations.by_master.get(self.ct.slot, [])):
+            if (known.kind == kind) != others:
+                self.expectations.remove(known, self.now)
+
+    def activate(self, known: Expectation, seconds: int) -> None:
+        """What was expected as INACTIVE is effective, for so long."""
+        known.flags &= ~INACTIVE
+        self.expectations.extend(known, self.now + seconds * 1000)
 
     def withdraw(self) -> None:
         """Remove what this packet made the helper expect: the packet does not leave."""

@@ -19,6 +19,8 @@ HELPERS = (
     ("sane", "tcp", 6566),
     ("amanda", "udp", 10080),
     ("netbios-ns", "udp", 137),
+    ("sip", "udp", 5060),
+    ("sip", "tcp", 5060),
 )
 ONLY_IPV4 = ("irc", "netbios-ns")  # in the kernel
 CONFIG = """
@@ -53,8 +55,8 @@ class Net:
     def __init__(self, topology: Topology, *, kernel: bool, keep: bool = False) -> None:
         self.topology = topology
         self.log = topology.folder / "expected"
-        for words in (("delete", INSIDE), ("add", INSIDE, "broadcast", "+")):
-            topology.router.run("ip", "address", *words, "dev", "lan0")
+        topology.router.run("ip", "address", "delete", INSIDE, "dev", "lan0")
+        topology.router.run("ip", "address", "add", INSIDE, "broadcast", "+", "dev", "lan0")
         self.daemon = None if kernel else _daemon(topology, keep)
         if self.daemon is None:
             words = _kernel(topology.router)
