@@ -29,6 +29,7 @@ TESTED_ELSEWHERE = {
     "helpers/amanda.py": "conversations: tests/conversations/test_small_helpers.py",
     "helpers/irc.py": "conversations: tests/conversations/test_irc.py",
     "helpers/netbios.py": "conversations: tests/conversations/test_netbios.py",
+    "helpers/pptp.py": "conversations: tests/conversations/test_pptp.py",
     "helpers/sane.py": "conversations: tests/conversations/test_small_helpers.py",
     "helpers/sip/sdp.py": "conversations: tests/conversations/test_sip.py",
     "helpers/sip/sip.py": "conversations: tests/conversations/test_sip.py",

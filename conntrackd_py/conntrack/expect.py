@@ -11,7 +11,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import ORIGINAL
+from conntrackd_py.const import IPPROTO_GRE, ORIGINAL
 
 EVENT_LIMIT: Final = 4096
 
@@ -48,8 +48,13 @@ class Expectation:
         self.child_helper = ""  # of the expected connection
         self.follows = False  # NAT: the expected connection is translated as its master
         self.direction = ORIGINAL  # then: of the expected connection, compared with its master
-        self.port = 0  # then: the announced port, which its destination port becomes
+        self.port = 0  # then: the announced port, which its destination port becomes; of GRE the call id behind NAT
         self.id = 0
+
+    @property
+    def calls(self) -> bool:
+        """Whether it expects the packets of a PPTP call."""
+        return tuples.protonum(self.tuple) == IPPROTO_GRE
 
     def fits(self, t: bytes) -> bool:
         return len(t) == len(self.tuple) and _masked(t, self.mask) == self.bits

@@ -18,7 +18,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import INACTIVE, PERMANENT, Expectation, Expectations
 from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import IPPROTO_TCP, IPS_NAT_MASK
+from conntrackd_py.const import IPPROTO_GRE, IPPROTO_TCP, IPS_NAT_MASK, ORIGINAL, REPLY
 from conntrackd_py.reasons import HELPER_PARTIAL, HELPER_REFUSED, OK
 
 # what Helper.help returns
@@ -108,6 +108,7 @@ class ControlPacket:
     payload: of layer 4. direction: ORIGINAL or REPLY. seq: of TCP, as the sender counts. now: ms.
     sender, receiver: both ends, as they are behind NAT. state: what Helper.state made.
     translated: NAT changes an address or port of the connection. Only then should the payload change.
+    keymap: of the GRE tracker; ended: the call ids of the calls that this packet ends.
     network: the netmask, if the router itself sent the packet to the broadcast address of a network; else empty.
     """
 
@@ -127,6 +128,8 @@ class ControlPacket:
         self.helper = helped.helper
         self.state = helped.state
         self.network = b""
+        self.keymap: dict[bytes, bytes] = {}
+        self.ended: list[bytes] = []
         self.direction = direction
         self.payload = payload
         self.seq = seq
@@ -230,6 +233,26 @@ class ControlPacket:
         wanted.direction = 1 - self.direction
         return wanted
 
+    def expect_call(self, caller: int, outer: int, callee: int) -> bool:
+        """Expect the GRE packets of a PPTP call, whoever sends first.
+
+        caller, callee: the call ids of the ends of the control connection; outer: that of the caller as the callee
+        knows it.
+        """
+        inner, outside, other = [number.to_bytes(2, "big") for number in (caller, outer, callee)]
+        row = []
+        for direction, l4, number in ((ORIGINAL, inner + other, outer), (REPLY, other + outside, caller)):
+            end = self.ct.tuple(direction)
+            t = tuples.make(tuples.src(end) + tuples.dst(end), l4, IPPROTO_GRE)
+            t = tuples.with_zone(t, tuples.zone(end))
+            wanted = Expectation(self.ct, t, b"\xff" * len(t), self.now + self.helper.policies[0][1] * 1000)
+            wanted.helper, wanted.direction = self.helper.name, direction
+            wanted.follows, wanted.port = self.translated, number
+            if self.expectations.clashes(wanted):
+                return False
+            row.append(wanted)
+        return self._add(row) is not None
+
     def expect_answers(self, port: int) -> bool:
         """Expect answers to a broadcast, from this port of any host of the network, until the timeout of the class."""
         t = tuples.with_src(self.ct.reply, tuples.src(self.ct.reply), port)
@@ -244,7 +267,7 @@ class ControlPacket:
             if not self.expectations.expect(wanted, self.helper.policies[wanted.kind][0], self.now):
                 return None  # withdraw removes the others
             self.made.append(wanted)
-            if wanted.follows:
+            if wanted.follows and not wanted.calls:
                 t = wanted.tuple
                 self.helped.remember(self.direction, tuples.protonum(t), wanted.port, tuples.l4dst(t))
         return Announced(row[0])

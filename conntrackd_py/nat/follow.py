@@ -24,6 +24,9 @@ from conntrackd_py.nat.range import Range
 def follow_master(nat: Nat, ct: NfConn, expected: Expectation, port: int = 0) -> None:
     """Bind a new ct. Without a free tuple it stays unbound for the rules. port: which its source announced, or 0."""
     master, direction = expected.master, expected.direction
+    if expected.calls:
+        _bind_call(nat, ct, expected)
+        return
     path = master.tuple(1 - direction)
     outside, host = tuples.dst(path), tuples.src(path)
     if not expected.flags & KEEPS_SOURCE or tuples.src(ct.original) == tuples.src(master.tuple(direction)):
@@ -32,9 +35,40 @@ def follow_master(nat: Nat, ct: NfConn, expected: Expectation, port: int = 0) ->
             return
     if not _bind(nat, ct, Range(host, host, expected.port, expected.port), MANIP_DST):
         return
-    if ct.status & IPS_SRC_NAT and direction == ORIGINAL:
-        ct.masquerade = master.masquerade  # it ends with the same address
+    _keep(nat, ct, expected)
+
+
+def _keep(nat: Nat, ct: NfConn, expected: Expectation) -> None:
+    if ct.status & IPS_SRC_NAT and expected.direction == ORIGINAL:
+        ct.masquerade = expected.master.masquerade  # it ends with the same address
         nat.port_usage.add(ct, None)
+
+
+def call_outside(expected: Expectation) -> bytes:
+    """The tuple of the packets of an expected call behind the router; `port` is the call id there (pptp_exp_gre)."""
+    path, l4 = expected.master.tuple(1 - expected.direction), tuples.l4(expected.tuple)
+    if not expected.follows:
+        return expected.tuple
+    number = expected.port.to_bytes(2, "big")
+    l4 = number + l4[2:] if expected.direction == ORIGINAL else l4[:2] + number
+    t = tuples.make(tuples.dst(path) + tuples.src(path), l4, tuples.protonum(expected.tuple))
+    return tuples.with_zone(t, tuples.zone(path))
+
+
+def _bind_call(nat: Nat, ct: NfConn, expected: Expectation) -> None:
+    """Both ends and the call id of GRE at once."""
+    chosen = call_outside(expected)
+    if nat.ports.used(chosen, ct):
+        return
+    if chosen != ct.original:
+        nat.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
+        before = ct.original
+        if tuples.source_key(chosen) != tuples.source_key(before):
+            ct.status |= IPS_SRC_NAT
+        if tuples.destination_key(chosen, False) != tuples.destination_key(before, False):
+            ct.status |= IPS_DST_NAT
+    ct.status |= IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
+    _keep(nat, ct, expected)
 
 
 def _bind(nat: Nat, ct: NfConn, wanted: Range, manip: int) -> bool:

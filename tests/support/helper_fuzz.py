@@ -9,6 +9,7 @@ address; no more than the policy allows; the checksum of what left is right; bot
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -52,6 +53,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"REGISTER sip:r SIP/2.0\r\nCSeq: 1 REGISTER\r\nContact: <sip:b@[fd00:1::2]:40000;transport=udp>\r\n"
         b"Expires: 60\r\nContent-Length: 0\r\n\r\n",
         b"BYE sip:a SIP/2.0\r\nCSeq: 2 BYE\r\nl: 0\r\n\r\n",
+    ),
+    "pptp": tuple(
+        struct.pack(">HHIHHHHH", len(body) + 18, 1, 0x1A2B3C4D, kind, 0, first, second, 0x100) + body
+        for kind, first, second in (
+            *((2, 0, 0x100), (7, 7, 1), (8, 9, 40000), (9, 9, 0), (10, 7, 9), (11, 40000, 0)),
+            *((12, 7, 0), (13, 9, 0), (14, 40000, 0), (15, 40000, 0)),
+        )
+        for body in (bytes(202),)
     ),
     "irc": (
         b"PRIVMSG bob :\1DCC SEND f 3232235778 5001 99\1\r\n",
