@@ -126,6 +126,7 @@ END_NAT_EXHAUSTED: Final = 9  # no free port or id for its first packet
 END_NO_ADDRESS: Final = 10  # no address to translate its first packet to
 END_INSERT_FAILED: Final = 11  # its tuple was taken before its first packet left
 END_JOINED: Final = 12  # the other end opened a connection at the same time; its packets belong to that one
+END_CALL: Final = 13  # GRE: its call or its control connection has ended
 END_NAMES: Final = (
     "timeout",
     "rst",
@@ -140,4 +141,5 @@ END_NAMES: Final = (
     "nat_no_address",
     "insert_failed",
     "joined",
+    "call_ended",
 )

@@ -11,13 +11,14 @@ from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import ORIGINAL
+from conntrackd_py.const import IPPROTO_GRE, ORIGINAL
 
 EVENT_LIMIT: Final = 4096
 
 PERMANENT: Final = 1
 INACTIVE: Final = 2  # listed, but no packet matches it
 USERSPACE: Final = 4  # an operator made it
+KEEPS_SOURCE: Final = 8  # NAT: if not the master's peer connects, its source is left to the rules
 FLAG_NAMES: Final = ("PERMANENT", "INACTIVE", "USERSPACE")
 
 ANY_TIME: Final = -1  # ms: before any expectation ends
@@ -47,8 +48,13 @@ class Expectation:
         self.child_helper = ""  # of the expected connection
         self.follows = False  # NAT: the expected connection is translated as its master
         self.direction = ORIGINAL  # then: of the expected connection, compared with its master
-        self.port = 0  # then: the announced port, which its destination port becomes
+        self.port = 0  # then: the announced port, which its destination port becomes; of GRE the call id behind NAT
         self.id = 0
+
+    @property
+    def calls(self) -> bool:
+        """Whether it expects the packets of a PPTP call."""
+        return tuples.protonum(self.tuple) == IPPROTO_GRE
 
     def fits(self, t: bytes) -> bool:
         return len(t) == len(self.tuple) and _masked(t, self.mask) == self.bits
@@ -73,7 +79,7 @@ def _masked(t: bytes, mask: bytes) -> int:
 
 @final
 class ExpectationEvent:
-    """A NEW or ended (DESTROY) expectation. at: ms; timeout: ms left; origin: as in events.Event."""
+    """A NEW or ended (DESTROY) expectation. at: ms; timeout (ms left), flags: then; origin: as in events.Event."""
 
     def __init__(self, kind: str, at: int, sequence: int, known: Expectation, origin: int) -> None:
         self.kind = kind
@@ -81,6 +87,7 @@ class ExpectationEvent:
         self.sequence = sequence
         self.expectation = known
         self.timeout = max(known.until - at, 0)
+        self.flags = known.flags
         self.origin = origin
 
 
@@ -123,6 +130,7 @@ class Expectations:
         self.last_id = 0
         self.created = 0
         self.deleted = 0
+        self.changed = 0
         self.refused = 0  # because of `limit`
         self.earliest = 0  # ms: none ends before
         # By tuples.destination_key, then by id. With the source address, if it is fixed: one port of one host may
@@ -156,6 +164,12 @@ class Expectations:
         self.created += 1
         self.events.report(NEW, now, wanted)
         return True
+
+    def extend(self, known: Expectation, until: int) -> None:
+        """Let it end at another time."""
+        known.until = until
+        self.earliest = min(self.earliest, until)
+        self.changed += 1
 
     def clashes(self, wanted: Expectation) -> bool:
         """Whether another one matches packets that `wanted` matches, unless `wanted` replaces it."""

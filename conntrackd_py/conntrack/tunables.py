@@ -47,6 +47,9 @@ class Tunables:
     nf_conntrack_gre_timeout_stream: int = 180
     # not sysctls
     nf_conntrack_ftp_loose: bool = False  # helper ftp: also expect data connections of a third host
+    nf_conntrack_sip_timeout: int = 3600  # helper sip: of its connections, and of a registration without an answer
+    nf_conntrack_sip_direct_signalling: bool = True  # helper sip: expect calls only from the registrar
+    nf_conntrack_sip_direct_media: bool = True  # helper sip: expect media only between the two ends of the signalling
     udp_stream_after: int = 2  # a UDP connection used both ways becomes a stream after this
     rfc7857_tcp_timeout_established: int = 7440
     rfc7857_tcp_timeout_transitory: int = 240

@@ -113,7 +113,8 @@ def expectation(known: Expectation, now: int) -> answers.Expectation:
 def expectation_event(what: ExpectationEvent, time: float) -> answers.ExpectationEvent:
     """time: of the event, in seconds since 1970."""
     head = {"event": what.kind, "seq": what.sequence, "time": round(time, 6)}
-    return cast(answers.ExpectationEvent, head | expectation(what.expectation, what.at))
+    then = {"timeout": what.timeout // 1000, "flags": names(what.flags, FLAG_NAMES)}  # they may have changed since
+    return cast(answers.ExpectationEvent, head | expectation(what.expectation, what.at) | then)
 
 
 def refused_packet(note: Refusal, time: float) -> answers.RefusedPacket:

@@ -18,6 +18,7 @@ from conntrackd_py.const import (
     IP_CT_ESTABLISHED,
     IP_CT_ESTABLISHED_REPLY,
     IPCT_HELPER,
+    IPPROTO_GRE,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPS_DYING,
@@ -27,12 +28,14 @@ from conntrackd_py.const import (
     NF_DROP,
     POST_ROUTING,
 )
-from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper
+from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper, outer_port
 from conntrackd_py.nat import payload as payloads
+from conntrackd_py.nat.binding import inverted
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.follow import follow_master
+from conntrackd_py.nat.follow import call_outside, follow_master
 from conntrackd_py.nat.seqadj import adjust_ack, adjust_seq
-from conntrackd_py.reasons import HELPER_REFUSED
+from conntrackd_py.proto.gre import Gre
+from conntrackd_py.reasons import END_CALL, HELPER_REFUSED
 from conntrackd_py.wire import tcp
 from conntrackd_py.wire.packet import u32
 
@@ -60,6 +63,8 @@ class Helpers(Extension):
         self.by_name: dict[str, Helper] = {}
         self.helped: dict[int, Helped] = {}
         self.figures: dict[str, Figures] = {}
+        gre = self.core.protos[IPPROTO_GRE]
+        self.gre = gre if isinstance(gre, Gre) else None
         self.core.extensions.append(self)
         self.configure(helpers)
 
@@ -82,7 +87,9 @@ class Helpers(Extension):
         if expected is not None:
             helper = expected.child_helper
             if expected.follows:
-                follow_master(self.nat, ct, expected)
+                follow_master(self.nat, ct, expected, self._announced(ct, expected))
+            if expected.calls:
+                self._remove_opposite(expected, ct.born)
         found = self._found(helper, ct)
         if found is not None:
             self._assign(ct, Helped(found, found.state()))
@@ -90,9 +97,27 @@ class Helpers(Extension):
             ct.pending_events |= IPCT_HELPER
             self.figures[found.name].connections += 1
 
+    def _remove_opposite(self, expected: Expectation, now: int) -> None:
+        """A call has begun: its packets from the other end are answers (pptp_expectfn)."""
+        if self.gre is None:
+            return
+        answers = inverted(call_outside(expected), self.gre)
+        for known in list(self.core.expectations.by_master.get(expected.master.slot, [])):
+            if known.tuple == answers:
+                self.core.expectations.remove(known, now)
+
+    def _announced(self, ct: NfConn, expected: Expectation) -> int:
+        """The port outside that the sender of an expected connection announced for its port; 0 without one."""
+        master, direction = expected.master, expected.direction
+        if tuples.src(ct.original) != tuples.src(master.tuple(direction)):
+            return 0
+        helped, port = self.helped.get(master.slot), tuples.l4src(ct.original)
+        return outer_port(helped, self.core.expectations, master, direction, tuples.protonum(ct.original), port)
+
     def _found(self, name: str, ct: NfConn) -> Helper | None:
         helper = self.by_name.get(name)
-        return helper if helper is not None and helper.protonum == tuples.protonum(ct.original) else None
+        protonum = tuples.protonum(ct.original)
+        return helper if helper is not None and protonum in (helper.protonum, helper.other_protonum) else None
 
     def _assign(self, ct: NfConn, helped: Helped) -> None:
         self.helped[ct.slot] = helped
@@ -107,7 +132,32 @@ class Helpers(Extension):
             self._assign(ct, Helped(found, found.resumed()))
 
     def destroyed(self, ct: NfConn) -> None:
-        """Its packets may still be between their visits."""
+        """Its packets may still be between their visits. The calls of a control connection end with it."""
+        if self.gre is not None and ct.slot in self.gre.keys:
+            self._end_calls(ct, b"", ct.due)
+
+    def _end_calls(self, ct: NfConn, call_id: bytes, now: int) -> None:
+        """End the calls of this control connection that have this id, all if it is empty (pptp_destroy_siblings)."""
+        if self.gre is None:
+            return
+        for t in self.gre.end_call(ct.slot, call_id):
+            child = self.core.table.find(tuples.with_zone(t, tuples.zone(ct.original)))
+            if child is not None and child.master is ct:
+                self.core.kill(child, END_CALL, now)
+
+    def know_calls(self, cts: list[NfConn]) -> None:
+        """After a restart: what is expected, and these connections, say which packets belong to which call."""
+        if self.gre is None:
+            return
+        for known in self.core.expectations.all():
+            self._know(known)
+        for ct in cts:
+            if ct.master is not None and ct.l4proto is self.gre and tuples.l4(ct.original) != bytes(4):
+                self.gre.add_call(ct.master.slot, ct.original, ct.reply)
+
+    def _know(self, made: Expectation) -> None:
+        if self.gre is not None and made.calls:
+            self.gre.add_call(made.master.slot, made.tuple, inverted(call_outside(made), self.gre))
 
     def released(self, ct: NfConn) -> None:
         if ct.status & (IPS_HELPER | IPS_SEQ_ADJUST):
@@ -149,11 +199,20 @@ class Helpers(Extension):
         payload = skb.data[at : skb.end]
         core = self.core
         packet = ControlPacket(ct, helped, direction, payload, seq, now, core.expectations, core.randomness)
+        if self.gre is not None:
+            packet.keymap = self.gre.keymap
+        if not skb.indev:
+            packet.network = self.nat.interfaces.network(skb.outdev, tuples.dst(ct.tuple(direction)))
         outcome = helped.helper.help(packet)
+        core.follow(ct, ct.state, now)  # the timeout may be shorter
         if outcome == PASS and packet.changes and not self._change(skb, at, packet):
             outcome = HELPER_REFUSED
         figures = self.figures[helped.helper.name]
         if outcome == PASS:
+            for call_id in packet.ended:
+                self._end_calls(ct, call_id, now)
+            for made in packet.made:
+                self._know(made)
             figures.expectations += len(packet.made)
             return NF_ACCEPT
         packet.withdraw()

@@ -53,6 +53,7 @@ class Addresses:
             addresses = [address async for address in await route.addr("dump")]
         self.update(interfaces(links, addresses))
         self.engine.mss.mtus = mtus(links)
+        self.engine.nat.interfaces.networks = networks(addresses)
 
     def update(self, present: Interfaces) -> None:
         now = self.clock()
@@ -122,6 +123,17 @@ def interfaces(links: list[Any], addresses: list[Any]) -> Interfaces:
 def mtus(links: list[Any]) -> dict[int, int]:
     """The MTU of each link."""
     return {link["index"]: link.get("mtu") or 0 for link in links}
+
+
+def networks(addresses: list[Any]) -> dict[tuple[int, bytes], bytes]:
+    """The netmasks by interface and broadcast address."""
+    found = {}
+    for address in addresses:
+        broadcast = address.get_attr("IFA_BROADCAST")
+        if broadcast and not _flags(address) & IFA_F_SECONDARY:
+            mask = (0xFFFFFFFF << (32 - address["prefixlen"])) & 0xFFFFFFFF
+            found[address["index"], ip_address(broadcast).packed] = mask.to_bytes(4, "big")
+    return found
 
 
 def _name(name: str | bytes) -> str:

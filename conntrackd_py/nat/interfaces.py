@@ -24,6 +24,7 @@ class Interfaces:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
         self.local: dict[bytes, list[int]] = {}  # address -> the interfaces that have it
+        self.networks: dict[tuple[int, bytes], bytes] = {}  # interface and broadcast address -> netmask
 
     def replace(self, index: int, link: Link | None) -> list[bytes]:
         """Set or (None) remove an interface. Returns the addresses it lost."""
@@ -39,6 +40,10 @@ class Interfaces:
             if not self.local[address]:
                 del self.local[address]
         return [address for address in before.addresses if link is None or address not in link.addresses]
+
+    def network(self, index: int, address: bytes) -> bytes:
+        """The netmask of the network of this interface that has this broadcast address; empty if there is none."""
+        return self.networks.get((index, address), b"")
 
     def name(self, index: int) -> str:
         """Empty for an unknown index."""

@@ -11,6 +11,7 @@ from typing import Final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.const import (
     IPPROTO_DCCP,
+    IPPROTO_GRE,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPPROTO_SCTP,
@@ -26,6 +27,7 @@ from conntrackd_py.wire.packet import Packet, put16, u16
 HEAD: Final = 20  # bytes of layer 4 that may change
 LARGE: Final = 4096  # bytes, from which on a second copy costs more than a memoryview
 ID_AT: Final = 4  # the identifier of an ICMP query
+CALL_ID_AT: Final = 6
 NOWHERE: Final = -1
 
 
@@ -100,6 +102,8 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
         field = tuples.l4(other)[:2]
     if field_at == ID_AT:
         field = tuples.l4(other)[:2]
+    if manip == MANIP_DST and packet.protonum == IPPROTO_GRE and _has_call_id(packet):
+        field_at = CALL_ID_AT
     packet.data = rewrite(packet, pair, field_at, field)
     if packet.checksum_partial and not packet.segments:
         finish_checksum(packet)  # the kernel takes the checksum of a returned packet for complete
@@ -107,6 +111,12 @@ def translate(packet: Packet, other: bytes, manip: int, ports: bool) -> None:
         at = packet.dataoff + 8  # its checksum covers the ports but not the addresses, and cannot be adjusted
         crc = sctp.put_checksum(sctp.crc32c(packet.data, packet.dataoff, packet.end))
         packet.data = packet.data[:at] + crc + packet.data[at + 4 :]
+
+
+def _has_call_id(packet: Packet) -> bool:
+    """Whether this GRE packet is of version 1: it has the call id of its receiver."""
+    at = packet.dataoff
+    return at + CALL_ID_AT + 2 <= packet.end and packet.data[at + 1] & 7 == 1
 
 
 def finish_checksum(packet: Packet) -> None:

@@ -26,8 +26,9 @@ class SideRecords:
     def turn(self) -> None:
         """Write what has changed since the previous turn."""
         known = self.engine.core.expectations
-        if known.created + known.deleted != self.changes:
-            self.changes = known.created + known.deleted
+        changes = known.created + known.deleted + known.changed
+        if changes != self.changes:
+            self.changes = changes
             self._write_expectations()
         if self.engine.names != self.names:
             self.names = dict(self.engine.names)

@@ -91,8 +91,9 @@ def _helper(table: Table, match: Match) -> str:
         known = helpers.names()
         table.wrong("helper", f"must be one of {', '.join(known)}{did_you_mean(name, known)}")
         return ""
-    if match.proto is None or match.proto.invert or match.proto.bounds != [helper.protonum, helper.protonum]:
-        table.wrong("helper", f'needs proto = "{protocol_name(helper.protonum)}"')
+    served = [number for number in (helper.protonum, helper.other_protonum) if number]
+    if match.proto is None or match.proto.invert or match.proto.bounds not in [[number, number] for number in served]:
+        table.wrong("helper", "needs " + " or ".join([f'proto = "{protocol_name(number)}"' for number in served]))
     return name
 
 

@@ -218,6 +218,24 @@ def test_a_retransmitted_command(family: int) -> None:
     stream.says(CLIENT, b"NOOP\r\n")
 
 
+def test_a_command_repeated_after_its_connection_has_come(family: int) -> None:
+    """The peer reads the same port again, though the expectation is used up."""
+    play = ftp(family, [masquerade()])
+    for sport in (40000, 40001):
+        stream = Stream(play, CLIENT, SERVER, FTP, as_seen=ROUTER)
+        stream.client = type(CLIENT)(CLIENT.name, CLIENT.v4, CLIENT.v6, CLIENT.link, sport)
+        stream.open()
+        stream.says(stream.client, b"USER anonymous\r\n")
+        at = stream.seq[CLIENT.name]
+        first = stream.says(stream.client, port_command(family, CLIENT, 5001))
+    outer = shown(expected(play)[-1])[2]
+    assert outer != 5001
+    assert play >> tcp(SERVER, ROUTER, "S", sport=DATA, dport=outer) << accept(IP_CT_RELATED, dst=CLIENT, dport=5001)
+    assert play >> stream.segment(stream.client, "PA", port_command(family, CLIENT, 5001), seq=at) << accept()
+    assert stream.seen(SERVER) == first
+    assert shown(expected(play)[-1])[2] == outer
+
+
 def test_the_outer_port_is_another_one_if_taken(family: int) -> None:
     """Two clients announce the same port to the same server."""
     play = ftp(family, [masquerade()])

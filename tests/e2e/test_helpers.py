@@ -158,3 +158,38 @@ def test_ports_that_a_server_names(both: tuple[Net, Net], name: str, role: str) 
 
 def _same(both: tuple[Net, Net]) -> bool:
     return both[0].expected() == both[1].expected()
+
+
+# Asks the network by broadcast; prints the first answer.
+QUESTION = """
+import socket
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+asking.bind(("", 1500))
+asking.settimeout(10)
+asking.sendto(b"name?", ("192.168.77.255", 137))
+print(asking.recvfrom(100))
+"""
+HOST = """
+import socket
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind(("", 137))
+print("ready", flush=True)
+_, sender = listener.recvfrom(100)
+listener.sendto(b"me", sender)
+"""
+
+
+def test_a_question_by_broadcast(both: tuple[Net, Net]) -> None:
+    """The router asks its network, the answer comes from an address of a host."""
+    for net in both:
+        router = net.topology.router
+        start_script(net.topology.client, HOST)
+        assert router.run(sys.executable, "-c", QUESTION) == "(b'me', ('192.168.77.2', 137))\n"
+        wait_until(partial(_announced, net, "netbios-ns"), net.log.read_text())
+    assert both[0].expected()[-1:] == both[1].expected()[-1:]
+    assert "PERMANENT" in both[1].expected()[-1]
+
+
+def _announced(net: Net, helper: str) -> bool:
+    return helper in net.log.read_text()

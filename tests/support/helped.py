@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, ROUTER, ROUTER6, Namespace, Topology
+from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, ROUTER, ROUTER6, ROUTER_INSIDE, Namespace, Topology
 from conntrackd_py.lab.router import CONNTRACK, Router
 from tests.support.processes import MASQUERADE
 from tests.support.waiting import wait_until
@@ -18,7 +18,11 @@ HELPERS = (
     ("irc", "tcp", 6667),
     ("sane", "tcp", 6566),
     ("amanda", "udp", 10080),
+    ("netbios-ns", "udp", 137),
+    ("sip", "udp", 5060),
+    ("sip", "tcp", 5060),
 )
+ONLY_IPV4 = ("irc", "netbios-ns")  # in the kernel
 CONFIG = """
 mode = "nat"
 [metrics]
@@ -41,6 +45,7 @@ dport = {3}
 action = "DNAT"
 to = "{1}"
 """
+INSIDE = f"{ROUTER_INSIDE}/24"
 KEPT = (0, 65535, *(port for _, _, port in HELPERS))  # ports that every run has
 
 
@@ -50,6 +55,8 @@ class Net:
     def __init__(self, topology: Topology, *, kernel: bool, keep: bool = False) -> None:
         self.topology = topology
         self.log = topology.folder / "expected"
+        topology.router.run("ip", "address", "delete", INSIDE, "dev", "lan0")
+        topology.router.run("ip", "address", "add", INSIDE, "broadcast", "+", "dev", "lan0")
         self.daemon = None if kernel else _daemon(topology, keep)
         if self.daemon is None:
             words = _kernel(topology.router)
@@ -88,8 +95,9 @@ def _kernel(where: Namespace) -> tuple[str, ...]:
             match = ("-p", proto, "--dport", str(port))
             target = ("-t", "nat", "-A", "PREROUTING", "-i", "wan0", *match, "-j", "DNAT", "--to", inside)
             where.run(program, *target)
-            if name != "irc" or program == "iptables":
-                where.run(program, "-t", "raw", "-A", "PREROUTING", *match, "-j", "CT", "--helper", name)
+            for chain in ("PREROUTING", "OUTPUT"):
+                if name not in ONLY_IPV4 or program == "iptables":
+                    where.run(program, "-t", "raw", "-A", chain, *match, "-j", "CT", "--helper", name)
     return ("conntrack",)
 
 

@@ -9,6 +9,7 @@ address; no more than the policy allows; the checksum of what left is right; bot
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +41,27 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "sane": (b"\0\0\0\7\0\0\0\1", b"\0\0\0\0\0\0\x30\x39\0\0\0\0"),
     "tftp": (b"\0\1file\0octet\0", b"\0\2file\0octet\0"),
+    "netbios-ns": (b"\x12\x34\x01\x10\0\1\0\0\0\0\0\0 CKAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\0\0 \0\1",),
+    "sip": (
+        b"INVITE sip:a@198.51.100.2:2000 SIP/2.0\r\nVia: SIP/2.0/UDP 192.168.1.2:40000;rport;maddr=192.168.1.2\r\n"
+        b"From: <sip:b@192.168.1.2:40000>\r\nm: <sip:b@192.168.1.2:40000>, sip:c@192.168.1.2\r\nCSeq: 1 INVITE\r\n"
+        b"Content-Length: 133\r\n\r\nv=0\r\no=- 1 1 IN IP4 192.168.1.2\r\nc=IN IP4 192.168.1.2\r\n"
+        b"m=audio 6000 RTP/AVP 0\r\nm=video 7000 RTP/AVP 0\r\nc=IN IP4 10.0.0.1\r\n",
+        b"SIP/2.0 200 OK\r\nv: SIP/2.0/TCP 192.168.1.2;received=203.0.113.1;rport=5060\r\nCSeq: 1 REGISTER\r\n"
+        b"m: <sip:b@203.0.113.1:2000>;expires=60\r\nl: 0\r\n\r\n",
+        b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nl: 52\r\n\r\nv=0\r\nc=IN IP6 2001:db8:2::2\r\nm=image 6001 udptl\r\n",
+        b"REGISTER sip:r SIP/2.0\r\nCSeq: 1 REGISTER\r\nContact: <sip:b@[fd00:1::2]:40000;transport=udp>\r\n"
+        b"Expires: 60\r\nContent-Length: 0\r\n\r\n",
+        b"BYE sip:a SIP/2.0\r\nCSeq: 2 BYE\r\nl: 0\r\n\r\n",
+    ),
+    "pptp": tuple(
+        struct.pack(">HHIHHHHH", len(body) + 18, 1, 0x1A2B3C4D, kind, 0, first, second, 0x100) + body
+        for kind, first, second in (
+            *((2, 0, 0x100), (7, 7, 1), (8, 9, 40000), (9, 9, 0), (10, 7, 9), (11, 40000, 0)),
+            *((12, 7, 0), (13, 9, 0), (14, 40000, 0), (15, 40000, 0)),
+        )
+        for body in (bytes(202),)
+    ),
     "irc": (
         b"PRIVMSG bob :\1DCC SEND f 3232235778 5001 99\1\r\n",
         b"PRIVMSG bob :\1DCC CHAT chat 3405803777 5001\1\r\n",
@@ -83,9 +105,10 @@ def mutated(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
 class Fuzz:
     """One connection: from the client inside, or to the server inside."""
 
-    def __init__(self, helper: type[Helper], family: int, outward: bool) -> None:
-        rules = [masquerade(), forward(family, (PORT, PORT), protonum=helper.protonum)]
-        raw = assigned(helper.name, PORT, protonum=helper.protonum)
+    def __init__(self, helper: type[Helper], family: int, outward: bool, protonum: int) -> None:
+        rules = [masquerade(), forward(family, (PORT, PORT), protonum=protonum)]
+        raw = assigned(helper.name, PORT, protonum=protonum)
+        self.protonum = protonum
         self.helper = helper
         self.play = Play(family, rules, raw_rules=raw, helpers=(helper,))
         self.ends = (CLIENT, SERVER) if outward else (SERVER, CLIENT)
@@ -93,17 +116,20 @@ class Fuzz:
         self.at = ROUTER if not outward else SERVER
         self.as_seen = ROUTER if outward else SERVER
         self.stream = Stream(self.play, *self.ends, PORT, at=self.at, as_seen=self.as_seen)
-        if helper.protonum == IPPROTO_TCP:
+        if protonum == IPPROTO_TCP:
             self.stream.open()
             for end in self.ends:
                 self.stream.says(end, b"\r\n")
 
     def says(self, chance: random.Random, payload: bytes) -> None:
         sender = chance.choice(self.ends)
-        if self.helper.protonum == IPPROTO_TCP:
+        if self.protonum == IPPROTO_TCP:
             self._segment(sender, payload)
         elif sender is self.ends[0]:
             assert self.play >> udp(sender, self.at, payload, dport=PORT) << Wanted()
+        else:
+            answer = udp(sender, self.as_seen, payload, sport=PORT, dport=self.ends[0].port)
+            assert self.play >> answer << Wanted()
         self._check()
 
     def _segment(self, sender: Host, payload: bytes) -> None:
@@ -143,7 +169,8 @@ def run(helper: type[Helper], count: int, seed: int, note: Callable[[float, byte
     fuzz = None
     for number in range(count):
         if fuzz is None or number % TURN == 0:
-            fuzz = Fuzz(helper, chance.choice((4, 6)), chance.random() < 0.5)
+            protonum = chance.choice((helper.protonum, helper.other_protonum)) or helper.protonum
+            fuzz = Fuzz(helper, chance.choice((4, 6)), chance.random() < 0.5, protonum)
         payload = mutated(chance, SEEDS[helper.name])
         began = time.thread_time()
         fuzz.says(chance, payload)

@@ -15,6 +15,7 @@ from conntrackd_py.kernel.addresses import (
     IFF_UP,
     interfaces,
     mtus,
+    networks,
 )
 
 LINK_SCOPE = 253
@@ -88,3 +89,17 @@ def test_the_mtu_of_each_link() -> None:
     wan = link(3, "wan0")
     wan["attrs"].append(("IFLA_MTU", 1492))
     assert mtus([link(2, "lan0"), wan]) == {2: 0, 3: 1492}
+
+
+def test_networks() -> None:
+    """Of addresses with a broadcast address that are not secondary."""
+    found = []
+    for text, broadcast, flags in (
+        ("192.0.2.1", "192.0.2.127", 0),
+        ("192.0.2.2", "", 0),
+        ("192.0.2.3", "192.0.2.9", 1),
+    ):
+        found.append(address(3, text, flags))
+        found[-1]["prefixlen"] = 25
+        found[-1]["attrs"] += [("IFA_BROADCAST", broadcast)] if broadcast else []
+    assert networks([*found, address(3, "fd00::1")]) == {(3, b"\xc0\0\2\x7f"): b"\xff\xff\xff\x80"}

@@ -1,0 +1,1 @@
+"""SIP: calls and registrations, and the media that they announce."""
