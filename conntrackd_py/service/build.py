@@ -23,6 +23,7 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
     """A new engine, without interfaces."""
     engine = Engine(settings.tunables, randomness, mode=settings.mode, mark_mask=settings.steering.mark_mask)
     engine.offload.on = settings.offload.mode != OFF
+    engine.mark_maps.small = not engine.offload.on  # those that are offloaded need no visit at all
     engine.offload.after = settings.offload.packets
     configure(engine, settings)
     return engine

@@ -1,12 +1,14 @@
 """How many visits packets make, counted by the daemon, and that a done bit from elsewhere spares none."""
 
 import re
+import signal
+import time
 from collections.abc import Iterator
 from itertools import product
 
 import pytest
 
-from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER, SERVER6, Topology
+from conntrackd_py.lab.namespaces import ROUTER, ROUTER_INSIDE, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, DAEMON, Router
 from conntrackd_py.lab.steps import UDP_PORT, start_servers
 from tests.support.waiting import wait_until
@@ -130,3 +132,70 @@ def test_a_source_rule_is_applied_whatever_the_mark_says(topology: Topology, ste
     topology.router.run("nft", rule)
     topology.client.run("ping", "-c", "3", "-i", "0.1", "-W", "2", SERVER)
     assert f"src={SERVER}" in router.conntrack("-L", "-p", "icmp")
+
+
+# Datagrams one after the other, each echoed, from a port.
+ECHOED = """
+import socket, sys
+host, port, source, count = sys.argv[1], *map(int, sys.argv[2:])
+with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", source))
+    s.settimeout(2)
+    s.connect((host, port))
+    for at in range(count):
+        s.send(b"%d" % at)
+        assert s.recv(100) == b"%d" % at
+"""
+SOURCE = 6000
+BEFORE = 30  # datagrams: more than the connection needs to get its elements
+AFTER = 60
+
+
+def echoed(topology: Topology, host: str, count: int) -> None:
+    topology.client.run("/usr/bin/python3", "-c", ECHOED, host, str(UDP_PORT), str(SOURCE), str(count))
+
+
+def visited(topology: Topology, router: Router, host: str = SERVER) -> list[int]:
+    """Visits of AFTER datagrams and their answers, in whole AFTERs, once their connection is in the maps."""
+    echoed(topology, host, BEFORE)
+    time.sleep(0.1)
+    echoed(topology, host, 2)
+    before = visits(router)
+    echoed(topology, host, AFTER)
+    after = visits(router)
+    made = [after[hook] - before[hook] for hook in HOOKS]
+    assert all(number % AFTER < NOISE for number in made), made
+    return [number // AFTER for number in made]
+
+
+def test_a_packet_that_the_kernel_translates_makes_one_visit(topology: Topology, steering: dict[str, str]) -> None:
+    """Its counters go on, and it is still known when its connection has been idle."""
+    router = running(topology, config("nat", steering))
+    assert visited(topology, router) == [2, 0, 0, 0]
+    line = router.conntrack("-L", "-p", "udp", "--orig-port-src", str(SOURCE))
+    assert line.count(f"packets={BEFORE + 2 + AFTER} ") == 2
+    assert f"dst={ROUTER}" in line
+
+
+def test_a_rule_that_comes_with_a_reload_sees_every_packet(topology: Topology, steering: dict[str, str]) -> None:
+    router = running(topology, config("nat", steering))
+    assert visited(topology, router) == [2, 0, 0, 0]
+    text = router.config.read_text()
+    assert router.process is not None
+    for rule, wanted in (('\n[[connmark]]\nset = "0x1/0x1"\nhooks = ["forward"]\n', 2), ("", 0)):
+        already = router.said().count('"event": "reloaded"')
+        router.config.write_text(text + rule)
+        router.process.send_signal(signal.SIGHUP)
+        wait_until(lambda n=already: router.said().count('"event": "reloaded"') > n, "no reload")  # type: ignore[misc]
+        assert visited(topology, router)[1] == wanted
+    assert "mark=1" in router.conntrack("-L", "-p", "udp", "--orig-port-src", str(SOURCE))
+
+
+def test_a_rule_that_stands_from_the_start_sees_every_packet(topology: Topology) -> None:
+    router = running(topology, config("nat", {}, '[[connmark]]\nset = "0x1/0x1"\nhooks = ["forward"]\n'))
+    assert visited(topology, router) == [2, 2, 0, 0]
+
+
+def test_without_maps_the_second_visit_is_made(topology: Topology) -> None:
+    router = running(topology, config("nat", {}, '[queue]\nlarge_packets = "whole"\n'))
+    assert visited(topology, router) == [2, 1, 0, 0]
