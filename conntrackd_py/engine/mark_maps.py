@@ -36,6 +36,7 @@ from conntrackd_py.const import (
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_HELPER,
+    IPS_SEQ_ADJUST,
     MANIP_DST,
     MANIP_SRC,
     ORIGINAL,
@@ -213,7 +214,7 @@ class MarkMaps(Rewriter):
 
     def mappable(self, ct: NfConn) -> bool:
         """Whether the kernel can rewrite its packets."""
-        if not ct.status & IPS_CONFIRMED or ct.status & (IPS_DYING | IPS_HELPER) or ct.source_early:
+        if ct.status & (IPS_CONFIRMED | IPS_DYING | IPS_HELPER | IPS_SEQ_ADJUST) != IPS_CONFIRMED or ct.source_early:
             return False  # a helper needs whole packets
         return ct.iif > 0 and ct.oif > 0 and ct.slot + 1 < self.codec.slots  # forwarded, and the mark holds the slot
 

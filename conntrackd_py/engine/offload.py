@@ -45,6 +45,8 @@ TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
 FLAGS_AT: Final = 13  # of TCP
+UNIT: Final = 64  # bytes: of NfConn.volume
+MOST_UNITS: Final = 32767
 
 # why connections returned to the daemon
 RETURNED_ENDED: Final = 0
@@ -76,6 +78,7 @@ class Offload(Extension):
         self.on = False
         self.allowed = False
         self.after = AFTER
+        self.bytes = 0  # that a connection must have had, if that is reached first; 0: only packets count
         self.slots: OrderedDict[int, Seen] = OrderedDict()  # offloaded; those read longest ago first
         self.waiting: dict[int, NfConn] = {}  # by slot: those to be added next
         self.leaving = -1  # why all connections return, in turns; -1: they do not
@@ -93,15 +96,23 @@ class Offload(Extension):
         """Count a packet that the engine accepted at its first visit; maybe ct is to be offloaded."""
         if not ct.status & IPS_ASSURED:
             return
-        if ct.visits < self.after:
+        if ct.visits < self.after and not (self.bytes and self._voluminous(skb, ct)):
             ct.visits += 1
             return
         ct.visits = 0
+        ct.volume = 0
         if skb.ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY) and self._eligible(ct, now):
             if len(self.waiting) < A_TURN or ct.slot in self.waiting:
                 self.waiting[ct.slot] = ct
             else:
                 self.refused += 1  # its next packets try again
+
+    def _voluminous(self, skb: Skb, ct: NfConn) -> bool:
+        """Add this packet to the volume of ct; whether it is enough."""
+        volume: int = ct.volume
+        volume += (max(len(skb.data), skb.length) + UNIT // 2) // UNIT
+        ct.volume = min(volume, MOST_UNITS)
+        return volume * UNIT >= self.bytes
 
     def _eligible(self, ct: NfConn, now: int) -> bool:
         if not self.allowed or self.leaving >= 0 or self.mark_maps.maps is None or self.mark_maps.failed:
@@ -267,6 +278,7 @@ class Offload(Extension):
         del self.slots[ct.slot]
         ct.status &= ~IPS_OFFLOAD
         ct.visits = 0
+        ct.volume = 0
         ct.l4proto.offloaded(ct, False)
         self.returned_by[reason] += 1
 

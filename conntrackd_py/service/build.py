@@ -25,6 +25,7 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
     engine.offload.on = settings.offload.mode != OFF
     engine.mark_maps.small = not engine.offload.on  # those that are offloaded need no visit at all
     engine.offload.after = settings.offload.packets
+    engine.offload.bytes = settings.offload.bytes
     configure(engine, settings)
     return engine
 

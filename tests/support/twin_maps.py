@@ -91,7 +91,7 @@ class TwinMaps(Maps):
         packet = Skb(skb.data)
         assert ip.parse(packet) == OK
         at = packet.dataoff
-        if packet.protonum == IPPROTO_TCP and packet.data[at + 13] & tcp.SYN or not self.sparing:
+        if (packet.protonum == IPPROTO_TCP and packet.data[at + 13] & tcp.SYN) or not self.sparing:
             return False
         if packet.protonum == IPPROTO_UDP and not u16(packet.data, at + 6):
             return False

@@ -2,15 +2,18 @@
 
     prerouting   -301   offload: a packet whose tuple is in `flows` gets the mark of its first visit; steering lets it
                         pass
-    postrouting  -152   source, if the packet leaves as `leaves` says; valid off, done on: translated at this hook
+    postrouting  -149   source, if the packet leaves as `leaves` says; valid off, done on: translated at this hook.
+                        Offload: -152
     postrouting  -145   valid on again, if the source is the one in `sources`; else such a mark is cleared (tables.py)
 
 UDP without a checksum, a fragment without ports and a SYN are not looked up, and in `flows` neither a FIN, a RST nor a
 packet with bits of the mark outside the mask. A SYN may need its MSS clamped.
 A mark is no proof here either: `leaves` has the addresses and the source port as they are before the translation of the
 source, so a mark that another rule wrote translates nothing. (nft lists keys of five parts at most.)
-The steering rules at -149 (iptables: -150) let a packet with "done" but not "valid" pass; only -152 makes such a mark,
-which it clears first of all. Your rules in between could make one too, so -145 compares the source.
+The steering rules at -148 let a packet with "done" but not "valid" pass; only this chain makes such a mark, which it
+clears first of all. With offload it stands before the table mangle of iptables (-150), where the steering rules of
+iptables stand. Your rules in between could make such a mark too, so -145 compares the source. Without offload the rules
+of your table mangle see the inside address, and steering rules of iptables queue every packet before this chain.
 
 Each rule costs every packet about 10 ns and each base chain about 30 ns, so there are as few as possible.
 """
@@ -21,7 +24,8 @@ from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
 from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES
 from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
 
-BEFORE_LAST_VISIT: Final = -152  # before iptables' table mangle, -150
+BEFORE_LAST_VISIT: Final = -149  # behind iptables' table mangle, -150; the steering rules of nft are at -148
+BEFORE_MANGLE: Final = -152
 LEAVE: Final = "leave"
 TUPLE: Final = "{0} . {0} . inet_proto . inet_service . inet_service"
 FIRST_HEADER: Final = {"ip": (), "ip6": ("ip6 nexthdr != { tcp, udp } return",)}  # nothing before the ports
@@ -75,5 +79,10 @@ def chains(family: str, mask: int, *, translate: bool, offload: bool) -> str:
     return (
         ("\n".join((f"chain {FLOWS} {{", *lookup(family), "}", "")) if offload else "")
         + f"chain forged {{\n{clear}\n}}\n"
-        + chain(LEAVE, "postrouting", BEFORE_LAST_VISIT, leave(family, mask, translate=translate))
+        + chain(
+            LEAVE,
+            "postrouting",
+            BEFORE_MANGLE if offload else BEFORE_LAST_VISIT,
+            leave(family, mask, translate=translate),
+        )
     )

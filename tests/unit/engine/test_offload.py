@@ -173,6 +173,34 @@ def test_not_before_so_many_packets() -> None:
     assert path.only(4000).status & IPS_OFFLOAD
 
 
+@pytest.mark.parametrize(("limit", "sent"), [(3000, 3), (2816, 2), (28, 1), (0, AFTER + 1)])
+def test_or_so_many_bytes(limit: int, sent: int) -> None:
+    """Whichever is reached first. A packet of 1428 bytes counts as 1408."""
+    path = Path()
+    path.engine.offload.bytes = limit
+    path.udp()
+    path.udp(inward=True)
+    for _ in range(sent):
+        assert path.nothing_in_the_kernel()
+        path.udp(data=bytes(1400))
+    path.engine.settle(path.now)
+    assert path.only(4000).status & IPS_OFFLOAD
+
+
+def test_the_bytes_of_a_long_stream_do_not_overflow() -> None:
+    path = Path()
+    path.engine.offload.bytes = 2_000_000
+    path.engine.offload.after = 255
+    path.udp()
+    path.udp(inward=True)
+    for _ in range(30):
+        path.udp(data=bytes(65000))
+        assert path.only(4000).volume > 0
+    path.udp(data=bytes(65000))
+    path.engine.settle(path.now)
+    assert path.only(4000).status & IPS_OFFLOAD
+
+
 def test_not_while_one_way() -> None:
     path = Path()
     for _ in range(3 * AFTER):

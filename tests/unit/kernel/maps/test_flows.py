@@ -41,6 +41,10 @@ def test_a_forged_mark_goes_and_the_source_follows() -> None:
     ]
 
 
+def test_without_offload_the_table_mangle_comes_first() -> None:
+    assert bodies(offload=False)["leave"][0] == "type filter hook postrouting priority -149"
+
+
 def test_forged_marks_go_also_while_no_packet_is_spared() -> None:
     assert leave("ip", MASK, translate=True, spare=False) == ["meta mark & 0x800 == 0 goto forged"]
 

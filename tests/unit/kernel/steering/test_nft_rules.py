@@ -50,7 +50,7 @@ ALL = {
         "goto queue_7",
     ),
     "postrouting": (
-        "type filter hook postrouting priority -149; policy accept;",
+        "type filter hook postrouting priority -148; policy accept;",
         TRANSLATED,
         'oifname "lo" return',
         *DONE,
