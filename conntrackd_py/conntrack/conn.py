@@ -167,7 +167,8 @@ class NfConn:
         self.pending_events: i16 = 0  # IPCT_* bits not yet reported
         self.end_reason: i16 = -1
         self.state: u8 = 0
-        self.visits: u8 = 0  # packets since it was last tried for offload
+        self.volume: i16 = 0  # of those packets, in units of 64 bytes
+        self.visits: u8 = 0  # packets since it was last tried for offload, or rewritten by the daemon
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
         self.port_counted = False  # in nat.port_usage

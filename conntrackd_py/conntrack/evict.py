@@ -15,6 +15,7 @@ from conntrackd_py.reasons import END_EARLY_DROP, END_TIMEOUT
 EVICTION_RANGE: Final = 64  # connections that early_drop tries
 UNCONFIRMED_LIFETIME: Final = 10_000  # ms a packet may take between its first and its last hook
 DYING_GRACE: Final = 2_000  # ms a dead connection keeps its slot, for packets between two visits
+TOGETHER: Final = 50  # ms: slots are released so much earlier with an older one: few changes of the kernel's maps
 
 
 def early_drop(core: Conntrack, now: int) -> bool:
@@ -95,8 +96,10 @@ def _unconfirmed_since(core: Conntrack, before: int, budget: int) -> list[NfConn
 
 
 def _release(core: Conntrack, before: int, budget: int) -> None:
-    """Free the slots of at most `budget` connections that ended at `before` or earlier."""
+    """If a connection ended at `before` or earlier, free its slot and those of the next ones, at most `budget`."""
     dying = core.table.dying
+    if dying and dying[0].due <= before:
+        before += TOGETHER
     while budget and dying and dying[0].due <= before:
         budget -= 1
         ct = dying[0]

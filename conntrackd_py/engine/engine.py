@@ -169,6 +169,7 @@ class Engine:
         helpers = self.helpers if self.helpers.in_use and not self.observing else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers, self.mss)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)
+        self.mark_maps.spare(pipeline.only_nat_when_forwarded(self.pipeline))
         self.offload.allowed = not self.observing and not self.zones and pipeline.offloadable(self.pipeline)
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
@@ -215,6 +216,8 @@ class Engine:
         return verdict
 
     def _first_visit(self, skb: Skb, hook: int, now: int) -> int:
+        if self.mark_maps.waiting:
+            self.mark_maps.first_visit(now)
         reason = ip.parse(skb)
         before = skb.data
         verdict = self._enter(skb, hook, reason, now)

@@ -9,11 +9,16 @@ forwarded TCP and UDP connections are rewritten so.
   connection that gets the slot later never does. The end of a connection changes nothing: its later packets belong to
   another slot.
 - A packet that the daemon rewrites in spite of the maps gets the same values twice.
+- A connection also has elements that spare its packets the second visit: the kernel translates their source before the
+  queue (kernel/maps/flows.py). They are used only while no rule must see forwarded packets (`spare`).
+- A connection of small packets gets elements after AFTER packets that the daemon rewrote. They are added at a first
+  visit: then no packet of this connection waits for its second visit, and none is overtaken.
 - The bit "last visit done" of a packet whose source the kernel rewrites is set by the kernel, with the source. Without
   an element the packet has no such bit, and the leak table drops it.
 - UDP without a checksum is rewritten by the daemon: the kernel would give it one, a wrong one.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Final, NamedTuple, final
 
@@ -31,6 +36,7 @@ from conntrackd_py.const import (
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_HELPER,
+    IPS_SEQ_ADJUST,
     MANIP_DST,
     MANIP_SRC,
     ORIGINAL,
@@ -38,7 +44,7 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     REPLY,
 )
-from conntrackd_py.engine.mark_codec import MarkCodec
+from conntrackd_py.engine.mark_codec import MarkCodec, not_a_field
 from conntrackd_py.nat.core import status_bit
 from conntrackd_py.nat.rewriter import Rewriter
 from conntrackd_py.wire.ip import V6_HEADER
@@ -47,7 +53,11 @@ from conntrackd_py.wire.packet import u16
 LARGE: Final = 1500  # bytes: a longer packet makes its connection worth the elements
 MOST_CONNECTIONS: Final = 16384  # with elements at once
 MOST_AT_ONCE: Final = 256  # connections that get elements in one transaction
+MOST_SMALL_CONNECTIONS: Final = MOST_CONNECTIONS * 3 // 4  # the others are for connections with large packets
+MOST_SMALL: Final = 64  # connections of small packets that wait for a transaction
 PAUSE: Final = 50  # ms between two transactions: each makes programs that list a ruleset begin again
+AFTER: Final = 8  # packets that the daemon rewrote, before a connection without large ones gets elements
+INTERFACE: Final = 4  # bytes of an index
 
 FLOWS: Final = "flows"
 LEAVES: Final = "leaves"
@@ -55,10 +65,11 @@ SOURCES: Final = "sources"
 
 
 class Element(NamedTuple):
-    """An element of the map or set of this name and family (offload.py has the sets).
+    """An element of the map or set of this name and family.
 
-    saddr, daddr, sport, dport: mark -> value. flows: value, a tuple -> mark. leaves: mark and value, the index of an
-    interface in host order, addresses and a port. sources: mark and value, an address.
+    saddr, daddr, sport, dport: mark -> value. leaves: mark and value, the index of an interface in host order,
+    addresses and a port; it spares the second visit. sources: mark and value, the address that may leave with it.
+    flows: value, a tuple -> mark (offload.py).
     """
 
     family: int  # 4 or 6
@@ -92,6 +103,10 @@ class Maps(ABC):
         """Whether the kernel looks packets up in `flows`, from now on. False: state unknown."""
 
     @abstractmethod
+    def spare(self, on: bool) -> bool:
+        """Whether packets in `leaves` are spared the second visit, from now on. False: state unknown."""
+
+    @abstractmethod
     def close(self) -> None:
         """Remove the maps with all elements."""
 
@@ -106,10 +121,26 @@ class MarkMaps(Rewriter):
         self.released_slots: list[int] = []  # whose elements are deleted before a slot is used again
         self.waiting: dict[int, NfConn] = {}  # connections that get elements with the next transaction, by slot
         self.next_at = 0  # ms: no transaction before
+        self.sparing = True  # no rule must see forwarded packets
+        self.small = True  # connections of small packets get elements too
         self.total = 0  # connections that got elements
         self.refused = 0  # connections that did not: too many, or the kernel refused
         self.failed = False
         core.extensions.append(self)
+
+    def attach(self, maps: Maps) -> None:
+        """Use these maps, in which nothing was changed yet."""
+        self.maps = maps
+        if not self.sparing:
+            self.failed = not maps.spare(False)
+
+    def spare(self, on: bool) -> None:
+        """Whether the second visit of a packet that the kernel translates may be spared: from now on."""
+        if on == self.sparing:
+            return
+        self.sparing = on
+        if self.maps is not None and not self.maps.spare(on):
+            self.failed = True
 
     def takes(self, skb: Skb, ct: NfConn, now: int) -> bool:
         if self.maps is None or not self._possible(skb, ct):
@@ -117,9 +148,30 @@ class MarkMaps(Rewriter):
         if skb.hook == POST_ROUTING and skb.mark & self.codec.mask != self.codec.field(ct.slot, skb.ctinfo):
             return False  # another rule overwrote the mark
         if ct.slot not in self.mapped and not (skb.length > LARGE and self.put(ct, now)):
+            self._count(ct)
             return False
         skb.by_mark = True
         return True
+
+    def _count(self, ct: NfConn) -> None:
+        """Count a packet that the daemon rewrites; maybe ct gets elements at a first visit."""
+        if not self.small or not self.sparing or self.failed:
+            return
+        ct.visits += 1
+        if ct.visits < AFTER:
+            return
+        ct.visits = 0
+        if not self.mappable(ct):
+            return
+        if len(self.waiting) >= MOST_SMALL or len(self.mapped) + MOST_AT_ONCE > MOST_SMALL_CONNECTIONS:
+            self.refused += 1  # its next packets try again
+            return
+        self.waiting[ct.slot] = ct
+
+    def first_visit(self, now: int) -> None:
+        """Between two first visits: the connections that wait get their elements."""
+        if self.maps is not None and not self.failed and now >= self.next_at:
+            self._put_waiting(self.maps, now)
 
     def _possible(self, skb: Skb, ct: NfConn) -> bool:
         if skb.ctinfo not in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY):
@@ -139,16 +191,18 @@ class MarkMaps(Rewriter):
             if len(self.waiting) + 1 < MOST_AT_ONCE:
                 self.waiting[ct.slot] = ct
             return False
-        self.next_at = now + PAUSE
         self.waiting[ct.slot] = ct
-        return self._put_waiting(self.maps)
+        return self._put_waiting(self.maps, now)
 
-    def _put_waiting(self, maps: Maps) -> bool:
+    def _put_waiting(self, maps: Maps, now: int) -> bool:
         waiting: list[NfConn] = []
         for slot, ct in self.waiting.items():
             if self.core.table.at(slot) is ct and slot not in self.mapped and self.mappable(ct):
                 waiting.append(ct)
         self.waiting.clear()
+        if not waiting:
+            return False
+        self.next_at = now + PAUSE
         found = [self.elements(ct) for ct in waiting]
         if not maps.add([element for elements in found for element in elements]):
             self.refused += 1
@@ -160,7 +214,7 @@ class MarkMaps(Rewriter):
 
     def mappable(self, ct: NfConn) -> bool:
         """Whether the kernel can rewrite its packets."""
-        if not ct.status & IPS_CONFIRMED or ct.status & (IPS_DYING | IPS_HELPER) or ct.source_early:
+        if ct.status & (IPS_CONFIRMED | IPS_DYING | IPS_HELPER | IPS_SEQ_ADJUST) != IPS_CONFIRMED or ct.source_early:
             return False  # a helper needs whole packets
         return ct.iif > 0 and ct.oif > 0 and ct.slot + 1 < self.codec.slots  # forwarded, and the mark holds the slot
 
@@ -171,10 +225,14 @@ class MarkMaps(Rewriter):
 
     def elements(self, ct: NfConn) -> list[Element]:
         found: list[Element] = []
+        flip = not_a_field(self.codec.mask)  # valid off, done on
         for direction, ctinfo in ((ORIGINAL, IP_CT_ESTABLISHED), (REPLY, IP_CT_ESTABLISHED_REPLY)):
             mark = self.codec.field(ct.slot, ctinfo)
             mine, other = ct.tuple(direction), ct.tuple(1 - direction)
             family = 4 if tuples.address_length(mine) == 4 else 6
+            interface: int = ct.oif if direction == ORIGINAL else ct.iif
+            found.append(Element(family, LEAVES, mark, leaving(interface, tuples.routed(mine, other))))
+            found.append(Element(family, SOURCES, mark ^ flip, tuples.dst(other)))
             if ct.status & status_bit(MANIP_SRC, direction):
                 found.append(Element(family, "saddr", mark, tuples.dst(other)))
                 if tuples.l4src(mine) != tuples.l4dst(other):
@@ -212,6 +270,11 @@ class MarkMaps(Rewriter):
         self.mapped.clear()
         self.waiting.clear()
         self.released_slots.clear()
+
+
+def leaving(interface: int, t: bytes) -> bytes:
+    """The value of an element of `leaves`. t: the tuple before the source is translated."""
+    return interface.to_bytes(INTERFACE, sys.byteorder) + tuples.src(t) + tuples.dst(t) + tuples.l4(t)[:2]
 
 
 def rewritable(skb: Skb) -> bool:

@@ -1,11 +1,9 @@
 """Offload: the kernel forwards the packets of established connections, by tuple, and no queue sees them.
 
     flows     tuple of an arriving packet -> the mark that its first visit would write; with a counter
-    leaves    mark, outgoing interface, addresses and source port before the source is translated: no second visit
-    sources   mark and source address: what may leave with the mark of such a packet
 
-- The elements of a connection are added together and deleted together, in acknowledged transactions. Its translation
-  by mark (mark_maps) stays until its slot is released: a packet that the kernel has recognised is translated as long as
+- The two elements of a connection are added together and deleted together, in acknowledged transactions. Its elements
+  by mark (mark_maps) stay until its slot is released: a packet that the kernel has recognised is translated as long as
   it is under way.
 - The connection is the daemon's again before anything about it changes: before it ends, before an operator changes it,
   before the tracker sees a SYN, FIN or RST, before other rules are in force.
@@ -14,7 +12,6 @@
   only after another look at the counters.
 """
 
-import sys
 from collections import OrderedDict
 from typing import Final, final
 
@@ -36,8 +33,8 @@ from conntrackd_py.const import (
     ORIGINAL,
     REPLY,
 )
-from conntrackd_py.engine.mark_codec import MarkCodec, done_bit, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, PAUSE, SOURCES, Element, MarkMaps
+from conntrackd_py.engine.mark_codec import MarkCodec, done_bit
+from conntrackd_py.engine.mark_maps import FLOWS, PAUSE, Element, MarkMaps
 from conntrackd_py.nat.core import status_bit
 from conntrackd_py.wire import tcp
 
@@ -48,7 +45,8 @@ TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
 FLAGS_AT: Final = 13  # of TCP
-INTERFACE: Final = 4  # bytes of an index
+UNIT: Final = 64  # bytes: of NfConn.volume
+MOST_UNITS: Final = 32767
 
 # why connections returned to the daemon
 RETURNED_ENDED: Final = 0
@@ -80,6 +78,7 @@ class Offload(Extension):
         self.on = False
         self.allowed = False
         self.after = AFTER
+        self.bytes = 0  # that a connection must have had, if that is reached first; 0: only packets count
         self.slots: OrderedDict[int, Seen] = OrderedDict()  # offloaded; those read longest ago first
         self.waiting: dict[int, NfConn] = {}  # by slot: those to be added next
         self.leaving = -1  # why all connections return, in turns; -1: they do not
@@ -97,15 +96,23 @@ class Offload(Extension):
         """Count a packet that the engine accepted at its first visit; maybe ct is to be offloaded."""
         if not ct.status & IPS_ASSURED:
             return
-        if ct.visits < self.after:
+        if ct.visits < self.after and not (self.bytes and self._voluminous(skb, ct)):
             ct.visits += 1
             return
         ct.visits = 0
+        ct.volume = 0
         if skb.ctinfo in (IP_CT_ESTABLISHED, IP_CT_ESTABLISHED_REPLY) and self._eligible(ct, now):
             if len(self.waiting) < A_TURN or ct.slot in self.waiting:
                 self.waiting[ct.slot] = ct
             else:
                 self.refused += 1  # its next packets try again
+
+    def _voluminous(self, skb: Skb, ct: NfConn) -> bool:
+        """Add this packet to the volume of ct; whether it is enough."""
+        volume: int = ct.volume
+        volume += (max(len(skb.data), skb.length) + UNIT // 2) // UNIT
+        ct.volume = min(volume, MOST_UNITS)
+        return volume * UNIT >= self.bytes
 
     def _eligible(self, ct: NfConn, now: int) -> bool:
         if not self.allowed or self.leaving >= 0 or self.mark_maps.maps is None or self.mark_maps.failed:
@@ -161,20 +168,16 @@ class Offload(Extension):
             ct.l4proto.offloaded(ct, True)
 
     def _own(self, ct: NfConn) -> list[Element]:
-        """The elements of ct, those of `flows` first."""
+        """The elements of ct in `flows`."""
         flows: list[Element] = []
-        others: list[Element] = []
-        done, valid = done_bit(self.codec.mask), valid_bit(self.codec.mask)
+        done = done_bit(self.codec.mask)
         for direction, ctinfo in ((ORIGINAL, IP_CT_ESTABLISHED), (REPLY, IP_CT_ESTABLISHED_REPLY)):
             mark = self.codec.field(ct.slot, ctinfo)
-            mine, other = ct.tuple(direction), ct.tuple(1 - direction)
+            mine = ct.tuple(direction)
             family = 4 if tuples.address_length(mine) == 4 else 6
             again = ct.status & status_bit(MANIP_SRC, direction) or (direction == ORIGINAL and ct.masquerade)
-            interface: int = ct.oif if direction == ORIGINAL else ct.iif
             flows.append(Element(family, FLOWS, mark if again else mark | done, mine))
-            others.append(Element(family, LEAVES, mark, leaving(interface, tuples.routed(mine, other))))
-            others.append(Element(family, SOURCES, mark ^ valid | done, tuples.dst(other)))
-        return flows + others
+        return flows
 
     # --- what the kernel has forwarded ---------------------------------------------------------------
 
@@ -215,7 +218,7 @@ class Offload(Extension):
         maps = self.mark_maps.maps
         if not connections or maps is None or self.mark_maps.failed:
             return
-        counted = maps.counters([element for ct in connections for element in self._own(ct)[:2]])
+        counted = maps.counters([element for ct in connections for element in self._own(ct)])
         if not counted:
             self._fail()
             return
@@ -262,8 +265,7 @@ class Offload(Extension):
         maps = self.mark_maps.maps
         if not connections or maps is None:
             return
-        elements = [element for ct in connections for element in self._own(ct)[:2]]
-        elements += [element for ct in connections for element in self._own(ct)[2:]]
+        elements = [element for ct in connections for element in self._own(ct)]
         counted = maps.delete_counted(elements) if not self.mark_maps.failed else []
         if counted:
             self._account(connections, counted, now)
@@ -276,6 +278,7 @@ class Offload(Extension):
         del self.slots[ct.slot]
         ct.status &= ~IPS_OFFLOAD
         ct.visits = 0
+        ct.volume = 0
         ct.l4proto.offloaded(ct, False)
         self.returned_by[reason] += 1
 
@@ -298,8 +301,3 @@ class Offload(Extension):
             assert ct is not None
             self._returned(ct, RETURNED_FAILED)
         self.leaving = -1
-
-
-def leaving(interface: int, t: bytes) -> bytes:
-    """The value of an element of `leaves`. t: the tuple before the source is translated."""
-    return interface.to_bytes(INTERFACE, sys.byteorder) + tuples.src(t) + tuples.dst(t) + tuples.l4(t)[:2]

@@ -99,16 +99,21 @@ def _raw_mangle(pipeline: Pipeline, raw: Raw | None, mangles: list[Mangle | None
 
 def only_nat_after_routing(pipeline: Pipeline) -> bool:
     """Whether the hooks after routing have no filter and no mark rules. A SYN makes both visits in any case."""
-    for hook in (LOCAL_IN, FORWARD, POST_ROUTING):
-        for op in pipeline[hook]:
-            if op.priority in (PRI_MANGLE, PRI_FILTER):
-                return False
-    return True
+    return _without_rules(pipeline, (LOCAL_IN, FORWARD, POST_ROUTING))
+
+
+def only_nat_when_forwarded(pipeline: Pipeline) -> bool:
+    """The same of the hooks after routing of a forwarded packet."""
+    return _without_rules(pipeline, (FORWARD, POST_ROUTING))
 
 
 def offloadable(pipeline: Pipeline) -> bool:
     """Whether no rule must see the later packets of a forwarded connection. Those with a helper are not offloaded."""
-    for hook in (PRE_ROUTING, FORWARD, POST_ROUTING):
+    return _without_rules(pipeline, (PRE_ROUTING, FORWARD, POST_ROUTING))
+
+
+def _without_rules(pipeline: Pipeline, hooks: tuple[int, ...]) -> bool:
+    for hook in hooks:
         for op in pipeline[hook]:
             if op.priority in (PRI_MANGLE, PRI_FILTER):
                 return False

@@ -23,7 +23,9 @@ def engine_of(settings: Settings, randomness: Randomness) -> Engine:
     """A new engine, without interfaces."""
     engine = Engine(settings.tunables, randomness, mode=settings.mode, mark_mask=settings.steering.mark_mask)
     engine.offload.on = settings.offload.mode != OFF
+    engine.mark_maps.small = not engine.offload.on  # those that are offloaded need no visit at all
     engine.offload.after = settings.offload.packets
+    engine.offload.bytes = settings.offload.bytes
     configure(engine, settings)
     return engine
 

@@ -72,14 +72,14 @@ def put_tables(engine: Engine, settings: Settings) -> tuple[MapTables | None, st
     wanted = plan(settings)
     if not wanted.known:
         return None, ""
-    translate = (wanted.headers or wanted.offload) and settings.mode == NAT
-    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.offload)
+    translate = wanted.spared and settings.mode == NAT
+    parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.spared, wanted.offload)
     try:
         tables = MapTables(parts)
     except NftablesError as error:
         return None, str(error)
-    if translate or wanted.offload:
-        engine.mark_maps.maps = tables
+    if wanted.spared:
+        engine.mark_maps.attach(tables)
     return tables, ""
 
 

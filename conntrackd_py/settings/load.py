@@ -45,6 +45,7 @@ LARGEST: Final = 2**31 - 1
 LEAST_BUFFER: Final = 65536
 SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel drops what does not fit"
 LEAST_MARK_BITS: Final = 8
+MOST_OFFLOAD_BYTES: Final = 2_000_000  # what a connection can count
 LEAST_MSS: Final = 88  # Linux sends no smaller segments
 MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
 MAY_BE_ZERO: Final = ("udp_stream_after",)
@@ -243,6 +244,7 @@ def _offload(table: Table) -> Offload:
     return Offload(
         mode=table.choice("mode", Offload.mode, schema.OFFLOADS),
         packets=table.integer("packets", Offload.packets, 2, 255),
+        bytes=table.integer("bytes", Offload.bytes, 0, MOST_OFFLOAD_BYTES),
     )
 
 

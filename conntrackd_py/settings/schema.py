@@ -83,6 +83,7 @@ class Observe:
 class Offload:
     mode: str = OFF  # established: the kernel forwards packets of established connections, no queue sees them
     packets: int = 16  # that a connection must have had
+    bytes: int = 0  # or so many bytes, if that is reached first; 0: only packets count
 
 
 @dataclass(frozen=True)

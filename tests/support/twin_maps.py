@@ -5,8 +5,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, NF_ACCEPT, NF_QUEUE, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.engine.mark_codec import done_bit, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LARGE, LEAVES, SOURCES, Element, Maps
-from conntrackd_py.engine.offload import leaving
+from conntrackd_py.engine.mark_maps import FLOWS, LARGE, LEAVES, SOURCES, Element, Maps, leaving
 from conntrackd_py.nat.manip import NOWHERE, rewrite
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import ip, tcp
@@ -23,6 +22,7 @@ class TwinMaps(Maps):
         self.flows: dict[bytes, tuple[int, list[int]]] = {}
         self.sets: set[Element] = set()  # elements of leaves and sources
         self.recognising = True
+        self.sparing = True
         self.transactions = 0
         self.working = True
         self.closed = False
@@ -84,15 +84,32 @@ class TwinMaps(Maps):
         counters[0] += 1
         counters[1] += len(data)
         self.rewrite(skb, PRE_ROUTING)
-        t = tuples.make(ip.addresses(skb), skb.data[at : at + 4], skb.protonum)
+        return self.leave(skb, outdev)
+
+    def leave(self, skb: Skb, outdev: int) -> bool:
+        """Whether the kernel lets this packet leave without its second visit; it is then as it leaves."""
+        packet = Skb(skb.data)
+        assert ip.parse(packet) == OK
+        at = packet.dataoff
+        if (packet.protonum == IPPROTO_TCP and packet.data[at + 13] & tcp.SYN) or not self.sparing:
+            return False
+        if packet.protonum == IPPROTO_UDP and not u16(packet.data, at + 6):
+            return False
+        t = tuples.make(ip.addresses(packet), packet.data[at : at + 4], packet.protonum)
         mark = skb.mark & ~done_bit(DEFAULT_MASK)
-        if Element(skb.version, LEAVES, mark, leaving(outdev, t)) not in self.sets:
+        if Element(packet.version, LEAVES, mark, leaving(outdev, t)) not in self.sets:
             return False
         skb.mark = mark
         self.rewrite(skb, POST_ROUTING)
         gone = mark ^ valid_bit(DEFAULT_MASK) | done_bit(DEFAULT_MASK)
-        assert Element(skb.version, SOURCES, gone, _source(skb)) in self.sets
+        packet = Skb(skb.data)
+        assert ip.parse(packet) == OK
+        assert Element(packet.version, SOURCES, gone, _source(packet)) in self.sets
         return True
+
+    def spare(self, on: bool) -> bool:
+        self.sparing = on
+        return self.working
 
     def close(self) -> None:
         self.closed = True

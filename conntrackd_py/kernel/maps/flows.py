@@ -1,47 +1,49 @@
-"""Offload: the sets and chains by which the kernel forwards packets past the queues (engine/offload.py).
+"""The sets and chains by which the kernel spares packets visits (engine/mark_maps.py: the second, offload.py: both).
 
-    prerouting   -301   a packet whose tuple is in `flows` gets the mark of its first visit; steering lets it pass
-    postrouting  -152   source, if the packet leaves as `leaves` says; valid off, done on: translated at this hook
-    postrouting  -146   such a mark is cleared, unless the source is the one in `sources`
-    postrouting  -139   valid on again (recognition.py)
+    prerouting   -301   offload: a packet whose tuple is in `flows` gets the mark of its first visit; steering lets it
+                        pass
+    postrouting  -149   source, if the packet leaves as `leaves` says; valid off, done on: translated at this hook.
+                        Offload: -152
+    postrouting  -145   valid on again, if the source is the one in `sources`; else such a mark is cleared (tables.py)
 
-A SYN, FIN or RST, UDP without a checksum, a fragment without ports, and a packet with bits of the mark outside the mask
-are not looked up. A mark is no proof here either: `leaves` has the addresses and the source port as they are before the
-translation of the source, so a mark that another rule wrote translates nothing. (nft lists keys of five parts at most.)
-The steering rules at -149 (iptables: -150) let a packet with "done" but not "valid" pass; only -152 makes such a mark,
-which it clears first of all. Your rules in between could make one too, so -146 compares the source.
+UDP without a checksum, a fragment without ports and a SYN are not looked up, and in `flows` neither a FIN, a RST nor a
+packet with bits of the mark outside the mask. A SYN may need its MSS clamped.
+A mark is no proof here either: `leaves` has the addresses and the source port as they are before the translation of the
+source, so a mark that another rule wrote translates nothing. (nft lists keys of five parts at most.)
+The steering rules at -148 let a packet with "done" but not "valid" pass; only this chain makes such a mark, which it
+clears first of all. With offload it stands before the table mangle of iptables (-150), where the steering rules of
+iptables stand. Your rules in between could make such a mark too, so -145 compares the source. Without offload the rules
+of your table mangle see the inside address, and steering rules of iptables queue every packet before this chain.
 
-Each rule costs every packet about 10 ns, so there are as few as possible.
+Each rule costs every packet about 10 ns and each base chain about 30 ns, so there are as few as possible.
 """
 
 from typing import Final
 
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES
-from conntrackd_py.engine.offload import MOST_CONNECTIONS
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES
 from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
 
-BEFORE_LAST_VISIT: Final = -152  # before iptables' table mangle, -150
-AFTER_LAST_VISIT: Final = -146  # before the leak table
+BEFORE_LAST_VISIT: Final = -149  # behind iptables' table mangle, -150; the steering rules of nft are at -148
+BEFORE_MANGLE: Final = -152
+LEAVE: Final = "leave"
 TUPLE: Final = "{0} . {0} . inet_proto . inet_service . inet_service"
 FIRST_HEADER: Final = {"ip": (), "ip6": ("ip6 nexthdr != { tcp, udp } return",)}  # nothing before the ports
 
 
-def sets(address: str) -> str:
+def sets(address: str, *, offload: bool) -> str:
     """address: the nft type of an address."""
-    found = TUPLE.format(address)
     size = f"size {2 * MOST_CONNECTIONS}"
+    flows = f"map {FLOWS} {{\ntype {TUPLE.format(address)} : mark\n{size}\ncounter\n}}\n" if offload else ""
     return (
-        f"map {FLOWS} {{\ntype {found} : mark\n{size}\ncounter\n}}\n"
-        f"set {LEAVES} {{\ntype mark . iface_index . {address} . {address} . inet_service\n{size}\n}}\n"
+        f"{flows}set {LEAVES} {{\ntype mark . iface_index . {address} . {address} . inet_service\n{size}\n}}\n"
         f"set {SOURCES} {{\ntype mark . {address}\n{size}\n}}\n"
     )
 
 
-def lookup(family: str, mask: int) -> list[str]:
-    """The rules of the chain to which `recognise` jumps."""
+def lookup(family: str) -> list[str]:
+    """The rules of the chain `flows`, to which `recognise` jumps."""
     return [
-        *([f"meta mark & {ALL_BITS ^ mask:#x} != 0 return"] if mask != ALL_BITS else []),
         *FIRST_HEADER[family],
         "tcp flags & (fin | syn | rst) != 0 return",
         "udp checksum 0 return",
@@ -49,24 +51,38 @@ def lookup(family: str, mask: int) -> list[str]:
     ]
 
 
-def chains(family: str, mask: int, *, translate: bool) -> str:
-    """All chains of this nft family as nft text. mask: steering.mark_mask, not 0. translate: with mark_maps."""
-    done, valid, field = done_bit(mask), valid_bit(mask), not_a_field(mask)
-    translated, cleared = f"meta mark & {field:#x} == {done:#x}", f"meta mark set meta mark & {ALL_BITS ^ field:#x}"
+def leave(family: str, mask: int, *, translate: bool, spare: bool = True) -> list[str]:
+    """The rules of the chain `leave`. translate: with mark_maps. spare: no rule must see forwarded packets."""
+    done, valid = done_bit(mask), valid_bit(mask)
     key = f"meta mark & {mask ^ done:#x}"
-    names = ((f"{family} saddr", "saddr"), ("tcp sport", "sport"), ("udp sport", "sport"))
-    leave = [
-        f"meta mark & {valid:#x} == 0 goto forged",
+    translated = f"meta mark set meta mark & {ALL_BITS ^ valid:#x} | {done:#x}"
+    source = (
+        f"tcp sport set {key} map @sport",
+        f"udp sport set {key} map @sport",
+        f"{family} saddr set {key} map @saddr {translated} return",
+    )
+    looked_up = (
         *FIRST_HEADER[family],
         "udp checksum 0 return",
+        "tcp flags & syn != 0 return",
         f"{key} . oif . {family} saddr . {family} daddr . th sport != @{LEAVES} return",
-        *(f"{where} set {key} map @{name}" for where, name in (names if translate else ())),
-        f"meta mark set meta mark & {ALL_BITS ^ valid:#x} | {done:#x}",
-    ]
-    left = [f"{translated} meta mark & {mask:#x} . {family} saddr != @{SOURCES} {cleared}"]
+        *(source if translate else ()),
+        translated,
+    )
+    return [f"meta mark & {valid:#x} == 0 goto forged", *(looked_up if spare else ())]
+
+
+def chains(family: str, mask: int, *, translate: bool, offload: bool) -> str:
+    """All chains of this nft family but the last one, as nft text. mask: steering.mark_mask, not 0."""
+    done, field = done_bit(mask), not_a_field(mask)
+    clear = f"meta mark & {field:#x} == {done:#x} meta mark set meta mark & {ALL_BITS ^ field:#x}"
     return (
-        "\n".join((f"chain {FLOWS} {{", *lookup(family, mask), "}", ""))
-        + f"chain forged {{\n{translated} {cleared}\n}}\n"
-        + chain("leave", "postrouting", BEFORE_LAST_VISIT, leave)
-        + chain("left", "postrouting", AFTER_LAST_VISIT, left)
+        ("\n".join((f"chain {FLOWS} {{", *lookup(family), "}", "")) if offload else "")
+        + f"chain forged {{\n{clear}\n}}\n"
+        + chain(
+            LEAVE,
+            "postrouting",
+            BEFORE_MANGLE if offload else BEFORE_LAST_VISIT,
+            leave(family, mask, translate=translate),
+        )
     )

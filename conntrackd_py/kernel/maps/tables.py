@@ -3,6 +3,7 @@
     prerouting   -250   destination, after the first visit (raw, -300) and before the kernel's tracking (-200)
     postrouting  -145   source, after the last visit (mangle, -150) and before the leak table (-140)
 
+There are more places (recognition.py, flows.py). At one hook and priority there is one chain, because each costs.
 The tables belong to the daemon's process (steering/nftables.py): no other program can change or flush them, and they
 end with it. So no element outlives the connection table that it was made of.
 """
@@ -15,8 +16,8 @@ from typing import Final, NamedTuple, final
 
 import structlog
 
-from conntrackd_py.engine.mark_codec import done_bit
-from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, Element, Maps
+from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
+from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, SOURCES, Element, Maps
 from conntrackd_py.kernel.maps import flows, recognition
 from conntrackd_py.kernel.maps.elements import (
     NFT_MSG_DELSETELEM,
@@ -26,6 +27,7 @@ from conntrackd_py.kernel.maps.elements import (
     questions,
     transaction,
 )
+from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
 from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, grow_buffer, messages
 from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
@@ -54,6 +56,7 @@ class Parts(NamedTuple):
     mask: int
     excluded: tuple[str, ...] = ()
     translate: bool = False
+    spare: bool = False  # with `translate` or `offload`: the chain `leave`
     offload: bool = False
 
 
@@ -66,35 +69,59 @@ def ruleset(parts: Parts) -> str:
 
 
 def _table(family: str, address: str, parts: Parts) -> str:
-    text = _maps(family, address, parts.mask) if parts.translate else ""
-    if parts.offload:
-        text += flows.sets(address) + flows.chains(family, parts.mask, translate=parts.translate)
+    text = _maps(address) if parts.translate else ""
+    if parts.spare:
+        text += flows.sets(address, offload=parts.offload)
     text += recognition.known_set(address)
-    return text + recognition.chains(family, parts.mask, parts.excluded, offload=parts.offload)
+    if parts.translate:
+        text += _translation(family, parts.mask)
+    if parts.spare:
+        text += flows.chains(family, parts.mask, translate=parts.translate, offload=parts.offload)
+    text += recognition.chains(family, parts.mask, parts.excluded, offload=parts.offload)
+    return text + _after_first_visit(family, parts) + _after_last_visit(family, parts)
 
 
-def _maps(family: str, address: str, mask: int) -> str:
-    # At PREROUTING the steering rules cleared a "done" from elsewhere; the address sets it before the port.
-    done = done_bit(mask)
-    field, without_done = f"meta mark & {mask:#x}", f"meta mark & {mask ^ done:#x}"
-    maps = "".join(
+def _maps(address: str) -> str:
+    return "".join(
         f"map {name} {{\ntype mark : {kind}\nsize {2 * MOST_CONNECTIONS}\n}}\n"
         for name, kind in (("saddr", address), ("daddr", address), ("sport", "inet_service"), ("dport", "inet_service"))
     )
+
+
+def _translation(family: str, mask: int) -> str:
+    """The chains that translate the source after the last visit, and ports."""
+    done = done_bit(mask)
+    source = f"{family} saddr set meta mark & {mask:#x} map @saddr meta mark set meta mark | {done:#x} goto sports"
     ports = "".join(
-        f"chain {name}s {{\ntcp {name} set {without_done} map @{name}\nudp {name} set {without_done} map @{name}\n}}\n"
-        for name in ("sport", "dport")
+        f"chain {name}s {{\ntcp {name} set {key} map @{name}\nudp {name} set {key} map @{name}\n}}\n"
+        for name, key in (("sport", _key(mask)), ("dport", _key(mask)))
     )
-    places = (
-        ("destination", "prerouting", AFTER_FIRST_VISIT, "daddr", without_done, "", "dports"),
-        ("source", "postrouting", AFTER_LAST_VISIT, "saddr", field, f"meta mark set meta mark | {done:#x}", "sports"),
-    )
-    bases = "".join(
-        f"chain {name} {{\ntype filter hook {hook} priority {priority}\nudp checksum 0 return\n"
-        f"{family} {key} set {looked_up} map @{key} {mark} goto {then}\n}}\n"
-        for name, hook, priority, key, looked_up, mark, then in places
-    )
-    return maps + ports + bases
+    return f"{ports}chain source {{\nudp checksum 0 return\n{source}\n}}\n"
+
+
+def _key(mask: int) -> str:
+    """At PREROUTING the steering rules cleared a "done" from elsewhere; at POSTROUTING the address sets it first."""
+    return f"meta mark & {mask ^ done_bit(mask):#x}"
+
+
+def _after_first_visit(family: str, parts: Parts) -> str:
+    rules = [recognition.unqueued(parts.mask)]
+    if parts.translate:
+        rules += ["udp checksum 0 return", f"{family} daddr set {_key(parts.mask)} map @daddr goto dports"]
+    return chain("destination", "prerouting", AFTER_FIRST_VISIT, rules)
+
+
+def _after_last_visit(family: str, parts: Parts) -> str:
+    mask, text, rules = parts.mask, "", []
+    done, valid, field = done_bit(mask), valid_bit(mask), not_a_field(mask)
+    if parts.spare:
+        forged = f"meta mark & {mask:#x} . {family} saddr != @{SOURCES} meta mark set meta mark & {ALL_BITS ^ field:#x}"
+        passed = f"meta mark set meta mark | {valid:#x} {recognition.remembered(family)}"
+        text = f"chain left {{\n{forged} return\n{passed}\n}}\n"
+        rules.append(f"meta mark & {field:#x} == {done:#x} goto left")
+    if parts.translate:
+        rules.append(f"meta mark & {field:#x} == {valid:#x} jump source")
+    return text + chain("last", "postrouting", AFTER_LAST_VISIT, [*rules, recognition.remember(family, mask)])
 
 
 @final
@@ -127,9 +154,18 @@ class MapTables(Maps):
         return self._counted(elements, questions(NAME, elements, self._next()))
 
     def recognise(self, on: bool) -> bool:
-        lines = [f"flush chain {family} {NAME} {FLOWS}" for family in FAMILIES]
-        for family in FAMILIES if on else ():
-            lines += [f"add rule {family} {NAME} {FLOWS} {rule}" for rule in flows.lookup(family, self.parts.mask)]
+        return self._replace(FLOWS, {family: flows.lookup(family) if on else [] for family in FAMILIES})
+
+    def spare(self, on: bool) -> bool:
+        mask, translate = self.parts.mask, self.parts.translate
+        return self._replace(
+            flows.LEAVE, {family: flows.leave(family, mask, translate=translate, spare=on) for family in FAMILIES}
+        )
+
+    def _replace(self, name: str, rules: dict[str, list[str]]) -> bool:
+        """Replace the rules of a chain, by family."""
+        lines = [f"flush chain {family} {NAME} {name}" for family in rules]
+        lines += [f"add rule {family} {NAME} {name} {rule}" for family in rules for rule in rules[family]]
         try:
             self.nftables.run("\n".join((*lines, "")))
         except NftablesError as error:
@@ -182,7 +218,7 @@ class MapTables(Maps):
 
     def close(self) -> None:
         """Keep the recognition: it clears marks from elsewhere, which the steering rules believe."""
-        self.parts = self.parts._replace(translate=False, offload=False)
+        self.parts = self.parts._replace(translate=False, spare=False, offload=False)
         gone = "".join(f"delete table {family} {NAME}\n" for family in FAMILIES)
         try:
             self.nftables.run(gone + CREATED + ruleset(self.parts))

@@ -6,7 +6,7 @@ Nothing here runs a program; iptables.py does.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -28,6 +28,7 @@ from conntrackd_py.kernel.steering.plan import (
     QUEUE_BYPASS,
     THRESHOLD,
     Plan,
+    Step,
     Visit,
 )
 
@@ -105,13 +106,18 @@ def wanted(plan: Plan, family: str) -> dict[str, Table]:
 
 def _rules(plan: Plan, visit: Visit, family: str) -> list[str]:
     rules = []
-    for what, value, interface, invert, mark in plan.steps(visit, family):
+    for what, value, interface, invert, mark in _steps(plan, visit, family):
         match = f"{'! ' if invert else ''}{'-o' if visit.outward else '-i'} {interface} "
         match = "" if interface == ANY_INTERFACE else match
         match += f"-m mark --mark {mark} " if mark else ""
         bits, _, mask = value.partition("/") if what in (CLEAR, DONE, FORWARDED) else (value, "", "")
         rules.append(f"-A {visit.chain} {match}{SPECS[what].format(value=bits, mask=mask)}")
     return rules
+
+
+def _steps(plan: Plan, visit: Visit, family: str) -> list[Step]:
+    """Without offload the kernel translates packets behind the table mangle, so none is spared the visit there."""
+    return replace(plan, spared=plan.offload).steps(visit, family)
 
 
 def found(save: str) -> dict[str, Table]:
@@ -192,7 +198,7 @@ def explained(plan: Plan, family: str, text: str) -> str:
     why = {
         rule: step.why
         for visit in plan.visits
-        for rule, step in zip(_rules(plan, visit, family), plan.steps(visit, family), strict=True)
+        for rule, step in zip(_rules(plan, visit, family), _steps(plan, visit, family), strict=True)
     }
     lines = []
     for line in text.splitlines():

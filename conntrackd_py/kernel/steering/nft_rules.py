@@ -1,6 +1,6 @@
 """The steering rules of nft: a Plan -> chains of the table conntrackd_py, nft text, and its listing -> chains.
 
-The base chains stand one priority behind the tables of iptables, so that an accept there does not bypass them.
+The base chains stand behind the tables of iptables, so that an accept there does not bypass them.
 A chain for each queue holds only the queue rule and a drop. nft cannot write the queue rule for every kernel, so
 nft_queue.py inserts it before the drop.
 A base chain that stays is only flushed: the kernel drops all waiting packets when a base chain is deleted.
@@ -40,10 +40,10 @@ QUEUE_CHAIN: Final = "queue_"
 _IS_QUEUE: Final = re.compile(r"queue_\d{1,5}(_bypass)?")
 PRI_SECURITY: Final = 50
 PLACES: Final = {
-    PRE_ROUTING: ("prerouting", PRI_RAW),
-    LOCAL_OUT: ("output", PRI_RAW),
-    LOCAL_IN: ("input", PRI_SECURITY),
-    POST_ROUTING: ("postrouting", PRI_MANGLE),
+    PRE_ROUTING: ("prerouting", PRI_RAW + 1),
+    LOCAL_OUT: ("output", PRI_RAW + 1),
+    LOCAL_IN: ("input", PRI_SECURITY + 1),
+    POST_ROUTING: ("postrouting", PRI_MANGLE + 2),  # + 1: the kernel spares packets this visit (kernel/maps/flows.py)
 }
 
 # EXPECTED: the first packet of a connection that a helper of the kernel expects is RELATED too.
@@ -87,7 +87,7 @@ def wanted(plan: Plan, family: str) -> dict[str, tuple[str, ...]]:
 
 def _base(visit: Visit) -> tuple[str, str]:
     hook, priority = PLACES[visit.hook]
-    return hook, f"type filter hook {hook} priority {priority + 1}; policy accept;"
+    return hook, f"type filter hook {hook} priority {priority}; policy accept;"
 
 
 def _rule(visit: Visit, step: Step, family: str) -> str:

@@ -56,7 +56,7 @@ WHY: Final = {
     FIRST_ERROR: "an ICMP error or RST of this router about the first packet of a connection: a queue would drop it",
     OWN: "packets of this router are not queued",
     DONE: "the daemon has nothing more to do with this packet",
-    FORWARDED: "an offloaded connection: the kernel forwards its packets",
+    FORWARDED: "the kernel has translated or forwarded this packet by the maps of the daemon",
     NOTRACK: "the kernel does not track the packet",
     LEAVING: "to the daemon: a source rule can match a packet that leaves by this interface",
     QUEUE: "to the daemon; after its verdict the packet continues at the next hook with the daemon's mark",
@@ -130,6 +130,7 @@ class Plan:
     group: int = 0  # NFLOG group of the copies; 0: packets are queued
     known: bool = False  # known connections have a queue of their own at PREROUTING (kernel/maps)
     offload: bool = False  # the kernel forwards packets of established connections (kernel/maps)
+    spared: bool = False  # the kernel translates packets of some connections: no second visit (kernel/maps)
     headers: bool = False  # at POSTROUTING too; in both only the headers of large packets are copied
     mark_mask: int = 0  # 0: every packet makes all its visits
     leaving: Mapping[str, Names] = field(default_factory=dict)  # by family: interfaces with a source rule
@@ -156,7 +157,7 @@ class Plan:
             stays = self.known and visit.hook == PRE_ROUTING
             clear = Step(CLEAR, f"{done_bit(self.mark_mask):#x}/{not_a_field(self.mark_mask):#x}")
             steps[:0] = [clear._replace(interface=step.interface) for step in steps] if stays else [clear]
-        if self.offload and visit.hook == POST_ROUTING:
+        if self.spared and visit.hook == POST_ROUTING:
             steps.insert(0, self._forwarded(*known_mark(self.mark_mask)))
         if visit.errors_pass:
             if visit.hook == POST_ROUTING:
@@ -208,6 +209,7 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
     observing, wish = settings.mode == OBSERVE, settings.steering.kernel_conntrack
     copies = observing and settings.observe.via == NFLOG
     known = settings.queue.known_first and not observing and settings.steering.mark_mask != 0
+    offload, headers = known and settings.offload.mode != OFF, known and settings.queue.large_packets == HEADERS_ONLY
     keep = observing or wish == KEEP or (wish == AUTO and keep)
     return Plan(
         visits=_observing(settings) if observing else _tracking(settings, keep=keep),
@@ -220,8 +222,9 @@ def plan(settings: Settings, *, keep: bool = False, why: str = "") -> Plan:
         keep=keep,
         group=settings.observe.group if copies else 0,
         known=known,
-        offload=known and settings.offload.mode != OFF,
-        headers=known and settings.queue.large_packets == HEADERS_ONLY,
+        offload=offload,
+        spared=offload or (headers and settings.mode == NAT),
+        headers=headers,
         mark_mask=0 if observing else settings.steering.mark_mask,
         leaving={name: _leaving(settings.nat, name) for name in FAMILIES} if settings.mode == NAT else {},
         why=why,

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element
-from conntrackd_py.engine.offload import leaving
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element, leaving
 from conntrackd_py.kernel.maps.elements import (
     MOST_IN_A_MESSAGE,
     NFT_MSG_DELSETELEM,

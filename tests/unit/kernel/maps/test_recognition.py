@@ -2,12 +2,14 @@
 
 import pytest
 
-from conntrackd_py.kernel.maps.recognition import chains, known_set
+from conntrackd_py.kernel.maps.recognition import chains, known_set, remember, remembered, unqueued
 
+MASK = 0xFFFFFF00
 UPDATE = "update @known { ip saddr . ip daddr . meta l4proto . th sport . th dport }"
+INVERSE = "update @known { ip daddr . ip saddr . meta l4proto . th dport . th sport }"
 
 
-def bodies(family: str = "ip", mask: int = 0xFFFFFF00, excluded: tuple[str, ...] = ()) -> dict[str, list[str]]:
+def bodies(family: str = "ip", mask: int = MASK, excluded: tuple[str, ...] = ()) -> dict[str, list[str]]:
     found = (part.splitlines() for part in chains(family, mask, excluded).split("chain ")[1:])
     return {head.removesuffix(" {"): lines for head, *lines, _ in found}
 
@@ -24,28 +26,31 @@ def test_marks_from_elsewhere_go_before_a_known_packet_gets_its_own() -> None:
 
 
 def test_the_mark_ends_where_the_queue_would_have_been() -> None:
-    assert bodies()["unqueued"] == [
-        "type filter hook prerouting priority -298",
-        "meta mark & 0x1800 == 0x1000 meta mark set meta mark & 0xffffefff",
-    ]
+    assert unqueued(MASK) == "meta mark & 0x1800 == 0x1000 meta mark set meta mark & 0xffffefff"
 
 
 def test_what_is_remembered_has_a_reply() -> None:
-    has_reply = "meta mark & 0xf00 { 0x800, 0xb00 } meta l4proto { tcp, udp }"
-    inverse = "update @known { ip daddr . ip saddr . meta l4proto . th dport . th sport }"
-    assert bodies()["remember_own"] == ["type filter hook input priority 55", f"{has_reply} {UPDATE}"]
-    assert bodies()["remember"] == ["type filter hook postrouting priority -139", f"{has_reply} {inverse}"]
+    assert bodies()["remember_own"] == [
+        "type filter hook input priority 55",
+        f"meta mark & 0xf00 {{ 0x800, 0xb00 }} meta l4proto {{ tcp, udp }} {UPDATE}",
+    ]
+    assert remembered("ip") == INVERSE
+
+
+def test_what_leaves_is_remembered_if_the_leak_table_lets_it_pass() -> None:
+    assert remember("ip", MASK) == f"meta mark & 0x1f00 {{ 0x1800, 0x1b00 }} meta l4proto {{ tcp, udp }} {INVERSE}"
 
 
 def test_other_bits_of_the_mark() -> None:
-    text = chains("ip", 0x0FF00000, ())
-    assert "meta mark & 0x1800000 == 0x1000000" in text
-    assert "meta mark & 0xf00000 { 0x800000, 0xb00000 }" in text
+    assert "meta mark & 0x1800000 == 0x1000000" in unqueued(0x0FF00000)
+    assert "meta mark & 0xf00000 { 0x800000, 0xb00000 }" in chains("ip", 0x0FF00000, ())
+    assert "meta mark & 0x1f00000 { 0x1800000, 0x1b00000 }" in remember("ip", 0x0FF00000)
 
 
 def test_ipv6_only_where_nothing_stands_before_the_ports() -> None:
-    assert "meta l4proto {" not in chains("ip6", 0xFFFFFF00, ())
-    assert chains("ip6", 0xFFFFFF00, ()).count("ip6 nexthdr { tcp, udp }") == 3
+    text = chains("ip6", MASK, ()) + remember("ip6", MASK)
+    assert "meta l4proto {" not in text
+    assert text.count("ip6 nexthdr { tcp, udp }") == 3
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a*b", "+", "ä"])
@@ -58,8 +63,8 @@ def test_the_set_is_limited_and_forgets() -> None:
     assert "size 131072\nflags dynamic,timeout\ntimeout 60s" in known_set("ipv4_addr")
 
 
-def test_with_offload_a_forwarded_packet_gets_its_mark_back_and_is_not_remembered() -> None:
-    text = chains("ip", 0xFFFFFF00, (), offload=True)
-    assert "meta mark & 0x1800 != 0 meta mark set meta mark & 0xffffe7ff\njump flows\n" in text
-    assert "priority -139\nmeta mark & 0x1800 == 0x1000 meta mark set meta mark ^ 0x800 return\n" in text
-    assert "flows" not in chains("ip", 0xFFFFFF00, ())
+def test_with_offload_packets_without_other_marks_are_looked_up_first() -> None:
+    cleared = "meta mark & 0x1800 != 0 meta mark set meta mark & 0xffffe7ff"
+    assert f"{cleared}\nmeta mark & 0xff == 0 jump flows\n" in chains("ip", MASK, (), offload=True)
+    assert "\njump flows\n" in chains("ip", 0xFFFFFFFF, (), offload=True)
+    assert "flows" not in chains("ip", MASK, ())

@@ -1,5 +1,7 @@
 """The steering rules of nft as text: what is written, what is recognised, and how one set replaces another."""
 
+from typing import Any
+
 import pytest
 
 from conntrackd_py.kernel.steering import nft_rules as rules
@@ -24,6 +26,7 @@ def established(queue: int, before: str = "") -> tuple[str, ...]:
     return tuple(f"{before}meta mark & 0x00000f00 == {mark} goto queue_{queue}" for mark in marks)
 
 
+TRANSLATED = "meta mark & 0x00001800 == 0x00001000 return"  # by the kernel, which spares the visit
 ALL = {
     "queue_9": ("queue num 9", "drop"),
     "queue_7": ("queue num 7", "drop"),
@@ -47,7 +50,8 @@ ALL = {
         "goto queue_7",
     ),
     "postrouting": (
-        "type filter hook postrouting priority -149; policy accept;",
+        "type filter hook postrouting priority -148; policy accept;",
+        TRANSLATED,
         'oifname "lo" return',
         *DONE,
         *established(10),
@@ -96,6 +100,7 @@ def test_with_the_kernels_tracking() -> None:
     assert made["output"][1:] == (CLEARED, f"{error} return", "goto queue_0")
     errors = f"ct original ip daddr 10.0.0.1 {error} drop", f"{error} return"
     assert made["postrouting"][1:] == (
+        TRANSLATED,
         *errors,
         *established(3, 'oifname "wan0" '),
         'oifname "wan0" goto queue_1',
@@ -111,7 +116,7 @@ def test_with_the_kernels_tracking() -> None:
 def test_a_packet_that_a_source_rule_can_match_is_queued_whatever_its_mark_says() -> None:
     names = ("wan0", "ppp+", "! docker0")
     made = wanted(nat=[{"out_interface": name, "action": "MASQUERADE"} for name in names])
-    assert [line for line in made["postrouting"][2:] if "queue_3" not in line] == [
+    assert [line for line in made["postrouting"][3:] if "queue_3" not in line] == [
         'oifname "wan0" goto queue_1',
         'oifname "ppp*" goto queue_1',
         'oifname != "docker0" goto queue_1',
@@ -232,7 +237,13 @@ def test_offload_lets_packets_pass_that_the_kernel_has_recognised_or_translated(
     made = wanted(offload={"mode": "established"}, nat=nat)
     queue = made["prerouting"].index("meta mark & 0x00001800 == 0x00001000 goto queue_2")
     assert made["prerouting"][queue - 2 : queue] == ("notrack", "meta mark & 0x00000800 == 0x00000800 return")
-    assert made["postrouting"][1] == "meta mark & 0x00001800 == 0x00001000 return"
+    assert made["postrouting"][1] == TRANSLATED
     without = wanted(nat=nat)
     assert made.keys() == without.keys()
-    assert sum(map(len, made.values())) == sum(map(len, without.values())) + 2
+    assert sum(map(len, made.values())) == sum(map(len, without.values())) + 1
+
+
+@pytest.mark.parametrize("settings", [{"queue": {"large_packets": "whole"}}, {"mode": "track"}])
+def test_where_the_kernel_translates_nothing_the_last_visit_is_made(settings: dict[str, Any]) -> None:
+    assert TRANSLATED not in wanted(**settings)["postrouting"]
+    assert TRANSLATED in wanted(**settings, offload={"mode": "established"})["postrouting"]
