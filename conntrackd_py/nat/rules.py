@@ -24,12 +24,28 @@ NAT_ACTIONS: Final = ("ACCEPT", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMA
 SOURCE_NAT: Final = (NAT_SNAT, NAT_MASQUERADE, NAT_SNPT)
 DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT, NAT_DNPT)
 
+FILTER_ADDRESS_PORT: Final = 0  # who may send to a mapping: whom its inside endpoint called, by address and port
+FILTER_ADDRESS: Final = 1  # the same, by address
+FILTER_NONE: Final = 2  # everybody (full cone)
+FILTERINGS: Final = ("address-and-port", "address", "endpoint-independent")
+
+
+@final
+class Independent:
+    """Of a source rule with endpoint-independent mapping. parity: an even port stays even, an odd one odd."""
+
+    def __init__(self, filtering: int = FILTER_ADDRESS_PORT, parity: bool = False, hairpin: bool = False) -> None:
+        self.filtering = filtering
+        self.parity = parity
+        self.hairpin = hairpin
+
 
 @final
 class NatRule:
     """to: the range to map to; MASQUERADE and REDIRECT use only its ports.
 
     hairpin: DNAT: what it matches, of any incoming interface, if hosts inside reach the target by the outer address.
+    independent: SNAT, MASQUERADE: each source of TCP and UDP keeps one mapping; None: it depends on the destination.
     prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
@@ -43,6 +59,7 @@ class NatRule:
         self.label = label
         self.comment = comment
         self.hairpin: Match | None = None
+        self.independent: Independent | None = None
         self.prefix: Prefix | None = None
         self.targets: Targets | None = None
         self.pool = Pool()

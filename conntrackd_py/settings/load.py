@@ -46,7 +46,7 @@ SMALL_BUFFER: Final = "a smaller buffer holds no packet of 64 kB, and the kernel
 LEAST_MARK_BITS: Final = 8
 LEAST_MSS: Final = 88  # Linux sends no smaller segments
 MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
-MAY_BE_ZERO: Final = ("udp_stream_after",)
+MAY_BE_ZERO: Final = ("udp_stream_after", "nat_mapping_max_per_host", "nat_mapping_lifetime", "nat_port_rest")
 TABLES: Final = (
     *("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "journal", "log"),
 )
