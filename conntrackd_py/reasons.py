@@ -56,6 +56,7 @@ HELPER_PARTIAL: Final = 41  # a command of a control channel is cut off or canno
 HELPER_REFUSED: Final = 42  # the announced connection cannot be expected or translated
 MAPPING_LIMIT: Final = 43  # a limit of endpoint-independent mappings is reached
 NAT_FILTERED: Final = 44  # sent to an endpoint-independent mapping whose filtering does not admit the sender
+HOST_LIMIT: Final = 45  # its host has as many connections as limits.connections_per_host allows
 
 REASON_NAMES: Final = (
     "ok",
@@ -103,6 +104,7 @@ REASON_NAMES: Final = (
     "helper_refused",
     "nat_mapping_limit",
     "nat_filtered",
+    "host_limit",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -85,11 +85,11 @@ class Endpoints:
         self.inbound = 0  # connections from outside
         self.conflicts = 0  # connections for whose destination another connection has the endpoint
         self.refusal = NAT_EXHAUSTED  # why `source` found none
+        self.host_limit = 0  # 0: none
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.limit = tunables.nat_mapping_max
-        self.host_limit = tunables.nat_mapping_max_per_host
         self.lifetime = tunables.nat_mapping_lifetime * 1000
         self.rest = tunables.nat_port_rest * 1000
 

@@ -260,7 +260,8 @@ def test_without_hairpin_it_is_for_hosts_outside(family: int) -> None:
 
 
 def test_limits(family: int) -> None:
-    play = cone(family, nat_mapping_max=3, nat_mapping_max_per_host=2)
+    play = cone(family, nat_mapping_max=3)
+    play.engine.nat.endpoints.host_limit = 2
     for sport in (1, 2):
         assert play >> udp(CLIENT, SERVER, sport=sport) << accept(src=ROUTER)
     assert play >> udp(CLIENT, SERVER, sport=3) << dropped(MAPPING_LIMIT)

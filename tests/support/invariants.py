@@ -42,6 +42,10 @@ def check(engine: Engine) -> None:
     for proto in protos:
         for state, count in enumerate(proto.entries):
             assert count == sum(ct.l4proto is proto and ct.state == state for ct in confirmed)
+    if table.hosts.limit:
+        living = Counter(table.hosts.host(ct.original) for ct in held if not ct.status & IPS_DYING)
+        assert dict(table.hosts.counts.items()) == living
+        assert set(table.hosts.near) <= living.keys()
     ports(engine.nat, held)
     mappings(engine.nat, held)
 
