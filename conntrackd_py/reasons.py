@@ -54,6 +54,9 @@ FILTER_REJECT: Final = 39  # the same, with an answer to the sender
 NAT_OIF_UNKNOWN: Final = 40  # the outgoing interface is new: name and addresses are not yet known
 HELPER_PARTIAL: Final = 41  # a command of a control channel is cut off or cannot be read: the sender repeats it
 HELPER_REFUSED: Final = 42  # the announced connection cannot be expected or translated
+MAPPING_LIMIT: Final = 43  # a limit of endpoint-independent mappings is reached
+NAT_FILTERED: Final = 44  # sent to an endpoint-independent mapping whose filtering does not admit the sender
+HOST_LIMIT: Final = 45  # its host has as many connections as limits.connections_per_host allows
 
 REASON_NAMES: Final = (
     "ok",
@@ -99,6 +102,9 @@ REASON_NAMES: Final = (
     "nat_interface_unknown",
     "helper_partial",
     "helper_refused",
+    "nat_mapping_limit",
+    "nat_filtered",
+    "host_limit",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -50,6 +50,7 @@ from conntrackd_py.reasons import (
     END_REOPENED,
     END_RST,
     END_TIMEOUT,
+    HOST_LIMIT,
     L4_TRUNCATED,
     TABLE_FULL,
     TUPLE_NOT_INVERTIBLE,
@@ -91,7 +92,7 @@ def _track(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> i
     if ct is None:
         ct = _create(core, skb, t, l4proto, now)
         if ct is None:
-            return NF_DROP if skb.reason == TABLE_FULL else NF_ACCEPT
+            return NF_DROP if skb.reason in (TABLE_FULL, HOST_LIMIT) else NF_ACCEPT
     if judge(core, skb, ct, ORIGINAL if ct.original == t else REPLY, now, new) == REPEAT:
         core.kill(ct, END_REOPENED, now)
         skb.ack_offset = 0
@@ -135,20 +136,22 @@ def _resets_pending(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto) -> bo
 
 
 def _create(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> NfConn | None:
-    """A new unconfirmed connection. None when t has no inverse or the table is full; skb then has the reason."""
+    """A new unconfirmed connection. None when t has no inverse or a limit is reached; skb then has the reason."""
     l4 = l4proto.invert(tuples.l4(t))
     if not l4:
         core.refuse(skb, TUPLE_NOT_INVERTIBLE)
+        return None
+    hosts = core.table.hosts
+    if hosts.limit and skb.indev and hosts.reached(t):
+        hosts.refused += 1
+        _refuse_new(core, skb, HOST_LIMIT, hosts.count(t), hosts.limit)
         return None
     waiting = len(core.table.unconfirmed)
     if waiting >= UNCONFIRMED_LIMIT or (core.limit and waiting * 2 > core.limit):
         drop_oldest_unconfirmed(core, now)
     if core.limit and len(core.table) >= core.limit and not early_drop(core, now):
         core.stats.table_full += 1
-        core.stats.drop += 1
-        core.stats.reasons[TABLE_FULL] += 1
-        skb.detach(TABLE_FULL)
-        skb.numbers = (len(core.table), core.limit)
+        _refuse_new(core, skb, TABLE_FULL, len(core.table), core.limit)
         return None
     reply = tuples.swapped(t, l4)
     if skb.zone_original or skb.zone_reply:
@@ -167,6 +170,13 @@ def _create(core: Conntrack, skb: Skb, t: bytes, l4proto: L4Proto, now: int) -> 
         for extension in core.extensions:
             extension.created(ct, skb.helper, expected)
     return ct
+
+
+def _refuse_new(core: Conntrack, skb: Skb, reason: int, entries: int, limit: int) -> None:
+    core.stats.drop += 1
+    core.stats.reasons[reason] += 1
+    skb.detach(reason)
+    skb.numbers = (entries, limit)
 
 
 def judge(core: Conntrack, skb: Skb, ct: NfConn, direction: int, now: int, new: bool) -> int:

@@ -25,6 +25,7 @@ from typing import final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.host_limit import HostLimit
 from conntrackd_py.conntrack.split_dict import SplitDict
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT_DONE
 
@@ -42,6 +43,7 @@ class Table:
         self.dying: deque[NfConn] = deque()
         self.confirmed = 0
         self.last_id = 0
+        self.hosts = HostLimit()
 
     def __len__(self) -> int:
         return self.confirmed + len(self.unconfirmed)
@@ -119,6 +121,8 @@ class Table:
             self.slots.append(ct)
         self.last_id = self.last_id % 0x7FFFFFFF + 1
         ct.id = self.last_id
+        if self.hosts.limit:
+            self.hosts.add(ct)
 
     def alter_reply(self, ct: NfConn, reply: bytes) -> None:
         """Change the reply tuple of an unconfirmed connection."""
@@ -169,6 +173,8 @@ class Table:
             return False
         ct.slot = slot
         slots[slot] = ct
+        if self.hosts.limit:
+            self.hosts.add(ct)
         if ct.id > self.last_id:
             self.last_id = ct.id
         return True
@@ -211,6 +217,8 @@ class Table:
             ct.l4proto.entries[ct.state] -= 1
         else:
             self._remove_pending(ct)
+        if self.hosts.limit:
+            self.hosts.remove(ct)
         ct.status |= IPS_DYING
         self.dying.append(ct)
 

@@ -53,3 +53,6 @@ class Tunables:
     udp_stream_after: int = 2  # a UDP connection used both ways becomes a stream after this
     rfc7857_tcp_timeout_established: int = 7440
     rfc7857_tcp_timeout_transitory: int = 240
+    nat_mapping_max: int = 262144  # most endpoint-independent mappings
+    nat_mapping_lifetime: int = 120  # a mapping outlives its last connection by this
+    nat_port_rest: int = 0  # after that, its outer port is for no other inside endpoint

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
+from conntrackd_py.conntrack.split_dict import PARTS
 from conntrackd_py.control import status as report
 from conntrackd_py.control import targets as nat_targets
 from conntrackd_py.control import view
@@ -26,6 +27,7 @@ from conntrackd_py.control.top import Top
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.explain import mappings
 from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 
@@ -75,6 +77,7 @@ class Commands:
             requests.Recent: self.recent,
             requests.Steering: self.steering,
             requests.Targets: self.targets,
+            requests.Mappings: self.mappings,
             requests.Events: self.events,
         }
 
@@ -202,6 +205,13 @@ class Commands:
         if request.target is not UNSET:
             nat_targets.set_down(self.engine.nat, request.target, request.set == "down")
         await send([encode({"targets": nat_targets.rows(self.engine.nat)})])
+
+    async def mappings(self, _request: requests.Mappings, send: Send) -> None:
+        endpoints = self.engine.nat.endpoints
+        for part in range(PARTS):
+            if found := mappings.rows(endpoints, part, self.clock()):
+                await send([encode({"mappings": found})])
+        await send([encode({"done": endpoints.count})])
 
     async def steering(self, request: requests.Steering, send: Send) -> Hold | None:
         hold = self.info.steering.hold

@@ -98,7 +98,7 @@ class Engine:
         self.mode = mode
         self.observing = mode == "observe"
         self.translations = Translations(self.core)
-        self.nat = Nat(self.core, nat_rules or [], leak_guard)
+        self.nat = Nat(self.core, nat_rules or [], leak_guard, tunables)
         self.helpers = Helpers(self.nat, helpers or [])
         self.mss = Mss()
         self.mark_codec = MarkCodec(self.core, mark_mask)
@@ -145,6 +145,7 @@ class Engine:
             self.core.protos[IPPROTO_TCP] = Rfc7857(tunables) if tcp_tracker == RFC7857 else Tcp(tunables)
         self.nat.replace_rules(nat_rules or [])
         self.nat.leak_guard = leak_guard
+        self.nat.endpoints.tune(tunables)
         self.helpers.configure((not self.observing and helpers) or [])
         self.overwritten.unqueued = unqueued or InterfaceNames([])
         self._build_pipeline(policy, raw_rules or [], mark_rules or [])
@@ -295,6 +296,7 @@ class Engine:
     def expire(self, now: int, budget: int) -> int:
         """End expired connections, in at most budget steps; returns how many ended."""
         ended = evict.expire(self.core, now, budget) + self.nat.masquerade.expire(now, budget)
+        self.nat.endpoints.expire(now, budget)
         self.offload.turn(now)
         self.settle(now)
         return ended
@@ -305,7 +307,9 @@ class Engine:
 
     def next_expiry(self) -> int:
         """When expire has work again, in ms; 0: now."""
-        return 0 if self.nat.masquerade.removed else min(evict.next_expiry(self.core), self.offload.next_turn())
+        if self.nat.masquerade.removed:
+            return 0
+        return min(evict.next_expiry(self.core), self.offload.next_turn(), self.nat.endpoints.next_expiry())
 
     def drain_events(self) -> list[Event]:
         return self.core.events.drain()

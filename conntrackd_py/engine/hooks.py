@@ -33,7 +33,7 @@ from conntrackd_py.filter.reject import ADMIN_PROHIBITED
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.mss import Mss
-from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT, NAT_EXHAUSTED
+from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT, MAPPING_LIMIT, NAT_EXHAUSTED
 
 
 class HookOp(ABC):
@@ -130,7 +130,7 @@ class NatSource(HookOp):
 
 def _reject_exhausted(nat: Nat, rejects: Rejects | None, skb: Skb, now: int) -> None:
     """Answer a dropped packet of another host, if no port was free for it, with ICMP 3/13 (RFC 5508 REQ-8)."""
-    if rejects is not None and nat.rejects_exhausted and skb.reason == NAT_EXHAUSTED and skb.indev:
+    if rejects is not None and nat.rejects_exhausted and skb.reason in (NAT_EXHAUSTED, MAPPING_LIMIT) and skb.indev:
         skb.reject = ADMIN_PROHIBITED
         rejects.answer(skb, skb.hook, now)
 

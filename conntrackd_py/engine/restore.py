@@ -19,6 +19,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_FIXED_TIMEOUT, IPS_HELPER
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.pipeline import add_helpers
+from conntrackd_py.nat import mapping_restore
 from conntrackd_py.proto.rfc7857 import RFC7857_LAYOUT, Rfc7857
 from conntrackd_py.proto.tcp import TCP_LAYOUT, Tcp
 from conntrackd_py.reasons import END_ADDRESS_GONE
@@ -150,6 +151,7 @@ class Restore(Trackers):
         for ct in self.remembered:
             nat.ports.remember(ct)
         nat.port_usage.replace_rules(nat.rules.source_rules)
+        mapping_restore.restore(nat.endpoints, nat.rules, table.slots)
         if self.engine.helpers.in_use and not self.helping:
             add_helpers(self.engine.pipeline, self.engine.helpers)
         self._expect()

@@ -9,7 +9,7 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.const import FORWARD, IP_CT_NEW, LOCAL_IN, LOCAL_OUT, NF_ACCEPT
+from conntrackd_py.const import FORWARD, IP_CT_NEW, LOCAL_IN, LOCAL_OUT, MANIP_DST, NF_ACCEPT
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.binding import outdated
 from conntrackd_py.nat.core import Nat
@@ -35,7 +35,11 @@ class Stale:
         """CURRENT, TRANSLATED_OTHERWISE or NOT_ALLOWED, for a confirmed connection."""
         if ct.oif == NO_INTERFACE:
             return CURRENT
-        if self.nat is not None and outdated(self.nat.rules, self.nat.interfaces, ct):
+        if (
+            self.nat is not None
+            and self.nat.endpoints.of(ct, MANIP_DST) is None
+            and outdated(self.nat.rules, self.nat.interfaces, ct)
+        ):
             return TRANSLATED_OTHERWISE
         if self.policy is None:
             return CURRENT

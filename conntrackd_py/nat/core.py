@@ -10,12 +10,13 @@ of the connection with the same port. The kernel's NAT changes the port at INPUT
 get the client's port back at POSTROUTING; until then no two connections have the same tuple.
 """
 
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.core import Conntrack, Extension
 from conntrackd_py.conntrack.skb import Skb, direction_of
+from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     IP_CT_NEW,
     IP_CT_RELATED,
@@ -45,6 +46,7 @@ from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
+from conntrackd_py.nat.mapping import Endpoints, Mapping, independent
 from conntrackd_py.nat.masquerade import Masquerade
 from conntrackd_py.nat.pool import Pool
 from conntrackd_py.nat.port_usage import PortUsage
@@ -54,11 +56,13 @@ from conntrackd_py.nat.rewriter import Rewriter
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, translating
 from conntrackd_py.reasons import (
+    END_FILTERED,
     END_NAT_EXHAUSTED,
     END_NO_ADDRESS,
     END_OIF_CHANGED,
     LEAK_GUARD,
     NAT_EXHAUSTED,
+    NAT_FILTERED,
     NAT_MANIP,
     NAT_NO_ADDRESS,
     NAT_OIF_CHANGED,
@@ -68,16 +72,21 @@ from conntrackd_py.reasons import (
 from conntrackd_py.wire import icmp, ip
 from conntrackd_py.wire.packet import u16
 
+ENDS: Final = {NAT_NO_ADDRESS: END_NO_ADDRESS, NAT_FILTERED: END_FILTERED}  # reason -> why the connection ended
+
 
 @final
 class Nat(Extension):
-    def __init__(self, core: Conntrack, rules: list[NatRule], leak_guard: bool) -> None:
+    def __init__(
+        self, core: Conntrack, rules: list[NatRule], leak_guard: bool, tunables: Tunables | None = None
+    ) -> None:
         self.core = core
         self.interfaces = Interfaces()
         self.rules = Ruleset(rules, self.interfaces)
         self.ports = Ports(core.table, core.randomness)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
+        self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables())
         self.null_binding = Pool()  # connections that no rule matched
         self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin
         self.by_hand = Pool()  # connections made by conntrack -I
@@ -97,6 +106,7 @@ class Nat(Extension):
                 if rule.targets is not None and former.targets is not None:
                     rule.targets.keep(former.targets)
         self.port_usage.replace_rules(self.rules.source_rules)
+        self.endpoints.replace_rules(self.rules.source_rules)
 
     def destination(self, skb: Skb, now: int) -> int:
         """Priority -100 at PREROUTING and OUTPUT."""
@@ -149,9 +159,9 @@ class Nat(Extension):
         if _is_error(skb):
             return self._error(skb, ct, manip)
         if skb.ctinfo == IP_CT_NEW or skb.ctinfo == IP_CT_RELATED:
-            reason = self._bind(skb, ct, manip)
+            reason = self._bind(skb, ct, manip, now)
             if reason:
-                self.core.kill(ct, END_NAT_EXHAUSTED if reason == NAT_EXHAUSTED else END_NO_ADDRESS, now)
+                self.core.kill(ct, ENDS.get(reason, END_NAT_EXHAUSTED), now)
                 return self.core.drop(skb, reason)
         if manip == MANIP_SRC and self._interface_changed(skb, ct):
             self.core.kill(ct, END_OIF_CHANGED, now)
@@ -172,29 +182,34 @@ class Nat(Extension):
         if early or (manip == MANIP_DST and self.interfaces.is_local(tuples.src(other))):
             manips.finish_checksum(skb)  # it is verified without segmentation before
 
-    def _bind(self, skb: Skb, ct: NfConn, manip: int) -> int:
+    def _bind(self, skb: Skb, ct: NfConn, manip: int, now: int) -> int:
         """Bind ct for this manip, if it is not bound yet; OK or the reason to drop the packet."""
         done = IPS_SRC_NAT_DONE if manip == MANIP_SRC else IPS_DST_NAT_DONE
         if ct.status & (done | IPS_CONFIRMED | IPS_DYING):
             return OK
         current = inverted(ct.reply, ct.l4proto)
         first = self._rule(skb, ct, current, manip)
+        mapping = self._mapping(skb, ct, current, first, manip, now)
+        if mapping is not None and manip == MANIP_SRC:
+            first = mapping.rule
+        elif mapping is not None and self.endpoints.of(ct, MANIP_DST) is None:
+            return NAT_FILTERED
         rule = translating(first)
         hairpin = manip == MANIP_SRC and rule is None and self._hairpinned(skb, ct)
         pool = self.hairpin if hairpin else self.null_binding if first is None else first.pool
         pool.connections += 1
-        if rule is not None:
-            wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current)
+        if mapping is not None:
+            wanted = mapping.inside_range() if manip == MANIP_DST else self.endpoints.outer_range(mapping)
         elif hairpin:
             wanted = masquerade_range(self.interfaces, skb.outdev, current)
         else:
-            wanted = null_range(current, manip)
+            wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current, manip)
         if not wanted.low:
             return NAT_NO_ADDRESS
-        chosen = self.ports.unique(current, wanted, ct, manip)
+        chosen = self._chosen(ct, current, wanted, rule, manip)
         if not chosen:
             self._failed(pool)
-            return NAT_EXHAUSTED
+            return self.endpoints.refusal if independent(rule, ct) else NAT_EXHAUSTED
         if chosen != current:
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
@@ -203,12 +218,34 @@ class Nat(Extension):
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
             ct.source_early = rule is None and chosen != current and skb.hook != POST_ROUTING and ct.l4proto.ports
-            ct.masquerade = hairpin or (rule is not None and rule.action == NAT_MASQUERADE)
+            ct.masquerade = hairpin or (mapping is None and rule is not None and rule.action == NAT_MASQUERADE)
             if hairpin or rule is not None:
-                self.ports.keep_mapping(ct, wanted)
-                if skb.hook == POST_ROUTING:
-                    self.port_usage.add(ct, rule)
+                self._count(skb, ct, wanted, rule)
         return OK
+
+    def _count(self, skb: Skb, ct: NfConn, wanted: Range, rule: NatRule | None) -> None:
+        if self.endpoints.of(ct, MANIP_SRC) is None:
+            self.ports.keep_mapping(ct, wanted)
+        if skb.hook == POST_ROUTING:
+            self.port_usage.add(ct, rule)
+
+    def _mapping(
+        self, skb: Skb, ct: NfConn, current: bytes, first: NatRule | None, manip: int, now: int
+    ) -> Mapping | None:
+        """The endpoint-independent mapping that ct comes in by; for its source, if it is a hairpin too."""
+        if not self.endpoints.count:
+            return None
+        if manip == MANIP_SRC:
+            return self.endpoints.hairpin(ct) if skb.hook == POST_ROUTING and translating(first) is None else None
+        if first is not None or skb.hook != PRE_ROUTING or skb.seen_after_routing:
+            return None
+        return self.endpoints.destination(ct, current, now)
+
+    def _chosen(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule | None, manip: int) -> bytes:
+        """The tuple to translate `current` to; empty when none is free."""
+        if manip == MANIP_SRC and rule is not None and independent(rule, ct):
+            return self.endpoints.source(ct, current, wanted, rule, self.rules)
+        return self.ports.unique(current, wanted, ct, manip)
 
     def _hairpinned(self, skb: Skb, ct: NfConn) -> bool:
         """Whether the server would answer the client directly, past the router, which knows another address."""
@@ -216,7 +253,9 @@ class Nat(Extension):
             return False
         return self.rules.hairpinned(info_of(ct, ct.original), ct.iif)
 
-    def _range(self, rule: NatRule, dev: int, current: bytes) -> Range:
+    def _range(self, rule: NatRule | None, dev: int, current: bytes, manip: int) -> Range:
+        if rule is None:
+            return null_range(current, manip)
         if rule.targets is None:
             return range_of(rule, self.interfaces, dev, current)
         target = rule.targets.choose(tuples.src(current), self.core.randomness)
@@ -328,6 +367,7 @@ class Nat(Extension):
         self.masquerade.lost(index, self.interfaces.replace(index, None), now)
 
     def destroyed(self, ct: NfConn) -> None:
+        self.endpoints.detach(ct)
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.drop_mapping(ct)
             self.port_usage.remove(ct)

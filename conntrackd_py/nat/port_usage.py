@@ -115,6 +115,13 @@ class PortUsage:
             outer.join(usage_of(rule, protonum))
         outer.add(answer_port(ct))
 
+    def in_use(self, address: bytes, protonum: int, port: int) -> bool:
+        """Whether a connection of a source rule has this port, or may have it: it may not be counted."""
+        outer = self.outers.get(address + tuples.PROTO_BYTE[protonum])
+        if outer is None:
+            return len(self.outers) >= self.limit
+        return (outer.dense[port] if outer.dense else outer.sparse.get(port, 0)) > 0
+
     def remove(self, ct: NfConn) -> None:
         if not ct.port_counted:
             return

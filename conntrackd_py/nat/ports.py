@@ -37,7 +37,7 @@ class Ports:
         A destination is never refused: the source binding resolves a collision.
         """
         if manip == MANIP_SRC:
-            joined = self._joined(current, wanted, ct)
+            joined = self.joined(current, wanted, ct)
             if joined:
                 return joined
         if manip == MANIP_SRC and not wanted.random:
@@ -94,7 +94,7 @@ class Ports:
             attempts //= 2
             offset = self.randomness.below(65536)
 
-    def _joined(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
+    def joined(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
         """The source mapping of the confirmed connection with ct's original tuple; empty if there is none.
 
         Both ends sent a first packet. At confirm ct joins that connection; another port would split it in two.

@@ -27,6 +27,21 @@ DESTINATION_NAT: Final = (NAT_DNAT, NAT_REDIRECT, NAT_DNPT)
 SOURCE_HOOKS: Final = (LOCAL_IN, POST_ROUTING)
 DESTINATION_HOOKS: Final = (PRE_ROUTING, LOCAL_OUT)
 
+FILTER_ADDRESS_PORT: Final = 0  # who may send to a mapping: whom its inside endpoint called, by address and port
+FILTER_ADDRESS: Final = 1  # the same, by address
+FILTER_NONE: Final = 2  # everybody (full cone)
+FILTERINGS: Final = ("address-and-port", "address", "endpoint-independent")
+
+
+@final
+class Independent:
+    """Of a source rule with endpoint-independent mapping. parity: an even port stays even, an odd one odd."""
+
+    def __init__(self, filtering: int = FILTER_ADDRESS_PORT, parity: bool = False, hairpin: bool = False) -> None:
+        self.filtering = filtering
+        self.parity = parity
+        self.hairpin = hairpin
+
 
 @final
 class NatRule:
@@ -35,6 +50,7 @@ class NatRule:
     hooks: where it applies; empty: the usual ones of the action.
     to_local: 1 if the destination must be an address of the router, -1 if it must not, 0 if any.
     hairpin: DNAT: what it matches, of any incoming interface, if hosts inside reach the target by the outer address.
+    independent: SNAT, MASQUERADE: each source of TCP and UDP keeps one mapping; None: it depends on the destination.
     prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
@@ -56,6 +72,7 @@ class NatRule:
         self.hooks = hooks or usual_hooks(action, self.match)
         self.to_local = 0
         self.hairpin: Match | None = None
+        self.independent: Independent | None = None
         self.prefix: Prefix | None = None
         self.targets: Targets | None = None
         self.pool = Pool()

@@ -34,6 +34,9 @@ def configure(engine: Engine, settings: Settings) -> None:
     """Replace the rules and tunables of the engine. Its mode and mark mask stay."""
     engine.nat.rejects_exhausted = settings.nat_exhausted == REJECT
     engine.mss.limit = settings.clamp_mss
+    limits, table = settings.limits, engine.core.table
+    engine.nat.endpoints.host_limit = limits.ports_per_host
+    table.hosts.configure(limits.connections_per_host, limits.ipv6_prefix // 8, limits.networks(), table.slots)
     engine.configure(
         settings.tunables,
         nat_rules=list(settings.nat),

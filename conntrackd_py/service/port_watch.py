@@ -1,4 +1,4 @@
-"""Logs a warning before a source rule runs out of ports, as long as there is time to add addresses.
+"""Logs a warning before a source rule runs out of ports, or a host of connections, as long as there is time to act.
 
 The limit is that of the alert for Prometheus, on the same number: the ports in use at the fullest outer address.
 """
@@ -8,11 +8,13 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.const import PROTO_NAMES
+from conntrackd_py.match.address import address_text
 from conntrackd_py.nat.core import Nat
 
 WARN: Final = 0.8
 CALM: Final = 0.7  # a new warning only after the share was below
 EVERY: Final = 5000  # ms
+HOSTS: Final = 10  # warned of at a time
 
 log = structlog.get_logger()
 
@@ -21,6 +23,8 @@ log = structlog.get_logger()
 class PortWatch:
     def __init__(self, nat: Nat) -> None:
         self.nat = nat
+        self.hosts = nat.core.table.hosts
+        self.near: set[bytes] = set()  # hosts that were warned of
         self.at = 0  # ms: of the last look
         self.warned: set[tuple[str, int]] = set()  # rule and protocol
 
@@ -29,6 +33,7 @@ class PortWatch:
         if now - self.at < EVERY:
             return
         self.at = now
+        self._warn_of_hosts()
         for rule in self.nat.rules.source_rules:
             for protonum, usage in rule.pool.usage.items():
                 ports = usage.high - usage.low + 1
@@ -46,3 +51,23 @@ class PortWatch:
                         of=ports,
                         help="more addresses or ports in `to`",
                     )
+
+    def _warn_of_hosts(self) -> None:
+        """A line for each host that has come near its limit."""
+        near = set(self.hosts.near)
+        new = sorted(near - self.near)[:HOSTS]
+        self.near = (self.near & near) | set(new)
+        for host in new:
+            log.warning(
+                "host_near_limit",
+                host=_text(host),
+                connections=self.hosts.counts.get(host),
+                of=self.hosts.limit,
+                help="then its new connections are dropped: limits.connections_per_host",
+            )
+
+
+def _text(host: bytes) -> str:
+    if len(host) in (4, 16):
+        return address_text(host)
+    return f"{address_text(host.ljust(16, bytes(1)))}/{len(host) * 8}"

@@ -23,13 +23,14 @@ from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
-from conntrackd_py.settings.match import free_marks
+from conntrackd_py.settings.match import free_marks, network_of, read_value
 from conntrackd_py.settings.natrule import nat_rule
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import (
     Control,
     Filter,
     Journal,
+    Limits,
     Log,
     Metrics,
     Observe,
@@ -48,9 +49,10 @@ LEAST_MARK_BITS: Final = 8
 MOST_OFFLOAD_BYTES: Final = 2_000_000  # what a connection can count
 LEAST_MSS: Final = 88  # Linux sends no smaller segments
 MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
-MAY_BE_ZERO: Final = ("udp_stream_after",)
+MAY_BE_ZERO: Final = ("udp_stream_after", "nat_mapping_lifetime", "nat_port_rest")
 TABLES: Final = (
-    *("queue", "offload", "observe", "steering", "tunables", "filter", "metrics", "control", "journal", "log"),
+    *("queue", "offload", "observe", "steering", "tunables", "limits"),
+    *("filter", "metrics", "control", "journal", "log"),
 )
 LAST_QUEUE: Final = 65535
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
@@ -139,6 +141,7 @@ class _Merged:
             offload=_offload(tables["offload"]),
             steering=_steering(tables["steering"]),
             tunables=_tunables(tables["tunables"]),
+            limits=_limits(tables["limits"]),
             tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
             raw=tuple(raw_rule(one) for one in self.rules["raw"]),
             connmark=tuple(mark_rule(one) for one in self.rules["connmark"]),
@@ -269,6 +272,21 @@ def _steering(table: Table) -> Steering:
         local=table.boolean("local", Steering.local),
         on_stop=table.choice("on_stop", Steering.on_stop, schema.ON_STOP),
         guard=table.choice("guard", Steering.guard, schema.GUARDS),
+    )
+
+
+def _limits(table: Table) -> Limits:
+    hosts = table.strings("hosts", Limits.hosts)
+    for host in hosts:
+        read_value(table, "hosts", host, network_of)
+    prefix = table.integer("ipv6_prefix", Limits.ipv6_prefix, 8, 128)
+    if prefix % 8:
+        table.wrong("ipv6_prefix", "must be a multiple of 8")
+    return Limits(
+        connections_per_host=table.integer("connections_per_host", Limits.connections_per_host, 0, LARGEST),
+        ports_per_host=table.integer("ports_per_host", Limits.ports_per_host, 0, 65535),
+        hosts=hosts,
+        ipv6_prefix=prefix,
     )
 
 

@@ -167,7 +167,7 @@ def _interface(name: str) -> list[str]:
 
 
 def _addresses(table: Table, key: str) -> Addresses | None:
-    found = read_set(table, key, _network)
+    found = read_set(table, key, network_of)
     if found is None:
         return None
     if len({len(bound) for bound in found[0]}) > 1:
@@ -176,7 +176,7 @@ def _addresses(table: Table, key: str) -> Addresses | None:
     return addresses(*found)
 
 
-def _network(text: str) -> list[bytes]:
+def network_of(text: str) -> list[bytes]:
     if "-" in text:
         return address_range(text)
     try:

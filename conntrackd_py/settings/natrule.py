@@ -25,6 +25,7 @@ from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import (
     DESTINATION_HOOKS,
+    FILTERINGS,
     NAT_ACCEPT,
     NAT_ACTIONS,
     NAT_DNAT,
@@ -35,6 +36,7 @@ from conntrackd_py.nat.rules import (
     NAT_SNAT,
     NAT_SNPT,
     SOURCE_HOOKS,
+    Independent,
     NatRule,
 )
 from conntrackd_py.nat.targets import MOST_TARGETS, MOST_WEIGHT, Target, Targets
@@ -43,6 +45,7 @@ from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, hooks_of, mark_of,
 from conntrackd_py.settings.table import Table
 
 PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
+MAPPINGS: Final = ("endpoint-dependent", "endpoint-independent")
 BALANCES: Final = ("source", "random")
 LONGEST_PREFIX: Final = 64  # of NPTv6 (RFC 6296)
 PORTS_ONLY: Final = (NAT_MASQUERADE, NAT_REDIRECT)
@@ -74,7 +77,8 @@ def nat_rule(table: Table) -> NatRule:
     rule = NatRule(action, match, to, table.path, table.string("comment", ""), hooks_of(table, (), HOOKS))
     rule.to_local = LOCAL_TYPES[table.choice("destination_type", "", tuple(LOCAL_TYPES))]
     rule.targets = _flagged(targets, to)
-    if table.boolean("hairpin", False):
+    rule.independent = _independent(table, action)
+    if table.boolean("hairpin", False) and rule.independent is None:
         rule.hairpin = _hairpin(table, rule)
     table.reject_unknown()
     _check(table, rule)
@@ -178,6 +182,20 @@ def _check_hooks(table: Table, rule: NatRule) -> None:
         table.wrong("in_interface", "is known at prerouting and input only")
     if rule.match.out_interface is not None and rule.hooks != (POST_ROUTING,):
         table.wrong("out_interface", "is known at postrouting only")
+
+
+def _independent(table: Table, action: int) -> Independent | None:
+    mapping = table.choice("mapping", MAPPINGS[0], MAPPINGS)
+    filtering = table.choice("filtering", FILTERINGS[0], FILTERINGS)
+    parity = table.boolean("parity", False)
+    if mapping == MAPPINGS[0]:
+        for key in ("filtering", "parity"):
+            if table.value(key) not in (ABSENT, FILTERINGS[0], False):
+                table.wrong(key, f'needs mapping = "{MAPPINGS[1]}"')
+        return None
+    if action not in (NAT_SNAT, NAT_MASQUERADE):
+        table.wrong("mapping", f"{NAT_ACTIONS[action]} has none: it is for SNAT and MASQUERADE")
+    return Independent(FILTERINGS.index(filtering), parity, table.boolean("hairpin", False))
 
 
 def _hairpin(table: Table, rule: NatRule) -> Match:

@@ -178,6 +178,18 @@ class Journal:
 
 
 @dataclass(frozen=True)
+class Limits:
+    connections_per_host: int = 0  # most connections that one address has opened; 0: no limit
+    ports_per_host: int = 0  # most outer ports of one inside address, with endpoint-independent mapping; 0: no limit
+    hosts: tuple[str, ...] = ()  # the networks whose hosts have a limit of connections; empty: all
+    ipv6_prefix: int = 128  # bits of an IPv6 address that are one host; a multiple of 8
+
+    def networks(self) -> list[bytes]:
+        """First and last address of each of `hosts`."""
+        return [bound for host in self.hosts for bound in address.network(host)]
+
+
+@dataclass(frozen=True)
 class Log:
     level: str = "info"  # lowest severity that is logged
     format: str = "auto"  # auto: console on a terminal, json otherwise
@@ -193,6 +205,7 @@ class Settings:
     observe: Observe = field(default_factory=Observe)
     offload: Offload = field(default_factory=Offload)
     steering: Steering = field(default_factory=Steering)
+    limits: Limits = field(default_factory=Limits)
     tunables: Tunables = field(default_factory=Tunables)
     tcp_tracker: str = NETFILTER  # netfilter: the kernel's; rfc7857: ten states, no windows
     raw: tuple[RawSpec, ...] = ()  # before tracking, the first match decides

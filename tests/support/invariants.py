@@ -4,7 +4,7 @@ from collections import Counter
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import answer_port
@@ -42,7 +42,12 @@ def check(engine: Engine) -> None:
     for proto in protos:
         for state, count in enumerate(proto.entries):
             assert count == sum(ct.l4proto is proto and ct.state == state for ct in confirmed)
+    if table.hosts.limit:
+        living = Counter(table.hosts.host(ct.original) for ct in held if not ct.status & IPS_DYING)
+        assert dict(table.hosts.counts.items()) == living
+        assert set(table.hosts.near) <= living.keys()
     ports(engine.nat, held)
+    mappings(engine.nat, held)
 
 
 def ports(nat: Nat, held: list[NfConn]) -> None:
@@ -67,3 +72,31 @@ def ports(nat: Nat, held: list[NfConn]) -> None:
             mine = [count for count in shares.get(id(use), []) if count]
             assert (use.ports, use.fullest) == (sum(mine), max(mine, default=0))
             assert use.levels == (dict(Counter(mine)) if len(mine) > 1 else {})
+
+
+def mappings(nat: Nat, held: list[NfConn]) -> None:
+    """Mappings and the connections attached to them agree."""
+    endpoints = nat.endpoints
+    living = [ct for ct in held if not ct.status & IPS_DYING]
+    sources = Counter(mapping.outer for ct in living if (mapping := endpoints.of(ct, MANIP_SRC)) is not None)
+    targets = Counter(mapping.outer for ct in living if (mapping := endpoints.of(ct, MANIP_DST)) is not None)
+    assert sum(mapping is not None for mapping in endpoints.attached) == sources.total() + targets.total()
+    everyone = endpoints.by_outer.items()
+    assert endpoints.count == len(everyone)
+    assert endpoints.hosts == Counter(mapping.inside[: mapping.length] for _, mapping in everyone)
+    for outer, mapping in everyone:
+        assert mapping.outer == outer
+        assert (mapping.holding, mapping.connections) == (sources[outer], sources[outer] + targets[outer])
+        assert (outer in endpoints.resting) == (not mapping.connections)
+        assert mapping.latest is None or mapping.latest in living
+    for ct in living:
+        mapping = endpoints.of(ct, MANIP_SRC)
+        assert mapping is None or (mapping.inside, mapping.outer) == (
+            tuples.source_key(ct.original),
+            tuples.destination_key(ct.reply, False),
+        )
+        mapping = endpoints.of(ct, MANIP_DST)
+        assert mapping is None or (mapping.outer, mapping.inside) == (
+            tuples.destination_key(ct.original, False),
+            tuples.source_key(ct.reply),
+        )

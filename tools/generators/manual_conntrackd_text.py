@@ -87,6 +87,11 @@ Without an action, a line for each target: rule, address and port, weight, up or
 in force. `down` and `up` need no change of the configuration. The mark stays over a reload and ends with the daemon. A
 connection keeps its target, also when that goes down.
 """,
+    "mappings": """
+A line for each mapping of rules with `mapping = "endpoint-independent"`: protocol, inside and outer endpoint, rule,
+filtering, connections, and the time that it lives without a connection. A closed mapping refuses first packets from
+outside; its port rests for its own inside endpoint.
+""",
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
@@ -125,6 +130,7 @@ EXITS: Final = {
     "rules translate": "0 if every rule was translated, 3 if some were not or only in part, 1 if the text or the "
     "configuration is wrong, or no packet mark is in use.",
     "import-rules": "0 if every rule was translated, 1 if some were not, 2 if the text cannot be used.",
+    "mappings": "0, or 1 if no daemon answers.",
     "targets": "0, or 1 if no daemon answers or no rule has such a target.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",

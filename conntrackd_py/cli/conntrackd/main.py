@@ -48,6 +48,7 @@ COMMANDS: Final = {
         options.targets,
         f"{HERE}.targets",
     ),
+    "mappings": Command("list the endpoint-independent mappings", options.mappings, f"{HERE}.mappings"),
     "top": Command("show the table, the traffic and the hosts, live", options.top, f"{HERE}.top.main"),
     "explain": Command(
         "explain why packets were refused, in a capture or by the running daemon",

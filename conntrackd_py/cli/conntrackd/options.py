@@ -147,6 +147,11 @@ def targets(parser: argparse.ArgumentParser) -> None:
         action.add_argument("target", metavar="ADDRESS[:PORT]", help="all targets with this address, and port")
 
 
+def mappings(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
 def top(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TOP_KEYS
     _socket(parser)

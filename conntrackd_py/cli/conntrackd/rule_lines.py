@@ -17,7 +17,7 @@ from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.match.words import Inexpressible, protocol_name
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rules import NAT_ACTIONS, NatRule, usual_hooks
+from conntrackd_py.nat.rules import FILTERINGS, NAT_ACTIONS, NatRule, usual_hooks
 from conntrackd_py.settings.match import FAMILY_NAMES
 from conntrackd_py.settings.raw_mangle import HOOKS
 from conntrackd_py.settings.schema import RawSpec, Settings
@@ -47,6 +47,9 @@ def _nat(rule: NatRule) -> str:
         to += " balance source" if rule.targets.by_source else " balance random"
     flags = [name for name in ("random", "persistent") if getattr(rule.to, name)]
     flags += ["hairpin"] if rule.hairpin is not None else []
+    if rule.independent is not None:
+        flags.append(f"mapping endpoint-independent filtering {FILTERINGS[rule.independent.filtering]}")
+        flags += [name for name in ("parity", "hairpin") if getattr(rule.independent, name)]
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 
 

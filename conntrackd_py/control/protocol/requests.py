@@ -246,6 +246,10 @@ class Targets(Request, tag="targets"):
     target: str | UnsetType = UNSET
 
 
+class Mappings(Request, tag="mappings"):
+    """The endpoint-independent mappings."""
+
+
 class Top(Request, tag="top"):
     hosts: Annotated[int, Meta(ge=0, le=RANKED)] = 20
     sort: Literal["connections", "bytes", "new"] = "connections"
@@ -274,6 +278,7 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | Reload
     | Steering
     | Targets
+    | Mappings
     | Top
     | Events
 )

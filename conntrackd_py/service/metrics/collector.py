@@ -101,6 +101,9 @@ class EngineCollector(Collector):
             "unconfirmed", "Connections whose first packet has not left yet.", len(self.core.table.unconfirmed)
         )
         yield gauge_of("dying", "Ended connections that keep their slot for 2 s.", len(self.core.table.dying))
+        hosts = self.core.table.hosts
+        yield gauge_of("host_connections_limit", "Maximum connections of one host, 0: no limit.", hosts.limit)
+        yield gauge_of("hosts_near_limit", "Hosts with 80 % of the maximum of connections or more.", len(hosts.near))
         expectations = self.core.expectations
         yield gauge_of("expectations", "Expectations in the table.", expectations.count)
         yield gauge_of("expectations_limit", "Maximum number of expectations.", expectations.limit)

@@ -23,8 +23,9 @@ from conntrackd_py.control.filter_counters import rules as filter_rules
 from conntrackd_py.control.targets import rows
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.mapping import Endpoints
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_ACTIONS, NatRule
-from conntrackd_py.service.metrics.families import counter, counter_of, gauge, summed
+from conntrackd_py.service.metrics.families import counter, counter_of, gauge, gauge_of, summed
 
 ALWAYS: Final = (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6)  # protocols of a rule for all
 
@@ -44,6 +45,7 @@ def nat(nat: Nat) -> Iterator[Metric]:
     yield from (connections, allocations, failures)
     yield from _ports(nat)
     yield from _targets(nat)
+    yield from _mappings(nat.endpoints)
     text = "Connections missing in nat_ports_in_use: too many outer addresses."
     yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
@@ -81,6 +83,18 @@ def _targets(nat: Nat) -> Iterator[Metric]:
         chosen.add_metric(by, row["connections"])
         up.add_metric(by, not row["down"])
     yield from (chosen, up)
+
+
+def _mappings(endpoints: Endpoints) -> Iterator[Metric]:
+    yield gauge_of("nat_mappings", "Endpoint-independent mappings.", endpoints.count)
+    yield gauge_of("nat_mappings_limit", "Maximum number of endpoint-independent mappings.", endpoints.limit)
+    yield gauge_of("nat_mappings_resting", "Mappings without a connection.", len(endpoints.resting))
+    yield counter_of("nat_mappings_created", "Endpoint-independent mappings made.", endpoints.allocated)
+    yield counter_of("nat_mappings_refused", "Connections refused by a limit of mappings.", endpoints.refused)
+    yield counter_of("nat_mapping_inbound", "Connections from outside to a mapping.", endpoints.inbound)
+    yield counter_of("nat_mapping_filtered", "Packets to a mapping that its filtering refused.", endpoints.filtered)
+    text = "Connections that got another port, because the tuple of their mapping was taken."
+    yield counter_of("nat_mapping_conflicts", text, endpoints.conflicts)
 
 
 def protocols(rule: NatRule) -> list[int]:

@@ -66,3 +66,10 @@ def test_the_filter() -> None:
     one = engine('[filter]\ndefault_out = "drop"')
     own = Skb(packets.udp("203.0.113.1", "198.51.100.2", 1000, 53), 0, 0, 3)
     assert one.handle(own, 3, 0) == NF_DROP
+
+
+def test_limits() -> None:
+    made = engine('[limits]\nconnections_per_host = 5\nhosts = ["10.0.0.0/8"]\nipv6_prefix = 64\nports_per_host = 7')
+    hosts = made.core.table.hosts
+    assert (hosts.limit, hosts.prefix, hosts.networks) == (5, 8, [b"\x0a\0\0\0", b"\x0a\xff\xff\xff"])
+    assert made.nat.endpoints.host_limit == 7

@@ -51,3 +51,18 @@ def test_it_looks_seldom() -> None:
     with capture_logs() as lines:
         watch.look(2 * EVERY - 1)
     assert lines == []
+
+
+def test_it_warns_of_hosts_near_their_limit() -> None:
+    play = Play(4)
+    hosts = play.engine.core.table.hosts
+    hosts.configure(5, 8, [], [])
+    watch = PortWatch(play.engine.nat)
+    with capture_logs() as lines:
+        for number, count in enumerate((3, 4, 5, 3, 4), 1):
+            hosts.counts[b"\x0a\0\0\x01"] = count
+            hosts.near = dict.fromkeys([b"\x0a\0\0\x01", b"\xfd" + bytes(7)][: 2 if count > 3 else 0])
+            watch.look(number * EVERY)
+    told = [(line["event"], line["host"], line["connections"], line["of"]) for line in lines]
+    both = [("host_near_limit", "10.0.0.1", 4, 5), ("host_near_limit", "fd00::/64", None, 5)]
+    assert told == both * 2

@@ -156,6 +156,8 @@ def test_no_metrics() -> None:
             '[metrics]\nlisten = "9466"',
             'FILE: metrics.listen = "9466": must be address:port, [address]:port for IPv6, or empty',
         ),
+        ("[limits]\nipv6_prefix = 63", "FILE: limits.ipv6_prefix = 63: must be a multiple of 8"),
+        ('[limits]\nhosts = ["lan"]', "FILE: limits.hosts = "),
         ('[control]\nmode = "rw"', 'FILE: control.mode = "rw": must be octal permissions such as "0660"'),
         ('[log]\nlevel = "INFO"', 'FILE: log.level = "INFO": must be one of debug, info, warning, error, did you mean'),
         ("nat = 1", "FILE: nat = 1: must be [[nat]] tables"),

@@ -8,6 +8,8 @@ import pytest
 from conntrackd_py import const
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.rules import (
+    FILTER_ADDRESS_PORT,
+    FILTER_NONE,
     NAT_ACCEPT,
     NAT_DNAT,
     NAT_MASQUERADE,
@@ -302,6 +304,10 @@ def test_bits_beyond_the_prefix_are_ignored_as_iptables_does() -> None:
         ('action = "DNAT"\nto = "10.0.0.1"\nbalance = "source"', 'nat[0].balance = "source": needs a list of targets'),
         ('action = "DNAT"\nto = ["10.0.0.1", "10.0.0.2"]\nbalance = "hash"', "must be one of source, random"),
         ('action = "SNAT"\nto = "10.0.0.1"\nhairpin = true', "nat[0].hairpin = true: SNAT has no hairpin"),
+        ('action = "DNAT"\nto = "10.0.0.1"\nmapping = "endpoint-independent"', "it is for SNAT and MASQUERADE"),
+        ('action = "MASQUERADE"\nmapping = "symmetric"', "must be one of endpoint-dependent, endpoint-independent"),
+        ('action = "MASQUERADE"\nfiltering = "address"', 'needs mapping = "endpoint-independent"'),
+        ('action = "MASQUERADE"\nparity = true', 'nat[0].parity = true: needs mapping = "endpoint-independent"'),
         ('action = "DNAT"\nto = "10.0.0.1"\nhairpin = true', "needs the outer address: in `destination`, or as an"),
         (
             'action = "DNAT"\nto = "10.0.0.1"\ndestination = "!10.0.0.2"\nhairpin = true',
@@ -368,3 +374,14 @@ def test_the_type_of_the_destination() -> None:
 )
 def test_hooks_that_do_not_fit(text: str, why: str) -> None:
     assert why in refusal(text)
+
+
+def test_a_mapping() -> None:
+    text = 'action = "MASQUERADE"\nmapping = "endpoint-independent"\n'
+    strict = rule(text).independent
+    assert strict is not None
+    assert (strict.filtering, strict.parity, strict.hairpin) == (FILTER_ADDRESS_PORT, False, False)
+    cone = rule(f'{text}filtering = "endpoint-independent"\nparity = true\nhairpin = true').independent
+    assert cone is not None
+    assert (cone.filtering, cone.parity, cone.hairpin) == (FILTER_NONE, True, True)
+    assert rule('action = "MASQUERADE"\nmapping = "endpoint-dependent"').independent is None

@@ -65,6 +65,10 @@ from conntrackd_py.settings.load import parse
             "filter.rule[0]: reject with tcp-reset: hooks out, family ipv6, destination fd00::1, proto tcp, "
             "-m conntrack --ctstate NEW,SNAT",
         ),
+        (
+            '[[nat]]\naction = "MASQUERADE"\nmapping = "endpoint-independent"\nfiltering = "address"\nhairpin = true',
+            "nat[0]: MASQUERADE mapping endpoint-independent filtering address hairpin: family ipv4",
+        ),
         ("[[raw]]\nnotrack = true", "raw[0]: notrack: family any"),
         (
             '[[raw]]\nzone = 5\ntcp_tracker = "rfc7857"\ntimeouts = { nf_conntrack_udp_timeout = 3 }',
