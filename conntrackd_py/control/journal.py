@@ -11,6 +11,7 @@ class JournalState:
     """enabled: by the configuration. error: why none is written; empty while one is, or none is wanted.
 
     restored, refused (by reason), damaged: connections and records at the start. aside: the file that was renamed.
+    before: the last turn of a former process of this boot, ms of the daemon's clock; -1: unknown.
     away: ms from the last turn of the former process to the start; -1: no journal was read.
     """
 
@@ -22,6 +23,7 @@ class JournalState:
         self.refused = dict.fromkeys(REASONS, 0)
         self.damaged = 0
         self.aside = ""
+        self.before = -1
         self.away = -1
 
     @property

@@ -175,6 +175,7 @@ class JournalKeeper:
             self.state.away = 0
             return Origin(0, AWAY_MOST, False)
         away = self.state.away = self._away(header, pulse)
+        self.state.before = pulse.at if same_boot else -1
         stale = 0 if pulse.clean else SLACK * 1000 + pulse.lag
         exact = pulse.clean and same_boot and not self._forwarded()
         shift = 0 if same_boot else now - pulse.at - away

@@ -133,6 +133,11 @@ class SteeringGuard(Hold):
         self.stopped = True
         self.watch.close()
 
+    def end_table(self) -> None:
+        """After `stop`: the leak table ends now. While a thread may be changing it, it ends with the process."""
+        if not self.lock.locked():
+            self.table.end()
+
     async def _polling(self) -> bool:
         try:
             return await asyncio.to_thread(needs_polling)

@@ -24,6 +24,7 @@ import select
 import socket
 import time
 import warnings
+from pathlib import Path
 from typing import Final, final
 
 from netfilterqueue import NetfilterQueue, Packet
@@ -79,8 +80,12 @@ class NfqueueQueue(PacketQueue):
         self.counters = counters or QueueCounters()
         self.counters.backend = BACKEND
         self.failures = FailureLog("packet_failed")
-        self.nfq = None if adopted is not None else self._bind(max_length, socket_buffer)
-        self.sock = adopted or socket.socket(fileno=os.dup(self.nfq.get_fd()))
+        self.nfq: NetfilterQueue | None = None
+        if adopted is not None:
+            self.sock = adopted
+        else:
+            self.nfq = self._bind(max_length, socket_buffer)
+            self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
         self.received = Messages()
         observe = self.counters.visits.observe
         self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, observe, headers, whole)
@@ -169,7 +174,7 @@ class NfqueueQueue(PacketQueue):
         if self.sock.fileno() < 0:
             return
         if self.kept and self.nfq is not None:
-            with open(os.devnull, "rb") as nothing:  # NetfilterQueue unbinds when it is deleted
+            with Path(os.devnull).open("rb") as nothing:  # NetfilterQueue unbinds when it is deleted
                 os.dup2(nothing.fileno(), self.nfq.get_fd())
         elif self.nfq is not None:
             self.refuse()
