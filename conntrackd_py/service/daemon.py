@@ -163,6 +163,7 @@ class Daemon:
         try:
             self.queue_pair.drain()
             self.engine.settle(clock())
+            self.parts.journal.packets_handled()
         except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)
