@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,8 +110,18 @@ def test_a_damaged_journal(net: Topology) -> None:
     assert "conntrackd_py_journal_active 1.0" in metrics
 
 
-def test_a_lost_address(net: Topology) -> None:
-    """While the daemon was away the interface got another address: masqueraded connections end, others stay."""
+def another_address(net: Topology) -> None:
+    net.router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
+    net.router.run("ip", "address", "add", "203.0.113.77/24", "dev", "wan0")
+
+
+def not_up_yet(net: Topology) -> None:
+    net.router.run("ip", "link", "set", "wan0", "down")
+
+
+@pytest.mark.parametrize("change", [another_address, not_up_yet])
+def test_a_lost_address(net: Topology, change: Callable[[Topology], None]) -> None:
+    """While the daemon was away the interface lost its address: masqueraded connections end, others stay."""
     router = Router(net, CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"'))
     router.install_rules()
     router.start()
@@ -121,9 +131,12 @@ def test_a_lost_address(net: Topology) -> None:
     assert finished(talk) == "3 good set()"
     router.conntrack("-I", "-s", CLIENT, "-d", "192.0.2.9", "-p", "udp", "--sport", "1", "--dport", "9", "-t", "600")
     killed(router)
-    net.router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
-    net.router.run("ip", "address", "add", "203.0.113.77/24", "dev", "wan0")
+    change(net)
     router.start()
     assert router.conntrack("-L", "-p", "tcp", "--dport", str(PORT)) == ""
     assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 1
     assert '"address_gone": 3' in router.said()
+    net.router.run("ip", "link", "set", "wan0", "up")
+    talk = start_script(net.client, TALK, SERVER, str(net.folder / "stop"), str(PORT), "3", "0", "0")
+    assert finished(talk) == "3 good set()"
+    assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 1

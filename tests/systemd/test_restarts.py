@@ -69,7 +69,7 @@ def restart(router: Router, number: int) -> str:
     if way == "restart":
         router.run("systemctl", "restart", UNIT)
     elif way == "SIGKILL":
-        router.run("kill", "-9", str(before))
+        router.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
     else:
         router.upgrade(VERSIONS[number // 3 % 2])
     router.wait("ready", lambda: router.pid() not in (0, before) and len(logged(router, "ready")) > ready)
@@ -105,6 +105,39 @@ def test_no_connection_notices_a_restart(router: Router) -> None:
 
 def packets(net: Topology, file: Path, expression: str) -> list[str]:
     return net.server.run("tcpdump", "-nr", str(file), expression).splitlines()
+
+
+UP: Final = """
+[Unit]
+Wants=network-pre.target
+After=network-pre.target
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for name in lan0 wan0; do echo 0x1003 > /sys/class/net/$name/flags; done'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_at_a_boot_nothing_leaves_before_the_daemon_is_ready(router: Router) -> None:
+    """After a power failure: no rules; the interfaces come up after network-pre.target, while the client sends."""
+    router.write("/etc/systemd/system/up.service", UP)
+    router.run("systemctl", "daemon-reload")
+    router.run("systemctl", "enable", "up.service")
+
+    def power_failure_and_boot() -> None:
+        for name in ("lan0", "wan0"):
+            router.net.router.run("ip", "link", "set", name, "down")
+        router.end()
+        router.net.router.run("nft", "flush", "ruleset")
+        router.boot()
+        router.wait("running", lambda: router.show("SubState") == "running")
+
+    assert router.leaks(power_failure_and_boot) == ""
+    ready, up = (int(router.show("ActiveEnterTimestampMonotonic", unit)) for unit in (UNIT, "network-pre.target"))
+    assert 0 < ready <= up
+    assert "2 received" in router.net.client.run("ping", "-c", "2", "-W", "2", SERVER)
 
 
 def test_a_stop_leaves_no_queue(router: Router) -> None:
