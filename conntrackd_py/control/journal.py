@@ -13,6 +13,7 @@ class JournalState:
     side_unwritten: expectations and interfaces without a record now.
     restored, refused (by reason), damaged: connections and records at the start. aside: the file that was renamed.
     before: the last turn of a former process of this boot, ms of the daemon's clock; -1: unknown.
+    pause: ms that packets waited in the queues of a former process; -1: there was none.
     away: ms from the last turn of the former process to the start; -1: no journal was read.
     """
 
@@ -27,6 +28,7 @@ class JournalState:
         self.aside = ""
         self.before = -1
         self.away = -1
+        self.pause = -1
 
     @property
     def written(self) -> int:
@@ -54,4 +56,5 @@ class JournalState:
             "damaged": self.damaged,
             "aside": self.aside,
             "away": self.away / 1000 if self.away >= 0 else None,
+            "pause": self.pause / 1000 if self.pause >= 0 else None,
         }

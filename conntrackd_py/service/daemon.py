@@ -8,6 +8,7 @@ packets are handled or none wait.
 import asyncio
 import contextlib
 import gc
+import importlib
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import structlog
 
 from conntrackd_py import compiled
 from conntrackd_py.control.escape import escaped_lines
-from conntrackd_py.control.status import ReloadError
+from conntrackd_py.control.status import ReloadError, UpgradeError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.maps.tables import MapTables
@@ -29,6 +30,7 @@ from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
+from conntrackd_py.service.handover import Handover, needs, succession
 from conntrackd_py.service.queues import put_tables, queues_of
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
@@ -73,6 +75,10 @@ class Daemon:
         self.parts.reloads.take_over = Reload(self.parts, path)
         self.tables: MapTables | None = None
         self.stopping = asyncio.Event()
+        self.handover = Handover()
+        self.succession = succession()
+        self.parts.reloads.prepare = self.prepare_successor
+        self.parts.reloads.hand_over = self.hand_over
         self.status = 0
         self.watchdog_at = 0  # ms: of the last WATCHDOG=1
         self.status_at = 0  # ms: of the last STATUS=
@@ -81,6 +87,9 @@ class Daemon:
 
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
+        if self.succession is not None:
+            await asyncio.to_thread(self.prepare)
+            self.parts.store.receive(self.succession.wait(needs(self.parts.settings)))
         async with contextlib.AsyncExitStack() as stack:
             # Tables of the kernel before the queues: a chain that comes while packets wait moves them to another chain.
             await self.parts.guard.first_check()
@@ -112,8 +121,27 @@ class Daemon:
             self.start()
             await self.stopping.wait()
             self.finish()
+        self.handover.complete()
         log.info("stopped", status=self.status)
         return self.status
+
+    def prepare(self) -> None:
+        """What can be done while another process serves."""
+        self.parts.guard.prepare()
+        if self.parts.settings.metrics.address() is not None:
+            importlib.import_module("conntrackd_py.service.metrics.exporter")
+            importlib.import_module("conntrackd_py.service.metrics.collector")
+        gc.collect()
+        gc.freeze()
+
+    async def prepare_successor(self) -> int:
+        if not self.parts.store.queues:
+            raise UpgradeError("packets pass without a daemon here, so its queues cannot be handed over; restart it")
+        return await self.handover.prepare(needs(self.parts.settings))
+
+    def hand_over(self) -> None:
+        self.handover.agreed = True
+        self.stop()
 
     def serve(self) -> None:
         """Handle packets from now on."""
@@ -133,9 +161,10 @@ class Daemon:
 
     def log_pause(self) -> None:
         """How long packets waited, if the former process left the queues bound; after a crash it is an upper bound."""
-        before = self.parts.journal_state.before
-        if before >= 0 and self.parts.store.adopted:
-            log.info("pause", seconds=(clock() - before) / 1000)
+        state = self.parts.journal_state
+        if state.before >= 0 and self.parts.store.adopted:
+            state.pause = clock() - state.before
+            log.info("pause", seconds=state.pause / 1000)
 
     def start(self) -> None:
         """The daemon answers."""
@@ -229,12 +258,15 @@ class Daemon:
         If the queues outlive the process, new packets wait for the next one. The kernel drops the packets that wait
         when a base chain is deleted: so the tables end just after the last verdict.
         """
-        self.notify.send("STOPPING=1")
+        if not self.handover.agreed or self.status:
+            self.handover.abandon()
+        successor = self.handover.process
+        self.notify.send(f"MAINPID={successor.pid}" if successor is not None else "STOPPING=1")
         self.parts.guard.stop()
         self.parts.pauses.unwatch()
         self.remove_readers()
         if self.status == 0:
-            kept = self.parts.store.kept
+            kept = self.parts.store.kept or successor is not None
             if not kept:
                 self.queue_pair.refuse()
             until = clock() + (EMPTY_AT_MOST if kept else DRAIN_AT_MOST)
@@ -244,4 +276,6 @@ class Daemon:
                 self.end_tables()
                 self.parts.guard.end_table()
             self.parts.journal.finish()
+            if successor is not None:
+                self.handover.take(self.parts.store.queues)
         self.parts.publish()

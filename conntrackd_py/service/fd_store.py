@@ -47,7 +47,12 @@ class FdStore:
         self.closed: set[str] = set()  # names of which the store still has a closed one
         self.kept = False  # queues outlive this process
         self.adopted = 0  # queues of a former process
-        for name, descriptor in inherited(environ):
+        self.queues: list[NfqueueQueue] = []  # that may outlive this process
+        self.receive(inherited(environ))
+
+    def receive(self, descriptors: list[tuple[str, int]]) -> None:
+        """Take the sockets among these; the others are closed."""
+        for name, descriptor in descriptors:
             self._inherit(name, descriptor)
 
     def _inherit(self, name: str, descriptor: int) -> None:
@@ -87,16 +92,15 @@ class FdStore:
         """Store the sockets of these queues; the others leave the store."""
         for name in sorted(self.closed):
             self.notify.send("FDSTOREREMOVE=1", f"FDNAME={name}")
-        if not self.notify.path:
-            return
-        for queue in queues:
+        self.queues = list(queues)
+        self.adopted = sum(queue.adopted for queue in self.queues)
+        for queue in self.queues if self.notify.path else ():
             name = NAME.format(queue.number)
             stored = queue.adopted and name not in self.closed
             queue.kept = stored or self.notify.send(
                 "FDSTORE=1", "FDPOLL=0", f"FDNAME={name}", descriptors=[queue.fileno()]
             )
             self.kept = self.kept or queue.kept
-            self.adopted += queue.adopted
         self.closed = set()
 
     def _note_closed(self, name: str, why: str) -> None:

@@ -99,6 +99,8 @@ def test_packets_wait_for_the_next_daemon(net: Topology, end: object) -> None:
     capture(net.server, outside, f"(net {INSIDE}) or arp")
     scene.start()
     assert scene.names() == QUEUES
+    stores = [said for said in scene.manager.said if "FDSTORE=1" in said]
+    assert all("FDPOLL=0" in said for said in stores), "a full socket counts as broken, and systemd would close it"
     start_script(net.server, ANSWER, SERVER, str(PORT))
     words = (sys.executable, "-P", "-c", ASK, SERVER, str(PORT))
     ask = net.client.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

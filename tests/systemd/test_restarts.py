@@ -23,7 +23,7 @@ from tests.support.processes import capture, start_script
 from tests.support.talk import ECHO, TALK, finished
 from tests.systemd.conftest import Router
 
-RESTARTS: Final = int(os.environ.get("CONNTRACKD_PY_RESTARTS", "3"))
+RESTARTS: Final = int(os.environ.get("CONNTRACKD_PY_RESTARTS", "5"))
 CONNECTIONS: Final = int(os.environ.get("CONNTRACKD_PY_CONNECTIONS", "60"))
 STREAMS: Final = max(CONNECTIONS // 10, 1)  # UDP
 FORWARDED: Final = max(CONNECTIONS // 10, 1)  # connections from outside, through DNAT
@@ -31,6 +31,7 @@ EVERY: Final = f"{max(CONNECTIONS / 1000, 0.1)}"  # seconds between two exchange
 SETTLE: Final = 3.0  # seconds between two restarts: systemd gives up after 20 starts in a minute
 PORT: Final = 7100
 UDP_PORT: Final = 7200
+WAYS: Final = ("hand-over", "restart", "SIGKILL", "package")
 VERSIONS: Final = ("/root/odd.deb", "/root/even.deb")
 
 
@@ -63,15 +64,17 @@ FIELDS: Final = ("src", "dst", "sport", "dport")
 
 
 def restart(router: Router, number: int) -> str:
-    """One of three ways, in turn; returns its name."""
-    way = ("restart", "SIGKILL", "upgrade")[number % 3]
+    """One of four ways, in turn; returns its name."""
+    way = WAYS[number % len(WAYS)]
     before, ready = router.pid(), len(logged(router, "ready"))
     if way == "restart":
         router.run("systemctl", "restart", UNIT)
     elif way == "SIGKILL":
         router.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
+    elif way == "hand-over":
+        router.run("conntrackd-py", "upgrade")
     else:
-        router.upgrade(VERSIONS[number // 3 % 2])
+        router.upgrade(VERSIONS[number // len(WAYS) % 2])
     router.wait("ready", lambda: router.pid() not in (0, before) and len(logged(router, "ready")) > ready)
     return way
 
@@ -144,3 +147,15 @@ def test_a_stop_leaves_no_queue(router: Router) -> None:
     router.run("systemctl", "stop", UNIT)
     assert router.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
     assert router.show("NFileDescriptorStore") == "0"
+
+
+def test_when_systemd_gives_up_no_queue_is_left(router: Router) -> None:
+    """Each start fails; meanwhile packets wait, afterwards the kernel drops them."""
+    router.run("systemctl", "start", UNIT)
+    router.write(f"/etc/systemd/system/{UNIT}.d/test.conf", "[Unit]\nStartLimitBurst=2\n")
+    router.run("systemctl", "daemon-reload")
+    router.configure('mode = "net"\n')
+    router.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
+    router.wait("given up", lambda: router.show("ActiveState") == "failed")
+    assert router.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+    assert not router.forwards()

@@ -94,16 +94,7 @@ class NfqueueQueue(PacketQueue):
         _grow_send_buffer(self.sock)
         netlink.grow_buffer(self.sock, socket_buffer)
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
-        try:
-            if self.nfq is None:
-                self._take_over(netlink.max_length(max_length) + netlink.flags(wanted) + _copy(copied))
-            else:
-                self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + netlink.flags(wanted))
-        except OSError as error:
-            self.close()
-            raise QueueError(f"cannot configure packet queue {number}: {error}") from error
-        # Packets come from here on, so no answer is asked for. The mode cannot fail: the one before was accepted.
-        self._send(_copy(copied))
+        self._begin(max_length, netlink.flags(wanted), _copy(copied))
 
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
@@ -114,6 +105,19 @@ class NfqueueQueue(PacketQueue):
         except OSError as error:
             raise QueueError(f"cannot bind packet queue {self.number}: {_why(self.number)}") from error
         return nfq
+
+    def _begin(self, max_length: int, flags: bytes, copy: bytes) -> None:
+        """Packets come from here on. QueueError."""
+        try:
+            if self.nfq is None:
+                self._take_over(netlink.max_length(max_length) + flags + copy)
+                return
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + flags)
+        except OSError as error:
+            self.close()
+            raise QueueError(f"cannot configure packet queue {self.number}: {error}") from error
+        # No answer is asked for, packets may come before it. The mode cannot fail: the one before was accepted.
+        self._send(copy)
 
     def _configure(self, attributes: bytes) -> None:
         """OSError when the kernel refuses or does not answer."""

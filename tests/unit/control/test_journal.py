@@ -18,6 +18,7 @@ def test_without_a_journal() -> None:
         "damaged": 0,
         "aside": "",
         "away": None,
+        "pause": None,
     }
 
 
