@@ -16,6 +16,7 @@ HOOK_NAMES: Final = ("PRE_ROUTING", "LOCAL_IN", "FORWARD", "LOCAL_OUT", "POST_RO
 NF_DROP: Final = 0
 NF_ACCEPT: Final = 1
 NF_QUEUE: Final = 3
+NF_REPEAT: Final = 4
 VERDICT_NAMES: Final = ("drop", "accept")
 
 # --- hook priorities (enum nf_ip_hook_priorities) -------------------------------------------

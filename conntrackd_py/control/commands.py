@@ -20,7 +20,7 @@ from conntrackd_py.control.matcher import Matcher, expectation_family
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError, RequestError, UpdateFilter
-from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads
+from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads, UpgradeError
 from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
 from conntrackd_py.control.top import Top
@@ -74,6 +74,7 @@ class Commands:
             requests.Top: self.top,
             requests.Ping: self.ping,
             requests.Reload: self.reload,
+            requests.Upgrade: self.upgrade,
             requests.Recent: self.recent,
             requests.Steering: self.steering,
             requests.Targets: self.targets,
@@ -198,6 +199,18 @@ class Commands:
         stale = await self.count_stale(request.flush_stale)
         flushed = sum(stale.values()) if request.flush_stale else 0
         await send([encode({"reload": {"restart": self.reloads.restart, "stale": stale, "flushed": flushed}})])
+
+    async def upgrade(self, request: requests.Upgrade, send: Send) -> None:
+        if self.reloads.prepare is None or self.reloads.hand_over is None:
+            raise RequestError("this daemon cannot hand over its queues")
+        try:
+            pid = await self.reloads.prepare()
+        except UpgradeError as error:
+            raise RefusedError(str(error)) from error
+        try:
+            await send([encode({"upgrade": {"pid": pid}})])
+        finally:
+            self.reloads.hand_over()
 
     async def targets(self, request: requests.Targets, send: Send) -> None:
         if (request.set is UNSET) != (request.target is UNSET):

@@ -40,6 +40,10 @@ class ReloadError(Exception):
     """The new configuration was refused and nothing has changed; the text is for the operator."""
 
 
+class UpgradeError(Exception):
+    """No successor has started, and the daemon goes on; the text is for the operator."""
+
+
 @final
 class Reloads:
     """The configuration in force; the start counts as a successful load.
@@ -49,6 +53,7 @@ class Reloads:
     restart: changed keys that take effect at a restart.
     stale: connections that the rules of the last reload would not create, counted then.
     take_over: reloads the configuration, raises ReloadError; None where that is impossible.
+    prepare: starts a successor, returns its process id, raises UpgradeError. hand_over: ends this daemon for it.
     """
 
     def __init__(self, at: float) -> None:
@@ -59,6 +64,8 @@ class Reloads:
         self.restart: tuple[str, ...] = ()
         self.stale = 0
         self.take_over: Callable[[], Awaitable[None]] | None = None
+        self.prepare: Callable[[], Awaitable[int]] | None = None
+        self.hand_over: Callable[[], None] | None = None
 
 
 class Clients(NamedTuple):

@@ -28,10 +28,13 @@ NFNL_SUBSYS_QUEUE: Final = 3
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFQNL_MSG_CONFIG: Final = 2
 
+NFQA_CFG_CMD: Final = 1
 NFQA_CFG_PARAMS: Final = 2
+NFQA_CFG_QUEUE_MAXLEN: Final = 3
 NFQA_CFG_MASK: Final = 4
 NFQA_CFG_FLAGS: Final = 5
 
+NFQNL_CFG_CMD_UNBIND: Final = 2
 NFQNL_COPY_NONE: Final = 0
 NFQNL_COPY_PACKET: Final = 2
 NFQA_CFG_F_FAIL_OPEN: Final = 1
@@ -76,7 +79,19 @@ def copy_params(mode: int, copy_range: int) -> bytes:
 
 
 def flags(value: int) -> bytes:
-    return attribute(NFQA_CFG_MASK, struct.pack(">I", value)) + attribute(NFQA_CFG_FLAGS, struct.pack(">I", value))
+    """Set these flags of FAIL_OPEN and GSO, and clear the other."""
+    mask = NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_GSO
+    return attribute(NFQA_CFG_MASK, struct.pack(">I", mask)) + attribute(NFQA_CFG_FLAGS, struct.pack(">I", value))
+
+
+def max_length(packets: int) -> bytes:
+    """How many packets may wait; the kernel drops others."""
+    return attribute(NFQA_CFG_QUEUE_MAXLEN, struct.pack(">I", packets))
+
+
+def unbind() -> bytes:
+    """The kernel drops the packets that wait, and ends the queue."""
+    return attribute(NFQA_CFG_CMD, struct.pack(">BBH", NFQNL_CFG_CMD_UNBIND, 0, 0))
 
 
 def is_reply_to(message: bytes, sequence: int) -> bool:

@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, final
@@ -87,6 +88,7 @@ class Namespace:
         stdout: int | IO[Any] = subprocess.DEVNULL,
         stderr: int | IO[Any] = subprocess.DEVNULL,
         env: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[str]:
         """Start a background process in a new session: Ctrl-C reaches the lab only."""
         process = subprocess.Popen(
@@ -97,6 +99,7 @@ class Namespace:
             env={**os.environ, **(env or {})},
             text=True,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self.started.append(process)
         return process

@@ -14,6 +14,7 @@ from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
+from conntrackd_py.service.fd_store import FdStore
 from conntrackd_py.service.journal import JournalKeeper
 from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
@@ -43,6 +44,7 @@ class Components:
         self.mark_watch = MarkWatch(self.engine.overwritten)
         self.port_watch = PortWatch(self.engine.nat)
         self.notify = Notify()
+        self.store = FdStore(self.notify)
         self.injector: Injector | None = None  # only with `answers`: it sends the answers to rejected packets
         self.exporter: Exporter | None = None
         self.steering = Steering()

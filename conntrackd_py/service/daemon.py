@@ -8,6 +8,7 @@ packets are handled or none wait.
 import asyncio
 import contextlib
 import gc
+import importlib
 import signal
 import sys
 from pathlib import Path
@@ -17,9 +18,10 @@ import structlog
 
 from conntrackd_py import compiled
 from conntrackd_py.control.escape import escaped_lines
-from conntrackd_py.control.status import ReloadError
+from conntrackd_py.control.status import ReloadError, UpgradeError
 from conntrackd_py.kernel.addresses import Addresses
 from conntrackd_py.kernel.inject import Injector
+from conntrackd_py.kernel.maps.tables import MapTables
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueError
 from conntrackd_py.kernel.steering.plan import NEW, plan
@@ -28,6 +30,7 @@ from conntrackd_py.service import logs
 from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
+from conntrackd_py.service.handover import Handover, needs, succession
 from conntrackd_py.service.queues import put_tables, queues_of
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
@@ -40,6 +43,7 @@ SOON: Final = 0.001  # seconds until the next turn when more connections have ex
 LATEST: Final = 0.5  # seconds between two turns: a new connection may expire before the timer
 STATUS_EVERY: Final = 5000  # ms
 DRAIN_AT_MOST: Final = 1000  # ms, at the end
+EMPTY_AT_MOST: Final = 50  # ms, at the end, if the queues outlive the process
 RESTORING: Final = 30_000_000  # us that systemd shall wait longer, while connections are restored
 # Only young generations: a full collection walks the whole table, which has no reference cycles.
 GC_THRESHOLDS: Final = (5000, 20, 1_000_000)
@@ -69,7 +73,12 @@ class Daemon:
         self.notify = self.parts.notify
         self.addresses = Addresses(self.engine, clock)
         self.parts.reloads.take_over = Reload(self.parts, path)
+        self.tables: MapTables | None = None
         self.stopping = asyncio.Event()
+        self.handover = Handover()
+        self.succession = succession()
+        self.parts.reloads.prepare = self.prepare_successor
+        self.parts.reloads.hand_over = self.hand_over
         self.status = 0
         self.watchdog_at = 0  # ms: of the last WATCHDOG=1
         self.status_at = 0  # ms: of the last STATUS=
@@ -78,14 +87,18 @@ class Daemon:
 
     async def run(self) -> int:
         """The exit status. QueueError or OSError when it cannot start."""
+        if self.succession is not None:
+            await asyncio.to_thread(self.prepare)
+            self.parts.store.receive(self.succession.wait(needs(self.parts.settings)))
         async with contextlib.AsyncExitStack() as stack:
             # Tables of the kernel before the queues: a chain that comes while packets wait moves them to another chain.
             await self.parts.guard.first_check()
-            tables, why = put_tables(self.engine, self.parts.settings)
-            if tables is not None:
-                stack.callback(tables.end)
+            self.tables, why = put_tables(self.engine, self.parts.settings)
+            stack.callback(self.end_tables)
             # A second daemon fails here. Packets wait in the queues until the rest is ready.
-            self.queue_pair = queues_of(self.parts.settings, self.engine, self.parts.counters, known=tables is not None)
+            self.queue_pair = queues_of(
+                self.parts.settings, self.engine, self.parts.counters, self.parts.store, known=self.tables is not None
+            )
             stack.callback(self.queue_pair.close)
             if why:
                 log.warning("no_tables", error=why, help="known connections are not served first, none is offloaded")
@@ -94,8 +107,10 @@ class Daemon:
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
             stack.callback(self.parts.journal.close)
-            await self.parts.journal.start(lambda: self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}"))
-            self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
+            await self.parts.journal.start(self.extend_timeout)
+            if not self.parts.steering.installed:  # otherwise the guard has told it
+                self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
+            self.serve()
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
             stack.push_async_callback(self.parts.control.stop)
@@ -106,10 +121,29 @@ class Daemon:
             self.start()
             await self.stopping.wait()
             self.finish()
+        self.handover.complete()
         log.info("stopped", status=self.status)
         return self.status
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """What can be done while another process serves."""
+        self.parts.guard.prepare()
+        if self.parts.settings.metrics.address() is not None:
+            importlib.import_module("conntrackd_py.service.metrics.exporter")
+            importlib.import_module("conntrackd_py.service.metrics.collector")
+        gc.collect()
+        gc.freeze()
+
+    async def prepare_successor(self) -> int:
+        if not self.parts.store.queues:
+            raise UpgradeError("packets pass without a daemon here, so its queues cannot be handed over; restart it")
+        return await self.handover.prepare(needs(self.parts.settings))
+
+    def hand_over(self) -> None:
+        self.handover.agreed = True
+        self.stop()
+
+    def serve(self) -> None:
         """Handle packets from now on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,11 +157,25 @@ class Daemon:
             loop.add_reader(fileno, self.packets)
         self.turn()
         self.write_journal()
+        self.log_pause()
+
+    def log_pause(self) -> None:
+        """How long packets waited, if the former process left the queues bound; after a crash it is an upper bound."""
+        state = self.parts.journal_state
+        if state.before >= 0 and self.parts.store.adopted:
+            state.pause = clock() - state.before
+            log.info("pause", seconds=state.pause / 1000)
+
+    def start(self) -> None:
+        """The daemon answers."""
         self.notify.send("READY=1")
         settings = self.parts.settings
         group = plan(settings).group
         source = {"nflog_group": group} if group else {"queue": settings.queue.first}
         log.info("ready", mode=settings.mode, **source, nat=len(settings.nat), compiled=compiled)
+
+    def extend_timeout(self) -> None:
+        self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}")
 
     def stop(self, status: int = 0) -> None:
         self.status = max(self.status, status)
@@ -144,6 +192,7 @@ class Daemon:
         try:
             self.queue_pair.drain()
             self.engine.settle(clock())
+            self.parts.journal.packets_handled()
         except Exception as error:  # packets may wait without a verdict: stop, so that systemd restarts it
             self.remove_readers()
             self.stop(status=1)
@@ -177,6 +226,10 @@ class Daemon:
             log.info("connections_ended", reason="address_gone", connections=ended - self.addresses_lost)
             self.addresses_lost = ended
 
+    def end_tables(self) -> None:
+        if self.tables is not None:
+            self.tables.end()
+
     def notify_systemd(self, now: int) -> None:
         if (
             self.notify.watchdog
@@ -200,15 +253,29 @@ class Daemon:
         return f"; new connections refused (queue full): {now} in {STATUS_EVERY // 1000} s" if now > 0 else ""
 
     def finish(self) -> None:
-        """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones."""
-        self.notify.send("STOPPING=1")
+        """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones.
+
+        If the queues outlive the process, new packets wait for the next one. The kernel drops the packets that wait
+        when a base chain is deleted: so the tables end just after the last verdict.
+        """
+        if not self.handover.agreed or self.status:
+            self.handover.abandon()
+        successor = self.handover.process
+        self.notify.send(f"MAINPID={successor.pid}" if successor is not None else "STOPPING=1")
         self.parts.guard.stop()
         self.parts.pauses.unwatch()
         self.remove_readers()
         if self.status == 0:
-            self.queue_pair.refuse()
-            until = clock() + DRAIN_AT_MOST
+            kept = self.parts.store.kept or successor is not None
+            if not kept:
+                self.queue_pair.refuse()
+            until = clock() + (EMPTY_AT_MOST if kept else DRAIN_AT_MOST)
             while self.queue_pair.drain() and clock() < until:
                 pass
+            if kept:
+                self.end_tables()
+                self.parts.guard.end_table()
             self.parts.journal.finish()
+            if successor is not None:
+                self.handover.take(self.parts.store.queues)
         self.parts.publish()

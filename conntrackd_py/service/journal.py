@@ -44,6 +44,7 @@ WRITES: Final = 256  # records a turn, about 0.4 ms
 ROUND: Final = 10.0  # seconds in which the turns shall visit every slot
 SOON: Final = 0.02  # seconds between two turns
 LATEST: Final = 0.5
+SIDES_EVERY: Final = 20  # ms: a change reads all expectations
 READ_AT_ONCE: Final = 4096  # records
 AWAY_MOST: Final = 60_000  # ms
 FORWARDED: Final = "packets passed without a daemon for more than a minute"
@@ -62,6 +63,7 @@ class JournalKeeper:
         self.clock = clock
         self.file: JournalFile | None = None
         self.sides: SideRecords | None = None
+        self.sides_at = 0  # ms: of their last turn
         state.enabled = settings.journal.enabled
 
     async def start(self, alive: Callable[[], None]) -> None:
@@ -175,6 +177,7 @@ class JournalKeeper:
             self.state.away = 0
             return Origin(0, AWAY_MOST, False)
         away = self.state.away = self._away(header, pulse)
+        self.state.before = pulse.at if same_boot else -1
         stale = 0 if pulse.clean else SLACK * 1000 + pulse.lag
         exact = pulse.clean and same_boot and not self._forwarded()
         shift = 0 if same_boot else now - pulse.at - away
@@ -208,7 +211,7 @@ class JournalKeeper:
         self.engine.core.write_into(journal)
         self.state.journal = journal
         self.sides = SideRecords(self.engine, journal)
-        self.sides.turn()
+        self._write_sides()
         self._beat(clean=False)
 
     def _beat(self, clean: bool) -> None:
@@ -223,17 +226,28 @@ class JournalKeeper:
         if journal is None or self.sides is None:
             return LATEST
         done = journal.turn(slots, self.clock(), CHECKS, WRITES)
-        self.sides.turn()
+        self._write_sides()
         self._beat(clean=False)
         if done >= WRITES:
             return SOON
         return min(max(ROUND * CHECKS / (len(slots) + 1), SOON), LATEST)
 
+    def packets_handled(self) -> None:
+        """Write changed expectations, at most once in SIDES_EVERY; the next turn writes later changes."""
+        if self.sides is not None and self.sides.pending() and self.clock() - self.sides_at >= SIDES_EVERY:
+            self._write_sides()
+
+    def _write_sides(self) -> None:
+        if self.sides is not None:
+            self.sides.turn()
+            self.sides_at = self.clock()
+            self.state.side_unwritten = self.sides.unwritten
+
     def finish(self) -> None:
         """A clean stop: every connection as it is. No packet is handled afterwards."""
         if self.state.journal is None or self.sides is None:
             return
-        self.sides.turn()
+        self._write_sides()
         self.state.journal.write_all(self.engine.core.table.slots)
         self._beat(clean=True)
         if self.settings.journal.snapshot:

@@ -5,12 +5,14 @@ No dependency: the packages for it hide errors.
 
 import os
 import socket
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Final, final
 
 import structlog
 
 log = structlog.get_logger()
+
+PATIENCE: Final = 1.0  # seconds
 
 
 @final
@@ -24,16 +26,21 @@ class Notify:
         self.failed = False
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000 if for_this_process else 0.0
 
-    def send(self, *assignments: str) -> None:
-        """Send assignments such as "READY=1" in one datagram."""
+    def send(self, *assignments: str, descriptors: Sequence[int] = ()) -> bool:
+        """Send assignments such as "READY=1" in one datagram; whether systemd has it.
+
+        With descriptors it may wait, for at most PATIENCE.
+        """
         if not self.path:
-            return
+            return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.setblocking(False)  # never wait for systemd
-                sock.sendto("\n".join(assignments).encode(), self.path)
+                sock.settimeout(PATIENCE if descriptors else 0)  # never wait for systemd while packets are handled
+                sock.connect(self.path)
+                socket.send_fds(sock, ["\n".join(assignments).encode()], descriptors)
             self.failed = False
         except OSError as error:
             if not self.failed:  # log the first of a row of failures
                 log.warning("notify_failed", error=str(error))
             self.failed = True
+        return not self.failed

@@ -1,5 +1,8 @@
 """Settings -> the source of packets: packet queues, or in mode observe copies and the kernel's translations."""
 
+import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,6 +21,7 @@ from conntrackd_py.kernel.steering.nftables import NftablesError
 from conntrackd_py.kernel.steering.plan import KNOWN_QUEUES, plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
+from conntrackd_py.service.fd_store import FdStore
 from conntrackd_py.settings.schema import NAT, NFLOG, OBSERVE, Settings
 
 log = structlog.get_logger()
@@ -27,13 +31,19 @@ SETTLE: Final = 5.0  # seconds for the kernel's translations at the start
 
 
 def _packet_queue(
-    settings: Settings, handle: Handle, counters: QueueCounters, number: int, headers: Handle | None = None
+    settings: Settings,
+    handle: Handle,
+    counters: QueueCounters,
+    number: int,
+    headers: Handle | None = None,
+    adopted: socket.socket | None = None,
 ) -> NfqueueQueue:
     """headers: for packets of more than ORDINARY bytes, of which only the beginning is copied."""
     return NfqueueQueue(
         handle,
         clock,
         number=number,
+        adopted=adopted,
         max_length=settings.queue.max_length,
         socket_buffer=settings.queue.socket_buffer,
         on_error=NF_ACCEPT if settings.queue.on_error == "accept" or settings.mode == OBSERVE else NF_DROP,
@@ -46,21 +56,43 @@ def _packet_queue(
     )
 
 
-def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, *, known: bool) -> QueuePair:
-    """The bound queues of the steering rules. known: put_tables made tables. QueueError when one cannot be bound."""
+def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, store: FdStore, *, known: bool) -> QueuePair:
+    """The bound queues of the steering rules. known: put_tables made tables. QueueError when one cannot be bound.
+
+    Where packets may pass without a daemon, the queues must not outlive it: packets would wait in them.
+    """
+    outlive = settings.mode != OBSERVE and not settings.queue.fail_open
+    if not outlive:
+        store.close_others()
     if settings.mode == OBSERVE:
+        store.keep([])
         return _observed(settings, engine, counters)
     wanted = plan(settings)
-    queues: list[PacketQueue] = []
+    queues: list[NfqueueQueue] = []
     try:
         for at in range(wanted.queues):
             headers = engine.handle_headers if known and wanted.headers and at >= KNOWN_QUEUES else None
-            queues.append(_packet_queue(settings, engine.handle, counters, settings.queue.first + at, headers))
+            bind = partial(_packet_queue, settings, engine.handle, counters, settings.queue.first + at, headers)
+            queues.append(_taken_over(store, settings.queue.first + at, bind) or bind())
     except QueueError:
         for queue in queues:
             queue.close()
         raise
+    store.close_others({queue.number for queue in queues})
+    store.keep(queues if outlive else [])
+    if store.adopted:
+        log.info("queues_taken_over", queues=store.adopted, packets=sum(queue.repeated for queue in queues))
     return QueuePair(*queues)
+
+
+def _taken_over(store: FdStore, number: int, bind: Callable[..., NfqueueQueue]) -> NfqueueQueue | None:
+    """The queue that a former process bound; None if there is none."""
+    while (adopted := store.take(number)) is not None:
+        try:
+            return bind(adopted=adopted)
+        except QueueError as error:
+            store.refused(number, str(error))
+    return None
 
 
 def put_tables(engine: Engine, settings: Settings) -> tuple[MapTables | None, str]:

@@ -21,14 +21,25 @@ class SideRecords:
         self.free = list(range(self.expectations - 1, -1, -1))
         self.changes = -1
         self.names: dict[int, str] = {}
-        self.unwritten = 0
+        self.expectations_unwritten = 0
+        self.links_unwritten = 0
+
+    @property
+    def unwritten(self) -> int:
+        return self.expectations_unwritten + self.links_unwritten
+
+    def pending(self) -> bool:
+        """Whether expectations have changed since the previous turn."""
+        return self._changes() != self.changes
+
+    def _changes(self) -> int:
+        known = self.engine.core.expectations
+        return known.created + known.deleted + known.changed
 
     def turn(self) -> None:
         """Write what has changed since the previous turn."""
-        known = self.engine.core.expectations
-        changes = known.created + known.deleted + known.changed
-        if changes != self.changes:
-            self.changes = changes
+        if self.pending():
+            self.changes = self._changes()
             self._write_expectations()
         if self.engine.names != self.names:
             self.names = dict(self.engine.names)
@@ -36,7 +47,7 @@ class SideRecords:
 
     def _write_expectations(self) -> None:
         present = {known.id: known for known in self.engine.core.expectations.all()}
-        self.unwritten = 0
+        self.expectations_unwritten = 0
         for ended in [number for number in self.numbers if number not in present]:
             self.journal.write_side(self.numbers[ended], b"")
             self.free.append(self.numbers.pop(ended))
@@ -47,10 +58,11 @@ class SideRecords:
             if number in self.numbers:
                 self.journal.write_side(self.numbers[number], data)
             else:
-                self.unwritten += 1
+                self.expectations_unwritten += 1
 
     def _write_links(self) -> None:
         room = self.journal.side - self.expectations
         links = [record.encode_link(index, name) for index, name in sorted(self.names.items())][:room]
+        self.links_unwritten = len(self.names) - len(links)
         for at in range(room):
             self.journal.write_side(self.expectations + at, links[at] if at < len(links) else b"")

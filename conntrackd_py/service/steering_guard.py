@@ -16,6 +16,7 @@ at least LEAST.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -107,6 +108,7 @@ class SteeringGuard(Hold):
         self.failures = FailureLog("steering_guard_failed")
         self.unreadable = ""  # the last error, logged once
         self.retry_table = False
+        self.prepared: Compared | None = None  # for the first check
         state.hold, state.untranslated = self, self.table.dropped
 
     async def run(self) -> None:
@@ -117,6 +119,11 @@ class SteeringGuard(Hold):
             await self.first_check()
             await asyncio.sleep(max(LEAST, self.clock() - began))
             await self.watch.wait(self._patience(polling))
+
+    def prepare(self) -> None:
+        """Compare for the first check, while another process still has the leak table."""
+        with contextlib.suppress(SteeringError):  # the first check reports it
+            self.prepared = _compared(self.settings())
 
     async def first_check(self) -> None:
         """`check`, before the queues are bound: a base chain that the leak table adds shifts the others of its hook.
@@ -132,6 +139,11 @@ class SteeringGuard(Hold):
         """Change nothing more."""
         self.stopped = True
         self.watch.close()
+
+    def end_table(self) -> None:
+        """After `stop`: the leak table ends now. While a thread may be changing it, it ends with the process."""
+        if not self.lock.locked():
+            self.table.end()
 
     async def _polling(self) -> bool:
         try:
@@ -158,7 +170,9 @@ class SteeringGuard(Hold):
             settings, holds = self.settings(), self.holds
             self.state.guard = settings.steering.guard
             try:
-                compared = await asyncio.to_thread(_compared, settings)
+                compared, self.prepared = self.prepared, None
+                if compared is None:
+                    compared = await asyncio.to_thread(_compared, settings)
             except SteeringError as error:
                 self.state.error = str(error)
                 self._note_unreadable(str(error))

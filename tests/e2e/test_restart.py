@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from conntrackd_py.conntrack.records.record import CONNECTION
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, WEB_INSIDE, WEB_OUTSIDE, Router
 from tests.support.processes import capture, start_script
+from tests.support.talk import ECHO, TALK, finished
 from tests.support.waiting import wait_until
 
 PORT = 7100
@@ -24,72 +24,6 @@ CONNECTIONS = 100
 FORWARDED = 20
 STREAMS = 20
 TIMES = 3
-
-# Echoes TCP and UDP, and remembers from which port each UDP stream came: another one means that it was re-mapped.
-ECHO = """
-import asyncio, sys
-host, port, udp_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-async def echo(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    writer.close()
-class Streams(asyncio.DatagramProtocol):
-    seen = {}
-    def connection_made(self, transport):
-        self.transport = transport
-    def datagram_received(self, data, peer):
-        known = self.seen.setdefault(data[:4], peer)
-        self.transport.sendto(data if known == peer else b"mapped", peer)
-async def main():
-    if udp_port:
-        await asyncio.get_running_loop().create_datagram_endpoint(Streams, local_addr=(host, udp_port))
-    server = await asyncio.start_server(echo, host, port, backlog=1024)
-    print("ready", flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
-# Opens connections, exchanges random bytes over each until a file exists, counts those on which every byte came back.
-TALK = """
-import asyncio, hashlib, os, socket, struct, sys
-host, stop, port, count, udp_port, streams = *sys.argv[1:3], *map(int, sys.argv[3:])
-async def talk(reader, writer):
-    sent, got = hashlib.sha256(), hashlib.sha256()
-    while not os.path.exists(stop):
-        data = os.urandom(3000)
-        sent.update(data)
-        writer.write(data)
-        got.update(await asyncio.wait_for(reader.readexactly(len(data)), 30))
-        await asyncio.sleep(0.1)
-    writer.close()
-    return sent.digest() == got.digest()
-async def stream(number):
-    loop, answered = asyncio.get_running_loop(), False
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        sock.connect((host, udp_port))
-        while not os.path.exists(stop) or not answered:
-            await loop.sock_sendall(sock, struct.pack(">I", number))
-            try:
-                answer = await asyncio.wait_for(loop.sock_recv(sock, 100), 0.2)
-                answered = os.path.exists(stop)
-                if answer == b"mapped":
-                    return False
-            except TimeoutError:
-                pass
-            await asyncio.sleep(0.1)
-    return True
-async def main():
-    pairs = await asyncio.gather(*(asyncio.open_connection(host, port) for _ in range(count)))
-    print("ready", flush=True)
-    work = [talk(*pair) for pair in pairs] + [stream(number) for number in range(streams)]
-    good = await asyncio.gather(*work, return_exceptions=True)
-    print(good.count(True), "good", {repr(one) for one in good if one is not True}, flush=True)
-asyncio.run(main())
-"""
 
 
 @pytest.fixture
@@ -151,14 +85,6 @@ def packets(net: Topology, file: Path, expression: str) -> list[str]:
     return net.server.run("tcpdump", "-nr", str(file), expression).splitlines()
 
 
-def finished(process: subprocess.Popen[str]) -> str:
-    """The last line of its output."""
-    assert process.stdout is not None
-    said = process.stdout.read()
-    assert process.wait(60) == 0
-    return said.strip()
-
-
 def test_a_damaged_journal(net: Topology) -> None:
     """The connection of the damaged record is lost; the others go on; the operator learns of it."""
     router = Router(net)
@@ -184,8 +110,18 @@ def test_a_damaged_journal(net: Topology) -> None:
     assert "conntrackd_py_journal_active 1.0" in metrics
 
 
-def test_a_lost_address(net: Topology) -> None:
-    """While the daemon was away the interface got another address: masqueraded connections end, others stay."""
+def another_address(net: Topology) -> None:
+    net.router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
+    net.router.run("ip", "address", "add", "203.0.113.77/24", "dev", "wan0")
+
+
+def not_up_yet(net: Topology) -> None:
+    net.router.run("ip", "link", "set", "wan0", "down")
+
+
+@pytest.mark.parametrize("change", [another_address, not_up_yet])
+def test_a_lost_address(net: Topology, change: Callable[[Topology], None]) -> None:
+    """While the daemon was away the interface lost its address: masqueraded connections end, others stay."""
     router = Router(net, CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"'))
     router.install_rules()
     router.start()
@@ -195,9 +131,12 @@ def test_a_lost_address(net: Topology) -> None:
     assert finished(talk) == "3 good set()"
     router.conntrack("-I", "-s", CLIENT, "-d", "192.0.2.9", "-p", "udp", "--sport", "1", "--dport", "9", "-t", "600")
     killed(router)
-    net.router.run("ip", "address", "delete", f"{ROUTER}/24", "dev", "wan0")
-    net.router.run("ip", "address", "add", "203.0.113.77/24", "dev", "wan0")
+    change(net)
     router.start()
     assert router.conntrack("-L", "-p", "tcp", "--dport", str(PORT)) == ""
     assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 1
     assert '"address_gone": 3' in router.said()
+    net.router.run("ip", "link", "set", "wan0", "up")
+    talk = start_script(net.client, TALK, SERVER, str(net.folder / "stop"), str(PORT), "3", "0", "0")
+    assert finished(talk) == "3 good set()"
+    assert len(router.conntrack("-L", "-p", "udp", "--dport", "9").splitlines()) == 1

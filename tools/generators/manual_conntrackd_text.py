@@ -37,6 +37,13 @@ Installed steering rules are updated. `mode`, the table `queue` and `steering.ma
 names those that changed. Connections that the new rules would not create, or would translate differently, are counted
 and kept; `--flush-stale` ends them. `SIGHUP` does the same without an answer.
 """,
+    "upgrade": """
+The daemon starts a new process of the installed version with the present configuration, and hands its queues over when
+that is ready to serve. Packets wait in the kernel for some milliseconds; the command prints how long. Connections and
+their translations stay. If the new process does not start, the former one goes on. It does not install steering rules:
+after a change of `mode`, of the table `queue` or of `steering`, restart the service. systemd follows the main process;
+another supervisor may take the end of the former process for the end of the service.
+""",
     "rules install": """
 Rules of others are not changed. `steering.program` selects nft(8) or iptables(8). `steering.kernel_conntrack` decides
 whether the kernel tracks the packets too. The command prints both decisions with their reasons.
@@ -115,6 +122,7 @@ Needs root. Everything is deleted at the end.
 
 EXITS: Final = {
     "reload": "0 if the daemon applied the configuration; 1 if not, and the previous configuration stays in force.",
+    "upgrade": "0 when the new process answers; 1 if it did not start, and the former one goes on.",
     "status": "0, or 1 if no daemon answers.",
     "top": "0 after the last frame, `q` or Ctrl-C; 1 if no daemon answers.",
     "run": "0 after a signal, 1 if the daemon could not start or gave up.",

@@ -43,6 +43,9 @@ COMMANDS: Final = {
     ),
     "status": Command("show the state of the daemon", options.status, f"{HERE}.status"),
     "reload": Command("make the daemon apply a changed configuration", options.reload, f"{HERE}.reload"),
+    "upgrade": Command(
+        "make the daemon hand over to a new process of the installed version", options.upgrade, f"{HERE}.upgrade"
+    ),
     "targets": Command(
         "list the targets of DNAT rules with several, or mark one down: it gets no new connections",
         options.targets,

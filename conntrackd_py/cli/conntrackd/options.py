@@ -138,6 +138,11 @@ def reload(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def upgrade(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _socket(parser, "the daemon's control socket, instead of the configured one")
+
+
 def targets(parser: argparse.ArgumentParser) -> None:
     _socket(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON list")

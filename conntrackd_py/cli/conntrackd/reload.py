@@ -17,7 +17,7 @@ WHY: Final = {"nat": "the NAT rules would translate differently", "filter": "the
 def main(args: argparse.Namespace) -> int:
     """0, or 1 if the daemon did not apply the configuration: the previous one stays in force."""
     try:
-        with _client(args.socket, args.config) as client:
+        with connected(args.socket, args.config) as client:
             answer = next(client.ask(Reload(args.flush_stale)))["reload"]
     except ClientError as error:
         sys.stderr.write(f"conntrackd-py reload: {escaped_lines(str(error))}\n")
@@ -26,17 +26,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _client(socket: str, config: Path) -> Client:
+def connected(socket: str, config: Path, patience: float | None = None) -> Client:
     """A connection to the daemon. If nothing listens on the configured socket, the daemon may still use the default."""
     configured = configured_socket(config)
     if socket or not configured or VARIABLE in os.environ:
-        return Client(socket_path(socket))
+        return Client(socket_path(socket), patience)
     try:
-        return Client(configured)
+        return Client(configured, patience)
     except ClientError:
         if configured == DEFAULT_PATH:
             raise
-        return Client(DEFAULT_PATH)
+        return Client(DEFAULT_PATH, patience)
 
 
 def configured_socket(config: Path) -> str:

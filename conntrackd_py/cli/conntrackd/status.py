@@ -146,6 +146,8 @@ def _journal(found: Lines, journal: Fields) -> None:
         lost = f", damaged {damaged:,}{_named(refused, ', ')}" if damaged or refused else ""
         texts = f"{journal['written']:,} written, {journal['unwritten']:,} unwritten"
         found.add("journal", f"{texts}; at the start {journal['restored']:,} restored{lost}", bool(damaged))
+        if journal["side_unwritten"]:
+            found.add("  no room", f"{journal['side_unwritten']:,} expectations or interfaces unwritten", True)
 
 
 def _table(found: Lines, status: Fields) -> None:

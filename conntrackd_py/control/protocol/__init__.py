@@ -17,6 +17,7 @@ lines; answers.py has their keys.
                                            {"not_shown": {...}} where some were not sent, until the client closes
     status, ping                           {"status": {...}}, {"pong": version}
     reload  flush_stale?                   {"reload": {...}}
+    upgrade                                {"upgrade": {"pid": n}}: the successor, then the daemon ends
     steering step network                  {"steering": {...}} for each step: begin, trial?, done; {} for the rules of
                                            another network namespace
     top     hosts? sort? family?           {"top": {...}}

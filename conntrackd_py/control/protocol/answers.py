@@ -164,7 +164,7 @@ class Status(Counters):
     steering: dict[str, object]  # guard installed missing restored error held leak_table untranslated: class Steering
     journal: dict[
         str, object
-    ]  # enabled error written unwritten shortened restored refused damaged aside away: JournalState
+    ]  # enabled error written unwritten side_unwritten shortened restored refused damaged aside away pause
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
     targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several

@@ -228,6 +228,10 @@ class Reload(Request, tag="reload"):
     flush_stale: bool = False
 
 
+class Upgrade(Request, tag="upgrade"):
+    pass
+
+
 class Steering(Request, tag="steering"):
     """A command is about to change the steering rules of this network namespace (inode number).
 
@@ -276,6 +280,7 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | DaemonStatus
     | Ping
     | Reload
+    | Upgrade
     | Steering
     | Targets
     | Mappings

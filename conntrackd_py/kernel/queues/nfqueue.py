@@ -1,4 +1,4 @@
-"""A packet queue bound by NetfilterQueue. Packets are read and answered by our own loop on the same socket.
+"""A packet queue bound by NetfilterQueue, or taken over. Packets are read and answered by our own loop.
 
 NetfilterQueue reads and answers one packet a call, cuts packets at 4,016 bytes and hides ENOBUFS. So it only binds,
 owns and unbinds the queue. The loop works on a duplicate of its socket (the kernel knows the queue's owner by the
@@ -10,6 +10,7 @@ socket):
 - Every packet received gets exactly one verdict before `drain` returns, also when our own code raises an exception.
   A packet that did not fit its message is counted and dropped.
 - ENOBUFS is counted.
+- NetfilterQueue cannot take over a queue that is bound. The loop works on the socket alone (takeover.py).
 - The queue is bound in mode NFQNL_COPY_NONE, in which the kernel drops packets. The last step of the configuration
   turns copies on.
 
@@ -23,6 +24,7 @@ import select
 import socket
 import time
 import warnings
+from pathlib import Path
 from typing import Final, final
 
 from netfilterqueue import NetfilterQueue, Packet
@@ -34,6 +36,7 @@ from conntrackd_py.kernel.queues.batch import Batch, Handle
 from conntrackd_py.kernel.queues.mmsg import MOST, Messages
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import ANSWER_WITHIN, Clock, PacketQueue, QueueCounters, QueueError
+from conntrackd_py.kernel.queues.takeover import Takeover
 from conntrackd_py.kernel.queues.verdict_sender import VerdictSender
 
 ANSWER_ROOM: Final = 4096  # bytes
@@ -46,6 +49,8 @@ LEAST_SEND_BUFFER: Final = 262144  # bytes: Batch.MOST_BYTES, one more packet, a
 class NfqueueQueue(PacketQueue):
     """Bound from construction until close(). QueueError when it cannot be bound.
 
+    adopted: the socket to which the queue belongs already; closed when it does not. kept: another process has a
+    duplicate of the socket, and the queue outlives close().
     copied: bytes of each packet. headers: handles a longer one; whole: the queue to which it can send it (NF_QUEUE).
     """
 
@@ -64,15 +69,23 @@ class NfqueueQueue(PacketQueue):
         copied: int = netlink.LARGEST_COPY,
         headers: Handle | None = None,
         whole: int = -1,
+        adopted: socket.socket | None = None,
     ) -> None:
         self.number = number
+        self.adopted = adopted is not None
+        self.kept = False
+        self.repeated = 0
         self.clock = clock
         self.on_error = on_error
         self.counters = counters or QueueCounters()
         self.counters.backend = BACKEND
         self.failures = FailureLog("packet_failed")
-        self.nfq = self._bind(max_length, socket_buffer)
-        self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
+        self.nfq: NetfilterQueue | None = None
+        if adopted is not None:
+            self.sock = adopted
+        else:
+            self.nfq = self._bind(max_length, socket_buffer)
+            self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
         self.received = Messages()
         observe = self.counters.visits.observe
         self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, observe, headers, whole)
@@ -81,13 +94,7 @@ class NfqueueQueue(PacketQueue):
         _grow_send_buffer(self.sock)
         netlink.grow_buffer(self.sock, socket_buffer)
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
-        try:
-            self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + netlink.flags(wanted))
-        except OSError as error:
-            self.close()
-            raise QueueError(f"cannot configure packet queue {number}: {error}") from error
-        # Packets come from here on, so no answer is asked for. The mode cannot fail: the one before was accepted.
-        self._copy(copied)
+        self._begin(max_length, netlink.flags(wanted), _copy(copied))
 
     def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
         try:
@@ -99,6 +106,19 @@ class NfqueueQueue(PacketQueue):
             raise QueueError(f"cannot bind packet queue {self.number}: {_why(self.number)}") from error
         return nfq
 
+    def _begin(self, max_length: int, flags: bytes, copy: bytes) -> None:
+        """Packets come from here on. QueueError."""
+        try:
+            if self.nfq is None:
+                self._take_over(netlink.max_length(max_length) + flags + copy)
+                return
+            self._configure(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0) + flags)
+        except OSError as error:
+            self.close()
+            raise QueueError(f"cannot configure packet queue {self.number}: {error}") from error
+        # No answer is asked for, packets may come before it. The mode cannot fail: the one before was accepted.
+        self._send(copy)
+
     def _configure(self, attributes: bytes) -> None:
         """OSError when the kernel refuses or does not answer."""
         self.sock.send(netlink.queue_config(self.number, 1, attributes))
@@ -107,8 +127,15 @@ class NfqueueQueue(PacketQueue):
         if not netlink.is_reply_to(self.sock.recv(ANSWER_ROOM), 1):
             raise OSError(errno.EPROTO, "the kernel answered something else")
 
-    def _copy(self, size: int) -> None:
-        self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_PACKET, size)))
+    def _take_over(self, attributes: bytes) -> None:
+        """OSError when the queue does not belong to this socket."""
+        takeover = Takeover(self.sock, self.number, self.received)
+        takeover.configure(attributes)
+        self.repeated = takeover.repeated
+
+    def _send(self, attributes: bytes) -> None:
+        """Configure without acknowledgement, which a full buffer would lose."""
+        self.sock.send(netlink.queue_config(self.number, 0, attributes))
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -145,21 +172,30 @@ class NfqueueQueue(PacketQueue):
         return self.on_error
 
     def refuse(self) -> None:
-        # Without acknowledgement, which a full buffer would lose.
-        self.sock.send(netlink.queue_config(self.number, 0, netlink.copy_params(netlink.NFQNL_COPY_NONE, 0)))
+        self._send(netlink.copy_params(netlink.NFQNL_COPY_NONE, 0))
 
     def close(self) -> None:
         if self.sock.fileno() < 0:
             return
-        self.refuse()
-        while self._receive(MOST):  # unbind() waits for an answer, which a full buffer would lose
-            pass
-        self.nfq.unbind()
+        if self.kept and self.nfq is not None:
+            with Path(os.devnull).open("rb") as nothing:  # NetfilterQueue unbinds when it is deleted
+                os.dup2(nothing.fileno(), self.nfq.get_fd())
+        elif self.nfq is not None:
+            self.refuse()
+            while self._receive(MOST):  # unbind() waits for an answer, which a full buffer would lose
+                pass
+            self.nfq.unbind()
+        elif not self.kept:
+            self._send(netlink.unbind())
         self.sock.close()
 
 
 def _unused(packet: Packet) -> None:
     """NetfilterQueue wants a callback, but reads no packet."""
+
+
+def _copy(size: int) -> bytes:
+    return netlink.copy_params(netlink.NFQNL_COPY_PACKET, size)
 
 
 def _grow_send_buffer(sock: socket.socket) -> None:

@@ -20,7 +20,7 @@ Numbers: linux/netfilter/nfnetlink_queue.h.
 import sys
 from typing import Final, final
 
-from conntrackd_py.const import NF_ACCEPT, NF_DROP, NF_QUEUE
+from conntrackd_py.const import NF_ACCEPT, NF_DROP, NF_QUEUE, NF_REPEAT
 from conntrackd_py.wire.packet import u32
 
 HEADERS: Final = 20  # bytes of nlmsghdr and nfgenmsg
@@ -165,7 +165,14 @@ class VerdictMessages:
 
     def queued(self, packet: bytes, queue: int) -> bytes:
         """The packet goes to another queue, unchanged."""
-        return self.accepting[: ID_AT - 4] + (queue << 16 | NF_QUEUE).to_bytes(4, "big") + packet
+        return self._verdict(packet, queue << 16 | NF_QUEUE)
+
+    def repeated(self, packet: bytes) -> bytes:
+        """The packet passes the chain of the queue rule once more, unchanged."""
+        return self._verdict(packet, NF_REPEAT)
+
+    def _verdict(self, packet: bytes, verdict: int) -> bytes:
+        return self.accepting[: ID_AT - 4] + verdict.to_bytes(4, "big") + packet
 
     def rewritten(self, packet: bytes, mark: int, payload: int) -> bytes:
         """The packet continues with this mark and a new payload of so many bytes, which follow, padded to four."""

@@ -185,6 +185,13 @@ class LeakTable:
         self.nftables.run(f"add table inet {NAME} {{ flags owner; }}\ndelete table inet {NAME}\n{text}")
         self.dropped_before, self.text = dropped, text
 
+    def end(self) -> None:
+        """The table ends with its socket."""
+        if self.nftables is not None:
+            self.dropped()
+            self.nftables.close()
+        self.nftables, self.text = None, ""
+
     def dropped(self) -> int:
         """Packets dropped since the start: one small netlink request."""
         now = self.dropped_before + (netlink.nft_counter(NAME, COUNTER) if self.text else 0)

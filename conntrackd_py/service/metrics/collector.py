@@ -252,6 +252,8 @@ class EngineCollector(Collector):
         yield counter_of("journal_records_written", "Records of connections written into the journal.", state.written)
         text = "Records not written: the journal has no room for their slot."
         yield counter_of("journal_records_unwritten", text, state.unwritten)
+        text = "Expectations and interfaces without a record: no room, or a name is too long."
+        yield gauge_of("journal_side_records_unwritten", text, state.side_unwritten)
         text = "Records too long: without the counters of the connection, or without its helper."
         yield counter_of("journal_records_shortened", text, state.shortened)
         yield gauge_of("journal_restored", "Connections restored at the start.", state.restored)

@@ -11,12 +11,14 @@ def test_without_a_journal() -> None:
         "error": "",
         "written": 0,
         "unwritten": 0,
+        "side_unwritten": 0,
         "shortened": 0,
         "restored": 0,
         "refused": {},
         "damaged": 0,
         "aside": "",
         "away": None,
+        "pause": None,
     }
 
 

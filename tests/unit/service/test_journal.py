@@ -306,3 +306,23 @@ def test_where_packets_pass_without_a_daemon_an_old_journal_is_not_used(path: Pa
     again = Life(path, 1_000_000 + away, settings)
     assert again.entries == entries
     assert bool(again.state.aside) == (entries == 0)
+
+
+def test_an_expectation_is_written_with_the_packets(path: Path) -> None:
+    """So it lives on through a crash before the next turn; a flood of changes is written once in a while."""
+    life = Life(path)
+    master = life.router.established(40001, 21)
+    life.router.now += service.SIDES_EVERY
+    life.router.expect(master, 3000)
+    life.keeper.packets_handled()
+    life.router.expect(master, 3001)
+    life.keeper.packets_handled()
+    life.keeper.close()
+    assert len(Life(path, life.router.now).router.engine.core.expectations.all()) == 1
+
+
+def test_expectations_without_a_record_are_counted(path: Path) -> None:
+    life = Life(path)
+    life.router.expect(life.router.established(40001, 21), 3000, helper="h" * 100)
+    life.keeper.turn()
+    assert life.state.side_unwritten == 1

@@ -20,7 +20,9 @@ def test_they_follow_the_tables() -> None:
     known = router.expect(master, 3000)
     router.expect(master, 3001)
     router.engine.set_interface(1, "lan", [], router.now)
+    assert sides.pending()
     sides.turn()
+    assert not sides.pending()
     assert kinds(router) == [record.EXPECTATION, record.EXPECTATION, record.LINK]
     router.engine.core.expectations.remove(known, router.now)
     router.engine.remove_interface(1, router.now)
@@ -38,7 +40,9 @@ def test_what_does_not_fit_is_counted() -> None:
     for index in range(SIDE):
         router.engine.names[index] = f"lan{index}"
     sides.turn()
-    assert sides.unwritten == 3
+    room = SIDE - sides.expectations
+    assert (sides.expectations_unwritten, sides.links_unwritten) == (3, SIDE - room)
+    assert sides.unwritten == 3 + SIDE - room
     assert len(kinds(router)) == SIDE
 
 

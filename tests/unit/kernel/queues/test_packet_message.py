@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from conntrackd_py.const import NF_ACCEPT, NF_DROP, POST_ROUTING
+from conntrackd_py.const import NF_ACCEPT, NF_DROP, NF_QUEUE, NF_REPEAT, POST_ROUTING
 from conntrackd_py.kernel.queues import packet_message as m
 from conntrackd_py.kernel.queues.packet_message import (
     BEGINNING,
@@ -111,6 +111,12 @@ def test_a_plain_verdict(verdict: int) -> None:
     assert len(made) == m.VERDICT_SIZE
     assert unpacked(made) == (32, 0x301, 1, 0, 0, 65535, verdict, 258)
     assert made[m.ID_AT :] == ID
+
+
+def test_a_packet_that_passes_its_chain_again_or_goes_to_another_queue() -> None:
+    up_to = VerdictMessages(3, m.VERDICT_BATCH_TYPE)
+    assert unpacked(up_to.repeated(ID)) == (32, 0x303, 1, 0, 0, 3, NF_REPEAT, 258)
+    assert unpacked(VerdictMessages(3).queued(ID, 7)) == (32, 0x301, 1, 0, 0, 3, 7 << 16 | NF_QUEUE, 258)
 
 
 def test_a_verdict_with_a_mark() -> None:
