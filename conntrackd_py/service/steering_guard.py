@@ -40,8 +40,9 @@ RESTORE: Final = "restore"
 LEAST: Final = 0.25  # seconds between two comparisons
 POLL: Final = 1.0  # seconds, where no change is reported
 LASTING: Final = 1.5  # seconds, more than POLL: restored rules that go sooner were deleted by a program that fights
-PATIENT: Final = 10  # so many times in a row they are restored at once
-LONGEST: Final = 60.0  # seconds between two attempts
+PATIENT: Final = 10  # so many times in a row they are restored at once, with a line in the log
+CONTESTED: Final = 0.5  # seconds: how long they are missing after that
+LONGEST: Final = 60.0  # seconds between two attempts that fail
 
 Clock = Callable[[], float]
 
@@ -64,7 +65,7 @@ class Attempts:
         """The rules are gone or changed."""
         self.short = self.short + 1 if self.last and now - self.last < LASTING else 0
         if self.contested:
-            self.at = now + min(2.0 ** min(self.short - PATIENT, 10), LONGEST)
+            self.at = now + CONTESTED
 
     def restored(self, now: float) -> None:
         self.last, self.failed = now, 0
@@ -215,10 +216,10 @@ class SteeringGuard(Hold):
     def _lost(self, missing: str) -> None:
         if self.state.installed is not False:
             self.attempts.lost(self.clock())
-            log.error("steering_missing", rules=missing, guard=self.state.guard)
-            if self.attempts.contested:
-                wait = round(self.attempts.at - self.clock())
-                log.error("steering_contested", help="another program deletes the rules again and again", retry=wait)
+            if not self.attempts.contested:
+                log.error("steering_missing", rules=missing, guard=self.state.guard)
+            elif self.attempts.short == PATIENT + 1:
+                log.error("steering_contested", help="another program deletes the rules again and again")
         self.state.installed, self.state.missing = False, missing
 
     async def _restore(self, settings: Settings) -> None:
@@ -234,7 +235,8 @@ class SteeringGuard(Hold):
         self.attempts.restored(self.clock())
         self.state.restored += 1
         self.state.installed, self.state.missing, self.state.error = True, "", ""
-        log.warning("steering_restored", times=self.state.restored)
+        if not self.attempts.contested:
+            log.warning("steering_restored", times=self.state.restored)
 
     async def _follow(self, compared: Compared) -> None:
         """Install the rules of the new decision; after an error as after a loss."""

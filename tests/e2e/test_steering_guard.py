@@ -21,7 +21,7 @@ from conntrackd_py.control.protocol.requests import Steering
 from conntrackd_py.lab.namespaces import CLIENT6, INSIDE, ROUTER, ROUTER6, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import DAEMON, METRICS, Router
 from conntrackd_py.lab.steps import TRAFFIC
-from conntrackd_py.service.steering_guard import LASTING, LONGEST, PATIENT
+from conntrackd_py.service.steering_guard import LASTING, PATIENT
 from tests.support.processes import MASQUERADE, capture, start, start_script
 from tests.support.waiting import wait_until
 
@@ -433,11 +433,12 @@ def test_two_programs_that_fight(scene: Scene) -> None:
     scene.begin(BY_IPTABLES)
     scene.await_guarded()
     fighter = scene.net.router.start("sh", "-c", "while :; do nft flush ruleset; sleep 0.1; done")
-    wait_until(lambda: scene.router.said().count("steering_contested") > 1, scene.router.said, LONGEST)
-    assert scene.status()["restored"] <= PATIENT + 3
+    wait_until(lambda: "steering_contested" in scene.router.said(), scene.router.said, 60)
+    wait_until(lambda: scene.status()["restored"] > PATIENT + 3, scene.router.said, 60)
     fighter.kill()
     fighter.wait()
-    wait_until(lambda: scene.installed, scene.router.said, LONGEST)
+    wait_until(lambda: scene.installed, scene.router.said)
+    assert scene.router.said().count("steering_restored") < scene.status()["restored"], "not each is logged"
     assert scene.leaked() == []
 
 

@@ -1,6 +1,6 @@
 """When the rules are restored again. tests/e2e/test_steering_guard.py has the real thing."""
 
-from conntrackd_py.service.steering_guard import LASTING, LONGEST, PATIENT, Attempts
+from conntrackd_py.service.steering_guard import CONTESTED, LASTING, LONGEST, PATIENT, Attempts
 
 
 def test_rules_that_last_are_restored_at_once() -> None:
@@ -12,7 +12,7 @@ def test_rules_that_last_are_restored_at_once() -> None:
         now += LASTING
 
 
-def test_rules_that_do_not_last_are_restored_less_and_less_often() -> None:
+def test_rules_that_do_not_last_are_restored_less_often() -> None:
     attempts, now, waits = Attempts(), 100.0, []
     for _ in range(PATIENT + 9):
         attempts.lost(now)
@@ -20,7 +20,7 @@ def test_rules_that_do_not_last_are_restored_less_and_less_often() -> None:
         now = max(now, attempts.at)
         attempts.restored(now)
         now += LASTING / 2
-    assert waits == [0.0] * (PATIENT + 1) + [2, 4, 8, 16, 32, LONGEST, LONGEST, LONGEST]
+    assert waits == [0.0] * (PATIENT + 1) + [CONTESTED] * 8
 
 
 def test_a_fight_that_is_over_is_forgotten() -> None:
