@@ -75,7 +75,7 @@ class Nat(Extension):
         self.core = core
         self.interfaces = Interfaces()
         self.rules = Ruleset(rules, self.interfaces)
-        self.ports = Ports(core.table, core.randomness)
+        self.ports = Ports(core.table, core.randomness, self.interfaces)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
         self.null_binding = Pool()  # connections that no rule matched

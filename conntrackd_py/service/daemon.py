@@ -93,6 +93,8 @@ class Daemon:
             if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
+            if self.parts.local_sockets.due(self.parts.settings):
+                await self.parts.local_sockets.read()
             stack.callback(self.parts.journal.close)
             await self.parts.journal.start(lambda: self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}"))
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
@@ -162,6 +164,8 @@ class Daemon:
         self.notify_systemd(now)
         self.log_addresses_lost()
         self.parts.port_watch.look(now)
+        if self.parts.local_sockets.due(self.parts.settings):
+            self.parts.background(self.parts.local_sockets.read())
         if self.parts.mark_watch.due():
             self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000
