@@ -83,7 +83,7 @@ class Nat(Extension):
         self.core = core
         self.interfaces = Interfaces()
         self.rules = Ruleset(rules, self.interfaces)
-        self.ports = Ports(core.table, core.randomness)
+        self.ports = Ports(core.table, core.randomness, self.interfaces)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
         self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables())

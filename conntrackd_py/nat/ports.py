@@ -12,6 +12,8 @@ from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import ICMP_PROTOCOLS, MANIP_DST, MANIP_SRC
 from conntrackd_py.nat.binding import inverted
+from conntrackd_py.nat.bound_ports import BoundPorts
+from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.mappings import Mappings
 from conntrackd_py.nat.range import Range
 
@@ -23,13 +25,22 @@ LEAST_ATTEMPTS: Final = 16
 class Ports:
     """Finds free tuples, and keeps the mappings of each source that changed its address or port."""
 
-    def __init__(self, table: Table, randomness: Randomness) -> None:
+    def __init__(self, table: Table, randomness: Randomness, interfaces: Interfaces | None = None) -> None:
         self.table = table
+        self.bound = BoundPorts(interfaces or Interfaces())
         self.randomness = randomness
         self.mappings = Mappings()
 
     def used(self, t: bytes, ct: NfConn) -> bool:
         return self.table.taken(inverted(t, ct.l4proto), ct)
+
+    def free(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bool:
+        """Whether no connection uses t and, for a forwarded source, no socket of the router holds its port."""
+        if self.used(t, ct):
+            return False
+        if manip != MANIP_SRC or not ct.iif or (wanted.has_ports and wanted.port_low == wanted.port_high):
+            return True
+        return not self.bound.has(tuples.protonum(t), tuples.src(t), tuples.l4src(t))
 
     def unique(self, current: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
         """The tuple to translate `current` to; empty when the range is exhausted.
@@ -62,11 +73,11 @@ class Ports:
 
     def _keeps_port(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bool:
         if not wanted.has_ports:
-            return not self.used(t, ct)
+            return self.free(t, wanted, ct, manip)
         port = choosable(t, ct.l4proto, manip)
         if wanted.base or not wanted.port_low <= port <= wanted.port_high:
             return False
-        return wanted.port_low == wanted.port_high or not self.used(t, ct)
+        return wanted.port_low == wanted.port_high or self.free(t, wanted, ct, manip)
 
     def _search(self, t: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
         l4proto = ct.l4proto
@@ -87,7 +98,7 @@ class Ports:
         while True:
             for i in range(attempts):
                 t = with_choice(t, l4proto, manip, low + (offset + i) % size)
-                if not self.used(t, ct):
+                if self.free(t, wanted, ct, manip):
                     return t
             if attempts >= size or attempts < LEAST_ATTEMPTS:
                 return t if manip == MANIP_DST else b""
@@ -114,7 +125,7 @@ class Ports:
             address, port = mapping[:-2], int.from_bytes(mapping[-2:], "big")
             if wanted.holds(address, port):
                 t = tuples.with_src(current, address, port)
-                if not self.used(t, ct):
+                if self.free(t, wanted, ct, MANIP_SRC):
                     return t
         return b""
 

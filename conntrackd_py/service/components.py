@@ -16,6 +16,7 @@ from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.fd_store import FdStore
 from conntrackd_py.service.journal import JournalKeeper
+from conntrackd_py.service.local_sockets import LocalSockets
 from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
@@ -43,6 +44,7 @@ class Components:
         self.pauses = Pauses()
         self.mark_watch = MarkWatch(self.engine.overwritten)
         self.port_watch = PortWatch(self.engine.nat)
+        self.local_sockets = LocalSockets(self.engine.nat, clock)
         self.notify = Notify()
         self.store = FdStore(self.notify)
         self.injector: Injector | None = None  # only with `answers`: it sends the answers to rejected packets

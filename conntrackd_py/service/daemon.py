@@ -106,6 +106,8 @@ class Daemon:
             if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)
             await self.addresses.read()
+            if self.parts.local_sockets.due(self.parts.settings):
+                await self.parts.local_sockets.read()
             stack.callback(self.parts.journal.close)
             await self.parts.journal.start(self.extend_timeout)
             if not self.parts.steering.installed:  # otherwise the guard has told it
@@ -211,6 +213,8 @@ class Daemon:
         self.notify_systemd(now)
         self.log_addresses_lost()
         self.parts.port_watch.look(now)
+        if self.parts.local_sockets.due(self.parts.settings):
+            self.parts.background(self.parts.local_sockets.read())
         if self.parts.mark_watch.due():
             self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000

@@ -25,6 +25,7 @@ TRACKED: Final = {
 }  # the protocols of a tracker, by the name in its timeouts
 WITH_TRACKER: Final = {number for numbers in TRACKED.values() for number in numbers}
 TRACKED_BY: Final = {**TRACKED, "generic": tuple(number for number in range(256) if number not in WITH_TRACKER)}
+OVER_LOOPBACK: Final = "the router's packets to its own addresses use lo, which steering.exclude_interfaces excludes"
 Rules = dict[str, list[Table]]
 
 
@@ -34,6 +35,8 @@ def find_warnings(settings: Settings, rules: Rules, filter_table: Table, offload
     for rule, table in zip(settings.nat, rules["nat"], strict=True):
         if rule.action == NAT_MASQUERADE:
             _masquerade(rule, table)
+        if rule.to_local > 0 and rule.hooks == (const.LOCAL_OUT,) and "lo" in settings.steering.exclude_interfaces:
+            table.warn("destination_type", OVER_LOOPBACK)
     for spec, table in zip(settings.raw, rules["raw"], strict=True):
         _timeouts(spec, table)
         if spec.helper and settings.mode == OBSERVE:

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Final, TypeGuard
 
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.const import LOCAL_IN, LOCAL_OUT
 from conntrackd_py.match.address import packed_address
 from conntrackd_py.match.interface import wrong_name
 from conntrackd_py.nat import mss
-from conntrackd_py.nat.rules import NAT_REDIRECT, NatRule
 from conntrackd_py.settings import schema
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.match import free_marks, network_of, read_value
-from conntrackd_py.settings.natrule import nat_rule
+from conntrackd_py.settings.natrule import nat_rule, reject_unsteered
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import (
     Control,
@@ -134,6 +132,7 @@ class _Merged:
         result = Settings(
             mode=top.choice("mode", Settings.mode, schema.MODES),
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
+            avoid_bound_ports=top.boolean("avoid_bound_ports", Settings.avoid_bound_ports),
             nat_exhausted=top.choice("nat_exhausted", Settings.nat_exhausted, schema.NAT_EXHAUSTED),
             clamp_mss=_clamp_mss(top),
             queue=_queue(tables["queue"]),
@@ -163,10 +162,9 @@ class _Merged:
         if result.offload.mode != schema.OFF and not result.queue.known_first:
             tables["offload"].wrong("mode", "needs queue.known_first")
         if not result.steering.local:
-            self.reject_redirects(result.nat)
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
-        if "lo" in result.steering.exclude_interfaces:
-            self.reject_own_redirects(result.nat)
+        steering = result.steering
+        reject_unsteered(self.rules["nat"], result.nat, steering.local, "lo" not in steering.exclude_interfaces)
         self.report.raise_if_any()
         find_warnings(result, self.rules, tables["filter"], tables["offload"])
         return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
@@ -182,19 +180,6 @@ class _Merged:
             nft=ruleset(table),
             file=table.string("file", Filter.file),
         )
-
-    def reject_redirects(self, rules: tuple[NatRule, ...]) -> None:
-        for table, rule in zip(self.rules["nat"], rules, strict=True):
-            if rule.action == NAT_REDIRECT:
-                table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
-            elif table.value("hooks") is not ABSENT and {LOCAL_IN, LOCAL_OUT} & set(rule.hooks):
-                table.wrong("hooks", "input and output need steering.local = true")
-
-    def reject_own_redirects(self, rules: tuple[NatRule, ...]) -> None:
-        """REDIRECT at OUTPUT sends the packet to 127.0.0.1 or ::1, so its connection runs over lo."""
-        for table, rule in zip(self.rules["nat"], rules, strict=True):
-            if rule.action == NAT_REDIRECT and LOCAL_OUT in rule.hooks:
-                table.wrong("hooks", 'REDIRECT at output leads to lo: remove "lo" from steering.exclude_interfaces')
 
     def reject_misplaced(self) -> None:
         """Report values that should be tables, then unknown keys."""

@@ -198,6 +198,20 @@ def _independent(table: Table, action: int) -> Independent | None:
     return Independent(FILTERINGS.index(filtering), parity, table.boolean("hairpin", False))
 
 
+def reject_unsteered(tables: list[Table], rules: tuple[NatRule, ...], local: bool, loopback: bool) -> None:
+    """Report rules for packets that are not queued. local: those from and to the router are. loopback: those of lo are.
+
+    REDIRECT at OUTPUT sends the packet to 127.0.0.1 or ::1, so its connection runs over lo.
+    """
+    for table, rule in zip(tables, rules, strict=True):
+        if not local and rule.action == NAT_REDIRECT:
+            table.wrong("action", "REDIRECT sends packets to the router itself and needs steering.local = true")
+        elif not local and table.value("hooks") is not ABSENT and {LOCAL_IN, LOCAL_OUT} & set(rule.hooks):
+            table.wrong("hooks", "input and output need steering.local = true")
+        elif not loopback and rule.action == NAT_REDIRECT and LOCAL_OUT in rule.hooks:
+            table.wrong("hooks", 'REDIRECT at output leads to lo: remove "lo" from steering.exclude_interfaces')
+
+
 def _hairpin(table: Table, rule: NatRule) -> Match:
     match = rule.match
     if rule.action != NAT_DNAT:

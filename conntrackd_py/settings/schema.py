@@ -199,6 +199,7 @@ class Log:
 class Settings:
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
+    avoid_bound_ports: bool = True  # a forwarded connection gets no port that a socket of the router holds
     nat_exhausted: str = DROP  # drop a packet for which no port is free; reject: with an answer to its sender
     clamp_mss: int = mss.OFF  # largest MSS in a forwarded SYN: OFF, PMTU (that of the two links) or a number
     queue: Queue = field(default_factory=Queue)

@@ -4,8 +4,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.reasons import NAT_EXHAUSTED
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import Packet
-from tests.conversations.test_nat import valid
-from tests.support.packets import address
+from tests.support.packets import address, valid
 from tests.support.play import (
     CLIENT,
     NEIGHBOUR,

@@ -8,11 +8,11 @@ from conntrackd_py.const import (
     IP_CT_NEW,
     IP_CT_RELATED_REPLY,
     IPS_DST_NAT,
-    IPS_SRC_NAT,
 )
 from conntrackd_py.reasons import NAT_NO_ADDRESS
-from tests.conversations.test_nat import valid
 from tests.support import packets
+from tests.support.nat import BOTH, hairpin
+from tests.support.packets import valid
 from tests.support.play import (
     CLIENT,
     INSIDE,
@@ -31,30 +31,6 @@ from tests.support.play import (
     tcp,
     udp,
 )
-from tests.support.rules import rules_of
-
-BOTH = IPS_SRC_NAT | IPS_DST_NAT
-
-
-def hairpin(family: int, outer: str = 'in_interface = "wan"', more: str = "") -> Play:
-    to = CLIENT.v4 if family == 4 else f"[{CLIENT.v6}]"
-    text = f"""
-        {more}
-
-        [[nat]]
-        action = "DNAT"
-        {outer}
-        proto = ["tcp", "udp"]
-        dport = 8080
-        to = "{to}:80"
-        hairpin = true
-
-        [[nat]]
-        action = "MASQUERADE"
-        family = "any"
-        out_interface = "wan"
-    """
-    return Play(family, rules_of(text))
 
 
 def outer_address(family: int) -> str:

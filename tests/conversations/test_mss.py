@@ -2,33 +2,13 @@
 
 import pytest
 
-from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_UNTRACKED
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.mss import OFF, PMTU
-from conntrackd_py.wire import tcp as wire
-from tests.conversations.test_nat import valid
-from tests.support.play import CLIENT, LAN, ROUTER, SERVER, WAN, Play, accept, tcp
-from tests.support.rules import masquerade, web_server_inside
-
-MSS_1460 = b"\x02\x04\x05\xb4"
-
-
-def mss_of(packet: bytes) -> int:
-    at = 20 if packet[0] >> 4 == 4 else 40
-    found = wire.mss_at(packet, at + wire.HEADER, at + wire.data_offset(packet, at))
-    return int.from_bytes(packet[found : found + 2], "big") if found else 0
-
-
-def clamping(family: int, limit: int, raw: list[RawRule] | None = None) -> Play:
-    """Behind a link of 1492 bytes; port 8080 of the router leads to the client."""
-    rules = [masquerade(), web_server_inside(family)]
-    play = Play(family, rules)
-    play.engine.mss.limit = limit
-    play.engine.mss.mtus = {LAN: 1500, WAN: 1492}
-    play.engine.configure(Tunables(), nat_rules=rules, raw_rules=raw)
-    return play
+from tests.support.nat import MSS_1460, clamping, mss_of
+from tests.support.packets import valid
+from tests.support.play import CLIENT, LAN, ROUTER, SERVER, accept, tcp
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.reasons import LEAK_GUARD, NAT_EXHAUSTED, NAT_NO_ADDRESS, NAT_OIF_CHANGED
-from conntrackd_py.wire import checksum
 from tests.support import packets
+from tests.support.packets import valid
 from tests.support.play import (
     CLIENT,
     INSIDE,
@@ -51,17 +51,6 @@ from tests.support.play import (
 from tests.support.rules import masquerade
 
 DONE = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
-
-
-def valid(packet: bytes) -> bool:
-    """Whether the checksums of an IPv4 or IPv6 packet without extension headers hold."""
-    if packet[0] >> 4 == 4:
-        assert checksum.total(packet[:20]) == 0, "IP header checksum"
-        pair, proto, body = packet[12:20], packet[9], packet[20:]
-    else:
-        pair, proto, body = packet[8:40], packet[6], packet[40:]
-    pseudo = 0 if proto == 1 else checksum.total(pair) + proto + len(body)
-    return checksum.valid(body, pseudo)
 
 
 def test_the_server_sees_the_router(snat: Play) -> None:

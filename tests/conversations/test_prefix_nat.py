@@ -5,13 +5,13 @@ import pytest
 from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_RELATED_REPLY, IPS_DST_NAT, IPS_SRC_NAT
 from conntrackd_py.reasons import LEAK_GUARD, NAT_NO_ADDRESS
 from conntrackd_py.wire import checksum
-from tests.conversations.test_nat import valid
+from tests.support.nat import NEUTRAL, OUTER, both_ways
+from tests.support.packets import valid
 from tests.support.play import (
     CLIENT,
     LAN,
     NEIGHBOUR,
     SERVER,
-    WAN,
     Host,
     Play,
     accept,
@@ -22,29 +22,6 @@ from tests.support.play import (
     tcp,
     udp,
 )
-from tests.support.rules import rules_of
-
-OUTER = Host("outer client", "203.0.113.2", "2001:db8:9::2", WAN, 40000)  # the client, as the server sees it
-NEUTRAL = Host("neutral client", "", "2001:db8:9:0:cf3f::2", WAN, 40000)  # the same with SNPT: 0xfd01 - 0x2dc2
-NETWORKS = {4: ("192.168.1.0/24", "203.0.113.0/24"), 6: ("fd00:1::/64", "2001:db8:9::/64")}
-
-
-def both_ways(family: int, source: str = "NETMAP", destination: str = "NETMAP") -> Play:
-    inside, outside = NETWORKS[family]
-    text = f"""
-        [[nat]]
-        action = "{source}"
-        out_interface = "wan"
-        source = "{inside}"
-        to = "{outside}"
-
-        [[nat]]
-        action = "{destination}"
-        in_interface = "wan"
-        destination = "{outside}"
-        to = "{inside}"
-    """
-    return Play(family, rules_of(text))
 
 
 @pytest.fixture(params=["v4", "v6", "nptv6"])

@@ -11,10 +11,21 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
 )
 from conntrackd_py.nat.mss import PMTU
-from tests.conversations.test_hairpin import BOTH, hairpin
-from tests.conversations.test_mss import MSS_1460, clamping, mss_of
-from tests.conversations.test_prefix_nat import NEUTRAL, OUTER, both_ways
-from tests.conversations.test_targets import TARGETS, balancing, chosen, down, source
+from tests.support.nat import (
+    BOTH,
+    MSS_1460,
+    NEUTRAL,
+    OUTER,
+    TARGETS,
+    balancing,
+    both_ways,
+    chosen,
+    clamping,
+    down,
+    hairpin,
+    mss_of,
+    source,
+)
 from tests.support.play import (
     CLIENT,
     INSIDE,

@@ -6,45 +6,10 @@ import pytest
 
 from conntrackd_py.const import IP_CT_ESTABLISHED, IP_CT_NEW
 from conntrackd_py.reasons import NAT_NO_ADDRESS
-from tests.support.play import ROUTER, WAN, Host, Play, accept, dropped, tcp, udp
-from tests.support.rules import rules_of
+from tests.support.nat import TARGETS, balancing, chosen, down, source
+from tests.support.play import ROUTER, Host, accept, dropped, tcp, udp
 
-TARGETS = {4: [f"192.168.1.{n}" for n in (11, 12, 13)], 6: [f"fd00:1::{n:x}" for n in (11, 12, 13)]}
 SOURCES = 600
-
-
-def balancing(family: int, balance: str, weights: tuple[int, ...] = (1, 1, 1)) -> Play:
-    form = "{}:80 weight {}" if family == 4 else "[{}]:80 weight {}"
-    to = [form.format(address, weight) for address, weight in zip(TARGETS[family], weights, strict=True)]
-    text = f"""
-        [[nat]]
-        action = "DNAT"
-        in_interface = "wan"
-        proto = ["tcp", "udp"]
-        dport = 8080
-        balance = "{balance}"
-        to = {to}
-    """
-    return Play(family, rules_of(text))
-
-
-def source(number: int) -> Host:
-    high, low = divmod(number, 250)
-    return Host(f"source {number}", f"198.51.{high}.{low + 1}", f"2001:db8:2::{number + 1:x}", WAN, 5555)
-
-
-def chosen(play: Play, number: int, sport: int = 5555) -> str:
-    """The target that this source gets with a new connection."""
-    assert play >> udp(source(number), ROUTER, sport=sport, dport=8080) << accept(IP_CT_NEW, dport=80)
-    return str(play.seen["dst"])
-
-
-def down(play: Play, address: str, state: bool = True) -> None:
-    (rule,) = play.engine.nat.rules.balancing()
-    assert rule.targets is not None
-    for target in rule.targets.targets:
-        if address in target.name:
-            target.down = state
 
 
 def test_a_source_stays_at_its_target(family: int) -> None:

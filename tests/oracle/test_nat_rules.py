@@ -23,10 +23,10 @@ from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.address import address_text
 from conntrackd_py.nat.mss import PMTU
 from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, data_offset, mss_at
-from tests.conversations.test_nat import valid
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel, kernel
 from tests.oracle.twin import LINKS
 from tests.support import packets
+from tests.support.packets import valid
 from tests.support.rules import rules_of
 from tests.support.steering import passes
 

@@ -135,3 +135,14 @@ def fragments(packet: bytes, size: int, ident: int = 7) -> list[bytes]:
             extension = struct.pack(">BBHI", head[6], 0, start | more, ident)
             found.append(head[:4] + struct.pack(">HB", 8 + len(part), 44) + head[7:] + extension + part)
     return found
+
+
+def valid(packet: bytes) -> bool:
+    """Whether the checksums of an IPv4 or IPv6 packet without extension headers hold."""
+    if packet[0] >> 4 == 4:
+        assert checksum.total(packet[:20]) == 0, "IP header checksum"
+        pair, proto, body = packet[12:20], packet[9], packet[20:]
+    else:
+        pair, proto, body = packet[8:40], packet[6], packet[40:]
+    pseudo = 0 if proto == 1 else checksum.total(pair) + proto + len(body)
+    return checksum.valid(body, pseudo)

@@ -103,7 +103,8 @@ outside; its port rests for its own inside endpoint.
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
 the daemon lists the last packets that it refused, ignored or dropped, and why. With `--follow`, it shows them as they
-come, at most 200 a second; a line counts the others.
+come, at most 200 a second; a line counts the others. Packets that the kernel forwards by itself (offload) never reach
+the daemon and are not shown.
 
 A capture of all interfaces of a router (`tcpdump -i any`) has a forwarded packet twice, before and after its
 translation. The second one is recognised and not tracked again; its connection gets the same translation. Fragments are

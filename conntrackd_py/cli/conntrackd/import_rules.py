@@ -36,7 +36,7 @@ def _read(file: str) -> str:
 
 def _report(done: Imported, file: str) -> None:
     for line, why, rule in done.problems:
-        _say(f"{file}:{line}: not translated: {why}")
+        _say(f"{file}{f':{line}' if line else ''}: not translated: {why}")
         _say(f"    {rule}")
     for table in sorted(done.others):
         _say(f"{file}: table {table}: not read; only nat and raw are imported")

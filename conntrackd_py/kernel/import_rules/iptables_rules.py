@@ -6,7 +6,7 @@ from typing import Final, final
 
 from conntrackd_py.kernel.doctor.ruleset import base_priority
 from conntrackd_py.kernel.import_rules.conditions import Conditions, Value, combined
-from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, RAW, RETURN, Base, Entry
+from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, POLICY, RAW, RETURN, Base, Entry
 from conntrackd_py.kernel.steering.iptables_rules import PREFIX
 from conntrackd_py.kernel.translate.marks import UntranslatableError
 from conntrackd_py.match.words import ParseError, is_number, protocol, protocol_name
@@ -74,7 +74,10 @@ class _Reader:
         chains = self.chains.setdefault((self.family, self.table), {})
         found = RULE.match(text)
         if text.startswith(":"):
-            chains.setdefault(text[1:].partition(" ")[0], [])
+            name, _, policy = text[1:].partition(" ")
+            chains.setdefault(name, [])
+            if policy.startswith("DROP"):
+                self.strays.append(Entry(number, text, problem=POLICY))
         elif PREFIX in text:
             return  # a steering rule
         elif found is None:

@@ -5,9 +5,9 @@ from typing import Final, final
 from conntrackd_py.const import PRI_CONNTRACK
 from conntrackd_py.filter import nft
 from conntrackd_py.filter.nft_tokens import END, Cursor, shown
-from conntrackd_py.kernel.doctor.ruleset import Chain
+from conntrackd_py.kernel.doctor.ruleset import DROP, Chain
 from conntrackd_py.kernel.import_rules.conditions import Value, combined
-from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, HOOKS, JUMP, NAT, RAW, RETURN, Base, Entry
+from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, HOOKS, JUMP, NAT, POLICY, RAW, RETURN, Base, Entry
 from conntrackd_py.kernel.translate.marks import UntranslatableError
 from conntrackd_py.kernel.translate.nft_scan import Found, Scan
 from conntrackd_py.kernel.translate.places import is_ours
@@ -26,6 +26,7 @@ FIELDS: Final = {"saddr": "source", "daddr": "destination"}
 VERDICTS: Final = {"accept": ACCEPT, "return": RETURN, "jump": JUMP, "goto": GOTO}
 ACTIONS: Final = {"snat": "SNAT", "dnat": "DNAT", "masquerade": "MASQUERADE", "redirect": "REDIRECT"}
 FLAGS: Final = {"random": "random", "fully-random": "random_fully", "persistent": "persistent"}
+XT_CT: Final = "xt target CT"  # how nft prints a target of iptables' table raw
 ELSEWHERE: Final = "only rules before tracking are imported; give the helper or timeout in a [[raw]] rule"
 MARK_MAX: Final = 0xFFFFFFFF
 
@@ -42,7 +43,7 @@ def read(text: str) -> tuple[list[Base], list[Entry], set[str]]:
             continue
         entry = _entry(found, text.count("\n", 0, found.words[0].begin) + 1)
         tables.setdefault((chain.family, chain.table), {}).setdefault(chain.name, []).append(entry)
-        if entry.does == RAW:
+        if entry.does == RAW or XT_CT in entry.text:
             raw.add((chain.family, chain.table))
         elif "set" in entry.text and any(f"ct {what} set" in entry.text for what in ("helper", "timeout")):
             strays.append(Entry(entry.line, entry.text, problem=ELSEWHERE))
@@ -53,6 +54,8 @@ def read(text: str) -> tuple[list[Base], list[Entry], set[str]]:
         if kind and chain.family in FAMILIES and not is_ours(chain):
             chains = tables.get(table, {})
             users = {one.name: chains.get(one.name, []) for one in scan.chains.values() if not one.hook}
+            if chain.policy == DROP:
+                strays.append(Entry(0, f"chain {chain.name} {{ policy drop; }}", problem=POLICY))
             bases.append(Base(kind, chain.hook, chain.priority, chain.family, chains.get(chain.name, []), users))
     return bases, strays, set()
 
@@ -67,13 +70,11 @@ def _entry(found: Found, line: int) -> Entry:
     entry = Entry(line, " ".join(found.rule.text.split()))
     reader = _Reader(entry)
     try:
-        reader.read(Cursor(entry.text))
+        reader.read(Cursor(found.rule.text))
     except UntranslatableError as error:
         entry.problem = str(error)
     except ParseError as error:
         entry.problem = error.why
-    if any(word.text == "\n" for word in found.words):
-        entry.problem = entry.problem or "cannot be read"
     return entry
 
 
@@ -215,6 +216,7 @@ class _Reader:
         if cursor.peek() in ("<", ">", "<=", ">=", "&", "|", ".", "map", "vmap"):
             raise UntranslatableError(f"{cursor.peek()} has no counterpart")
         items = tuple(nft.values(cursor, "a value"))
+        _no_variables(items)
         if cursor.peek() in (".", "vmap", "map"):
             raise UntranslatableError(f"{cursor.peek()} has no counterpart")
         return Value(items, invert)
@@ -236,4 +238,11 @@ def _target(cursor: Cursor) -> str:
         if word in ("{", "map", ".", "numgen", "jhash", "symhash") or word.startswith("@"):
             raise UntranslatableError(f"a target by {shown(word)} has no counterpart")
         parts.append(word)
+    _no_variables(tuple(parts))
     return "".join(parts)
+
+
+def _no_variables(words: tuple[str, ...]) -> None:
+    for word in words:
+        if word.startswith("$"):
+            raise UntranslatableError(f"{word} is a variable: print the ruleset with `nft list ruleset`")

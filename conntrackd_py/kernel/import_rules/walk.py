@@ -17,6 +17,7 @@ DEEPEST: Final = 16
 MOST_RULES: Final = 10_000
 MOST_STEPS: Final = 100_000  # rules visited, those of a chain again at each jump
 HOOKS: Final = ("prerouting", "output", "input", "postrouting")
+POLICY: Final = "a policy drop has no counterpart"
 NO_MARK: Final = "the daemon translates destinations before the rules of mangle set a mark"
 
 

@@ -156,3 +156,20 @@ def test_rules_that_must_see_every_packet_prevent_offload(config: Path, text: st
     (line,) = warnings(config, f'{text}[offload]\nmode = "established"\n')
     assert f"no connection is offloaded: {reason}" in line
     assert warnings(config, '[filter]\ndefault_in = "drop"\n[offload]\nmode = "established"\n') == []
+
+
+def test_a_rule_for_own_packets_to_own_addresses_needs_lo(config: Path) -> None:
+    rule = '[[nat]]\naction = "DNAT"\nhooks = ["output"]\ndestination_type = "local"\nto = "10.0.0.1"\n'
+    (line,) = warnings(config, rule)
+    assert "use lo, which steering.exclude_interfaces excludes" in line
+    assert warnings(config, f"{rule}[steering]\nexclude_interfaces = []\n") == []
+
+
+def test_rules_of_two_hooks_do_not_cover_each_other(config: Path) -> None:
+    rule = '[[nat]]\naction = "DNAT"\nhooks = ["{}"]\nto = "10.0.0.1"\n'
+    assert warnings(config, rule.format("output") + rule.format("prerouting")) == []
+    assert len(warnings(config, rule.format("output") + rule.format("output"))) == 1
+    local = rule.format("prerouting") + 'destination_type = "local"\n'
+    assert warnings(config, local + rule.format("prerouting")) == []
+    raw = '[[raw]]\nhooks = ["{}"]\nnotrack = true\n'
+    assert warnings(config, raw.format("output") + raw.format("prerouting")) == []

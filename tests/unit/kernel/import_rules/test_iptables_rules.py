@@ -4,7 +4,7 @@ import pytest
 
 from conntrackd_py.kernel.import_rules.conditions import Value
 from conntrackd_py.kernel.import_rules.iptables_rules import read
-from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, RAW, RETURN, Entry
+from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, POLICY, RAW, RETURN, Entry
 
 
 def entry(words: str, table: str = "nat") -> Entry:
@@ -130,3 +130,8 @@ COMMIT
     assert [one.line for one in bases[0].chains["USER"]] == [5]
     assert [(one.line, one.problem) for one in strays] == [(6, "is not a line of iptables-save")]
     assert others == {"filter"}
+
+
+def test_a_policy_that_drops() -> None:
+    _, strays, _ = read("*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n", "ip")
+    assert [(one.line, one.problem) for one in strays] == [(2, POLICY)]

@@ -4,7 +4,7 @@ import pytest
 
 from conntrackd_py.kernel.import_rules.conditions import Value
 from conntrackd_py.kernel.import_rules.nft_rules import read
-from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, RAW, RETURN, Entry
+from conntrackd_py.kernel.import_rules.walk import ACCEPT, GOTO, JUMP, NAT, POLICY, RAW, RETURN, Entry
 from tests.support import rulesets
 
 TABLE = "table inet t {{\nchain pre {{\ntype nat hook prerouting priority dstnat; policy accept;\n{}\n}}\n}}\n"
@@ -104,6 +104,9 @@ def test_rules_before_tracking(statement: str, keys: dict[str, object]) -> None:
         ("ct mark set 1 accept", "ct mark set has no counterpart"),
         ("tcp dport 80 udp dport 80 accept", "contradict each other"),
         ("ip protocol nothing accept", "no such protocol"),
+        ("iifname $wan accept", "$wan is a variable"),
+        ("dnat ip to $server", "$server is a variable"),
+        ("meta l4proto tcp xt match recent accept", "xt has no counterpart"),
     ],
 )
 def test_what_has_no_counterpart(rule: str, why: str) -> None:
@@ -130,3 +133,18 @@ def test_the_lines_of_a_ruleset_and_helpers_elsewhere() -> None:
 def test_the_steering_rules_are_not_read() -> None:
     text = RAW_TABLE.replace("table ip t", "table ip conntrackd_py").format("notrack")
     assert read(text) == ([], [], set())
+
+
+def test_a_set_on_several_lines_with_comments() -> None:
+    found = entry("tcp dport { 80, # web\n443 } accept")
+    assert (found.problem, found.when["dport"]) == ("", Value(("80", "443")))
+    assert found.text == "tcp dport { 80, # web 443 } accept"
+
+
+def test_a_target_of_iptables_in_the_table_raw() -> None:
+    assert entry("meta l4proto tcp xt target CT", RAW_TABLE).problem == "xt has no counterpart"
+
+
+def test_a_policy_that_drops() -> None:
+    _, strays, _ = read(TABLE.format("accept").replace("policy accept", "policy drop"))
+    assert [(one.text, one.problem) for one in strays] == [("chain pre { policy drop; }", POLICY)]
