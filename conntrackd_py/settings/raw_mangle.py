@@ -25,7 +25,10 @@ HOOKS: Final = {
     "output": LOCAL_OUT,
     "postrouting": POST_ROUTING,
 }
-TIMEOUTS: Final = tuple(field.name for field in fields(Tunables) if "timeout" in field.name)
+# of trackers, not that of helper sip
+TIMEOUTS: Final = tuple(
+    field.name for field in fields(Tunables) if "timeout" in field.name and "_sip_" not in field.name
+)
 
 
 def raw_rule(table: Table) -> RawSpec:
