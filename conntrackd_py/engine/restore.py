@@ -155,7 +155,7 @@ class Restore(Trackers):
         if self.engine.helpers.in_use and not self.helping:
             add_helpers(self.engine.pipeline, self.engine.helpers)
         self._expect()
-        self.engine.helpers.know_calls([child.ct for child in self.children])
+        self.engine.helpers.know_calls([child.ct for child in self.children], self.now)
         for slot in range(len(table.slots)):
             found = table.slots[slot]
             if found is not None and found.masquerade and not self._has_address(found):

@@ -145,18 +145,22 @@ class Helpers(Extension):
             if child is not None and child.master is ct:
                 self.core.kill(child, END_CALL, now)
 
-    def know_calls(self, cts: list[NfConn]) -> None:
+    def know_calls(self, cts: list[NfConn], now: int) -> None:
         """After a restart: what is expected, and these connections, say which packets belong to which call."""
         if self.gre is None:
             return
         for known in self.core.expectations.all():
-            self._know(known)
+            self._know(known, now)
         for ct in cts:
             if ct.master is not None and ct.l4proto is self.gre and tuples.l4(ct.original) != bytes(4):
                 self.gre.add_call(ct.master.slot, ct.original, ct.reply)
 
-    def _know(self, made: Expectation) -> None:
+    def _know(self, made: Expectation, now: int) -> None:
+        """A call of a former control connection with the same ids has ended."""
         if self.gre is not None and made.calls:
+            former = self.core.table.find(made.tuple)
+            if former is not None and former.master is not made.master:
+                self.core.kill(former, END_CALL, now)
             self.gre.add_call(made.master.slot, made.tuple, inverted(call_outside(made), self.gre))
 
     def released(self, ct: NfConn) -> None:
@@ -212,7 +216,7 @@ class Helpers(Extension):
             for call_id in packet.ended:
                 self._end_calls(ct, call_id, now)
             for made in packet.made:
-                self._know(made)
+                self._know(made, now)
             figures.expectations += len(packet.made)
             return NF_ACCEPT
         packet.withdraw()

@@ -30,6 +30,7 @@ class Gre(L4Proto):
         super().__init__(tunables)
         self.keymap: dict[bytes, bytes] = {}  # addresses and destination call id -> source call id
         self.keys: dict[int, list[bytes]] = {}  # of keymap, by the slot of the control connection
+        self.owners: dict[bytes, int] = {}  # the slot by key; a later call may have the key of an earlier one
 
     def tune(self, tunables: Tunables) -> None:
         self.timeout = tunables.nf_conntrack_gre_timeout * 1000
@@ -57,10 +58,11 @@ class Gre(L4Proto):
             l4 = tuples.l4(t)
             key = tuples.src(t) + tuples.dst(t) + l4[2:]
             self.keymap[key] = l4[:2]
+            self.owners[key] = owner
             if key not in known:
                 known.append(key)
         while len(known) > MOST_KEYS:
-            self.keymap.pop(known.pop(0), None)
+            self._forget(known.pop(0), owner)
 
     def end_call(self, owner: int, call_id: bytes) -> list[bytes]:
         """Forget the calls that have this id at one end, all of them if it is empty; returns their tuples."""
@@ -69,11 +71,18 @@ class Gre(L4Proto):
             source = self.keymap.get(key, b"")
             if not call_id or call_id in (source, key[-2:]):
                 self.keys[owner].remove(key)
-                self.keymap.pop(key, None)
-                ended.append(tuples.make(key[:-2], source + key[-2:], IPPROTO_GRE))
+                if self._forget(key, owner):
+                    ended.append(tuples.make(key[:-2], source + key[-2:], IPPROTO_GRE))
         if owner in self.keys and not self.keys[owner]:
             del self.keys[owner]
         return ended
+
+    def _forget(self, key: bytes, owner: int) -> bool:
+        """False if the key is another control connection's now."""
+        if self.owners.get(key) != owner:
+            return False
+        del self.owners[key], self.keymap[key]
+        return True
 
     def lifetime(self, ct: NfConn) -> int:
         if ct.status & IPS_EXPECTED:

@@ -26,7 +26,10 @@ HOOKS: Final = {
     "postrouting": POST_ROUTING,
 }
 RAW_HOOKS: Final = {"prerouting": PRE_ROUTING, "output": LOCAL_OUT}
-TIMEOUTS: Final = tuple(field.name for field in fields(Tunables) if "timeout" in field.name)
+# of trackers, not that of helper sip
+TIMEOUTS: Final = tuple(
+    field.name for field in fields(Tunables) if "timeout" in field.name and "_sip_" not in field.name
+)
 
 
 def raw_rule(table: Table) -> RawSpec:

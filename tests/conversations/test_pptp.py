@@ -183,6 +183,21 @@ def test_the_end_of_a_call() -> None:
     assert (play.engine.helpers.gre.keymap, play.engine.helpers.gre.keys) == ({}, {})
 
 
+def test_the_ids_of_a_former_call() -> None:
+    """Its control connection lingers. The new call gets the ids, and keeps them when that ends."""
+    play = play_of([masquerade()])
+    called(started(play, as_seen=ROUTER))
+    assert play >> gre(CLIENT, SERVER, THEIRS) << accept(IP_CT_RELATED)
+    former = play.engine.core.table.slots[0]
+    again = Host(CLIENT.name, CLIENT.v4, CLIENT.v6, CLIENT.link, 40001)
+    outer = called(started(play, again, as_seen=ROUTER))
+    assert former is not None
+    play.engine.delete(former.slot, play.now)
+    assert play >> gre(CLIENT, SERVER, THEIRS) << accept(IP_CT_RELATED, src=ROUTER)
+    assert play >> gre(SERVER, ROUTER, outer) << accept(IP_CT_ESTABLISHED_REPLY, dst=CLIENT)
+    assert call_of(play) == MINE
+
+
 def test_a_refused_call() -> None:
     play = play_of([masquerade()])
     stream = started(play, as_seen=ROUTER)

@@ -6,15 +6,18 @@ import json
 import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, CLIENT6, ROUTER, ROUTER6, SERVER, SERVER6
 from tests.support import helped
-from tests.support.helped import Net
+from tests.support.helped import Net, listening
 from tests.support.processes import start_script
 from tests.support.waiting import wait_until
 
+SECOND = "192.168.77.3"
 # One end of a conversation: sends its own steps and prints what it receives.
 END = """
 import json, socket, sys
@@ -142,3 +145,41 @@ def test_a_conversation(both: tuple[Net, Net], role: str, transport: str, family
 def _count(net: Net, before: int) -> bool:
     """All expectations of the conversation: the registration, and three times two media of each side."""
     return len(net.expected()) - before >= 1 + 6 * 5
+
+
+# Sends media to where a call announced them, and prints who echoes what.
+MEDIA = """
+import socket, sys
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind(("", 7100))
+one.settimeout(10)
+for port in sys.argv[2:]:
+    one.sendto(b"voice", (sys.argv[1], int(port)))
+    print(one.recvfrom(100))
+"""
+
+
+def test_calls_of_real_agents(both: tuple[Net, Net]) -> None:
+    """Two callers with equal ports behind one address. The server sends first; both ends hear each other."""
+    for net in both:
+        caller, called = net.topology.client, net.topology.server
+        caller.run("ip", "address", "add", f"{SECOND}/24", "dev", "eth0")
+        log = net.topology.folder / "messages"
+        common = ("-nostdin", "-p", "5060", "-trace_msg")
+        listener = ("-sn", "uas", "-i", SERVER, "-mi", SERVER, "-mp", "7000", "-message_file", str(log))
+        called.start("sipp", *common, *listener, stdout=DEVNULL)
+        wait_until(partial(listening, called, 5060, "-Hlun"), "no agent")
+        for number, source in enumerate((CLIENT, SECOND)):
+            media = ("-mi", source, "-mp", "6000", "-rtp_echo")
+            options = ("-sn", "uac", "-i", source, *media, "-m", "1", "-d", "60000", "-nostdin")
+            caller.start("sipp", *options, "-p", "5060", SERVER, stdout=DEVNULL)
+            wait_until(partial(_calls, log, number + 1), "no call")
+        said = called.run(sys.executable, "-c", MEDIA, ROUTER, "6000", "6002").splitlines()
+        assert said == [f"(b'voice', ('{ROUTER}', {port}))" for port in (6000, 6002)]
+        announced = [line for line in log.read_text().splitlines() if line.startswith(("c=", "m="))]
+        assert [line for line in announced if "600" in line] == ["m=audio 6000 RTP/AVP 0", "m=audio 6002 RTP/AVP 0"]
+        assert {line for line in announced if line[0] == "c"} == {f"c=IN IP4 {end}" for end in (ROUTER, SERVER)}
+
+
+def _calls(log: Path, count: int) -> bool:
+    return log.exists() and log.read_text().count("ACK sip") >= count

@@ -21,8 +21,9 @@ HELPERS = (
     ("netbios-ns", "udp", 137),
     ("sip", "udp", 5060),
     ("sip", "tcp", 5060),
+    ("pptp", "tcp", 1723),
 )
-ONLY_IPV4 = ("irc", "netbios-ns")  # in the kernel
+ONLY_IPV4 = ("irc", "netbios-ns", "pptp")  # in the kernel
 CONFIG = """
 mode = "nat"
 [metrics]

@@ -1,6 +1,6 @@
 """Hostile payloads for helpers, through the whole engine, behind source and destination NAT.
 
-    .venv/bin/python -m tests.support.helper_fuzz 100000 7     # so many for each helper, this seed
+    .venv/bin/python -m tests.support.helper_fuzz 100000 7 [sip ...]     # so many for each helper, this seed
 
 After each packet: nothing is expected but from the peer (or, where the protocol says so, anyone) to the sender's own
 address; no more than the policy allows; the checksum of what left is right; both ends still agree on all numbers.
@@ -179,7 +179,7 @@ def run(helper: type[Helper], count: int, seed: int, note: Callable[[float, byte
 
 def main() -> None:
     count, seed = int(sys.argv[1]), int(sys.argv[2])
-    for helper in BUILTIN.values():
+    for helper in [BUILTIN[name] for name in sys.argv[3:] or BUILTIN]:
         slowest: list[tuple[float, bytes]] = [(0.0, b"")]
 
         def note(took: float, payload: bytes, slowest: list[tuple[float, bytes]] = slowest) -> None:

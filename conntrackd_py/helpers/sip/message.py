@@ -10,6 +10,7 @@ from conntrackd_py.helpers.text import address_of, number_at
 from conntrackd_py.match.address import address_text
 
 MOST_HEADERS: Final = 128
+MOST_LINES: Final = 1024  # of a description
 MOST_URIS: Final = 16  # read in all headers of one name
 PORT: Final = 5060  # without one in the text
 LOWEST_PORT: Final = 1024
@@ -186,9 +187,9 @@ def _skip_blanks(payload: bytes, at: int, end: int) -> int:
 
 
 def lines(payload: bytes, at: int, end: int) -> list[Place]:
-    """The lines of a body."""
-    found = []
-    while at < end:
+    """The lines of a body, not more than MOST_LINES."""
+    found: list[Place] = []
+    while at < end and len(found) < MOST_LINES:
         stop = _line_end(payload, at, end)
         found.append(Place(at, stop))
         at = _next_line(payload, stop, end)
