@@ -84,6 +84,7 @@ class Endpoints:
         self.filtered = 0  # first packets from outside
         self.inbound = 0  # connections from outside
         self.conflicts = 0  # connections for whose destination another connection has the endpoint
+        self.reserved: set[int] = set()  # ports of the router's own services, of `reserved_port`
         self.refusal = NAT_EXHAUSTED  # why `source` found none
         self.host_limit = 0  # 0: none
         self.tune(tunables)
@@ -151,11 +152,11 @@ class Endpoints:
         return b""
 
     def _free(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
-        """Whether no mapping, connection or destination rule has the outer endpoint that is the source of t."""
+        """Whether nobody has the outer endpoint: no mapping, connection, destination rule or service of the router."""
         address, port = tuples.src(t), tuples.l4src(t)
         if tuples.source_key(t) in self.by_outer or self.usage.in_use(address, tuples.protonum(t), port):
             return False
-        if self.ports.used(t, ct):
+        if reserved_port(tuples.protonum(t), port) in self.reserved or self.ports.used(t, ct):
             return False
         back = inverted(t, ct.l4proto)
         for link in self.interfaces.local.get(address, ()):
@@ -340,6 +341,11 @@ def independent(rule: NatRule | None, ct: NfConn) -> bool:
     if rule is None or rule.independent is None or not ct.iif:
         return False
     return tuples.protonum(ct.original) in (IPPROTO_TCP, IPPROTO_UDP)
+
+
+def reserved_port(protonum: int, port: int) -> int:
+    """A member of `Endpoints.reserved`."""
+    return protonum << 16 | port
 
 
 def port_of(key: bytes, length: int) -> int:

@@ -15,6 +15,7 @@ from conntrackd_py.kernel.steering.plan import plan
 from conntrackd_py.service.build import engine_of
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.journal import JournalKeeper
+from conntrackd_py.service.local_ports import LocalPorts
 from conntrackd_py.service.mark_watch import MarkWatch
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
@@ -42,6 +43,7 @@ class Components:
         self.pauses = Pauses()
         self.mark_watch = MarkWatch(self.engine.overwritten)
         self.port_watch = PortWatch(self.engine.nat)
+        self.local_ports = LocalPorts(self.engine.nat)
         self.notify = Notify()
         self.injector: Injector | None = None  # only with `answers`: it sends the answers to rejected packets
         self.exporter: Exporter | None = None

@@ -162,6 +162,8 @@ class Daemon:
         self.notify_systemd(now)
         self.log_addresses_lost()
         self.parts.port_watch.look(now)
+        if self.parts.local_ports.due(now):
+            self.parts.background(self.parts.local_ports.look())
         if self.parts.mark_watch.due():
             self.parts.background(self.parts.mark_watch.look(self.parts.settings))
         wait = (self.engine.next_expiry() - now) / 1000

@@ -7,9 +7,11 @@ from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_NEW,
     IP_CT_RELATED_REPLY,
+    IPPROTO_UDP,
     IPS_DST_NAT,
     IPS_SRC_NAT,
 )
+from conntrackd_py.nat.mapping import reserved_port
 from conntrackd_py.reasons import MAPPING_LIMIT, NAT_FILTERED
 from tests.conversations.test_nat import valid
 from tests.support.invariants import check
@@ -222,6 +224,13 @@ def test_a_destination_rule_comes_first(family: int) -> None:
     play = cone(family, more=more)
     assert port_taken_by(play, udp(CLIENT, SERVER)) != 40000
     assert play >> udp(OTHER, ROUTER) << accept(dst=ROUTER, not_status=UNTOUCHED)
+
+
+def test_ports_of_the_routers_services_are_left(family: int) -> None:
+    play = cone(family)
+    play.engine.nat.endpoints.reserved = {reserved_port(IPPROTO_UDP, 40000)}
+    assert port_taken_by(play, udp(CLIENT, SERVER)) != 40000
+    assert port_taken_by(play, tcp(CLIENT, SERVER, "S")) == 40000
 
 
 def test_all_traffic_to_one_host_leaves_ports_for_mappings(family: int) -> None:

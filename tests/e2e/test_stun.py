@@ -124,3 +124,15 @@ def test_a_tcp_server_behind_a_mapping(net: Topology, start: Start) -> None:
         router.install_rules()
         router.start()
     assert "conntrackd_py_nat_mappings 1.0" in router.metrics()
+
+
+def test_a_service_of_the_router_keeps_its_port(net: Topology, start: Start) -> None:
+    serving = net.router.start(*TRAFFIC, "http", "0.0.0.0", "5001", "the router", stdout=-1)
+    assert serving.stdout is not None
+    assert serving.stdout.readline().strip() == "ready"
+    router = start(f'{INDEPENDENT}filtering = "endpoint-independent"')
+    net.client.run("curl", "-sS", "--max-time", "5", "--local-port", "5001", f"http://{SERVER}/")
+    assert f"tcp  {CLIENT}:5001 -> {ROUTER}:" in mappings(router)
+    assert f"{ROUTER}:5001 " not in mappings(router)
+    page = net.server.run("curl", "-sS", "--fail", "--max-time", "5", f"http://{ROUTER}:5001/")
+    assert "This is the router." in page
