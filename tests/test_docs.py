@@ -116,3 +116,14 @@ def test_an_arrow_gathers_packets_by_direction() -> None:
 def test_the_list_of_arrows_reads_back_as_the_table() -> None:
     lines = list(diagrams.arrows_table(diagrams.rfc7857_moves(), rfc7857.STATE_NAMES, rfc7857.DIRECTIONS))
     assert rfc7857._flat("\n".join(lines[1:-1])) == rfc7857.TRANSITIONS
+
+
+def test_the_tests_that_rfc_md_names_exist() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "rfc.md").read_text())
+    assert len(named) > 30
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if not any(f"def {test}(" in path.read_text() for path in (ROOT / "tests").rglob(file))
+    ]
+    assert missing == []

@@ -151,11 +151,11 @@ class Endpoints:
         return b""
 
     def _free(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
-        """Whether no mapping, connection or destination rule has the outer endpoint that is the source of t."""
+        """Whether nobody has the outer endpoint: no mapping, connection, destination rule or service of the router."""
         address, port = tuples.src(t), tuples.l4src(t)
         if tuples.source_key(t) in self.by_outer or self.usage.in_use(address, tuples.protonum(t), port):
             return False
-        if self.ports.used(t, ct):
+        if self.ports.bound.has(tuples.protonum(t), address, port) or self.ports.used(t, ct):
             return False
         back = inverted(t, ct.l4proto)
         for link in self.interfaces.local.get(address, ()):

@@ -23,6 +23,7 @@ from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.match import free_marks, network_of, read_value
 from conntrackd_py.settings.natrule import nat_rule, reject_unsteered
+from conntrackd_py.settings.profile import PROFILES, Profile
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
 from conntrackd_py.settings.schema import (
     Control,
@@ -129,22 +130,24 @@ class _Merged:
 
     def settings(self) -> Settings:
         top, tables = self.top, self.tables
+        profile = Profile(name := top.choice("profile", Settings.profile, PROFILES))
         result = Settings(
+            profile=name,
             mode=top.choice("mode", Settings.mode, schema.MODES),
             leak_guard=top.boolean("leak_guard", Settings.leak_guard),
             avoid_bound_ports=top.boolean("avoid_bound_ports", Settings.avoid_bound_ports),
-            nat_exhausted=top.choice("nat_exhausted", Settings.nat_exhausted, schema.NAT_EXHAUSTED),
+            nat_exhausted=top.choice("nat_exhausted", profile.nat_exhausted, schema.NAT_EXHAUSTED),
             clamp_mss=_clamp_mss(top),
             queue=_queue(tables["queue"]),
             observe=_observe(tables["observe"]),
             offload=_offload(tables["offload"]),
             steering=_steering(tables["steering"]),
-            tunables=_tunables(tables["tunables"]),
+            tunables=_tunables(tables["tunables"], profile.tunables),
             limits=_limits(tables["limits"]),
-            tcp_tracker=top.choice("tcp_tracker", Settings.tcp_tracker, schema.TCP_TRACKERS),
+            tcp_tracker=top.choice("tcp_tracker", profile.tcp_tracker, schema.TCP_TRACKERS),
             raw=tuple(raw_rule(one) for one in self.rules["raw"]),
             connmark=tuple(mark_rule(one) for one in self.rules["connmark"]),
-            nat=tuple(nat_rule(one) for one in self.rules["nat"]),
+            nat=tuple(nat_rule(one, profile) for one in self.rules["nat"]),
             filter=self.filter(tables["filter"]),
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
@@ -154,6 +157,13 @@ class _Merged:
         for key, rules in (("raw", result.raw), ("connmark", result.connmark), ("nat", result.nat)):
             free_marks(self.rules[key], [rule.match for rule in rules], result.steering.mark_mask)
         self.reject_misplaced()
+        self.reject_contradictions(result)
+        self.report.raise_if_any()
+        find_warnings(result, self.rules, tables["filter"], tables["offload"])
+        return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
+
+    def reject_contradictions(self, result: Settings) -> None:
+        tables = self.tables
         if result.mode == schema.NAT and result.queue.fail_open:
             why = "would let packets leave untranslated while no daemon runs; only for mode track or observe"
             tables["queue"].wrong("fail_open", why)
@@ -165,9 +175,6 @@ class _Merged:
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
         steering = result.steering
         reject_unsteered(self.rules["nat"], result.nat, steering.local, "lo" not in steering.exclude_interfaces)
-        self.report.raise_if_any()
-        find_warnings(result, self.rules, tables["filter"], tables["offload"])
-        return replace(result, warnings=tuple(self.report.in_order(self.report.warnings)))
 
     def filter(self, table: Table) -> Filter:
         if table.value("rule") is not ABSENT:
@@ -275,10 +282,10 @@ def _limits(table: Table) -> Limits:
     )
 
 
-def _tunables(table: Table) -> Tunables:
+def _tunables(table: Table, defaults: Tunables) -> Tunables:
     values: dict[str, int] = {}
     for field in fields(Tunables):
-        default = field.default
+        default = getattr(defaults, field.name)
         if isinstance(default, bool):
             values[field.name] = table.boolean(field.name, default)
         elif isinstance(default, int):

@@ -42,6 +42,7 @@ from conntrackd_py.nat.rules import (
 from conntrackd_py.nat.targets import MOST_TARGETS, MOST_WEIGHT, Target, Targets
 from conntrackd_py.settings.errors import ABSENT
 from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, hooks_of, mark_of, match_of, read, read_value
+from conntrackd_py.settings.profile import Profile
 from conntrackd_py.settings.table import Table
 
 PREFIX_NAT: Final = (NAT_NETMAP, NAT_SNPT, NAT_DNPT)
@@ -61,7 +62,7 @@ LOCAL_TYPES: Final = {"": 0, "local": 1, "!local": -1}
 WITH_TARGET_PORTS: Final = (*WITH_PORTS, IPPROTO_ICMP)  # as in iptables, `to` may give the id of an echo request
 
 
-def nat_rule(table: Table) -> NatRule:
+def nat_rule(table: Table, profile: Profile) -> NatRule:
     """The rule of the table. Mistakes are reported in the table; the rule is then undefined."""
     action = _action(table)
     targets = _targets(table, action)
@@ -77,7 +78,7 @@ def nat_rule(table: Table) -> NatRule:
     rule = NatRule(action, match, to, table.path, table.string("comment", ""), hooks_of(table, (), HOOKS))
     rule.to_local = LOCAL_TYPES[table.choice("destination_type", "", tuple(LOCAL_TYPES))]
     rule.targets = _flagged(targets, to)
-    rule.independent = _independent(table, action)
+    rule.independent = _independent(table, action, profile)
     if table.boolean("hairpin", False) and rule.independent is None:
         rule.hairpin = _hairpin(table, rule)
     table.reject_unknown()
@@ -184,9 +185,10 @@ def _check_hooks(table: Table, rule: NatRule) -> None:
         table.wrong("out_interface", "is known at postrouting only")
 
 
-def _independent(table: Table, action: int) -> Independent | None:
-    mapping = table.choice("mapping", MAPPINGS[0], MAPPINGS)
-    filtering = table.choice("filtering", FILTERINGS[0], FILTERINGS)
+def _independent(table: Table, action: int, profile: Profile) -> Independent | None:
+    usual = profile.independent and action in (NAT_SNAT, NAT_MASQUERADE)
+    mapping = table.choice("mapping", MAPPINGS[usual], MAPPINGS)
+    filtering = table.choice("filtering", profile.filtering, FILTERINGS)
     parity = table.boolean("parity", False)
     if mapping == MAPPINGS[0]:
         for key in ("filtering", "parity"):
@@ -195,7 +197,7 @@ def _independent(table: Table, action: int) -> Independent | None:
         return None
     if action not in (NAT_SNAT, NAT_MASQUERADE):
         table.wrong("mapping", f"{NAT_ACTIONS[action]} has none: it is for SNAT and MASQUERADE")
-    return Independent(FILTERINGS.index(filtering), parity, table.boolean("hairpin", False))
+    return Independent(FILTERINGS.index(filtering), parity, table.boolean("hairpin", usual))
 
 
 def reject_unsteered(tables: list[Table], rules: tuple[NatRule, ...], local: bool, loopback: bool) -> None:

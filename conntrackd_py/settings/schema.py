@@ -197,6 +197,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Settings:
+    profile: str = "netfilter"  # the defaults of other keys: as the kernel, or rfc: profile.py
     mode: str = NAT  # nat: track and translate; track: only track; observe: copies of packets only
     leak_guard: bool = True  # drop at POSTROUTING packets without a connection that a source rule matches
     avoid_bound_ports: bool = True  # a forwarded connection gets no port that a socket of the router holds

@@ -7,9 +7,11 @@ from conntrackd_py.const import (
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_NEW,
     IP_CT_RELATED_REPLY,
+    IPPROTO_UDP,
     IPS_DST_NAT,
     IPS_SRC_NAT,
 )
+from conntrackd_py.nat.bound_ports import bound_key
 from conntrackd_py.reasons import MAPPING_LIMIT, NAT_FILTERED
 from tests.conversations.test_nat import valid
 from tests.support.invariants import check
@@ -193,12 +195,42 @@ def test_parity(family: int) -> None:
     assert port_taken_by(play, udp(NEIGHBOUR, SERVER, sport=40001)) % 2 == 1
 
 
+def test_one_host_keeps_one_outer_address() -> None:
+    """Of a range, without `persistent`, for all ports and destinations."""
+    text = 'out_interface = "wan"\naction = "SNAT"\nto = "203.0.113.8-203.0.113.15"\nmapping = "endpoint-independent"'
+    play = Play(4, rules_of(f"[[nat]]\n{text}"))
+    outer = set()
+    for sport in range(1, 9):
+        assert play >> udp(CLIENT, SERVER if sport % 2 else OTHER, sport=sport) << accept(sport=sport)
+        outer.add(play.seen["src"])
+    assert len(outer) == 1
+
+
+def test_another_rule_on_the_same_address() -> None:
+    """Its connection has the tuple: one connection of the mapping gets another port, and is no part of it."""
+    more = f'[[nat]]\nsource = "{NEIGHBOUR.v4}"\nout_interface = "wan"\naction = "MASQUERADE"\n'
+    play = cone(4, more=more)
+    assert play >> udp(CLIENT, SERVER) << accept(src=ROUTER, sport=40000)
+    assert play >> udp(NEIGHBOUR, OTHER) << accept(src=ROUTER, sport=40000)
+    assert port_taken_by(play, udp(CLIENT, OTHER)) != 40000
+    assert play.engine.nat.endpoints.conflicts == 1
+    assert port_taken_by(play, udp(CLIENT, OTHER, dport=81)) == 40000
+    check(play.engine)
+
+
 def test_a_destination_rule_comes_first(family: int) -> None:
     """A port that a DNAT or ACCEPT rule names goes to no mapping: services of the router stay reachable."""
     more = '[[nat]]\naction = "ACCEPT"\nfamily = "any"\nin_interface = "wan"\nproto = "udp"\ndport = 40000\n'
     play = cone(family, more=more)
     assert port_taken_by(play, udp(CLIENT, SERVER)) != 40000
     assert play >> udp(OTHER, ROUTER) << accept(dst=ROUTER, not_status=UNTOUCHED)
+
+
+def test_ports_of_the_routers_services_are_left(family: int) -> None:
+    play = cone(family)
+    play.engine.nat.ports.bound.keys = {bound_key(IPPROTO_UDP, b"", 40000): None}
+    assert port_taken_by(play, udp(CLIENT, SERVER)) != 40000
+    assert port_taken_by(play, tcp(CLIENT, SERVER, "S")) == 40000
 
 
 def test_all_traffic_to_one_host_leaves_ports_for_mappings(family: int) -> None:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, MANIP_DST, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.mark_codec import done_bit, done_early, established, known_mark, not_a_field, valid_bit
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.rules import NAT_ACCEPT, NatRule
+from conntrackd_py.nat.rules import FILTER_ADDRESS_PORT, NAT_ACCEPT, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
 from conntrackd_py.settings.schema import AUTO, FAMILIES, KEEP, NAT, NFLOG, OBSERVE, OFF, Queue, Settings
 from conntrackd_py.settings.schema import HEADERS as HEADERS_ONLY
@@ -259,13 +259,24 @@ def _tracking(settings: Settings, *, keep: bool) -> tuple[Visit, ...]:
 
 
 def _hidden(rules: tuple[NatRule, ...]) -> tuple[str, ...]:
-    """The networks that DNAT rules translate to. The kernel knows only these destinations, not the outer ones."""
+    """The networks to which DNAT rules and mappings translate. The kernel does not know the outer addresses."""
     found: dict[str, None] = {}
     for rule in rules:
+        sources = rule.match.source
+        admits = rule.independent is not None and rule.independent.filtering != FILTER_ADDRESS_PORT
+        if admits and sources is not None and not sources.invert:
+            found |= dict.fromkeys(_networks(*sources.bounds))
         for to in rule.ranges if rule.translates(MANIP_DST) and rule.to.low else ():
-            low, high = ip_address(to.low), ip_address(to.high)
-            found |= dict.fromkeys(_text(network) for network in summarize_address_range(low, high))
+            found |= dict.fromkeys(_networks(to.low, to.high))
     return tuple(found)
+
+
+def _networks(*bounds: bytes) -> list[str]:
+    """The networks of address ranges: first and last address of each."""
+    found: list[str] = []
+    for low, high in zip(bounds[::2], bounds[1::2], strict=True):
+        found += [_text(network) for network in summarize_address_range(ip_address(low), ip_address(high))]
+    return found
 
 
 def _leaving(rules: tuple[NatRule, ...], family: str) -> Names:

@@ -100,6 +100,9 @@ def test_the_kernel_tracks_too_if_it_is_wished_or_decided(wish: str, decision: b
     assert plan_of(mode="observe", keep=decision).keep is True
 
 
+MAPPED = {"action": "MASQUERADE", "mapping": "endpoint-independent"}
+
+
 def dnat(to: str) -> dict[str, object]:
     return {"action": "DNAT", "proto": "tcp", "dport": 80, "to": to}
 
@@ -111,6 +114,8 @@ def dnat(to: str) -> dict[str, object]:
         ([dnat("10.0.0.1"), dnat("10.0.0.1:8080"), dnat("[fd00::1]:80")], ("10.0.0.1", "fd00::1")),
         ([dnat("10.0.0.2-10.0.0.6")], ("10.0.0.2/31", "10.0.0.4/31", "10.0.0.6")),
         ([{**dnat(":81"), "action": "REDIRECT"}], ()),
+        ([{**MAPPED, "filtering": "address", "source": ["10.0.0.0/8", "11.0.0.1"]}], ("10.0.0.0/8", "11.0.0.1")),
+        ([{**MAPPED, "source": "10.0.0.0/8"}], ()),
     ],
 )
 def test_errors_about_a_first_packet_do_not_show_the_hosts_behind_dnat_rules(
