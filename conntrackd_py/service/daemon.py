@@ -142,7 +142,8 @@ class Daemon:
         return await self.handover.prepare(needs(self.parts.settings))
 
     def hand_over(self) -> None:
-        self.handover.agreed = True
+        """The daemon ends for its successor, unless it is being stopped."""
+        self.handover.agreed = not self.stopping.is_set()
         self.stop()
 
     def serve(self) -> None:

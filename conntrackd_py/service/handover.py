@@ -63,6 +63,9 @@ class Handover:
             said = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, ROOM), PREPARED_WITHIN)
         except OSError as error:  # TimeoutError too
             said, why = b"", str(error) or "it was not ready in time"
+        except asyncio.CancelledError:  # the client is gone
+            self.abandon()
+            raise
         else:
             why = "it ended"
         if said != needed:

@@ -160,7 +160,7 @@ def as_version(deb: Path, version: str, target: Path) -> None:
         control = Path(name) / "DEBIAN/control"
         lines = control.read_text().splitlines(keepends=True)
         control.write_text("".join(f"Version: {version}\n" if line.startswith("Version:") else line for line in lines))
-        run("dpkg-deb", "-b", name, target)
+        run("dpkg-deb", "-Znone", "-b", name, target)
 
 
 @contextlib.contextmanager

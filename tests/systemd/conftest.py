@@ -46,7 +46,7 @@ class Router(Machine):
         return int(self.show("MainPID"))
 
     def upgrade(self, deb: str) -> None:
-        self.run("dpkg", "-i", "--force-confold", deb)
+        self.run("dpkg", "-i", "--force-confold", deb, timeout=debian.AT_MOST)
 
     def remember(self, port: int) -> str:
         """A connection that no packet made, so only the journal can bring it back; how `conntrack-py -L` prints it."""

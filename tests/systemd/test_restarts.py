@@ -130,6 +130,7 @@ def test_at_a_boot_nothing_leaves_before_the_daemon_is_ready(router: Router) -> 
     router.run("systemctl", "enable", "up.service")
 
     def power_failure_and_boot() -> None:
+        router.net.router.run("sysctl", "-qw", "net.ipv6.conf.all.keep_addr_on_down=1")
         for name in ("lan0", "wan0"):
             router.net.router.run("ip", "link", "set", name, "down")
         router.end()

@@ -166,9 +166,9 @@ The daemon listens on a unix socket, by default {DEFAULT_PATH}. `[control]` of t
 group, and so who may open it.
 
 A request is a JSON object on one line. `command` is one of `list`, `get`, `create`, `update`, `delete`, `flush`,
-`count`, `stats`, `events`, `recent`, `status`, `top`, `reload` and `ping`; `table` and `filter` select the entries. The
-answer is one line or several. The last line of a list has `done`, the number of entries; a line with `error` holds an
-error message. The keys of a connection are those of `conntrack-py -o json`.
+`count`, `stats`, `events`, `recent`, `status`, `top`, `reload`, `upgrade` and `ping`; `table` and `filter` select the
+entries. The answer is one line or several. The last line of a list has `done`, the number of entries; a line with
+`error` holds an error message. The keys of a connection are those of `conntrack-py -o json`.
 """
 
 CONTROL_EXAMPLE: Final = f"""echo '{{"command": "list", "filter": {{"proto": 6}}}}' | socat - {DEFAULT_PATH}"""
