@@ -181,7 +181,7 @@ def test_marks_that_can_be_used(mask: int) -> None:
 def test_the_bytes_of_offload_are_limited() -> None:
     (line,) = mistakes("[offload]\nbytes = 2000001")
     assert line.startswith("FILE: offload.bytes = 2000001")
-    assert parse("[offload]\nbytes = 2000000").offload.bytes == 2_000_000
+    assert parse({"offload": {"bytes": 2_000_000}}, "FILE").offload.bytes == 2_000_000
 
 
 def test_offload_needs_marks_and_recognition() -> None:
