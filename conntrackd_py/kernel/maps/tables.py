@@ -159,9 +159,8 @@ class MapTables(Maps):
         return self._replace(FLOWS, {family: flows.lookup(family) if on else [] for family in FAMILIES})
 
     def spare(self, on: bool) -> bool:
-        mask, translate = self.parts.mask, self.parts.translate
         return self._replace(
-            flows.LEAVE, {family: flows.leave(family, mask, translate=translate, spare=on) for family in FAMILIES}
+            flows.LEAVE, {family: flows.leave(family, self.parts.mask, spare=on) for family in FAMILIES}
         )
 
     def _replace(self, name: str, rules: dict[str, list[str]]) -> bool:
