@@ -52,7 +52,7 @@ from conntrackd_py.wire.packet import u16
 
 LARGE: Final = 1500  # bytes: a longer packet makes its connection worth the elements
 MOST_CONNECTIONS: Final = 16384  # with elements at once
-MOST_AT_ONCE: Final = 256  # connections that get elements in one transaction
+MOST_AT_ONCE: Final = 128  # connections that get elements in one transaction
 MOST_SMALL_CONNECTIONS: Final = MOST_CONNECTIONS * 3 // 4  # the others are for connections with large packets
 MOST_SMALL: Final = 64  # connections of small packets that wait for a transaction
 PAUSE: Final = 50  # ms between two transactions: each makes programs that list a ruleset begin again

@@ -51,25 +51,30 @@ def lookup(family: str) -> list[str]:
     ]
 
 
-def leave(family: str, mask: int, *, translate: bool, spare: bool = True) -> list[str]:
-    """The rules of the chain `leave`. translate: with mark_maps. spare: no rule must see forwarded packets."""
-    done, valid = done_bit(mask), valid_bit(mask)
-    key = f"meta mark & {mask ^ done:#x}"
-    translated = f"meta mark set meta mark & {ALL_BITS ^ valid:#x} | {done:#x}"
-    source = (
-        f"tcp sport set {key} map @sport",
-        f"udp sport set {key} map @sport",
-        f"{family} saddr set {key} map @saddr {translated} return",
-    )
+def leave(family: str, mask: int, *, spare: bool = True) -> list[str]:
+    """The rules of the chain `leave`. spare: no rule must see forwarded packets."""
     looked_up = (
         *FIRST_HEADER[family],
         "udp checksum 0 return",
         "tcp flags & syn != 0 return",
-        f"{key} . oif . {family} saddr . {family} daddr . th sport != @{LEAVES} return",
-        *(source if translate else ()),
-        translated,
+        f"{_key(mask)} . oif . {family} saddr . {family} daddr . th sport @{LEAVES} goto spared",
     )
-    return [f"meta mark & {valid:#x} == 0 goto forged", *(looked_up if spare else ())]
+    return [f"meta mark & {valid_bit(mask):#x} == 0 goto forged", *(looked_up if spare else ())]
+
+
+def spared(family: str, mask: int, *, translate: bool) -> list[str]:
+    """The rules for a packet in `leaves`. translate: with mark_maps. Not all of them have another source."""
+    key, done = _key(mask), f"meta mark set meta mark & {ALL_BITS ^ valid_bit(mask):#x} | {done_bit(mask):#x}"
+    source = (
+        f"tcp sport set {key} map @sport",
+        f"udp sport set {key} map @sport",
+        f"{family} saddr set {key} map @saddr {done} return",
+    )
+    return [*(source if translate else ()), done]
+
+
+def _key(mask: int) -> str:
+    return f"meta mark & {mask ^ done_bit(mask):#x}"
 
 
 def chains(family: str, mask: int, *, translate: bool, offload: bool) -> str:
@@ -79,10 +84,11 @@ def chains(family: str, mask: int, *, translate: bool, offload: bool) -> str:
     return (
         ("\n".join((f"chain {FLOWS} {{", *lookup(family), "}", "")) if offload else "")
         + f"chain forged {{\n{clear}\n}}\n"
+        + "\n".join(("chain spared {", *spared(family, mask, translate=translate), "}", ""))
         + chain(
             LEAVE,
             "postrouting",
             BEFORE_MANGLE if offload else BEFORE_LAST_VISIT,
-            leave(family, mask, translate=translate),
+            leave(family, mask),
         )
     )

@@ -116,7 +116,9 @@ def _after_last_visit(family: str, parts: Parts) -> str:
     done, valid, field = done_bit(mask), valid_bit(mask), not_a_field(mask)
     if parts.spare:
         forged = f"meta mark & {mask:#x} . {family} saddr != @{SOURCES} meta mark set meta mark & {ALL_BITS ^ field:#x}"
-        passed = f"meta mark set meta mark | {valid:#x} {recognition.remembered(family)}"
+        passed = f"meta mark set meta mark | {valid:#x}"
+        if not parts.offload:  # each update costs about 80 ns
+            passed += f" {recognition.remembered(family)}"
         text = f"chain left {{\n{forged} return\n{passed}\n}}\n"
         rules.append(f"meta mark & {field:#x} == {done:#x} goto left")
     if parts.translate:
@@ -157,9 +159,8 @@ class MapTables(Maps):
         return self._replace(FLOWS, {family: flows.lookup(family) if on else [] for family in FAMILIES})
 
     def spare(self, on: bool) -> bool:
-        mask, translate = self.parts.mask, self.parts.translate
         return self._replace(
-            flows.LEAVE, {family: flows.leave(family, mask, translate=translate, spare=on) for family in FAMILIES}
+            flows.LEAVE, {family: flows.leave(family, self.parts.mask, spare=on) for family in FAMILIES}
         )
 
     def _replace(self, name: str, rules: dict[str, list[str]]) -> bool:

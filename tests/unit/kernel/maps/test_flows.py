@@ -1,6 +1,6 @@
 """The text of the chains that spare visits; tests/e2e/test_offloaded.py and test_visits.py have the kernel run it."""
 
-from conntrackd_py.kernel.maps.flows import chains, leave, lookup, sets
+from conntrackd_py.kernel.maps.flows import chains, leave, lookup, sets, spared
 
 MASK = 0xFFFFFF00
 KEY = "meta mark & 0xffffef00"
@@ -23,7 +23,7 @@ def test_what_is_looked_up() -> None:
 
 def test_ipv6_only_where_nothing_stands_before_the_ports() -> None:
     assert lookup("ip6")[0] == "ip6 nexthdr != { tcp, udp } return"
-    assert leave("ip6", MASK, translate=True)[1] == "ip6 nexthdr != { tcp, udp } return"
+    assert leave("ip6", MASK)[1] == "ip6 nexthdr != { tcp, udp } return"
 
 
 def test_a_forged_mark_goes_and_the_source_follows() -> None:
@@ -33,7 +33,9 @@ def test_a_forged_mark_goes_and_the_source_follows() -> None:
         "meta mark & 0x800 == 0 goto forged",
         "udp checksum 0 return",
         "tcp flags & syn != 0 return",
-        f"{KEY} . oif . ip saddr . ip daddr . th sport != @leaves return",
+        f"{KEY} . oif . ip saddr . ip daddr . th sport @leaves goto spared",
+    ]
+    assert bodies()["spared"] == [
         f"tcp sport set {KEY} map @sport",
         f"udp sport set {KEY} map @sport",
         f"ip saddr set {KEY} map @saddr meta mark set meta mark & 0xfffff7ff | 0x1000 return",
@@ -46,11 +48,11 @@ def test_without_offload_the_table_mangle_comes_first() -> None:
 
 
 def test_forged_marks_go_also_while_no_packet_is_spared() -> None:
-    assert leave("ip", MASK, translate=True, spare=False) == ["meta mark & 0x800 == 0 goto forged"]
+    assert leave("ip", MASK, spare=False) == ["meta mark & 0x800 == 0 goto forged"]
 
 
 def test_without_translation() -> None:
-    assert not any("map @saddr" in line for line in leave("ip", MASK, translate=False))
+    assert spared("ip", MASK, translate=False) == ["meta mark set meta mark & 0xfffff7ff | 0x1000"]
 
 
 def test_the_sets_are_limited() -> None:
