@@ -54,10 +54,16 @@ class Components:
         self.journal_state = JournalState()
         path = Path(settings.journal.path(socket or settings.control.socket))
         self.journal = JournalKeeper(self.engine, settings, path, self.journal_state, clock)
-        self.control = ControlServer(
+        self.control = self._control_server()
+        self.reloads = self.control.reloads
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def _control_server(self) -> ControlServer:
+        settings = self.settings
+        return ControlServer(
             self.engine,
             clock,
-            path=socket or settings.control.socket,
+            path=self.socket or settings.control.socket,
             mode=settings.control.mode,
             group=settings.control.group,
             max_clients=settings.control.max_clients,
@@ -73,8 +79,6 @@ class Components:
                 journal=self.journal_state,
             ),
         )
-        self.reloads = self.control.reloads
-        self.tasks: set[asyncio.Task[None]] = set()
 
     def exporter_of(self, settings: Settings) -> "Exporter | None":
         """The metrics server of these settings, started; None when they disable it. Raises ConfigError."""

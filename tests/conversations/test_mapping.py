@@ -13,8 +13,8 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.nat.bound_ports import bound_key
 from conntrackd_py.reasons import MAPPING_LIMIT, NAT_FILTERED
-from tests.conversations.test_nat import valid
 from tests.support.invariants import check
+from tests.support.packets import valid
 from tests.support.play import (
     CLIENT,
     NEIGHBOUR,

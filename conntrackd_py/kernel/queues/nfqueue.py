@@ -81,11 +81,7 @@ class NfqueueQueue(PacketQueue):
         self.counters.backend = BACKEND
         self.failures = FailureLog("packet_failed")
         self.nfq: NetfilterQueue | None = None
-        if adopted is not None:
-            self.sock = adopted
-        else:
-            self.nfq = self._bind(max_length, socket_buffer)
-            self.sock = socket.socket(fileno=os.dup(self.nfq.get_fd()))
+        self.sock = adopted if adopted is not None else self._bind(max_length, socket_buffer)
         self.received = Messages()
         observe = self.counters.visits.observe
         self.batch = Batch(number, handle, self._failed, time.perf_counter_ns, observe, headers, whole)
@@ -96,7 +92,7 @@ class NfqueueQueue(PacketQueue):
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
         self._begin(max_length, netlink.flags(wanted), _copy(copied))
 
-    def _bind(self, max_length: int, socket_buffer: int) -> NetfilterQueue:
+    def _bind(self, max_length: int, socket_buffer: int) -> socket.socket:
         try:
             nfq = NetfilterQueue()
             with warnings.catch_warnings():  # about the buffer size; grow_buffer checks it
@@ -104,7 +100,8 @@ class NfqueueQueue(PacketQueue):
                 nfq.bind(self.number, _unused, max_length, netlink.NFQNL_COPY_NONE, 0, socket_buffer)
         except OSError as error:
             raise QueueError(f"cannot bind packet queue {self.number}: {_why(self.number)}") from error
-        return nfq
+        self.nfq = nfq
+        return socket.socket(fileno=os.dup(nfq.get_fd()))
 
     def _begin(self, max_length: int, flags: bytes, copy: bytes) -> None:
         """Packets come from here on. QueueError."""
