@@ -315,13 +315,21 @@ class Endpoints:
             del self.hosts[host]
 
     def replace_rules(self, rules: list[NatRule]) -> None:
-        """Mappings go on under the rule with the same name, if it may still map to their endpoint."""
-        named = {rule.label: rule for rule in rules if rule.independent is not None}
+        """Each mapping goes on under the first rule that could have made it."""
+        makers = [rule for rule in rules if rule.independent is not None]
         for mapping in [mapping for _, mapping in self.by_outer.items()]:
-            rule = named.get(mapping.rule.label) if mapping.rule is not None else None
-            if rule is not None and pool_of(rule, mapping.address) != mapping.pool:
-                rule = None
-            mapping.rule = rule
+            mapping.rule = None
+            for rule in makers:
+                if _could_make(rule, mapping):
+                    mapping.rule = rule
+                    break
+
+
+def _could_make(rule: NatRule, mapping: Mapping) -> bool:
+    match = rule.match
+    if pool_of(rule, mapping.address) != mapping.pool or not match.fits_protocol(mapping.protonum):
+        return False
+    return match.source is None or match.source.has(mapping.inside[: mapping.length])
 
 
 def _admits(mapping: Mapping, policy: Independent, address: bytes) -> bool:

@@ -346,6 +346,17 @@ def test_a_reload_closes_a_mapping_without_its_rule(family: int) -> None:
     check(play.engine)
 
 
+def test_a_reload_moves_a_mapping_to_the_rule_of_its_source() -> None:
+    """Not to the one that took the place of its own."""
+    rule = '[[nat]]\naction = "MASQUERADE"\nmapping = "endpoint-independent"\nsource = "%s"\nfiltering = "%s"\n'
+    play = Play(4, rules_of(rule % (CLIENT.v4, "address")))
+    assert play >> udp(CLIENT, SERVER) << accept(src=ROUTER)
+    both = rule % (NEIGHBOUR.v4, FULL_CONE) + rule % (CLIENT.v4, "address")
+    play.engine.configure(play.tunables, nat_rules=rules_of(both))
+    assert play >> udp(OTHER, ROUTER) << dropped(NAT_FILTERED)
+    assert play >> udp(SERVER, ROUTER, sport=9) << accept(dst=CLIENT)
+
+
 def test_a_reload_changes_the_filtering(family: int) -> None:
     play = cone(family, "address-and-port")
     assert play >> udp(CLIENT, SERVER) << accept(src=ROUTER)
