@@ -149,3 +149,17 @@ def test_dropped_expectation_events_are_counted_and_leave_a_gap_in_the_sequence(
     assert [event.sequence for event in events.drain()] == list(range(1, EVENT_LIMIT + 1))
     events.report(DESTROY, 0, expectations.all()[0])
     assert [event.sequence for event in events.drain()] == [EVENT_LIMIT + 3]
+
+
+def test_one_that_is_extended() -> None:
+    """It ends at the other time, and the journal notices; its event says what it was."""
+    expectations = Expectations(10)
+    expectations.events.enabled = True
+    known = wanted(master(0), 80, until=9000, flags=INACTIVE)
+    assert expectations.expect(known, most=0, now=0)
+    known.flags = 0
+    expectations.extend(known, 500)
+    assert expectations.changed == 1
+    assert [(event.timeout, event.flags) for event in expectations.events.drain()] == [(9000, INACTIVE)]
+    assert expectations.expire(499) == 0
+    assert expectations.expire(500) == 1

@@ -7,7 +7,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_SRC_NAT, ORIGINAL, REPLY
 from conntrackd_py.helpers.ftp import Ftp
-from conntrackd_py.helpers.helper import ATTEMPTS, LOWEST, MOST_CHANGES, ControlPacket, Helped
+from conntrackd_py.helpers.helper import ATTEMPTS, HIGHEST, LOWEST, MOST_CHANGES, REMEMBERED, ControlPacket, Helped
 from tests.support.packets import address
 from tests.support.router import CLIENT, SERVER, Router
 
@@ -59,6 +59,25 @@ def test_a_port_that_is_taken() -> None:
     assert fixed.expect(HERE, 69, fixed=True) is not None
     assert [tuples.l4dst(known.tuple) for known in fixed.made] == [40003]
     assert ATTEMPTS > 1
+
+
+def test_several_ports_in_a_row() -> None:
+    """With NAT the next free ones; at the end of the range there is no room."""
+    router = Router()
+    assert packet(router, sport=40001).expect(HERE, 5003) is not None
+    announced = packet(router, sport=40002, translated=True).expect(HERE, 5002, span=2)
+    assert announced is not None
+    assert announced.port == 5004
+    assert packet(router, sport=40003, translated=True).expect(HERE, HIGHEST, span=2) is None
+    assert packet(router, sport=40004).expect(HERE, 5004, span=2) is None
+
+
+def test_remembered_ports_are_bounded() -> None:
+    helped = packet(Router()).helped
+    for port in range(REMEMBERED + 5):
+        helped.remember(0, 6, port, port)
+    assert len(helped.ports) == REMEMBERED
+    assert (0, 6, 4) not in helped.ports
 
 
 def test_changes() -> None:

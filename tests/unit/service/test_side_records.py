@@ -54,3 +54,15 @@ def test_an_expectation_that_is_replaced_frees_its_record() -> None:
         router.expect(master, 3000)
         sides.turn()
     assert kinds(router) == [record.EXPECTATION]
+
+
+def test_an_expectation_that_is_extended_is_written() -> None:
+    router = Router()
+    journal = attach(router.engine)
+    sides = SideRecords(router.engine, journal)
+    router.expect(router.established(40001, 21), 3000)
+    sides.turn()
+    before = bytes(journal.buffer)
+    router.engine.core.expectations.extend(router.engine.core.expectations.all()[0], 5)
+    sides.turn()
+    assert bytes(journal.buffer) != before
