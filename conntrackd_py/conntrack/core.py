@@ -74,6 +74,7 @@ class Conntrack:
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
+        self.tunables = tunables
         self.limit = tunables.nf_conntrack_max
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct

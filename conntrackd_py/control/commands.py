@@ -23,6 +23,7 @@ from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloa
 from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
 from conntrackd_py.control.top import Top
+from conntrackd_py.control.transfer import transfer
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
@@ -75,6 +76,8 @@ class Commands:
             requests.Recent: self.recent,
             requests.Steering: self.steering,
             requests.Targets: self.targets,
+            requests.Export: self.export,
+            requests.Import: self.import_,
             requests.Events: self.events,
         }
 
@@ -243,6 +246,14 @@ class Commands:
             await asyncio.sleep(0)
         await send([encode({"done": len(notes)})])
         return None
+
+    async def export(self, request: requests.Export, send: Send) -> None:
+        await send([transfer.head(self.info.mode)])
+        line = transfer.line_of(self.engine, self.clock)
+        await self._answer(self.walker.connections("conntrack", self._matcher(request.filter), line), send)
+
+    async def import_(self, request: requests.Import, send: Send) -> None:
+        await send([await transfer.import_(self.engine, self.editor.publisher, request)])
 
     async def events(self, request: requests.Events, send: Send) -> Subscriber:
         limit = LIMIT if request.buffer is UNSET else request.buffer

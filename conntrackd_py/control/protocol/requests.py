@@ -5,7 +5,7 @@ No type contains itself, so a request nests at most four levels. The server boun
 
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from conntrackd_py.explain.hosts import RANKED
@@ -252,6 +252,17 @@ class Top(Request, tag="top"):
     family: Family | Literal[""] = ""
 
 
+class Export(Request, tag="export"):
+    filter: Filter = Filter()
+
+
+class Import(Request, tag="import"):
+    """connections: each as in an answer of `export`. replace: end the connections whose tuples they need."""
+
+    connections: Annotated[tuple[Raw, ...], Meta(max_length=1024)]
+    replace: bool = False
+
+
 class Events(Request, tag="events"):
     table: KeptTable = "conntrack"
     mask: Annotated[tuple[EventName, ...], Meta(min_length=1, max_length=32)] = ("ALL",)
@@ -275,6 +286,8 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | Steering
     | Targets
     | Top
+    | Export
+    | Import
     | Events
 )
 
