@@ -54,6 +54,7 @@ FILTER_REJECT: Final = 39  # the same, with an answer to the sender
 NAT_OIF_UNKNOWN: Final = 40  # the outgoing interface is new: name and addresses are not yet known
 HELPER_PARTIAL: Final = 41  # a command of a control channel is cut off or cannot be read: the sender repeats it
 HELPER_REFUSED: Final = 42  # the announced connection cannot be expected or translated
+STANDBY: Final = 43  # this daemon waits to take over from another one
 
 REASON_NAMES: Final = (
     "ok",
@@ -99,6 +100,7 @@ REASON_NAMES: Final = (
     "nat_interface_unknown",
     "helper_partial",
     "helper_refused",
+    "standby",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -22,6 +22,7 @@ from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads
 from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
+from conntrackd_py.control.sync import state as sync
 from conntrackd_py.control.top import Top
 from conntrackd_py.control.transfer import transfer
 from conntrackd_py.control.walk import A_TURN, Walker
@@ -78,6 +79,7 @@ class Commands:
             requests.Targets: self.targets,
             requests.Export: self.export,
             requests.Import: self.import_,
+            requests.Sync: self.sync,
             requests.Events: self.events,
         }
 
@@ -254,6 +256,9 @@ class Commands:
 
     async def import_(self, request: requests.Import, send: Send) -> None:
         await send([await transfer.import_(self.engine, self.editor.publisher, request)])
+
+    async def sync(self, request: requests.Sync, send: Send) -> None:
+        await send([await sync.command(request, self.info.sync)])
 
     async def events(self, request: requests.Events, send: Send) -> Subscriber:
         limit = LIMIT if request.buffer is UNSET else request.buffer

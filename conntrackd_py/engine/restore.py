@@ -148,17 +148,21 @@ class Restore(Trackers):
 
     def finish(self) -> None:
         """Restore what connects connections, and end those whose address is gone."""
+        self.join()
         table = self.core.table
-        table.fill_free()
-        for child in self.children:
-            child.ct.master = self._named(child.master_slot, child.master_id)
-        self.settle()
-        self._expect()
         for slot in range(len(table.slots)):
             found = table.slots[slot]
             if found is not None and found.masquerade and not self.has_address(found):
                 self.refused[ADDRESS_GONE] += self.core.kill(found, END_ADDRESS_GONE, self.now)
                 self.refused_slots.append(slot)
+
+    def join(self) -> None:
+        """Restore what connects connections."""
+        self.core.table.fill_free()
+        for child in self.children:
+            child.ct.master = self._named(child.master_slot, child.master_id)
+        self.settle()
+        self._expect()
 
     def settle(self) -> None:
         """Enter what later connections need to know of these: their mappings, their ports, their helpers."""

@@ -95,6 +95,8 @@ class Daemon:
             await self.addresses.read()
             stack.callback(self.parts.journal.close)
             await self.parts.journal.start(lambda: self.notify.send(f"EXTEND_TIMEOUT_USEC={RESTORING}"))
+            stack.callback(self.parts.sync.stop)
+            await self.parts.sync.start()
             self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()

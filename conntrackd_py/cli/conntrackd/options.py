@@ -28,6 +28,11 @@ RULES_ACTIONS: Final = {
     "firewall whose packets the kernel does not track; the rest stays as it is. Rules that cannot be translated are "
     "listed: exit status 0 if there are none, 3 if there are some, 1 after a failure",
 }
+SYNC_ACTIONS: Final = {
+    "status": "show the state: exit status 0 if the server answers and a standby has every connection, 3 if not",
+    "takeover": "become the active router, with the connections of the other one",
+    "standby": "stop being the active router: forward nothing, follow the other one",
+}
 TRANSLATE_FORMATS: Final = ("iptables", "ip6tables", "nft")
 TOP_KEYS: Final = "keys: q quit; c, b, n sort by connections, bytes, new connections; 4, 6 one family, a both"
 TOP_ORDERS: Final = ("connections", "bytes", "new")
@@ -236,6 +241,16 @@ def import_(parser: argparse.ArgumentParser) -> None:
         "--replace", action="store_true", help="end the connections that have a tuple of an imported one"
     )
     parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
+
+
+def sync(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in SYNC_ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text)
+        _socket(action)
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+        if name == "takeover":
+            action.add_argument("--stale", action="store_true", help="also if connections may be missing")
 
 
 def diff(parser: argparse.ArgumentParser) -> None:

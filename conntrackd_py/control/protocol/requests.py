@@ -263,6 +263,13 @@ class Import(Request, tag="import"):
     replace: bool = False
 
 
+class Sync(Request, tag="sync"):
+    """stale: with takeover: also if this daemon may lack connections."""
+
+    step: Literal["status", "takeover", "standby"] = "status"
+    stale: bool = False
+
+
 class Events(Request, tag="events"):
     table: KeptTable = "conntrack"
     mask: Annotated[tuple[EventName, ...], Meta(min_length=1, max_length=32)] = ("ALL",)
@@ -288,6 +295,7 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | Top
     | Export
     | Import
+    | Sync
     | Events
 )
 

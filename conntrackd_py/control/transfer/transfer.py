@@ -17,6 +17,7 @@ from conntrackd_py.conntrack.lookup import lookup
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Record
 from conntrackd_py.const import IPCT_NEW, IPCT_RELATED, IPS_CONFIRMED, IPS_DYING, IPS_EXPECTED, IPS_NAT_MASK
+from conntrackd_py.control.edit import IS_STANDBY
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import TEXT_LIMIT, Import, RefusedError, RequestError
 from conntrackd_py.control.subscriber import Publisher
@@ -137,6 +138,8 @@ class Importer:
 
 
 async def import_(engine: Engine, publisher: Publisher, request: Import) -> bytes:
-    """The answer to an `import`."""
+    """The answer to an `import`. Raises RefusedError."""
+    if engine.core.standby:
+        raise RefusedError(IS_STANDBY)
     importer = Importer(engine, publisher, replace=request.replace)
     return encode({"import": await importer.run(request)})

@@ -1,0 +1,106 @@
+"""The thread that talks to the server: claims, passwords, errors. The rest: test_keeper.py."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conntrackd_py.service.sync.frames import CHANGES, Claim, Head, pack
+from conntrackd_py.service.sync.link import Link
+from conntrackd_py.settings.schema import Sync
+from tests.support.store import store_in
+from tests.support.tools import needs
+
+pytestmark = needs("redis-server")
+
+NODE = b"own own "
+
+
+class Told:
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def __call__(self, what: str, value: Any) -> None:
+        self.queue.put((what, value))
+
+    def next(self, wanted: str) -> Any:
+        """The value of the next `wanted`."""
+        while True:
+            what, value = self.queue.get(timeout=20)
+            if what == wanted:
+                return value
+
+
+def claimed(folder: Path, claim: Claim, wanted: str, prepare: Callable[[Any], object] = lambda client: None) -> int:
+    with store_in(folder) as store:
+        prepare(store.client())
+        told = Told()
+        link = Link(Sync(url=store.url), NODE, told)
+        link.lead(claim)
+        link.start()
+        epoch: int = told.next(wanted)
+        link.end()
+        link.join(10)
+        assert link.active == (wanted == "claimed")
+        return epoch
+
+
+def published(node: bytes) -> Callable[[Any], object]:
+    frame = pack(Head("nat", CHANGES, node, 1, 0, 0))
+    return lambda client: client.xadd("conntrackd-py:stream", {"f": frame})
+
+
+def test_epochs_grow(tmp_path: Path) -> None:
+    assert claimed(tmp_path, Claim(False, 0), "claimed") == 1
+    assert claimed(tmp_path, Claim(False, 0), "claimed", lambda client: client.set("conntrackd-py:epoch", 41)) == 42
+
+
+def test_a_server_without_its_data_gives_no_lower_epoch(tmp_path: Path) -> None:
+    assert claimed(tmp_path, Claim(True, 41), "claimed") == 42
+
+
+def test_a_polite_claim_gives_way(tmp_path: Path) -> None:
+    assert claimed(tmp_path, Claim(True, 0), "taken", published(b"another ")) == 0
+    assert claimed(tmp_path, Claim(True, 5), "taken", lambda client: client.set("conntrackd-py:epoch", 6)) == 6
+
+
+@pytest.mark.parametrize("claim", [Claim(False, 0), Claim(True, 0)])
+def test_own_frames_and_orders_do_not_give_way(tmp_path: Path, claim: Claim) -> None:
+    assert claimed(tmp_path, claim, "claimed", published(NODE)) == 1
+
+
+def test_a_password(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("right\n")
+    (tmp_path / "other").write_text("wrong\n")
+    with store_in(tmp_path) as store:
+        store.client().config_set("requirepass", "right")
+        for name, wanted in (("secret", "up"), ("other", "down"), ("none", "down")):
+            told = Told()
+            link = Link(Sync(url=store.url, password_file=str(tmp_path / name)), NODE, told)
+            link.start()
+            told.next(wanted)
+            link.end()
+            link.join(10)
+
+
+def test_what_the_loop_does_not_take_stays_in_the_server(tmp_path: Path) -> None:
+    with store_in(tmp_path) as store:
+        told = Told()
+        link = Link(Sync(url=store.url), NODE, told)
+        link.start()
+        told.next("idle")
+        publish = published(b"another ")
+        for _ in range(1000):
+            publish(store.client())
+        found = [told.next("frames") for _ in range(4)]
+        with pytest.raises(queue.Empty):
+            told.queue.get(timeout=0.5)
+        while sum(map(len, found)) < 1000:
+            link.applied()
+            found.append(told.next("frames"))
+        link.end()
+        link.join(10)
