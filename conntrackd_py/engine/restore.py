@@ -64,7 +64,6 @@ class Restore(Trackers):
         self.children: list[Record] = []
         self.remembered: list[NfConn] = []
         self.expectations: list[bytes] = []
-        self.helping = engine.helpers.in_use  # its pipeline has the operations of helpers
         self.extra: dict[int, L4Proto] = {}  # trackers by layout that the present configuration does not use
 
     def of(self, protonum: int, layout: int, profile: int) -> L4Proto | None:
@@ -172,7 +171,7 @@ class Restore(Trackers):
             nat.ports.remember(ct)
         if len(nat.port_usage.outers) != self.outers:  # it counts every port in use
             nat.port_usage.replace_rules(nat.rules.source_rules)
-        if self.engine.helpers.in_use and not self.helping:
+        if self.engine.helpers.in_use:
             add_helpers(self.engine.pipeline, self.engine.helpers)
 
     def has_address(self, ct: NfConn) -> bool:

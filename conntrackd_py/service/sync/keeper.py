@@ -40,6 +40,7 @@ WALK: Final = 512  # slots of a snapshot a turn
 A_TURN: Final = 32  # records applied before packets get their turn
 SWEEP: Final = 2048  # slots
 ASK_AGAIN: Final = 10_000  # ms between two requests for a snapshot
+NO_JOURNAL: Final = "nothing is published: there is no journal"
 CATCH_UP: Final = 2.0  # seconds that a takeover waits for the last frames
 
 
@@ -78,6 +79,7 @@ class SyncKeeper:
         self.items: deque[tuple[int, bytes]] = deque()  # of the frame that is being applied
         self.frame: Frame | None = None
         self.applying = False
+        self.taking = asyncio.Lock()  # held by a takeover
         self.idle = asyncio.Event()  # everything in the stream has been read
         self.empty = False  # the stream
 
@@ -137,8 +139,7 @@ class SyncKeeper:
         if self.journal.journal is not None:
             self.journal.journal.feed = feed
         elif feed is not None:
-            self.state.error = "nothing is published: there is no journal"
-            log.error("sync_without_journal", error=self.state.error)
+            log.error("sync_without_journal", error=NO_JOURNAL)
 
     def _follow(self) -> None:
         assert self.link is not None
@@ -146,6 +147,8 @@ class SyncKeeper:
         self.engine.offload.take_all_back(RETURNED_RULES)
         self.standby = Standby(self.engine)
         self.reader = Reader(self.settings.mode, self.node)
+        for _ in self.frames:
+            self.link.applied()
         self.frames.clear()
         self.items.clear()
         self.frame = None
@@ -163,15 +166,17 @@ class SyncKeeper:
 
     async def take_over(self, stale: bool) -> None:
         """`conntrackd-py sync takeover`. Raises RefusedError when the state is stale, unless that is accepted."""
-        if self.state.role == ACTIVE:
-            return
+        async with self.taking:
+            if self.state.role != ACTIVE:
+                await self._take_over(stale)
+
+    async def _take_over(self, stale: bool) -> None:
         await self._catch_up()
         why = self.stale()
         if why and not stale:
             raise RefusedError(f"{why}; --stale takes over all the same")
         standby = self.standby
-        if standby is None or self.state.role == ACTIVE:  # another client was faster
-            return
+        assert standby is not None
         while self.frames or self.items:
             self._apply(1 << 30)
         while not standby.sweep(SWEEP) and standby.swept >= 0:
@@ -274,6 +279,8 @@ class SyncKeeper:
         state, link = self.state, self.link
         assert link is not None
         state.lost, state.pending = self.feed.lost, len(self.feed.changed) + len(link.outgoing)
+        if self.journal.journal is None:
+            state.error = NO_JOURNAL
         if not state.epoch:
             return
         self._walk()

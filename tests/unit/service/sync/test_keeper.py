@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from conntrackd_py.control.protocol.requests import RefusedError
 from conntrackd_py.control.sync.state import ACTIVE, STANDBY
 from conntrackd_py.service.sync.frames import CHANGES, Head, pack
+from conntrackd_py.service.sync.keeper import NO_JOURNAL
 from tests.support.synced import Node, Scene, play
 from tests.support.tools import needs
 from tests.support.waiting import until
@@ -222,5 +225,41 @@ def test_stepping_down_by_command(tmp_path: Path) -> None:
         standby.udp(9)
         await until(lambda: active.state.synced)
         await scene.equal(active, standby)
+
+    play(tmp_path, scene)
+
+
+def test_a_server_that_does_not_answer_in_time_gets_frames_twice(tmp_path: Path) -> None:
+    async def scene(scene: Scene) -> None:
+        active, standby = await scene.pair()
+        process = scene.store.process
+        assert process is not None
+        for port in (100, 200):
+            process.send_signal(signal.SIGSTOP)
+            active.udp(*range(port, port + 50))
+            await until(lambda: not active.state.connected and not standby.state.connected)
+            process.send_signal(signal.SIGCONT)
+            await scene.equal(active, standby)
+        await until(lambda: standby.state.synced)
+
+    play(tmp_path, scene)
+
+
+def test_two_takeovers_at_once_are_one(tmp_path: Path) -> None:
+    async def scene(scene: Scene) -> None:
+        active, standby = await scene.pair()
+        active.udp(1)
+        await scene.equal(active, standby)
+        await asyncio.gather(*(standby.keeper.take_over(False) for _ in range(3)))
+        assert (standby.state.takeovers, standby.state.role) == (1, ACTIVE)
+
+    play(tmp_path, scene)
+
+
+def test_without_a_journal_an_active_one_says_that_it_publishes_nothing(tmp_path: Path) -> None:
+    async def scene(scene: Scene) -> None:
+        node = await scene.node("a", role="active")
+        node.keeper.journal.journal = None
+        await until(lambda: node.state.error == NO_JOURNAL)
 
     play(tmp_path, scene)
