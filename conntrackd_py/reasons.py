@@ -57,6 +57,7 @@ HELPER_REFUSED: Final = 42  # the announced connection cannot be expected or tra
 MAPPING_LIMIT: Final = 43  # a limit of endpoint-independent mappings is reached
 NAT_FILTERED: Final = 44  # sent to an endpoint-independent mapping whose filtering does not admit the sender
 HOST_LIMIT: Final = 45  # its host has as many connections as limits.connections_per_host allows
+STANDBY: Final = 46  # this daemon waits to take over from another one
 
 REASON_NAMES: Final = (
     "ok",
@@ -105,6 +106,7 @@ REASON_NAMES: Final = (
     "nat_mapping_limit",
     "nat_filtered",
     "host_limit",
+    "standby",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -18,7 +18,7 @@ unset PYTHONUNBUFFERED
 INSTALL_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables libnftables1)
 RUN_PACKAGES=("${INSTALL_PACKAGES[@]}" iproute2 conntrack iputils-ping traceroute tcpdump curl ethtool nftables procps)
 TEST_PACKAGES=(prometheus openssl zsh fish groff-base debootstrap git vsftpd tftpd-hpa tftp-hpa
-    sip-tester coturn stun-client)
+    sip-tester coturn stun-client redis-server keepalived)
 
 if [ -t 1 ]; then say() { printf '\033[1m==> %s\033[0m\n' "$*"; }; else say() { printf '==> %s\n' "$*"; }; fi
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -48,7 +48,7 @@ need_packages() { # name...
     DEBIAN_FRONTEND=noninteractive apt-get -q update
     DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
     # The tests need the programs of these packages, not their services.
-    for name in prometheus vsftpd tftpd-hpa coturn; do
+    for name in prometheus vsftpd tftpd-hpa coturn redis-server keepalived; do
         if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" $name "* ]]; then
             systemctl disable --now "$name.service"
         fi

@@ -64,6 +64,7 @@ class Conntrack:
         self.table = Table()
         self.gc = Gc(self.table.slots)
         self.events = EventQueue()
+        self.standby = False  # the table is that of another engine (engine/standby)
         self.stats = Stats()
         self.extensions: list[Extension] = []
         self.journal: Journal | None = None  # None: a new process knows no connection
@@ -74,6 +75,7 @@ class Conntrack:
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
+        self.tunables = tunables
         self.limit = tunables.nf_conntrack_max
         self.checksum = tunables.nf_conntrack_checksum
         self.accounting = tunables.nf_conntrack_acct
@@ -144,6 +146,20 @@ class Conntrack:
             for extension in self.extensions:
                 extension.destroyed(ct)
                 extension.released(ct)
+
+    def forget(self, ct: NfConn) -> None:
+        """Remove ct and free its slot at once, without an event: the engine whose connection it is says so."""
+        table = self.table
+        if not ct.status & IPS_DYING:
+            table.remove(ct)
+            for extension in self.extensions:
+                extension.destroyed(ct)
+            if self.journal is not None:
+                self.journal.clear(ct.slot)
+        table.release(ct)
+        table.free.pop()  # Table.restore takes slots that are not listed
+        for extension in self.extensions:
+            extension.released(ct)
 
     def kill(self, ct: NfConn, reason: int, now: int) -> bool:
         """End ct for reason (END_*); False when it was already dying."""

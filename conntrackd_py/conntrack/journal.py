@@ -25,6 +25,7 @@ from zlib import crc32
 from mypy_extensions import mypyc_attr
 
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.feed import ENDED, Feed
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Help
 from conntrackd_py.conntrack.seqadj import SeqAdj
@@ -63,6 +64,7 @@ class Journal:
         self.most = most
         self.records = 0  # that the buffer has room for
         self.noted = array("i")  # by slot: the timeout in its record, in seconds
+        self.feed: Feed | None = None  # for a standby
         self.side_written: dict[int, bytes] = {}  # by number
         self.helper_names: dict[int, str] = {}  # by slot, as in Conntrack
         self.seqadj: dict[int, SeqAdj] = {}
@@ -84,20 +86,28 @@ class Journal:
     def write(self, ct: NfConn) -> None:
         """Write the record of a confirmed connection."""
         number = self.side + ct.slot
+        data = self.record_of(ct)
+        if self.feed is not None:
+            self.feed.add(ct.slot, data)
         if number >= self.records and not self._grow(number):
             self.unwritten += 1
             return
-        self._put(number, self._helped(ct) if ct.status & IPS_HELPER else record.encode(ct))
+        self._put(number, data)
         self.noted[ct.slot] = _seconds(ct)
         self.written += 1
 
-    def _helped(self, ct: NfConn) -> bytes:
+    def record_of(self, ct: NfConn) -> bytes:
+        """As it is written."""
+        if not ct.status & IPS_HELPER:
+            return record.encode(ct)
         data, whole = record.fitted(ct, Help(self.helper_names.get(ct.slot, ""), self.seqadj.get(ct.slot)))
         self.shortened += not whole
         return data
 
     def clear(self, slot: int) -> None:
         """The connection in this slot has ended."""
+        if self.feed is not None:
+            self.feed.add(slot, ENDED)
         number = self.side + slot
         if number < self.records:
             at = HEADER_SIZE + number * RECORD
@@ -116,6 +126,8 @@ class Journal:
         """Write a side record; empty: clear it."""
         if self.side_written.get(number, b"") == data:
             return
+        if self.feed is not None:
+            self.feed.add(-1 - number, data)
         if data:
             self._put(number, data)
             self.side_written[number] = data

@@ -23,7 +23,9 @@ from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads, UpgradeError
 from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber
+from conntrackd_py.control.sync import state as sync
 from conntrackd_py.control.top import Top
+from conntrackd_py.control.transfer import transfer
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
@@ -79,6 +81,9 @@ class Commands:
             requests.Steering: self.steering,
             requests.Targets: self.targets,
             requests.Mappings: self.mappings,
+            requests.Export: self.export,
+            requests.Import: self.import_,
+            requests.Sync: self.sync,
             requests.Events: self.events,
         }
 
@@ -266,6 +271,17 @@ class Commands:
             await asyncio.sleep(0)
         await send([encode({"done": len(notes)})])
         return None
+
+    async def export(self, request: requests.Export, send: Send) -> None:
+        await send([transfer.head(self.info.mode)])
+        line = transfer.line_of(self.engine, self.clock)
+        await self._answer(self.walker.connections("conntrack", self._matcher(request.filter), line), send)
+
+    async def import_(self, request: requests.Import, send: Send) -> None:
+        await send([await transfer.import_(self.engine, self.editor.publisher, request)])
+
+    async def sync(self, request: requests.Sync, send: Send) -> None:
+        await send([await sync.command(request, self.info.sync)])
 
     async def events(self, request: requests.Events, send: Send) -> Subscriber:
         limit = LIMIT if request.buffer is UNSET else request.buffer

@@ -19,6 +19,7 @@ from conntrackd_py.control.subscriber import Publisher
 from conntrackd_py.engine import change as changes
 from conntrackd_py.engine.engine import EXHAUSTED, NOT_TRANSLATING, Engine
 
+IS_STANDBY: Final = "this daemon is a standby: it has the connections of the active one and creates none"
 WHY: Final = {
     changes.EXISTS: "Such conntrack exists, try -U to update",
     changes.FULL: "the table is full",
@@ -39,6 +40,8 @@ class Editor:
 
     def create(self, spec: requests.NewConnection) -> NfConn | None:
         """The new connection; None if it exists. Raises RequestError and RefusedError."""
+        if self.core.standby:
+            raise RefusedError(IS_STANDBY)
         wanted = specs.wanted(spec)
         if spec.timeout is UNSET:
             raise RequestError("a new connection needs a timeout")

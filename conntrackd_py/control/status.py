@@ -13,6 +13,7 @@ from conntrackd_py.control.filter_counters import refusing
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.protocol.answers import Counters, Status
 from conntrackd_py.control.steering import Steering
+from conntrackd_py.control.sync.state import SyncState
 from conntrackd_py.control.targets import rows
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
@@ -33,6 +34,7 @@ class DaemonInfo:
     proc: Path = QUEUES
     steering: Steering = field(default_factory=Steering)
     journal: JournalState = field(default_factory=JournalState)
+    sync: SyncState = field(default_factory=SyncState)
     mark_rule: Callable[[], str] = str  # the rule that probably overwrites the packet mark; empty: none known
 
 
@@ -96,6 +98,7 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
         },
         "steering": info.steering.report(),
         "journal": info.journal.report(),
+        "sync": info.sync.report(),
         **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},

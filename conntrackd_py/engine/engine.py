@@ -48,6 +48,7 @@ from conntrackd_py.engine.offload import RETURNED_ADDRESS, RETURNED_CHANGED, RET
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
+from conntrackd_py.engine.standby.verdict import wait
 from conntrackd_py.engine.translations import Translations
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale
@@ -175,7 +176,10 @@ class Engine:
 
     def handle(self, skb: Skb, hook: int, now: int) -> int:
         """One visit of a packet at a kernel hook, at `now` ms: the verdict. skb.data and skb.mark may change."""
-        verdict = self._observe(skb, hook, now) if self.observing else self._visit(skb, hook, now)
+        if self.core.standby:
+            verdict = wait(self.core, skb, hook, self.mode == "nat")
+        else:
+            verdict = self._observe(skb, hook, now) if self.observing else self._visit(skb, hook, now)
         stats = self.core.stats
         stats.verdicts[hook * 2 + verdict] += 1
         stats.bytes[hook] += max(len(skb.data), skb.length)  # of a copy, the length of the packet
@@ -186,7 +190,7 @@ class Engine:
     def handle_headers(self, skb: Skb, hook: int, now: int) -> int:
         """The same for a packet of which skb.data is the beginning. NF_QUEUE: nothing was done, it is needed whole."""
         skb.copy = True
-        if self.zones or not self.header_only.judgeable(skb, hook, now):
+        if self.zones or self.core.standby or not self.header_only.judgeable(skb, hook, now):
             self.header_only.requeued += 1
             return NF_QUEUE
         return self.handle(skb, hook, now)

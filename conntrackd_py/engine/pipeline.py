@@ -74,7 +74,10 @@ def build(
 
 
 def add_helpers(pipeline: Pipeline, helpers: Helpers) -> None:
-    """The operations for connections with a helper."""
+    """The operations for connections with a helper, unless they are there."""
+    for op in pipeline[PRE_ROUTING]:
+        if isinstance(op, SeqAdjust):
+            return
     pipeline[PRE_ROUTING].append(SeqAdjust(helpers))
     for hook in (LOCAL_IN, POST_ROUTING):
         pipeline[hook].append(Help(helpers))

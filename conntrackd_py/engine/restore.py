@@ -28,6 +28,7 @@ UNREADABLE: Final = "unreadable"  # reasons to refuse a record
 TAKEN: Final = "tuple_taken"
 NO_MASTER: Final = "no_master"
 ADDRESS_GONE: Final = "address_gone"
+ANY_SLOT: Final = -1
 REASONS: Final = (UNREADABLE, TAKEN, NO_MASTER, ADDRESS_GONE)
 
 
@@ -58,12 +59,12 @@ class Restore(Trackers):
         self.origin = origin
         self.now = now
         self.restored = 0
+        self.outers = len(engine.nat.port_usage.outers)
         self.refused = dict.fromkeys(REASONS, 0)
         self.refused_slots: list[int] = []
         self.children: list[Record] = []
         self.remembered: list[NfConn] = []
         self.expectations: list[bytes] = []
-        self.helping = engine.helpers.in_use  # its pipeline has the operations of helpers
         self.extra: dict[int, L4Proto] = {}  # trackers by layout that the present configuration does not use
 
     def of(self, protonum: int, layout: int, profile: int) -> L4Proto | None:
@@ -107,14 +108,17 @@ class Restore(Trackers):
         read = record.decode(data, self)
         if read is None:
             self._refuse(UNREADABLE, slot)
-            return
-        ct = read.ct
+        elif not self.insert(read, slot):
+            self._refuse(TAKEN, slot)
+
+    def insert(self, read: Record, slot: int) -> bool:
+        """Insert a connection that was read into this slot, or ANY_SLOT; False when the slot or a tuple is taken."""
+        ct, table = read.ct, self.core.table
         self._convert(ct)
         remembered, counted = ct.remembered, ct.port_counted
         ct.remembered = ct.port_counted = False
-        if not self.core.table.restore(ct, slot):
-            self._refuse(TAKEN, slot)
-            return
+        if not (table.adopt(ct) if slot == ANY_SLOT else table.restore(ct, slot)):
+            return False
         self.core.gc.schedule(ct, self.now)
         if not self.origin.exact:
             ct.l4proto.resume(ct)
@@ -127,6 +131,7 @@ class Restore(Trackers):
         if ct.status & IPS_HELPER:
             self.engine.helpers.resume(ct, read.helped)
         self.restored += 1
+        return True
 
     def _convert(self, ct: NfConn) -> None:
         """From times and interfaces of the former process to present ones."""
@@ -143,26 +148,38 @@ class Restore(Trackers):
 
     def finish(self) -> None:
         """Restore what connects connections, and end those whose address is gone."""
+        self.join()
+        table = self.core.table
+        for slot in range(len(table.slots)):
+            found = table.slots[slot]
+            if found is not None and found.masquerade and not self.has_address(found):
+                self.refused[ADDRESS_GONE] += self.core.kill(found, END_ADDRESS_GONE, self.now)
+                self.refused_slots.append(slot)
+
+    def join(self) -> None:
+        """Restore what connects connections."""
         table, nat = self.core.table, self.engine.nat
         table.fill_free()
         for child in self.children:
             child.ct.master = self._named(child.master_slot, child.master_id)
+        self.settle()
+        mapping_restore.restore(nat.endpoints, nat.rules, table.slots)
+        self._expect()
+        self.engine.helpers.know_calls([child.ct for child in self.children], self.now)
+
+    def settle(self) -> None:
+        """Enter what later connections need to know of these: their ports and their helpers."""
+        nat = self.engine.nat
         self.remembered.sort(key=_age)
         for ct in self.remembered:
             nat.ports.remember(ct)
-        nat.port_usage.replace_rules(nat.rules.source_rules)
-        mapping_restore.restore(nat.endpoints, nat.rules, table.slots)
-        if self.engine.helpers.in_use and not self.helping:
+        if len(nat.port_usage.outers) != self.outers:  # it counts every port in use
+            nat.port_usage.replace_rules(nat.rules.source_rules)
+        if self.engine.helpers.in_use:
             add_helpers(self.engine.pipeline, self.engine.helpers)
-        self._expect()
-        self.engine.helpers.know_calls([child.ct for child in self.children], self.now)
-        for slot in range(len(table.slots)):
-            found = table.slots[slot]
-            if found is not None and found.masquerade and not self._has_address(found):
-                self.refused[ADDRESS_GONE] += self.core.kill(found, END_ADDRESS_GONE, self.now)
-                self.refused_slots.append(slot)
 
-    def _has_address(self, ct: NfConn) -> bool:
+    def has_address(self, ct: NfConn) -> bool:
+        """Whether the outgoing interface of a masqueraded connection has its address."""
         return self.engine.nat.interfaces.owns(ct.oif, tuples.dst(ct.reply))
 
     def _named(self, slot: int, number: int) -> NfConn | None:

@@ -45,6 +45,7 @@ from conntrackd_py.reasons import (
     SCTP_NOT_NEW,
     SCTP_STATE,
     SCTP_VTAG,
+    STANDBY,
     TABLE_FULL,
     TCP_ACK_OVER,
     TCP_ACK_UNDER,
@@ -134,6 +135,7 @@ TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
         "its helper needs the rest of a command that is cut off, or cannot read it: the sender repeats it",
     ),
     HELPER_REFUSED: ("its helper cannot expect or translate the connection that it announces",),
+    STANDBY: ("this daemon is a standby: another one forwards the packets of this connection",),
     FILTER_DROP: ("a filter rule or policy drops it",),
     FILTER_REJECT: ("a filter rule or policy rejects it",),
 }

@@ -9,6 +9,7 @@ from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.control.steering import Steering
+from conntrackd_py.control.sync.state import SyncState
 from conntrackd_py.kernel.inject import Injector
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.kernel.steering.plan import plan
@@ -23,6 +24,7 @@ from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.port_watch import PortWatch
 from conntrackd_py.service.refusal_log import RefusalLog
 from conntrackd_py.service.steering_guard import SteeringGuard
+from conntrackd_py.service.sync.keeper import SyncKeeper
 from conntrackd_py.service.system_random import SystemRandom
 from conntrackd_py.settings.schema import Settings
 
@@ -54,6 +56,9 @@ class Components:
         self.journal_state = JournalState()
         path = Path(settings.journal.path(socket or settings.control.socket))
         self.journal = JournalKeeper(self.engine, settings, path, self.journal_state, clock)
+        self.sync_state = SyncState()
+        role = path.with_suffix(".role")
+        self.sync = SyncKeeper(self.engine, settings, self.journal_state, self.sync_state, role, clock)
         self.control = self._control_server()
         self.reloads = self.control.reloads
         self.tasks: set[asyncio.Task[None]] = set()
@@ -68,16 +73,20 @@ class Components:
             group=settings.control.group,
             max_clients=settings.control.max_clients,
             max_request=settings.control.max_request,
-            info=DaemonInfo(
-                mode=settings.mode,
-                started=clock(),
-                queues=tuple(self.counters.names),
-                queue_limit=settings.queue.max_length,
-                counters=self.counters,
-                steering=self.steering,
-                mark_rule=lambda: self.mark_watch.rule,
-                journal=self.journal_state,
-            ),
+            info=self._info(),
+        )
+
+    def _info(self) -> DaemonInfo:
+        return DaemonInfo(
+            mode=self.settings.mode,
+            started=clock(),
+            queues=tuple(self.counters.names),
+            queue_limit=self.settings.queue.max_length,
+            counters=self.counters,
+            steering=self.steering,
+            mark_rule=lambda: self.mark_watch.rule,
+            journal=self.journal_state,
+            sync=self.sync_state,
         )
 
     def exporter_of(self, settings: Settings) -> "Exporter | None":
@@ -96,6 +105,7 @@ class Components:
             pauses=self.pauses,
             steering=self.steering,
             journal=self.journal_state,
+            sync=self.sync_state,
             node_exporter=settings.metrics.node_exporter_names,
         )
         exporter = Exporter(collector, address, settings.metrics.tls())

@@ -110,6 +110,8 @@ class Daemon:
                 await self.parts.local_sockets.read()
             stack.callback(self.parts.journal.close)
             await self.parts.journal.start(self.extend_timeout)
+            stack.callback(self.parts.sync.stop)
+            await self.parts.sync.start()
             if not self.parts.steering.installed:  # otherwise the guard has told it
                 self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.serve()

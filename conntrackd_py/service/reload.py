@@ -22,7 +22,7 @@ from conntrackd_py.service.build import configure, kernel_tracks
 from conntrackd_py.service.components import Components
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.load import load
-from conntrackd_py.settings.schema import Journal, Observe, Offload, Queue, Settings
+from conntrackd_py.settings.schema import Journal, Observe, Offload, Queue, Settings, Sync
 
 log = structlog.get_logger()
 
@@ -38,7 +38,13 @@ class Step:
 def after_restart(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ...]]:
     """new, with the values of old for keys that need a restart; and the keys of these that differ."""
     waiting = [key for key in ("mode",) if getattr(old, key) != getattr(new, key)]
-    for name, table in (("queue", Queue), ("offload", Offload), ("observe", Observe), ("journal", Journal)):
+    for name, table in (
+        ("queue", Queue),
+        ("offload", Offload),
+        ("observe", Observe),
+        ("journal", Journal),
+        ("sync", Sync),
+    ):
         before, after = getattr(old, name), getattr(new, name)
         waiting += [
             f"{name}.{field.name}"
@@ -55,6 +61,7 @@ def after_restart(old: Settings, new: Settings) -> tuple[Settings, tuple[str, ..
         offload=old.offload,
         observe=old.observe,
         journal=old.journal,
+        sync=old.sync,
         steering=kept,
     )
     return former, tuple(waiting)

@@ -38,7 +38,8 @@ from conntrackd_py.settings.schema import (
     Settings,
     Steering,
 )
-from conntrackd_py.settings.table import Report, Table
+from conntrackd_py.settings.sync import reject_sync, sync_settings
+from conntrackd_py.settings.table import Report, Table, readable_file
 
 DEFAULT_PATH: Final = Path("/etc/conntrackd-py/conntrackd.toml")
 LARGEST: Final = 2**31 - 1
@@ -51,7 +52,7 @@ MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
 MAY_BE_ZERO: Final = ("udp_stream_after", "nat_mapping_lifetime", "nat_port_rest")
 TABLES: Final = (
     *("queue", "offload", "observe", "steering", "tunables", "limits"),
-    *("filter", "metrics", "control", "journal", "log"),
+    *("filter", "metrics", "control", "journal", "sync", "log"),
 )
 LAST_QUEUE: Final = 65535
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
@@ -152,8 +153,10 @@ class _Merged:
             metrics=_metrics(tables["metrics"]),
             control=_control(tables["control"]),
             journal=_journal(tables["journal"]),
+            sync=sync_settings(tables["sync"]),
             log=_log(tables["log"]),
         )
+        reject_sync(tables["sync"], result)
         for key, rules in (("raw", result.raw), ("connmark", result.connmark), ("nat", result.nat)):
             free_marks(self.rules[key], [rule.match for rule in rules], result.steering.mark_mask)
         self.reject_misplaced()
@@ -296,9 +299,9 @@ def _tunables(table: Table, defaults: Tunables) -> Tunables:
 def _metrics(table: Table) -> Metrics:
     metrics = Metrics(
         listen=table.string("listen", Metrics.listen),
-        tls_certificate=_file(table, "tls_certificate"),
-        tls_key=_file(table, "tls_key"),
-        client_ca=_file(table, "client_ca"),
+        tls_certificate=readable_file(table, "tls_certificate"),
+        tls_key=readable_file(table, "tls_key"),
+        client_ca=readable_file(table, "client_ca"),
         node_exporter_names=table.boolean("node_exporter_names", Metrics.node_exporter_names),
     )
     try:
@@ -310,19 +313,6 @@ def _metrics(table: Table) -> Metrics:
         table.wrong("listen", "must be address:port, [address]:port for IPv6, or empty")
     _check_tls(table, metrics)
     return metrics
-
-
-def _file(table: Table, key: str) -> str:
-    """The path of a readable file, relative to the configuration's directory; empty when absent."""
-    name = table.string(key, "")
-    if not name:
-        return ""
-    path = Path(table.sources.get(key, "")).parent / name
-    try:
-        path.read_bytes()
-    except OSError as error:
-        table.wrong(key, error.strerror or str(error))
-    return str(path)
 
 
 def _check_tls(table: Table, metrics: Metrics) -> None:

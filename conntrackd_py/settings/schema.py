@@ -55,6 +55,8 @@ ESTABLISHED: Final = "established"
 OFFLOADS: Final = (OFF, ESTABLISHED)
 KERNEL_CONNTRACK: Final = (AUTO, KEEP, OFF)
 GUARDS: Final = ("restore", "alarm")
+SYNC_ROLES: Final = ("active", "standby")
+SYNC_SCHEMES: Final = ("redis", "rediss", "unix")
 VERDICTS: Final = ("accept", "drop")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "console")
@@ -190,6 +192,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Sync:
+    url: str = ""  # of the Valkey or Redis server of the hot standby; rediss: is TLS; empty: off
+    role: str = "standby"  # at the start; `conntrackd-py sync` changes it
+    name: str = "conntrackd-py"  # of the pair of routers: a prefix of their keys
+    username: str = ""  # of the server's access list
+    password_file: str = ""  # whose first line is the password
+    ca: str = ""  # PEM file that the server's certificate must be signed by; empty: those of the system
+    certificate: str = ""  # PEM file of an own certificate
+    key: str = ""  # PEM file of its key
+    stale_after: int = 30  # seconds without a message after which a standby counts as stale
+
+
+@dataclass(frozen=True)
 class Log:
     level: str = "info"  # lowest severity that is logged
     format: str = "auto"  # auto: console on a terminal, json otherwise
@@ -217,6 +232,7 @@ class Settings:
     metrics: Metrics = field(default_factory=Metrics)
     control: Control = field(default_factory=Control)
     journal: Journal = field(default_factory=Journal)
+    sync: Sync = field(default_factory=Sync)
     log: Log = field(default_factory=Log)
     warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean
 

@@ -5,6 +5,7 @@ on, so that the operator sees all mistakes at once.
 """
 
 from collections.abc import Collection
+from pathlib import Path
 
 from conntrackd_py.settings.errors import ABSENT, ConfigErrors, Finding, did_you_mean
 
@@ -126,3 +127,16 @@ class Table:
 
 def _joined(path: str, key: str) -> str:
     return f"{path}.{key}" if path and key else path or key
+
+
+def readable_file(table: Table, key: str) -> str:
+    """The path of a readable file, relative to the configuration's directory; empty when absent."""
+    name = table.string(key, "")
+    if not name:
+        return ""
+    path = Path(table.sources.get(key, "")).parent / name
+    try:
+        path.read_bytes()
+    except OSError as error:
+        table.wrong(key, error.strerror or str(error))
+    return str(path)

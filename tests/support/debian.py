@@ -129,6 +129,7 @@ def wheels() -> Path:
     """All that building and running need, for the Python of Debian 12: `pip install --no-index --find-links`."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
     wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"], "wheel"]
+    wanted += project["project"]["optional-dependencies"]["sync"]
     stamp, text = WHEELS / "stamp", "\n".join(wanted)
     with alone("roots"):
         if not stamp.exists() or stamp.read_text() != text:

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-OPTIONAL: Final = ("openssl", "promtool")
+OPTIONAL: Final = ("openssl", "promtool", "redis-server")
 
 
 def needs(tool: str) -> pytest.MarkDecorator:

@@ -113,6 +113,15 @@ reassembled first. A checksum that a network card was still to fill in is recogn
 `--host` and `--port` also match the packet after its translation, and with `--recent` and `--follow` the original tuple
 of its connection. `--reason` can be given several times. Packets that are not shown are tracked too.
 """,
+    "export": """
+The options are filters of conntrack-py(8). The first line has the format and its version, the last one the number of
+connections: without it the output is truncated.
+""",
+    "import": """
+A connection whose two tuples a living one has is left alone, so a file can be imported again. A connection that
+collides with a living one is refused, unless `--replace` is given. Lines with errors are named by their numbers; the
+other lines are imported.
+""",
     "diff": """
 Needs root, to read the kernel's table. A difference is reported only if it lasts for a second.
 """,
@@ -141,6 +150,9 @@ EXITS: Final = {
     "import-rules": "0 if every rule was translated, 1 if some were not, 2 if the text cannot be used.",
     "mappings": "0, or 1 if no daemon answers.",
     "targets": "0, or 1 if no daemon answers or no rule has such a target.",
+    "export": "0, 1 if the daemon did not answer to the end, 2 for a wrong filter.",
+    "import": "0 if all connections were imported or existed; 3 if some were not; 1 if the import stopped, or the "
+    "file is truncated or no export.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
@@ -166,9 +178,9 @@ The daemon listens on a unix socket, by default {DEFAULT_PATH}. `[control]` of t
 group, and so who may open it.
 
 A request is a JSON object on one line. `command` is one of `list`, `get`, `create`, `update`, `delete`, `flush`,
-`count`, `stats`, `events`, `recent`, `status`, `top`, `reload`, `upgrade` and `ping`; `table` and `filter` select the
-entries. The answer is one line or several. The last line of a list has `done`, the number of entries; a line with
-`error` holds an error message. The keys of a connection are those of `conntrack-py -o json`.
+`count`, `stats`, `events`, `recent`, `status`, `top`, `reload`, `upgrade`, `export`, `import` and `ping`; `table` and
+`filter` select the entries. The answer is one line or several. The last line of a list has `done`, the number of
+entries; a line with `error` holds an error message. The keys of a connection are those of `conntrack-py -o json`.
 """
 
 CONTROL_EXAMPLE: Final = f"""echo '{{"command": "list", "filter": {{"proto": 6}}}}' | socat - {DEFAULT_PATH}"""

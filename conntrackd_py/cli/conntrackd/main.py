@@ -58,6 +58,9 @@ COMMANDS: Final = {
         options.explain,
         f"{HERE}.explain.main",
     ),
+    "export": Command("print the connections of the daemon, one JSON object a line", options.export, f"{HERE}.export"),
+    "import": Command("give the daemon the connections of an export", options.import_, f"{HERE}.import_"),
+    "sync": Command("show the hot standby, take over, or step down", options.sync, f"{HERE}.sync"),
     "diff": Command("compare the daemon's table with the kernel's, in mode observe", options.diff, f"{HERE}.diff"),
     "lab": Command("send real traffic through a daemon in network namespaces", options.lab, "conntrackd_py.lab.run"),
 }

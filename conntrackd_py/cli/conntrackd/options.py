@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from conntrackd_py.cli.conntrack.options import BY_KEY
 from conntrackd_py.const import PROTO_NUMBERS
 from conntrackd_py.match.address import AddressError, Addresses, addresses, packed_address
 from conntrackd_py.match.address import network as network_bounds
@@ -27,6 +28,11 @@ RULES_ACTIONS: Final = {
     "firewall whose packets the kernel does not track; the rest stays as it is. Rules that cannot be translated are "
     "listed: exit status 0 if there are none, 3 if there are some, 1 after a failure",
 }
+SYNC_ACTIONS: Final = {
+    "status": "show the state: exit status 0 if the server answers and a standby has every connection, 3 if not",
+    "takeover": "become the active router, with the connections of the other one",
+    "standby": "stop being the active router: forward nothing, follow the other one",
+}
 TRANSLATE_FORMATS: Final = ("iptables", "ip6tables", "nft")
 TOP_KEYS: Final = "keys: q quit; c, b, n sort by connections, bytes, new connections; 4, 6 one family, a both"
 TOP_ORDERS: Final = ("connections", "bytes", "new")
@@ -34,6 +40,10 @@ TOP_HOSTS_LIMIT: Final = 100
 SECONDS_MIN, SECONDS_MAX, SECONDS_DEFAULT = 0.5, 60.0, 2.0  # between two samples of top
 RECENT_DEFAULT: Final = 20
 CONFIRM_MAX: Final = 3600  # seconds
+EXPORT_FILTERS: Final = (  # options of conntrack-py -L, by key
+    *("src", "dst", "reply_src", "reply_dst", "proto", "family", "state", "status", "mark", "label", "zone"),
+    *("sport", "dport", "src_nat", "dst_nat", "any_nat", "host", "interface", "older_than", "younger_than"),
+)
 
 
 def run(parser: argparse.ArgumentParser) -> None:
@@ -225,6 +235,43 @@ def _packet_filter(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="show only packets with this reason; several options: with one of them",
     )
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+    for key in EXPORT_FILTERS:
+        option = BY_KEY[key]
+        optional = option.argument.startswith("[")
+        parser.add_argument(
+            *option.names,
+            dest=key,
+            metavar=option.argument.strip("[]").upper() if optional else option.argument,
+            nargs="?" if optional else None,
+            const="" if optional else None,
+            help=option.help.removesuffix(" to match or set"),
+        )
+
+
+def import_(parser: argparse.ArgumentParser) -> None:
+    _socket(parser)
+    parser.add_argument("file", metavar="FILE", help="what `export` printed, - for standard input")
+    parser.add_argument(
+        "--from", dest="first", metavar="LINE", type=count, default=1, help="leave out the lines before this one"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="end the connections that have a tuple of an imported one"
+    )
+    parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
+
+
+def sync(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in SYNC_ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text)
+        _socket(action)
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+        if name == "takeover":
+            action.add_argument("--stale", action="store_true", help="also if connections may be missing")
 
 
 def diff(parser: argparse.ArgumentParser) -> None:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from conntrackd_py.cli.conntrackd import sync
 from conntrackd_py.cli.conntrackd.amounts import NEARLY_FULL, duration, percent
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.control.protocol.answers import Line
 from conntrackd_py.control.protocol.requests import DaemonStatus, Top
+from conntrackd_py.control.sync.state import OFF
 from conntrackd_py.settings.schema import OBSERVE
 
 Fields = Mapping[str, Any]
@@ -81,6 +83,8 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
     _reload(found, status["reload"])
     _steering(found, status["steering"])
     _journal(found, status["journal"])
+    for number, text in enumerate(sync.lines(status["sync"]) if status["sync"]["role"] != OFF else ()):
+        found.add("  sync" if number else "sync", text, not sync.in_order(status["sync"]))
     _table(found, status)
     _nat(found, status["nat"])
     _targets(found, status["targets"])

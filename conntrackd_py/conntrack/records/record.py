@@ -123,7 +123,7 @@ def encode(ct: NfConn, helped: Help | None = None, most: int = MOST, *, counted:
     """The record of a confirmed connection. counted: with its counters."""
     l4proto, counters, master = ct.l4proto, ct.counters, ct.master
     rest = ct.original + ct.reply + l4proto.pack_info(ct)
-    flags = _flags(ct)
+    flags = flags_of(ct)
     if helped is not None:
         flags |= HAS_HELP
         rest = helped.packed(most) + rest
@@ -156,7 +156,8 @@ def encode(ct: NfConn, helped: Help | None = None, most: int = MOST, *, counted:
     return head + rest
 
 
-def _flags(ct: NfConn) -> int:
+def flags_of(ct: NfConn) -> int:
+    """The flags of a record that the NAT needs."""
     return (
         (MASQUERADE if ct.masquerade else 0)
         | (REMEMBERED if ct.remembered else 0)

@@ -21,6 +21,9 @@ lines; answers.py has their keys.
     steering step network                  {"steering": {...}} for each step: begin, trial?, done; {} for the rules of
                                            another network namespace
     top     hosts? sort? family?           {"top": {...}}
+    export  filter?                        {"export": {...}}, then {"connection": {...}} for each, then {"done": n}
+    import  connections replace?           {"import": [[outcome, why], ...]}: one for each connection
+    sync    step? stale?                   {"sync": {...}}: of the hot standby; step: status, takeover, standby
     events  table? mask? filter? buffer?   {"buffer": n}: events the queue holds; then {"event": {...}} for each, and
                                            {"lost": n} where n events were dropped, until the client closes
 

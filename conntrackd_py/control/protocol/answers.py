@@ -165,6 +165,7 @@ class Status(Counters):
     journal: dict[
         str, object
     ]  # enabled error written unwritten side_unwritten shortened restored refused damaged aside away pause
+    sync: dict[str, object]  # role, and with [sync] the keys of class SyncState
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
     targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several

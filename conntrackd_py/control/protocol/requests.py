@@ -5,7 +5,7 @@ No type contains itself, so a request nests at most four levels. The server boun
 
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from conntrackd_py.explain.hosts import RANKED
@@ -260,6 +260,24 @@ class Top(Request, tag="top"):
     family: Family | Literal[""] = ""
 
 
+class Export(Request, tag="export"):
+    filter: Filter = Filter()
+
+
+class Import(Request, tag="import"):
+    """connections: each as in an answer of `export`. replace: end the connections whose tuples they need."""
+
+    connections: Annotated[tuple[Raw, ...], Meta(max_length=1024)]
+    replace: bool = False
+
+
+class Sync(Request, tag="sync"):
+    """stale: with takeover: also if this daemon may lack connections."""
+
+    step: Literal["status", "takeover", "standby"] = "status"
+    stale: bool = False
+
+
 class Events(Request, tag="events"):
     table: KeptTable = "conntrack"
     mask: Annotated[tuple[EventName, ...], Meta(min_length=1, max_length=32)] = ("ALL",)
@@ -285,6 +303,9 @@ _DECODER: Final[Decoder[Request]] = Decoder(
     | Targets
     | Mappings
     | Top
+    | Export
+    | Import
+    | Sync
     | Events
 )
 

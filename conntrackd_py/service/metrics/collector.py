@@ -15,12 +15,13 @@ from conntrackd_py.const import HOOK_NAMES, VERDICT_NAMES
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.control.steering import Steering
+from conntrackd_py.control.sync.state import SyncState
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.offload import RETURNED_NAMES
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
-from conntrackd_py.service.metrics import node_names, rule_metrics
+from conntrackd_py.service.metrics import node_names, rule_metrics, sync_metrics
 from conntrackd_py.service.metrics.families import counter, counter_by, counter_of, gauge, gauge_of, histograms, summed
 from conntrackd_py.service.metrics.httpd import Httpd
 from conntrackd_py.service.pauses import Pauses
@@ -46,6 +47,7 @@ class EngineCollector(Collector):
         pauses: Pauses | None = None,
         steering: Steering | None = None,
         journal: JournalState | None = None,
+        sync: SyncState | None = None,
         node_exporter: bool = False,
     ) -> None:
         self.engine = engine
@@ -54,6 +56,7 @@ class EngineCollector(Collector):
         self.pauses = pauses
         self.steering = steering
         self.journal = journal
+        self.sync = sync or SyncState()
         self.node_exporter = node_exporter
         self.refusals = refusals
         self.queue = queue
@@ -79,6 +82,7 @@ class EngineCollector(Collector):
         yield from self._offload()
         yield from self._steering()
         yield from self._journal(self.journal or JournalState())
+        yield from sync_metrics.standby(self.sync)
         yield from self._daemon()
         yield from self._times()
         yield from self._servers()

@@ -51,6 +51,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "dying": 0,
             "steering": Steering().report(),
             "journal": JournalState().report(),
+            "sync": {"role": "off"},
             "expectations": {"entries": 1, "limit": 4096},
             "states": {"tcp": {"ESTABLISHED": 2}, "udp": {"": 1}},
             "queues": [{"queue": 0, "name": "new", "waiting": 7, "dropped": 3, "user_dropped": 4, "limit": 8192}],
