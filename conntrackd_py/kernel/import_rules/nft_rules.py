@@ -183,7 +183,10 @@ class _Reader:
 
     def _statement(self, cursor: Cursor, word: str) -> None:
         entry = self.entry
-        if word in VERDICTS:
+        if word in VERDICTS and entry.does == RAW:
+            if VERDICTS[word] in (JUMP, GOTO):
+                raise UntranslatableError(f"{word} after another statement has no counterpart")
+        elif word in VERDICTS:
             entry.does = VERDICTS[word]
             if entry.does in (JUMP, GOTO):
                 entry.action = cursor.value("a chain")

@@ -143,19 +143,18 @@ class _Walk:
         last: bool,
     ) -> list[Conditions]:
         """What is left for the rest of the chain."""
-        when = at_hook(entry.when, self.base.hook) or {}
         if entry.does in (NAT, RAW):
             self._emit(entry, matched, through, entry.action)
         elif (entry.does == ACCEPT and self.base.kind == NAT and self.base.last) or (entry.does == RETURN and tail):
             self._emit(entry, matched, through, "ACCEPT")
         elif entry.does in (ACCEPT, RETURN):
-            left = without(live, when)
+            left = without(live, at_hook(entry.when, self.base.hook) or {})
             if entry.does == ACCEPT:
                 gone += matched
             return left
         else:
             return self._jump(entry, live, matched, through, gone, tail=tail, last=last)
-        return [] if not when else live
+        return live
 
     def _jump(
         self,

@@ -73,6 +73,7 @@ def test_every_statement(statement: str, does: str, action: str, keys: dict[str,
     ("statement", "keys"),
     [
         ("udp dport 53 notrack", {"notrack": True}),
+        ("udp dport 53 notrack accept", {"notrack": True}),
         ("ct zone set 5", {"zone": 5}),
         ("ct original zone set 5", {"zone_orig": 5}),
         ("ct reply zone set 0x6", {"zone_reply": 6}),
@@ -139,6 +140,10 @@ def test_a_set_on_several_lines_with_comments() -> None:
     found = entry("tcp dport { 80, # web\n443 } accept")
     assert (found.problem, found.when["dport"]) == ("", Value(("80", "443")))
     assert found.text == "tcp dport { 80, # web 443 } accept"
+
+
+def test_a_jump_after_a_statement() -> None:
+    assert "jump after another statement" in entry("notrack jump other", RAW_TABLE).problem
 
 
 def test_a_target_of_iptables_in_the_table_raw() -> None:

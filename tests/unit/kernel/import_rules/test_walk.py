@@ -92,8 +92,9 @@ def test_an_accept_before_nothing_is_left_out() -> None:
     assert walked(base(dnat(LAN), entry(ACCEPT, TCP))) == ([("DNAT", LAN)], [])
 
 
-def test_nothing_follows_a_rule_for_all_packets() -> None:
-    assert walked(base(dnat(), dnat(LAN))) == ([("DNAT", {})], [])
+def test_rules_after_one_for_all_packets_stay() -> None:
+    """The configuration may refuse the first one."""
+    assert walked(base(dnat(), dnat(LAN))) == ([("DNAT", {}), ("DNAT", LAN)], [])
 
 
 def test_raw_rules_have_no_accept() -> None:
