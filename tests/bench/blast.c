@@ -70,8 +70,9 @@ static void udp_send(const char *address, int port, double seconds, int size, do
     while (now() < end) {
         sendmmsg(fd, batch, rate ? PACED : BATCH, 0); /* refused or full: the next one may pass */
         sent += PACED;
-        if (rate && sent / rate > now() - start)
-            usleep((sent / rate - (now() - start)) * 1e6);
+        double ahead = rate ? sent / rate - (now() - start) : 0;
+        if (ahead > 0)
+            usleep(ahead * 1e6);
     }
 }
 
