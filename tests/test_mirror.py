@@ -32,7 +32,6 @@ TESTED_ELSEWHERE = {
     "kernel/ctnetlink.py": "reads the real thing: every comparison of tests/oracle, and tests/e2e/test_observe.py",
     "kernel/doctor/machine.py": "reads the real rulesets and sysctls: tests/e2e/test_rules_check.py",
     "kernel/inject.py": "sends packets through a raw socket, so real ones: tests/e2e/test_reject.py",
-    "kernel/maps/tables.py": "the tables of the real kernel: tests/e2e/test_large_packets.py",
     "kernel/steering/nft_queue.py": "the kernel checks every byte of its messages: tests/e2e/test_rules.py",
     "kernel/steering/programs.py": "runs the real programs: tests/e2e/test_rules.py",
     "kernel/steering/steering.py": "with the real nft and iptables: tests/e2e/test_rules.py",
