@@ -105,9 +105,7 @@ class Daemon:
             stack.push_async_callback(self.parts.close)
             if self.parts.settings.answers():
                 self.parts.injector = Injector(self.engine.answer_mark)
-            await self.addresses.read()
-            if self.parts.local_sockets.due(self.parts.settings):
-                await self.parts.local_sockets.read()
+            await self.read_addresses()
             stack.callback(self.parts.journal.close)
             await self.parts.journal.start(self.extend_timeout)
             stack.callback(self.parts.sync.stop)
@@ -128,6 +126,12 @@ class Daemon:
         self.handover.complete()
         log.info("stopped", status=self.status)
         return self.status
+
+    async def read_addresses(self) -> None:
+        """And the ports that the router's own sockets hold."""
+        await self.addresses.read()
+        if self.parts.local_sockets.due(self.parts.settings):
+            await self.parts.local_sockets.read()
 
     def prepare(self) -> None:
         """What can be done while another process serves."""

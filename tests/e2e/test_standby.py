@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.test_restart import ECHO, TALK
 from tests.support.pair import OUTSIDE, SERVER, Pair, Router, pair_of
 from tests.support.processes import capture, start_script
+from tests.support.talk import ECHO, TALK
 from tests.support.waiting import wait_until
 
 PORT = 7100
