@@ -89,7 +89,9 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(topology: Topology) -
         router = Router(topology)
         environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "600000"}
         daemon = topology.router.start(*DAEMON, "run", "-c", str(router.config), env=environment)
-        heard = [systemd.recv(4096).decode() for _ in range(4)]
+        heard: list[str] = []
+        while "READY=1" not in heard or heard.count("WATCHDOG=1") < 2:  # the sockets of the queues come first
+            heard.append(systemd.recv(4096).decode())
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(10) == 0
         while not heard[-1].startswith("STOPPING"):

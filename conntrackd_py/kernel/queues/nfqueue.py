@@ -50,7 +50,7 @@ class NfqueueQueue(PacketQueue):
     """Bound from construction until close(). QueueError when it cannot be bound.
 
     adopted: the socket to which the queue belongs already; closed when it does not. kept: another process has a
-    duplicate of the socket, and the queue outlives close().
+    duplicate of the socket, and the queue outlives close(). repeated: packets that waited and are queued again.
     copied: bytes of each packet. headers: handles a longer one; whole: the queue to which it can send it (NF_QUEUE).
     """
 
@@ -73,8 +73,7 @@ class NfqueueQueue(PacketQueue):
     ) -> None:
         self.number = number
         self.adopted = adopted is not None
-        self.kept = False
-        self.repeated = 0
+        self.kept, self.repeated = False, 0
         self.clock = clock
         self.on_error = on_error
         self.counters = counters or QueueCounters()
