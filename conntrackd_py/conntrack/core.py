@@ -64,7 +64,7 @@ class Conntrack:
         self.table = Table()
         self.gc = Gc(self.table.slots)
         self.events = EventQueue()
-        self.standby = False  # the table is that of another engine (engine/standby)
+        self.standby = False  # the table is that of another engine (engine/takeover)
         self.stats = Stats()
         self.extensions: list[Extension] = []
         self.journal: Journal | None = None  # None: a new process knows no connection

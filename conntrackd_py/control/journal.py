@@ -3,7 +3,7 @@
 from typing import final
 
 from conntrackd_py.conntrack.journal import Journal
-from conntrackd_py.engine.restore import REASONS
+from conntrackd_py.engine.takeover.restore import REASONS
 
 
 @final

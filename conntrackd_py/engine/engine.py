@@ -48,7 +48,7 @@ from conntrackd_py.engine.offload import RETURNED_ADDRESS, RETURNED_CHANGED, RET
 from conntrackd_py.engine.overwritten import Overwritten
 from conntrackd_py.engine.raw_mangle import MarkRule, Raw, RawRule, mangles_by_hook
 from conntrackd_py.engine.rejects import IP_CT_ANSWER, Answer, Rejects
-from conntrackd_py.engine.standby.verdict import wait
+from conntrackd_py.engine.takeover.verdict import wait
 from conntrackd_py.engine.translations import Translations
 from conntrackd_py.explain.diagnostics import Diagnostics
 from conntrackd_py.explain.stale import Stale

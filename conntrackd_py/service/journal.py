@@ -21,7 +21,7 @@ from conntrackd_py.conntrack.journal import SLACK, Journal
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from conntrackd_py.service.journal_file import (
     OTHER_MODE,
     Header,

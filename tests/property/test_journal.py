@@ -23,7 +23,7 @@ from conntrackd_py.conntrack.seqadj import MOST
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_HELPER
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from conntrackd_py.helpers.ftp import Ftp
 from conntrackd_py.reasons import END_NAMES
 from tests.conversations.test_ftp import FTP, SHORT, ftp, port_command, shorter

@@ -6,7 +6,7 @@ from conntrackd_py.conntrack import journal as journals
 from conntrackd_py.conntrack.journal import HEADER_SIZE, RECORD, SLACK, Journal, Room
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from conntrackd_py.service.journal import AWAY_MOST
 from conntrackd_py.service.side_records import SideRecords
 

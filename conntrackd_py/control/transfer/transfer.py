@@ -1,7 +1,7 @@
 """Export and import of connections over the control socket, in bounded turns.
 
-An imported connection goes the way of one in a journal (engine/restore.py). It gets a slot and an id of its own.
-It never replaces a living connection unless the client says so, and never evicts one.
+An imported connection goes the way of one in a journal (engine/takeover/restore.py). It gets a slot and an id of its
+own. It never replaces a living connection unless the client says so, and never evicts one.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from conntrackd_py.control.subscriber import Publisher
 from conntrackd_py.control.transfer.form import VERSION, Connection, form, packed, tuple_of
 from conntrackd_py.control.walk import TURN
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import ANY_SLOT, Origin, Restore
+from conntrackd_py.engine.takeover.restore import ANY_SLOT, Origin, Restore
 from conntrackd_py.nat import mapping_restore
 from conntrackd_py.reasons import END_DELETED
 

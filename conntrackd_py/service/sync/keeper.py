@@ -22,7 +22,7 @@ from conntrackd_py.control.protocol.requests import RefusedError
 from conntrackd_py.control.sync.state import ACTIVE, STANDBY, SyncState
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.offload import RETURNED_RULES
-from conntrackd_py.engine.standby.table import Standby
+from conntrackd_py.engine.takeover.standby import Standby
 from conntrackd_py.service.sync.frames import BEGIN, CHANGES, END, Claim, Frame, FrameError, Head, pack, unpack
 from conntrackd_py.service.sync.reader import Reader
 from conntrackd_py.settings.schema import Settings

@@ -25,7 +25,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.const import REPLY as BACK
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from conntrackd_py.proto.standard import distinct, standard_protos
 
 PROTOS = standard_protos(Tunables())

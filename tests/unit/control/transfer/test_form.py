@@ -14,7 +14,7 @@ from conntrackd_py.const import IPS_EXPECTED, IPS_FIXED_TIMEOUT, IPS_HELPER, IPS
 from conntrackd_py.control.protocol.requests import RequestError
 from conntrackd_py.control.transfer.form import UNKNOWN, Connection, form, packed
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import Origin, Restore
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from tests.support import packets
 from tests.support.router import Router
 from tests.unit.control.transfer.test_transfer import INIT

@@ -5,8 +5,8 @@ from __future__ import annotations
 from conntrackd_py.conntrack.feed import ENDED, Feed
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.tunables import Tunables
-from conntrackd_py.engine.restore import UNREADABLE
-from conntrackd_py.engine.standby.table import FULL, MARGIN, SPARE_SLOTS, Standby
+from conntrackd_py.engine.takeover.restore import UNREADABLE
+from conntrackd_py.engine.takeover.standby import FULL, MARGIN, SPARE_SLOTS, Standby
 from conntrackd_py.service.side_records import SideRecords
 from tests.support.invariants import check
 from tests.support.journals import attach

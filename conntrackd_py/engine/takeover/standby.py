@@ -14,7 +14,7 @@ from conntrackd_py.conntrack.feed import ENDED
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Record
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import TAKEN, UNREADABLE, Origin, Restore
+from conntrackd_py.engine.takeover.restore import TAKEN, UNREADABLE, Origin, Restore
 
 MARGIN: Final = 20_000  # ms: SLACK and a round of the journal of the active engine
 MOST_SLOTS: Final = 1 << 24  # without a limit of the table

@@ -7,7 +7,7 @@ from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_FIXED_TIMEOUT
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.engine.restore import NO_MASTER, TAKEN, UNREADABLE, Origin, Restore
+from conntrackd_py.engine.takeover.restore import NO_MASTER, TAKEN, UNREADABLE, Origin, Restore
 from tests.support.invariants import check
 from tests.support.journals import SIDE, attach, finish, records
 from tests.support.router import Router

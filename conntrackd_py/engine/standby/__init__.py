@@ -1,1 +1,0 @@
-"""What an engine does that waits to take over: it follows the table of another one and tracks nothing."""
