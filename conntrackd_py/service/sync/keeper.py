@@ -30,6 +30,8 @@ from conntrackd_py.settings.schema import Settings
 if TYPE_CHECKING:
     from conntrackd_py.service.sync.link import Link
 
+Clock = Callable[[], int]
+
 log = structlog.get_logger()
 
 PERIOD: Final = 0.02  # seconds between two turns
@@ -49,13 +51,7 @@ class SyncKeeper:
     """path: of the file with the role. clock: the engine's, ms."""
 
     def __init__(
-        self,
-        engine: Engine,
-        settings: Settings,
-        journal: JournalState,
-        state: SyncState,
-        path: Path,
-        clock: Callable[[], int],
+        self, engine: Engine, settings: Settings, journal: JournalState, state: SyncState, path: Path, clock: Clock
     ) -> None:
         self.engine = engine
         self.settings = settings
@@ -77,7 +73,6 @@ class SyncKeeper:
         self.asked_at = -ASK_AGAIN
         self.frames: deque[list[bytes]] = deque()
         self.items: deque[tuple[int, bytes]] = deque()  # of the frame that is being applied
-        self.frame: Frame | None = None
         self.applying = False
         self.taking = asyncio.Lock()  # held by a takeover
         self.idle = asyncio.Event()  # everything in the stream has been read
@@ -151,7 +146,6 @@ class SyncKeeper:
             self.link.applied()
         self.frames.clear()
         self.items.clear()
-        self.frame = None
         state = self.state
         state.role, state.epoch, state.synced, state.heard = STANDBY, 0, False, -1
         self.asked_at = -ASK_AGAIN
