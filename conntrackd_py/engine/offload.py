@@ -44,6 +44,7 @@ A_TURN: Final = 64  # connections that are added, read or deleted at once; PAUSE
 TURN: Final = 20  # ms between two turns
 READ_EVERY: Final = 1000  # ms between two looks at the counters of a connection, if its turn has come
 LEAST_LIFETIME: Final = 10_000  # ms: a connection with a shorter timeout could end before its turn
+MOST_WAITING: Final = 1000  # ms: it may have waited so long for its transaction
 FLAGS_AT: Final = 13  # of TCP
 UNIT: Final = 64  # bytes: of NfConn.volume
 MOST_UNITS: Final = 32767
@@ -127,7 +128,7 @@ class Offload(Extension):
             return False
         if tuples.zone(ct.original) or tuples.zone(ct.reply):
             return False
-        return min(ct.remaining(now), ct.l4proto.lifetime(ct)) >= LEAST_LIFETIME
+        return ct.l4proto.lifetime(ct) >= LEAST_LIFETIME and ct.remaining(now) > LEAST_LIFETIME - MOST_WAITING
 
     def settle(self, now: int) -> None:
         """Between two batches of packets: add the connections that wait, delete the elements of released slots."""

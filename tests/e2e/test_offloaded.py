@@ -164,6 +164,12 @@ def net(request: pytest.FixtureRequest) -> Iterator[Net]:
         assert '"event": "maps_failed"' not in running.router.said()
 
 
+@pytest.mark.parametrize("host", [ROUTER, f"[{ROUTER6}]"])
+def test_the_router_refuses_a_port_that_nobody_listens_on(net: Net, host: str) -> None:
+    refused = net.outside.complete("curl", "-sS", "--max-time", "2", f"http://{host}:8081/")
+    assert refused.returncode == 7, refused.stderr  # curl: could not connect, and at once
+
+
 @pytest.mark.parametrize(("host", "source"), [(SERVER, 6001), (SERVER6, 6601)])
 def test_datagrams_do_not_reach_the_queue(net: Net, host: str, source: int) -> None:
     talk = net.talk(host, source)

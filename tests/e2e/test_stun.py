@@ -114,6 +114,7 @@ def test_a_tcp_server_behind_a_mapping(net: Topology, start: Start) -> None:
     client = net.client
     client.run("curl", "-sS", "--max-time", "5", "--local-port", "5000", f"http://{SERVER}/")
     assert f"tcp  {CLIENT}:5000 -> {ROUTER}:5000  nat[0]" in mappings(router)
+    wait_until(lambda: ":5000" not in client.run("ss", "-Htn"), "the first connection is not closed")
     serving = client.start(*TRAFFIC, "http", CLIENT, "5000", "the client", stdout=-1)
     assert serving.stdout is not None
     assert serving.stdout.readline().strip() == "ready"

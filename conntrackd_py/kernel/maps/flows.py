@@ -4,7 +4,8 @@
                         pass
     postrouting  -149   source, if the packet leaves as `leaves` says; valid off, done on: translated at this hook.
                         Offload: -152
-    postrouting  -145   valid on again, if the source is the one in `sources`; else such a mark is cleared (tables.py)
+    postrouting  -145   valid on again, if the source is the one in `sources`; else such a mark is cleared, unless the
+                        daemon gave it to a packet of the router itself (tables.py)
 
 UDP without a checksum, a fragment without ports and a SYN are not looked up, and in `flows` neither a FIN, a RST nor a
 packet with bits of the mark outside the mask. A SYN may need its MSS clamped.

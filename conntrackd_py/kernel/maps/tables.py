@@ -115,11 +115,11 @@ def _after_last_visit(family: str, parts: Parts) -> str:
     mask, text, rules = parts.mask, "", []
     done, valid, field = done_bit(mask), valid_bit(mask), not_a_field(mask)
     if parts.spare:
-        forged = f"meta mark & {mask:#x} . {family} saddr != @{SOURCES} meta mark set meta mark & {ALL_BITS ^ field:#x}"
-        passed = f"meta mark set meta mark | {valid:#x}"
+        passed = f"meta mark & {mask:#x} . {family} saddr @{SOURCES} meta mark set meta mark | {valid:#x}"
         if not parts.offload:  # each update costs about 80 ns
             passed += f" {recognition.remembered(family)}"
-        text = f"chain left {{\n{forged} return\n{passed}\n}}\n"
+        own = f"meta mark & {mask:#x} == {done:#x} fib saddr type local return"
+        text = f"chain left {{\n{passed} return\n{own}\nmeta mark set meta mark & {ALL_BITS ^ field:#x}\n}}\n"
         rules.append(f"meta mark & {field:#x} == {done:#x} goto left")
     if parts.translate:
         rules.append(f"meta mark & {field:#x} == {valid:#x} jump source")
