@@ -222,6 +222,16 @@ def test_not_with_a_short_timeout() -> None:
     assert path.nothing_in_the_kernel()
 
 
+def test_the_wait_for_a_transaction_does_not_make_the_timeout_too_short() -> None:
+    path = Path()
+    path.engine.configure(Tunables(nf_conntrack_udp_timeout_stream=10, udp_stream_after=0), nat_rules=[masquerade()])
+    path.stream(3999)
+    path.exchange(4000)
+    assert not path.only(4000).status & IPS_OFFLOAD
+    path.pass_time(PAUSE)
+    assert path.only(4000).status & IPS_OFFLOAD
+
+
 def test_additions_share_a_transaction_and_their_number_is_limited() -> None:
     path = Path()
     path.stream(3999)
