@@ -19,6 +19,7 @@ PART: Final = "connections"
 FIRST_PORT, PORTS = "9100", "8"
 FLOW_PORT: Final = "9200"
 MANY_PORTS: Final = "net.ipv4.ip_local_port_range=1024 65535"
+WANTED: Final = ("daemon", "daemon-no-journal", "daemon-sync", "kernel", "route")
 COLUMNS: Final = [
     plain("TCP connections a second", "tcp"),
     ratio("ratio", "tcp"),
@@ -30,7 +31,7 @@ COLUMNS: Final = [
 
 
 def measure(bench: Bench) -> None:
-    for running in bench.turns(PART, "daemon", "kernel", "route", tunables="nf_conntrack_max = 2000000\n"):
+    for running in bench.turns(PART, *WANTED, tunables="nf_conntrack_max = 2000000\n"):
         running.net.client.run("sysctl", "-qw", MANY_PORTS)
         begin(running.net.server, bench.tool("calls"), "serve", FIRST_PORT, PORTS)
         for kind, once in (("tcp", tcp), ("udp", udp)):

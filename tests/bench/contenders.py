@@ -29,6 +29,13 @@ ATTEMPTS: Final = 3
 LIMIT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_max")  # of the machine
 TUNABLES: Final = "nf_conntrack_acct = false\n"
 
+SECTIONS: Final = {
+    "daemon-offload": '[offload]\nmode = "established"\n',
+    "daemon-no-journal": "[journal]\nenabled = false\n",
+    "daemon-sync": '[sync]\nurl = "redis://127.0.0.1:6379"\nrole = "active"\n',
+}
+REDIS: Final = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+
 NOTRACK_RULES: Final = ("-t raw -A PREROUTING ! -i lo -j CT --notrack", "-t raw -A OUTPUT -j CT --notrack")
 ONE_QUEUE_RULES: Final = (
     *NOTRACK_RULES,
@@ -55,6 +62,8 @@ TITLES: Final = {
     "daemon-keep": "conntrackd-py, the kernel tracks too",
     "daemon-whole": "conntrackd-py, large packets whole",
     "daemon-offload": "conntrackd-py, established connections offloaded",
+    "daemon-no-journal": "conntrackd-py, without the journal",
+    "daemon-sync": "conntrackd-py, publishing for a standby; Redis on the same machine",
     "kernel": "kernel masquerade, no queue",
     "route": "routing only, no queue",
     "batched": "C program that accepts and marks, in batches",
@@ -134,8 +143,9 @@ class Bench:
             config += f'[steering]\nkernel_conntrack = "{tracking}"\n[queue]\nlarge_packets = "{large}"\n'
             if name == "daemon-offload":
                 config = config.replace(TUNABLES, f"{TUNABLES}udp_stream_after = 0\n")
-                config += '[offload]\nmode = "established"\n'
-            router = Router(net, config)
+            if name == "daemon-sync":
+                net.router.start(*REDIS, stdout=subprocess.DEVNULL)
+            router = Router(net, config + SECTIONS.get(name, ""))
             router.start()
             router.install_rules()
             return Running(name, net, router.pid, router)

@@ -15,7 +15,7 @@ PART: Final = "throughput"
 PAYLOAD: Final = "22"  # bytes: a 64-byte frame
 UDP_PORT: Final = "9000"
 TCP_PORT: Final = "9001"
-DAEMONS: Final = ("daemon", "daemon-keep", "daemon-whole", "daemon-offload")
+DAEMONS: Final = ("daemon", "daemon-keep", "daemon-whole", "daemon-offload", "daemon-no-journal", "daemon-sync")
 WANTED: Final = (*DAEMONS, "batched", "batched-one-visit", "accept-c", "accept-py", "kernel")
 COLUMNS: Final = [
     plain("small UDP packets, k/s", "udp kpps"),
