@@ -111,6 +111,9 @@ def next_state(direction: int, kind: int, old: int) -> int:
     return TRANSITIONS[(direction * len(_ROWS) + row) * SCTP_CONNTRACK_MAX + old]
 
 
+SCTP_LAYOUT: Final = 2  # L4Proto.layout
+
+
 @final
 class SctpInfo(ProtoInfo):
     def __init__(self) -> None:
@@ -176,7 +179,7 @@ class Sctp(PortProto):
     protonum = IPPROTO_SCTP
     state_names: tuple[str, ...] = STATE_NAMES
     shows_state = True
-    layout = 2
+    layout = SCTP_LAYOUT
 
     def tune(self, tunables: Tunables) -> None:
         seconds = (

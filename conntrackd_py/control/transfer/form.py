@@ -69,7 +69,7 @@ FIELDS: Final[Mapping[int, tuple[struct.Struct, tuple[str, ...]]]] = {  # by lay
             *("last_direction", "last_scale", "retrans"),
         ),
     ),
-    sctp.Sctp.layout: (
+    sctp.SCTP_LAYOUT: (
         sctp.PACKED,
         ("orig_vtag", "reply_vtag", "orig_init", "reply_init", "heartbeat_failed", "last_direction"),
     ),
