@@ -166,8 +166,8 @@ class NfConn:
         self.oif: i32 = NO_INTERFACE  # outgoing interface of its first packet, bound by masquerade; 0: delivered here
         self.pending_events: i16 = 0  # IPCT_* bits not yet reported
         self.end_reason: i16 = -1
+        self.volume: i16 = 0  # of the packets in `visits`, in units of 64 bytes
         self.state: u8 = 0
-        self.volume: i16 = 0  # of those packets, in units of 64 bytes
         self.visits: u8 = 0  # packets since it was last tried for offload, or rewritten by the daemon
         self.masquerade = False
         self.remembered = False  # its source mapping is counted in nat.ports
