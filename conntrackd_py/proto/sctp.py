@@ -2,7 +2,6 @@
 
 A packet carries several chunks and each changes the state in turn; one wrong chunk makes the packet INVALID. The
 packets of a direction must carry the tag that the INIT of the other side announced.
-
 The table is as in tcp_states: a row a chunk, a column an old state.
 """
 
@@ -17,6 +16,7 @@ from conntrackd_py.reasons import COPY_TRUNCATED, L4_CHECKSUM, OK, SCTP_CHUNKS, 
 from conntrackd_py.wire import sctp
 from conntrackd_py.wire.packet import Packet, u16, u32
 
+SCTP_LAYOUT: Final = 2  # L4Proto.layout
 SCTP_CONNTRACK_NONE: Final = 0
 SCTP_CONNTRACK_CLOSED: Final = 1
 SCTP_CONNTRACK_ESTABLISHED: Final = 4
@@ -109,9 +109,6 @@ def next_state(direction: int, kind: int, old: int) -> int:
     if row == 255:
         return old
     return TRANSITIONS[(direction * len(_ROWS) + row) * SCTP_CONNTRACK_MAX + old]
-
-
-SCTP_LAYOUT: Final = 2  # L4Proto.layout
 
 
 @final
