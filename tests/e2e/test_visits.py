@@ -268,7 +268,7 @@ print(len(found), sum(b < a for a, b in zip(found, found[1:])))
 
 
 def test_packets_keep_their_order_when_the_second_visit_ends(topology: Topology) -> None:
-    """One of some thousand may overtake others on any way (test_large_packets.py). A queue that is overtaken has more."""
+    """One in some thousand may overtake others on any way (test_large_packets.py); an overtaken queue has more."""
     running(topology, config("nat", {}))
     sink = start_script(topology.server, SINK, SERVER, "8300")
     topology.client.run("/usr/bin/python3", "-c", SWITCHED, SERVER, "8300", "6001")
