@@ -204,9 +204,8 @@ class ControlPacket:
             row = [self._wanted(outer, number + n, proto, anyone, kind) for n in range(span)]
             if not any(self.expectations.clashes(wanted) for wanted in row):
                 for n, wanted in enumerate(row):
-                    wanted.until = self.now + timeout * 1000
-                    wanted.flags, wanted.child_helper = flags, child
-                    wanted.follows, wanted.port = search, port + n
+                    wanted.until, wanted.port = self.now + timeout * 1000, port + n
+                    wanted.flags, wanted.child_helper, wanted.follows = flags, child, search
                 return self._add(row)
         return None
 

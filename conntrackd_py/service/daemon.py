@@ -116,10 +116,8 @@ class Daemon:
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
             stack.push_async_callback(self.parts.control.stop)
-            watching = asyncio.create_task(self.addresses.watch())
-            stack.callback(watching.cancel)
-            guarding = asyncio.create_task(self.parts.guard.run())
-            stack.callback(guarding.cancel)
+            for watch in (self.addresses.watch(), self.parts.guard.run()):
+                stack.callback(asyncio.create_task(watch).cancel)
             self.start()
             await self.stopping.wait()
             self.finish()

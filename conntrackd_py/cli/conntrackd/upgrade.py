@@ -33,13 +33,14 @@ def main(args: argparse.Namespace) -> int:
 
 def _status(path: str, pid: int) -> dict[str, Any]:
     """The status of this process, as soon as it answers. ClientError when it does not."""
+    why = ""
     for _ in range(TRIES):
         try:
             with Client(path) as client:
                 status: dict[str, Any] = next(client.ask(DaemonStatus()))["status"]
             if status["pid"] == pid:
                 return status
-        except (ClientError, StopIteration):  # between the two processes
-            pass
+        except (ClientError, StopIteration) as error:  # between the two processes
+            why = f": {error}"
         time.sleep(EVERY)
-    raise ClientError("the new process does not answer; its messages are in the log")
+    raise ClientError(f"the new process does not answer; its messages are in the log{why}")
