@@ -9,10 +9,11 @@ import pytest
 from hypothesis import settings
 
 import conntrackd_py
+from tests.support.examples import examples
 from tests.support.transcript import all_asserted
 
 # A loaded machine is no reason to fail: speed is the benchmark's business.
-settings.register_profile("conntrackd-py", deadline=None)
+settings.register_profile("conntrackd-py", deadline=None, max_examples=examples(100))
 settings.load_profile("conntrackd-py")
 
 PACKAGE = Path(conntrackd_py.__file__).parent

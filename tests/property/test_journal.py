@@ -29,6 +29,7 @@ from conntrackd_py.reasons import END_NAMES
 from tests.conversations.test_ftp import FTP, SHORT, ftp, port_command, shorter
 from tests.property.test_mark_maps import ANY, crossing, router
 from tests.support.control import Stream
+from tests.support.examples import examples
 from tests.support.invariants import check
 from tests.support.journals import SEED, SIDE, attach, finish, restored
 from tests.support.play import CLIENT, NEIGHBOUR, OTHER, ROUTER, SERVER, Said, tcp, udp
@@ -78,7 +79,7 @@ def successor(former: Engine, family: int, now: int, *, clean: bool) -> Engine:
 
 
 @FAMILIES
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(STEPS, STEPS)
 def test_after_a_restart_everything_is_as_before(
     family: int, before: list[tuple[Said, int]], later: list[tuple[Said, int]]
@@ -123,7 +124,7 @@ PEERS: st.SearchStrategy[Said] = st.builds(
 
 
 @FAMILIES
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(STEPS, st.lists(PEERS, max_size=10))
 def test_after_a_crash_no_mapping_has_changed(family: int, before: list[tuple[Said, int]], later: list[Said]) -> None:
     now, former = 1000, router(family)

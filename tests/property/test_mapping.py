@@ -15,6 +15,7 @@ from conntrackd_py.match.match import Match
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import FILTERINGS, NAT_SNAT, Independent, NatRule
 from tests.support import packets
+from tests.support.examples import examples
 from tests.support.invariants import check
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN
 
@@ -61,7 +62,7 @@ def ports_by_source(engine: Engine) -> dict[bytes, set[bytes]]:
 
 @pytest.mark.parametrize("hairpin", [False, True])
 @pytest.mark.parametrize("filtering", range(len(FILTERINGS)), ids=FILTERINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(STEPS)
 def test_a_source_has_one_outer_port_of_its_own(filtering: int, hairpin: bool, steps: list[tuple[object, ...]]) -> None:
     engine = router(filtering, hairpin)

@@ -12,6 +12,7 @@ from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
+from tests.support.examples import examples
 from tests.support.invariants import check
 from tests.support.packets import address
 from tests.support.play import (
@@ -118,7 +119,7 @@ def leaving(engine: Engine, first: Skb, family: int, now: int) -> Seen:
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.tuples(ANY, st.integers(0, 20_000), st.integers(0, 9)), min_size=5, max_size=40))
 def test_the_mask_changes_nothing(family: int, steps: list[tuple[Said, int, int]]) -> None:
     engines = [router(mask, family) for mask in MASKS]
@@ -138,7 +139,7 @@ def test_the_mask_changes_nothing(family: int, steps: list[tuple[Said, int, int]
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(ANY, st.integers(1, 4)), min_size=3, max_size=20))
 def test_nor_for_packets_alike_that_are_under_way_at_once(family: int, steps: list[tuple[Said, int]]) -> None:
     """Without a mark they cannot be told apart; only their numbers are compared."""

@@ -12,6 +12,7 @@ from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
+from tests.support.examples import examples
 from tests.support.invariants import check
 from tests.support.packets import address
 from tests.support.play import (
@@ -95,7 +96,7 @@ def crossing(engine: Engine, maps: TwinMaps, said: Said, family: int, now: int) 
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(st.lists(st.tuples(ANY, st.integers(0, 5_000), st.integers(0, 30)), min_size=5, max_size=50))
 def test_who_rewrites_changes_nothing(family: int, steps: list[tuple[Said, int, int]]) -> None:
     alone, helped = router(family), router(family)

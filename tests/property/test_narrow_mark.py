@@ -19,6 +19,7 @@ from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_MASQUERADE, NatRule
 from tests.support import packets
+from tests.support.examples import examples
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, ROUTER, SERVER, WAN
 
 NARROWEST = 0x3F00  # one bit of slot: no slot but the first
@@ -81,7 +82,7 @@ class Line:
             self.answers[client] = packets.udp(back, to, dport, sport)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(STEPS)
 def test_a_narrow_mark_changes_nothing(steps: list[tuple[int, int]]) -> None:
     wide, narrow = Line(DEFAULT_MASK), Line(NARROWEST)

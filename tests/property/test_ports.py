@@ -23,6 +23,7 @@ from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.reasons import CONNECTION_LOST, NAT_EXHAUSTED
 from tests.support import packets
+from tests.support.examples import examples
 from tests.support.invariants import check
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, OTHER, ROUTER, SERVER, WAN
 
@@ -86,7 +87,7 @@ def lose(engine: Engine, skb: Skb, now: int) -> None:
 
 @pytest.mark.parametrize("random", [False, True], ids=["keeps ports", "random ports"])
 @pytest.mark.parametrize("ports", [(0, 0), (1, 2)], ids=["any port", "two ports"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(STEPS)
 def test_answers_are_never_shared(ports: tuple[int, int], random: bool, steps: list[tuple[object, ...]]) -> None:
     engine = router(ports, random)

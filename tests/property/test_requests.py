@@ -17,6 +17,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control.protocol.requests import NewConnection, RefusedError, RequestError, TupleFields, decode
 from conntrackd_py.control.server import ControlServer
 from conntrackd_py.engine.engine import Engine
+from tests.support.examples import examples
 from tests.support.invariants import check
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "10.0.0.0/8", "192.0.2.1:99", "bogus", "")
@@ -161,13 +162,13 @@ def damaged(draw: st.DrawFn) -> Any:
     return request
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(asked=st.lists(requests(), min_size=1, max_size=25), steps=st.lists(st.integers(0, 3000), max_size=25))
 def test_every_request_is_answered(asked: list[dict[str, Any]], steps: list[int]) -> None:
     answer_all(asked, steps)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(asked=st.lists(damaged(), min_size=5, max_size=25))
 def test_every_part_of_a_request_may_be_anything(asked: list[Any]) -> None:
     answer_all(asked, [])

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from conntrackd_py.conntrack.split_dict import PARTS, SplitDict
+from tests.support.examples import examples
 
 KEY = st.binary(min_size=1, max_size=2)
 
@@ -58,7 +59,7 @@ class DictMachine(RuleBasedStateMachine):
 
 
 TestSplitDict = DictMachine.TestCase
-TestSplitDict.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSplitDict.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 
 
 def test_neighbouring_tuples_are_spread_over_all_parts() -> None:

@@ -12,6 +12,7 @@ from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DST_NAT, IPS_SRC_NAT
 from conntrackd_py.engine.engine import Engine
+from tests.support.examples import examples
 from tests.support.invariants import check
 
 HOST = st.integers(1, 4)
@@ -104,7 +105,10 @@ class TableMachine(RuleBasedStateMachine):
 TestTable = TableMachine.TestCase
 # While a bundle is empty its rules are passed over, which is no waste.
 TestTable.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=examples(150),
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much],
 )
 
 

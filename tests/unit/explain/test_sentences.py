@@ -22,6 +22,7 @@ from conntrackd_py.reasons import (
     TCP_SEQ_UNDER,
 )
 from tests.support import packets
+from tests.support.examples import examples
 from tests.support.router import CLIENT, CLIENT6, SERVER, SERVER6, Router
 
 
@@ -177,7 +178,7 @@ def test_the_three_outcomes() -> None:
 WHOLE = st.sampled_from([UDP, UDP6, QUERY, segment("A"), packets.icmp(SERVER, CLIENT, 3, 3, 0, 0, QUERY)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(WHOLE, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4), st.integers(0, 80))
 def test_every_packet_has_a_sentence(data: bytes, changes: list[tuple[int, int]], length: int) -> None:
     broken = bytearray(data)

@@ -22,6 +22,7 @@ from conntrackd_py.proto.tcp_window import Segment, Side, TcpInfo, after, before
 from conntrackd_py.reasons import OK, TCP_ACK_OVER, TCP_ACK_UNDER, TCP_MORE_THAN_WINDOW, TCP_SEQ_OVER, TCP_SEQ_UNDER
 from conntrackd_py.wire import ip
 from tests.support import packets
+from tests.support.examples import examples
 
 M32 = 0xFFFFFFFF
 U32 = st.integers(0, M32)
@@ -171,7 +172,7 @@ def judge(
     return action, segment.packet.reason
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(situations(), st.sampled_from([ORIGINAL, REPLY]))
 def test_the_rules_at_their_bounds(situation: tuple[End, End, Said], direction: int) -> None:
     sender, receiver, said = situation

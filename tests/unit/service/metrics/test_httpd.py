@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conntrackd_py.service.metrics.httpd import HEAD_BYTES, MOST, Answer, Httpd, RefusedRequestError, Request, parsed
+from tests.support.examples import examples
 from tests.support.loop import running
 
 GOOD = b"GET /page?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -147,7 +148,7 @@ def test_closing_without_a_request_is_no_error(server: Server) -> None:
     assert server.http.acceptor.errors == 0
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.text(st.characters(max_codepoint=255), max_size=60), max_size=5))
 def test_any_lines_are_a_request_or_refused(lines: list[str]) -> None:
     for begin in ([], ["GET /page HTTP/1.1"]):
