@@ -233,7 +233,7 @@ class ControlPacket:
         return wanted
 
     def expect_call(self, caller: int, outer: int, callee: int) -> bool:
-        """Expect the GRE packets of a PPTP call, whoever sends first.
+        """Expect the GRE packets of a PPTP call, from either end first.
 
         caller, callee: the call ids of the ends of the control connection; outer: that of the caller as the callee
         knows it.

@@ -151,7 +151,7 @@ class Endpoints:
         return b""
 
     def _free(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
-        """Whether nobody has the outer endpoint: no mapping, connection, destination rule or service of the router."""
+        """Whether no mapping, connection, destination rule or service of the router uses the outer endpoint."""
         address, port = tuples.src(t), tuples.l4src(t)
         if tuples.source_key(t) in self.by_outer or self.usage.in_use(address, tuples.protonum(t), port):
             return False

@@ -54,7 +54,7 @@ def _leading(endpoints: Endpoints, rules: Ruleset, address: bytes) -> NatRule | 
 
 
 def _join(endpoints: Endpoints, ct: NfConn, inside: bytes, outer: bytes, rule: NatRule, manip: int) -> bool:
-    """Attach ct to the mapping of these endpoints, made if nobody has the outer one."""
+    """Attach ct to the mapping of these endpoints. Create the mapping if the outer endpoint is unused."""
     mapping: Mapping | None = endpoints.by_outer.get(outer)
     if mapping is None and not endpoints.full(inside[: tuples.address_length(ct.original)]):
         mapping = endpoints.add(inside, outer, rule, tuples.address_length(ct.original))

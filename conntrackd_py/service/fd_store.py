@@ -43,7 +43,7 @@ class FdStore:
 
     def __init__(self, notify: Notify, environ: MutableMapping[str, str] = os.environ) -> None:
         self.notify = notify
-        self.sockets: list[tuple[str, socket.socket]] = []  # that nobody took so far
+        self.sockets: list[tuple[str, socket.socket]] = []  # not taken over yet
         self.closed: set[str] = set()  # names of which the store still has a closed one
         self.kept = False  # queues outlive this process
         self.adopted = 0  # queues of a former process
@@ -79,7 +79,10 @@ class FdStore:
         self._note_closed(NAME.format(number), why)
 
     def close_others(self, bound: Collection[int] = ()) -> None:
-        """Close what nobody took. A queue that it owns ends, so that its number is free, unless it is `bound` now."""
+        """Close the sockets that were not taken over.
+
+        A queue that such a socket owns ends, so that its number is free, unless the number is in `bound`.
+        """
         for name, sock in self.sockets:
             number = name.removeprefix(NAME.format(""))
             if is_packet_queue(sock) and number.isdigit() and int(number) <= HIGHEST and int(number) not in bound:

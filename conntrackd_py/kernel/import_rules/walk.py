@@ -91,6 +91,17 @@ def _without_idle_accepts(found: list[Found]) -> list[Found]:
     return kept[::-1]
 
 
+@dataclass
+class _Level:
+    """The state of the walk in one chain."""
+
+    live: list[Conditions]  # what reaches the next rule
+    through: tuple[Entry, ...]  # the jumps that lead here
+    tail: bool  # what returns from here meets no other rule
+    last: bool = False  # the rule is the last one of the chain
+    gone: list[Conditions] = field(default_factory=list)  # accepted without a rule for it
+
+
 @final
 class _Walk:
     def __init__(self, base: Base, report: Callable[[Entry, str], None]) -> None:
@@ -98,30 +109,28 @@ class _Walk:
         self.report = report
         self.found: list[Found] = []
         self.steps = 0
-        self._chain(base.entries, [base.begin()], (), tail=base.last and base.kind == NAT)
+        self._chain(base.entries, _Level([base.begin()], (), tail=base.last and base.kind == NAT))
 
-    def _chain(
-        self, entries: list[Entry], live: list[Conditions], through: tuple[Entry, ...], *, tail: bool
-    ) -> list[Conditions]:
-        """tail: what returns from here meets no other rule. Returns what a rule accepts without a rule for it."""
-        if len(through) > DEEPEST:
-            raise UnusableError(f"line {through[-1].line}: chains jump too deep, or in a circle")
-        gone: list[Conditions] = []
+    def _chain(self, entries: list[Entry], level: _Level) -> list[Conditions]:
+        """Returns what a rule accepts without a rule for it."""
+        if len(level.through) > DEEPEST:
+            raise UnusableError(f"line {level.through[-1].line}: chains jump too deep, or in a circle")
         self.steps += len(entries)
         if self.steps > MOST_STEPS:
             raise UnusableError("too many rules are reached by jumps")
         for at, entry in enumerate(entries):
+            level.last = at + 1 == len(entries)
             try:
                 if entry.problem:
                     raise UntranslatableError(entry.problem)
-                matched = self._matched(entry, live)
+                matched = self._matched(entry, level.live)
                 if matched:
-                    live = self._act(entry, live, matched, through, gone, tail=tail, last=at + 1 == len(entries))
+                    self._act(entry, matched, level)
             except UntranslatableError as error:
                 self.report(entry, str(error))
             except ParseError as error:
                 self.report(entry, error.why)
-        return gone
+        return level.gone
 
     def _matched(self, entry: Entry, live: list[Conditions]) -> list[Conditions]:
         when = at_hook(entry.when, self.base.hook)
@@ -131,59 +140,38 @@ class _Walk:
             raise UntranslatableError(NO_MARK)
         return [both for piece in live if (both := combined(piece, when)) is not None]
 
-    def _act(
-        self,
-        entry: Entry,
-        live: list[Conditions],
-        matched: list[Conditions],
-        through: tuple[Entry, ...],
-        gone: list[Conditions],
-        *,
-        tail: bool,
-        last: bool,
-    ) -> list[Conditions]:
-        """What is left for the rest of the chain."""
+    def _act(self, entry: Entry, matched: list[Conditions], level: _Level) -> None:
         if entry.does in (NAT, RAW):
-            self._emit(entry, matched, through, entry.action)
-        elif (entry.does == ACCEPT and self.base.kind == NAT and self.base.last) or (entry.does == RETURN and tail):
-            self._emit(entry, matched, through, "ACCEPT")
+            self._emit(entry, matched, level, entry.action)
+        elif (entry.does == ACCEPT and self.base.kind == NAT and self.base.last) or (
+            entry.does == RETURN and level.tail
+        ):
+            self._emit(entry, matched, level, "ACCEPT")
         elif entry.does in (ACCEPT, RETURN):
-            left = without(live, at_hook(entry.when, self.base.hook) or {})
+            level.live = without(level.live, at_hook(entry.when, self.base.hook) or {})
             if entry.does == ACCEPT:
-                gone += matched
-            return left
+                level.gone += matched
         else:
-            return self._jump(entry, live, matched, through, gone, tail=tail, last=last)
-        return live
+            self._jump(entry, matched, level)
 
-    def _jump(
-        self,
-        entry: Entry,
-        live: list[Conditions],
-        matched: list[Conditions],
-        through: tuple[Entry, ...],
-        gone: list[Conditions],
-        *,
-        tail: bool,
-        last: bool,
-    ) -> list[Conditions]:
+    def _jump(self, entry: Entry, matched: list[Conditions], level: _Level) -> None:
         target = self.base.chains.get(entry.action)
         if target is None:
             raise UntranslatableError(f"the chain {entry.action} is missing")
         goto = entry.does == GOTO
-        left = live
-        if goto and not last and not tail:  # the end of the target is a return from this chain
-            left = without(live, at_hook(entry.when, self.base.hook) or {})
-        taken = self._chain(target, matched, (*through, entry), tail=tail and (last or goto))
-        if goto and tail and not last:
-            self._emit(entry, matched, through, "ACCEPT")
+        left = level.live
+        if goto and not level.last and not level.tail:  # the end of the target is a return from this chain
+            left = without(left, at_hook(entry.when, self.base.hook) or {})
+        taken = self._chain(target, _Level(matched, (*level.through, entry), level.tail and (level.last or goto)))
+        if goto and level.tail and not level.last:
+            self._emit(entry, matched, level, "ACCEPT")
         for one in taken:
             left = without(left, one)
-        gone += taken
-        return left
+        level.live = left
+        level.gone += taken
 
-    def _emit(self, entry: Entry, matched: list[Conditions], through: tuple[Entry, ...], action: str) -> None:
+    def _emit(self, entry: Entry, matched: list[Conditions], level: _Level, action: str) -> None:
         for when in matched:
-            self.found.append(Found(entry, self.base, when, through, action))
+            self.found.append(Found(entry, self.base, when, level.through, action))
         if len(self.found) > MOST_RULES:
             raise UnusableError(f"more than {MOST_RULES} rules")
