@@ -44,6 +44,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
+from conntrackd_py.nat.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
 from conntrackd_py.nat.mapping import Endpoints, Mapping, independent
@@ -86,6 +87,7 @@ class Nat(Extension):
         self.ports = Ports(core.table, core.randomness, self.interfaces)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
+        self.blocks = Blocks()
         self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables())
         self.null_binding = Pool()  # connections that no rule matched
         self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin

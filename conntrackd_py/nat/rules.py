@@ -51,6 +51,7 @@ class NatRule:
     to_local: 1 if the destination must be an address of the router, -1 if it must not, 0 if any.
     hairpin: DNAT: what it matches, of any incoming interface, if hosts inside reach the target by the outer address.
     independent: SNAT, MASQUERADE: each source of TCP and UDP keeps one mapping; None: it depends on the destination.
+    deterministic: SNAT: each inside address has its slice of an outer address (nat.deterministic).
     prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
     """
@@ -75,6 +76,7 @@ class NatRule:
         self.independent: Independent | None = None
         self.prefix: Prefix | None = None
         self.targets: Targets | None = None
+        self.deterministic = False
         self.pool = Pool()
 
     def translates(self, manip: int) -> bool:
