@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conntrackd_py.const import IPPROTO_UDP
-from conntrackd_py.nat.port_usage import usage_of
+from conntrackd_py.nat.usage.port_usage import usage_of
 from conntrackd_py.service.port_watch import EVERY, PortWatch
 from tests.support.play import Play
 from tests.support.rules import rules_of
