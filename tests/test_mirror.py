@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {
     "nat/block_choice.py": "conversations: tests/conversations/test_blocks.py, tests/property/test_blocks.py",
     "nat/mapping.py": "conversations: tests/conversations/test_mapping.py, tests/property/test_mapping.py",
     "nat/mapping_restore.py": "restarts: tests/conversations/test_mapping.py",
+    "explain/blocks.py": "as conntrackd-py blocks prints it: tests/unit/cli/conntrackd/test_blocks.py",
     "explain/mappings.py": "as conntrackd-py mappings prints it: tests/unit/cli/conntrackd/test_mappings.py",
     "service/components.py": "the parts of a real daemon: tests/e2e/test_lifecycle.py and others",
     "service/metrics/collector.py": "as Prometheus reads it: tests/unit/service/metrics/test_exporter.py",
