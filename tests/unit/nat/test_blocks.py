@@ -4,7 +4,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.nat import blocks as module
-from conntrackd_py.nat.blocks import BlockEvent, host_of, port_in
+from conntrackd_py.nat.blocks import BlockEvent, host_key, port_in
 from conntrackd_py.nat.interfaces import Interfaces
 from tests.support import packets
 from tests.support.invariants import check
@@ -96,7 +96,29 @@ def test_an_imported_or_forgotten_connection() -> None:
 
 
 def test_hosts_and_ports() -> None:
-    t = packets.address("10.0.0.1") + bytes(8) + b"\x11"
-    assert host_of(t) == b"\0\0\n\0\0\1"
-    assert host_of(t + b"\0\7") == b"\0\7\n\0\0\1"
+    assert host_key(b"\n\0\0\1", 7) == b"\0\7\n\0\0\1"
     assert port_in(b"\n\0\0\1\4\0") == 1024
+
+
+def test_a_space_of_masquerade_is_kept_only_with_blocks() -> None:
+    engine = router('[[nat]]\naction = "MASQUERADE"\nout_interface = "wan"\nport_block = 512')
+    engine.set_interface(WAN, "wan", [address("203.0.113.9")], 0)
+    (rule,) = engine.nat.rules.source_rules
+    mine = engine.nat.blocks
+    assert [space.total for space in mine.spaces_of(rule)] == [126]
+    assert mine.addresses == {}
+    forward(engine, packets.udp(CLIENT.v4, SERVER.v4, 1000, 53))
+    assert [space.allocated for space in mine.spaces_of(rule)] == [1]
+    engine.set_interface(WAN, "wan", [], 1)
+    engine.expire(2, 1000)
+    assert (mine.addresses, len(mine.by_place)) == ({}, 0)
+
+
+def test_the_kernels_translations_have_no_blocks() -> None:
+    """Mode observe reads the rules and does not apply them."""
+    engine = Engine(Tunables(), Repeatable(3), nat_rules=rules_of(RULES), mode="observe")
+    other = router()
+    skb, _ = forward(other, packets.udp(CLIENT.v4, SERVER.v4, 1000, 53))
+    assert len(other.nat.blocks.by_place) == 1
+    engine.nat.blocks.claim([skb.ct])
+    assert len(engine.nat.blocks.by_place) == 0
