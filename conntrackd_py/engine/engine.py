@@ -57,8 +57,8 @@ from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rewrite.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.rfc7857 import Rfc7857
 from conntrackd_py.proto.standard import NETFILTER, RFC7857, distinct, standard_protos
@@ -168,6 +168,7 @@ class Engine:
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
+        self.nat.blocks.idle = nat is None
         helpers = self.helpers if self.helpers.in_use and not self.observing else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers, self.mss)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)

@@ -20,9 +20,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     IP_CT_NEW,
     IP_CT_RELATED,
-    IP_CT_RELATED_REPLY,
     IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
     IPS_CONFIRMED,
     IPS_DST_NAT,
     IPS_DST_NAT_DONE,
@@ -42,20 +40,23 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     REPLY,
 )
-from conntrackd_py.nat import manip as manips
-from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
+from conntrackd_py.nat import block_choice
+from conntrackd_py.nat.binding import info_of, inverted, is_error, masquerade_range, null_range, range_of, status_bit
+from conntrackd_py.nat.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
 from conntrackd_py.nat.mapping import Endpoints, Mapping, independent
 from conntrackd_py.nat.masquerade import Masquerade
-from conntrackd_py.nat.pool import Pool
-from conntrackd_py.nat.port_usage import PortUsage
 from conntrackd_py.nat.ports import Ports
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rewriter import Rewriter
+from conntrackd_py.nat.rewrite import manip as manips
+from conntrackd_py.nat.rewrite.rewriter import Rewriter
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, translating
+from conntrackd_py.nat.usage.pool import Pool
+from conntrackd_py.nat.usage.port_usage import PortUsage
 from conntrackd_py.reasons import (
+    BLOCK_LIMIT,
     END_FILTERED,
     END_NAT_EXHAUSTED,
     END_NO_ADDRESS,
@@ -86,7 +87,9 @@ class Nat(Extension):
         self.ports = Ports(core.table, core.randomness, self.interfaces)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
-        self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables())
+        self.blocks = Blocks(self.interfaces)
+        self.blocks.settle(self.blocks.replace_rules(self.rules.source_rules) or [])
+        self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables(), self.blocks)
         self.null_binding = Pool()  # connections that no rule matched
         self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin
         self.by_hand = Pool()  # connections made by conntrack -I
@@ -115,7 +118,7 @@ class Nat(Extension):
             return NF_ACCEPT
         if self._run(skb, MANIP_DST, now) == NF_DROP:
             return NF_DROP
-        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or _is_error(skb):
+        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or is_error(skb):
             return NF_ACCEPT
         return self._run(skb, MANIP_SRC, now)
 
@@ -156,7 +159,7 @@ class Nat(Extension):
         ct = skb.ct
         if ct is None:
             return NF_ACCEPT
-        if _is_error(skb):
+        if is_error(skb):
             return self._error(skb, ct, manip)
         if skb.ctinfo == IP_CT_NEW or skb.ctinfo == IP_CT_RELATED:
             reason = self._bind(skb, ct, manip, now)
@@ -199,17 +202,17 @@ class Nat(Extension):
         pool = self.hairpin if hairpin else self.null_binding if first is None else first.pool
         pool.connections += 1
         if mapping is not None:
-            wanted = mapping.inside_range() if manip == MANIP_DST else self.endpoints.outer_range(mapping)
+            wanted = mapping.inside_range() if manip == MANIP_DST else self.endpoints.outer_range(mapping, current)
         elif hairpin:
             wanted = masquerade_range(self.interfaces, skb.outdev, current)
         else:
             wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current, manip)
         if not wanted.low:
             return NAT_NO_ADDRESS
-        chosen = self._chosen(ct, current, wanted, rule, manip)
+        chosen = self._chosen(ct, current, wanted, rule, manip, now)
         if not chosen:
-            self._failed(pool)
-            return self.endpoints.refusal if independent(rule, ct) else NAT_EXHAUSTED
+            self._failed(pool, self.ports.refusal)
+            return self.ports.refusal
         if chosen != current:
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
@@ -228,6 +231,8 @@ class Nat(Extension):
             self.ports.keep_mapping(ct, wanted)
         if skb.hook == POST_ROUTING:
             self.port_usage.add(ct, rule)
+            if self.blocks.active:
+                self.blocks.hold(ct)
 
     def _mapping(
         self, skb: Skb, ct: NfConn, current: bytes, first: NatRule | None, manip: int, now: int
@@ -241,10 +246,15 @@ class Nat(Extension):
             return None
         return self.endpoints.destination(ct, current, now)
 
-    def _chosen(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule | None, manip: int) -> bytes:
-        """The tuple to translate `current` to; empty when none is free."""
-        if manip == MANIP_SRC and rule is not None and independent(rule, ct):
-            return self.endpoints.source(ct, current, wanted, rule, self.rules)
+    def _chosen(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule | None, manip: int, now: int) -> bytes:
+        """The tuple to translate `current` to; empty when none is free: `ports.refusal` says why."""
+        self.ports.refusal = BLOCK_LIMIT if rule is not None and rule.deterministic else NAT_EXHAUSTED
+        if manip == MANIP_SRC and rule is not None:
+            self.blocks.now = now
+            if independent(rule, ct):
+                return self.endpoints.source(ct, current, wanted, rule, self.rules)
+            if rule.port_block and ct.iif:
+                return block_choice.source(self.blocks, self.ports, ct, current, wanted, rule, self.rules)
         return self.ports.unique(current, wanted, ct, manip)
 
     def _hairpinned(self, skb: Skb, ct: NfConn) -> bool:
@@ -268,8 +278,9 @@ class Nat(Extension):
         pool.allocations += 1
         self.core.stats.nat_allocations += 1
 
-    def _failed(self, pool: Pool) -> None:
+    def _failed(self, pool: Pool, reason: int) -> None:
         pool.failures += 1
+        pool.limited += reason == BLOCK_LIMIT
         self.core.stats.nat_allocation_failures += 1
 
     def _port_taken_here(self, ct: NfConn) -> bool:
@@ -301,7 +312,7 @@ class Nat(Extension):
             current = inverted(ct.reply, ct.l4proto)
             chosen = self.ports.unique(current, wanted or null_range(current, manip), ct, manip)
             if not chosen:
-                self._failed(self.by_hand)
+                self._failed(self.by_hand, NAT_EXHAUSTED)
                 return False
             if chosen != current:
                 ct.reply = inverted(chosen, ct.l4proto)
@@ -368,19 +379,8 @@ class Nat(Extension):
 
     def destroyed(self, ct: NfConn) -> None:
         self.endpoints.detach(ct)
+        if self.blocks.active:
+            self.blocks.release(ct)
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.drop_mapping(ct)
             self.port_usage.remove(ct)
-
-
-def _is_error(skb: Skb) -> bool:
-    """Whether skb is an ICMP error about its connection."""
-    if skb.ctinfo != IP_CT_RELATED and skb.ctinfo != IP_CT_RELATED_REPLY:
-        return False
-    return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
-
-
-def status_bit(manip: int, direction: int) -> int:
-    """The status bit of this manip in this direction; replies are rewritten the opposite way."""
-    source = (manip == MANIP_SRC) == (direction == ORIGINAL)
-    return IPS_SRC_NAT if source else IPS_DST_NAT

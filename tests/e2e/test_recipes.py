@@ -143,6 +143,13 @@ def ports(router: Router) -> None:
     assert "of its ports in use" in command(router, "status")
 
 
+def carrier(router: Router) -> None:
+    assert f"You are {ROUTER}." in page(router.net.client, f"http://{SERVER}/")
+    assert re.search(rf"^{CLIENT} -> {ROUTER}:\d+-\d+  nat\[0\]  used tcp 1  ", command(router, "blocks"))
+    lines = router.net.router.run(*DAEMON, "check-config", str(router.config))
+    assert "126 blocks of 512 ports on each outer address: for 126 hosts with 1 block each, 31 with 4" in lines
+
+
 PROOFS: dict[str, Callable[[Router], None]] = {
     "Inside hosts reach the Internet": masquerade,
     "Forward a port": forward,
@@ -157,6 +164,7 @@ PROOFS: dict[str, Callable[[Router], None]] = {
     "Avoid connections that hang because of a small MTU": clamp,
     "Active and passive FTP": ftp,
     "Too few ports": ports,
+    "Say who had which port outside": carrier,
 }
 
 

@@ -164,12 +164,14 @@ class Restore(Trackers):
             child.ct.master = self._named(child.master_slot, child.master_id)
         self.settle()
         mapping_restore.restore(nat.endpoints, nat.rules, table.slots)
+        nat.blocks.claim(table.slots)
         self._expect()
         self.engine.helpers.know_calls([child.ct for child in self.children], self.now)
 
     def settle(self) -> None:
         """Enter what later connections need to know of these: their ports and their helpers."""
         nat = self.engine.nat
+        nat.blocks.now = self.now
         self.remembered.sort(key=_age)
         for ct in self.remembered:
             nat.ports.remember(ct)
