@@ -120,8 +120,12 @@ def test_while_no_process_runs(router: Router, streams: Streams) -> None:
     streams.go_on()
     assert streams.offloaded()
     echoed = streams.counts()["udp"]
-    listed = router.run("conntrack-py", "-L", "-p", "udp")
-    assert all(int(count) >= echoed - 3 for count in re.findall(r"packets=(\d+)", listed)), (echoed, listed)
+
+    def counted() -> bool:
+        listed = router.run("conntrack-py", "-L", "-p", "udp")
+        return all(int(count) >= echoed for count in re.findall(r"packets=(\d+)", listed))
+
+    router.wait("counted", counted)
 
 
 @pytest.mark.parametrize("way", ["restart", "upgrade", "package"])
