@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from conntrackd_py.kernel.steering.nftables import Nftables
 from conntrackd_py.lab.namespaces import ROUTER, SERVER, SERVER6, Topology
 from conntrackd_py.lab.router import CONFIG, DAEMON
 from tests.support.manager import Manager
@@ -151,11 +152,31 @@ def test_another_socket_in_the_store_is_not_believed(net: Net) -> None:
 
 
 def test_the_kernel_forwards_for_a_minute_at_most(net: Net) -> None:
-    """`alive` has a timeout; here it ends now."""
+    """The set `alive` has a timeout. Here it is emptied over the socket that the manager has."""
     talk = net.talk()
-    before = net.inside_router.run("nft", "list", "set", "ip", MAPS, "alive")
-    assert "timeout 1m" in before
-    assert "ip expires" in before
+    listed = net.inside_router.run("nft", "list", "set", "ip", MAPS, "alive")
+    assert "timeout 1m" in listed
+    assert "ip expires" in listed
     net.kill()
     assert net.inside_router.complete("nft", "flush", "set", "ip", MAPS, "alive").returncode == 1, "it is owned"
     assert talk.send(5) == 5
+    assert net.manager is not None
+    nftables = Nftables(socket.socket(fileno=os.dup(dict(net.manager.stored)["maps"])))
+    nftables.run(f"flush set ip {MAPS} alive\n")
+    nftables.close()
+    assert net.queued(lambda: talk.send(1)) > 0
+    assert events(net.start(), "maps_taken_over")[0]["offloaded"] == 1
+    assert net.queued(lambda: talk.send(50)) == 0
+
+
+def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
+    talk = net.talk()
+    assert talk.send(100) == 100
+    listed = net.router.conntrack("-L", "-z")
+    assert "packets=112" in listed
+    assert talk.send(20) == 20
+    wait_until(lambda: net.flows() == 2, "not offloaded again")
+    net.kill()
+    net.start()
+    assert talk.send(20) == 20
+    wait_until(lambda: 37 <= net.counted()[0] <= 40, net.listed)
