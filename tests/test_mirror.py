@@ -52,6 +52,7 @@ TESTED_ELSEWHERE = {
     "kernel/steering/nft.py": "with the real nft: tests/e2e/test_rules.py",
     "kernel/steering/nftables.py": "calls the real library: tests/e2e/test_steering_guard.py",
     "kernel/steering/ruleset_watch.py": "messages of the real kernel: tests/e2e/test_ruleset_watch.py",
+    "kernel/maps/listing.py": "lists what the real kernel holds: tests/e2e/test_maps_outlive.py",
     "kernel/queues/nfqueue.py": "binds a real queue: tests/e2e/test_nfqueue.py",
     "kernel/queues/takeover.py": "takes over a real queue: tests/e2e/test_takeover.py",
     "kernel/queues/nflog.py": "a real group: tests/e2e/test_observe.py; its messages: tests/unit/wire/test_nflog.py",

@@ -21,6 +21,7 @@ from conntrackd_py.reasons import OK
 from conntrackd_py.wire.packet import Packet
 
 NO_INTERFACE: Final = -1  # no packet has left yet, or an operator made the connection
+LATE_INTERFACE: Final = -2  # of a former boot: it is not there yet, and another one is not the right one
 
 # outcomes of L4Proto.packet
 TRACKED: Final = 0  # part of the connection; packet.reason is set if it changed nothing

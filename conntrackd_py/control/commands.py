@@ -29,6 +29,7 @@ from conntrackd_py.control.transfer import transfer
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.offload import RETURNED_CHANGED
 from conntrackd_py.explain import blocks, mappings
 from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
@@ -300,6 +301,7 @@ class Commands:
         return encode({"ct": described, "failed": failed} if failed else {"ct": described})
 
     def _line_and_zero(self, ct: NfConn) -> bytes:
+        self.engine.offload.take_back(ct, RETURNED_CHANGED, self.clock())  # the kernel's counters begin at these
         line = self._line(ct)
         ct.counters = None
         return line

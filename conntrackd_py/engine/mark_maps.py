@@ -62,6 +62,7 @@ INTERFACE: Final = 4  # bytes of an index
 FLOWS: Final = "flows"
 LEAVES: Final = "leaves"
 SOURCES: Final = "sources"
+ALIVE: Final = "alive"
 
 
 class Element(NamedTuple):
@@ -69,13 +70,16 @@ class Element(NamedTuple):
 
     saddr, daddr, sport, dport: mark -> value. leaves: mark and value, the index of an interface in host order,
     addresses and a port; it spares the second visit. sources: mark and value, the address that may leave with it.
-    flows: value, a tuple -> mark (offload.py).
+    flows: value, a tuple -> mark (offload.py); its counter begins, or stands, at packets and size (bytes).
+    alive: value, the number of a protocol over Ethernet; the kernel looks up `flows` while it is there.
     """
 
     family: int  # 4 or 6
     map: str
     mark: int
     value: bytes
+    packets: int = 0
+    size: int = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # kernel/maps is not compiled

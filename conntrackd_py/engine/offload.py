@@ -10,6 +10,8 @@
 - A packet that leaves by another interface than the connection's has no element in `leaves`, so the daemon sees it.
 - The counters are read in turns. Packets refresh the timeout when they are read. A timeout that is over is believed
   only after another look at the counters.
+- A counter of the kernel begins where that of the connection is. So a process that takes the elements over
+  (takeover/kernel_maps.py) knows what the kernel has forwarded meanwhile.
 """
 
 from collections import OrderedDict
@@ -48,6 +50,7 @@ MOST_WAITING: Final = 1000  # ms: it may have waited so long for its transaction
 FLAGS_AT: Final = 13  # of TCP
 UNIT: Final = 64  # bytes: of NfConn.volume
 MOST_UNITS: Final = 32767
+NONE: Final = [0, 0, 0, 0]
 
 # why connections returned to the daemon
 RETURNED_ENDED: Final = 0
@@ -63,9 +66,9 @@ RETURNED_NAMES: Final = ("ended", "tcp_flags", "changed", "rules", "address", "f
 class Seen:
     """The counters of a connection when they were read last."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, counters: list[int]) -> None:
         self.at = at
-        self.counters = [0, 0, 0, 0]  # packets and bytes, original and reply
+        self.counters = counters  # packets and bytes, original and reply
 
 
 @final
@@ -150,7 +153,7 @@ class Offload(Extension):
                 self.refused += 1
                 continue
             chosen[ct.slot] = ct
-            elements += self._own(ct)
+            elements += self.own(ct, counted(ct))
             if ct.slot not in self.mark_maps.mapped:
                 elements += self.mark_maps.elements(ct)
         self.waiting.clear()
@@ -164,12 +167,24 @@ class Offload(Extension):
         for slot, ct in chosen.items():
             if slot not in self.mark_maps.mapped:
                 self.mark_maps.keep(ct, self.mark_maps.elements(ct))
-            self.slots[slot] = Seen(now)
-            ct.status |= IPS_OFFLOAD
-            ct.l4proto.offloaded(ct, True)
+            self._offloaded(ct, Seen(now, counted(ct)))
 
-    def _own(self, ct: NfConn) -> list[Element]:
-        """The elements of ct in `flows`."""
+    def _offloaded(self, ct: NfConn, seen: Seen) -> None:
+        self.slots[ct.slot] = seen
+        ct.status |= IPS_OFFLOAD
+        ct.l4proto.offloaded(ct, True)
+
+    def adopt(self, ct: NfConn, counters: list[int], now: int) -> bool:
+        """The kernel has the elements of ct, from a former process, with these counters; False: ct must return."""
+        if not self._eligible(ct, now):
+            return False
+        before = counted(ct) if self.core.accounting else counters
+        self._offloaded(ct, Seen(now, before))
+        self._account([ct], [max(counters[at], before[at]) for at in range(len(before))], now)
+        return True
+
+    def own(self, ct: NfConn, counters: list[int]) -> list[Element]:
+        """The elements of ct in `flows`. counters: packets and bytes, original and reply."""
         flows: list[Element] = []
         done = done_bit(self.codec.mask)
         for direction, ctinfo in ((ORIGINAL, IP_CT_ESTABLISHED), (REPLY, IP_CT_ESTABLISHED_REPLY)):
@@ -177,7 +192,8 @@ class Offload(Extension):
             mine = ct.tuple(direction)
             family = 4 if tuples.address_length(mine) == 4 else 6
             again = ct.status & status_bit(MANIP_SRC, direction) or (direction == ORIGINAL and ct.masquerade)
-            flows.append(Element(family, FLOWS, mark if again else mark | done, mine))
+            at = 2 * direction
+            flows.append(Element(family, FLOWS, mark if again else mark | done, mine, counters[at], counters[at + 1]))
         return flows
 
     # --- what the kernel has forwarded ---------------------------------------------------------------
@@ -219,20 +235,20 @@ class Offload(Extension):
         maps = self.mark_maps.maps
         if not connections or maps is None or self.mark_maps.failed:
             return
-        counted = maps.counters([element for ct in connections for element in self._own(ct)])
-        if not counted:
+        found = maps.counters([element for ct in connections for element in self.own(ct, NONE)])
+        if not found:
             self._fail()
             return
-        self._account(connections, counted, now)
+        self._account(connections, found, now)
         for ct in connections:
             self.slots.move_to_end(ct.slot)
 
-    def _account(self, connections: list[NfConn], counted: list[int], now: int) -> None:
-        """counted: packets and bytes of both directions, of each connection."""
+    def _account(self, connections: list[NfConn], found: list[int], now: int) -> None:
+        """found: packets and bytes of both directions, of each connection."""
         for at, ct in enumerate(connections):
             seen = self.slots[ct.slot]
             seen.at = now
-            counters = counted[4 * at : 4 * at + 4]
+            counters = found[4 * at : 4 * at + 4]
             if counters == seen.counters:
                 continue
             ct.refresh(now, ct.l4proto.lifetime(ct))
@@ -266,10 +282,10 @@ class Offload(Extension):
         maps = self.mark_maps.maps
         if not connections or maps is None:
             return
-        elements = [element for ct in connections for element in self._own(ct)]
-        counted = maps.delete_counted(elements) if not self.mark_maps.failed else []
-        if counted:
-            self._account(connections, counted, now)
+        elements = [element for ct in connections for element in self.own(ct, NONE)]
+        found = maps.delete_counted(elements) if not self.mark_maps.failed else []
+        if found:
+            self._account(connections, found, now)
         else:
             self._fail()
         for ct in connections:
@@ -302,3 +318,8 @@ class Offload(Extension):
             assert ct is not None
             self._returned(ct, RETURNED_FAILED)
         self.leaving = -1
+
+
+def counted(ct: NfConn) -> list[int]:
+    """Its packets and bytes, original and reply."""
+    return [ct.packets_original, ct.bytes_original, ct.packets_reply, ct.bytes_reply]

@@ -7,7 +7,7 @@ stale.
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NO_INTERFACE, NfConn
+from conntrackd_py.conntrack.conn import LATE_INTERFACE, NO_INTERFACE, NfConn
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import FORWARD, IP_CT_NEW, LOCAL_IN, LOCAL_OUT, MANIP_DST, NF_ACCEPT
 from conntrackd_py.filter.policy import Policy
@@ -33,7 +33,7 @@ class Stale:
 
     def why(self, ct: NfConn, now: int) -> int:
         """CURRENT, TRANSLATED_OTHERWISE or NOT_ALLOWED, for a confirmed connection."""
-        if ct.oif == NO_INTERFACE:
+        if ct.oif in (NO_INTERFACE, LATE_INTERFACE):
             return CURRENT
         if (
             self.nat is not None

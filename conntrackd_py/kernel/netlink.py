@@ -20,6 +20,8 @@ NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
 NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLM_F_DUMP_INTR: Final = 16
 SO_ATTACH_FILTER: Final = 26
 NLM_F_REQUEST: Final = 1
 NLM_F_ACK: Final = 4
@@ -123,6 +125,17 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
         yield kind, sequence, data[at + _HEADER.size : at + length]
         at += max(length + -length % 4, _HEADER.size)
+
+
+def interrupted(data: bytes) -> bool:
+    """Whether the kernel says in one of these messages that what it lists has changed meanwhile."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, _, flags, _, _ = _HEADER.unpack_from(data, at)
+        if flags & NLM_F_DUMP_INTR:
+            return True
+        at += max(length + -length % 4, _HEADER.size)
+    return False
 
 
 def kinds(data: bytes) -> Iterator[int]:

@@ -373,6 +373,7 @@ class Nat(Extension):
         """Set name and addresses; masqueraded connections of an address it lost end."""
         self.masquerade.added(index, addresses)
         self.masquerade.lost(index, self.interfaces.replace(index, Link(name, addresses)), now)
+        self.masquerade.arrived(index, name, addresses, now)
 
     def remove_interface(self, index: int, now: int) -> None:
         self.masquerade.lost(index, self.interfaces.replace(index, None), now)

@@ -31,7 +31,7 @@ from conntrackd_py.service.build import kernel_tracks
 from conntrackd_py.service.clock import clock
 from conntrackd_py.service.components import Components
 from conntrackd_py.service.handover import Handover, needs, succession
-from conntrackd_py.service.queues import put_tables, queues_of
+from conntrackd_py.service.queues import put_tables, queues_of, resume_tables
 from conntrackd_py.service.reload import Reload, log_warnings
 from conntrackd_py.settings.errors import ConfigError
 from conntrackd_py.settings.schema import Settings
@@ -93,7 +93,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             # Tables of the kernel before the queues: a chain that comes while packets wait moves them to another chain.
             await self.parts.guard.first_check()
-            self.tables, why = put_tables(self.engine, self.parts.settings)
+            self.tables, why = put_tables(self.engine, self.parts.settings, self.parts.store)
             stack.callback(self.end_tables)
             # A second daemon fails here. Packets wait in the queues until the rest is ready.
             self.queue_pair = queues_of(
@@ -112,6 +112,7 @@ class Daemon:
             await self.parts.sync.start()
             if not self.parts.steering.installed:  # otherwise the guard has told it
                 self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
+            resume_tables(self.tables, self.engine, self.parts.settings, self.parts.store)
             self.serve()
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
@@ -216,6 +217,7 @@ class Daemon:
         self.parts.pauses.expire(self.engine, now, EXPIRE_A_TURN)
         self.parts.publish()
         self.notify_systemd(now)
+        self.renew_tables(now)
         self.log_addresses_lost()
         self.parts.port_watch.look(now)
         if self.parts.local_sockets.due(self.parts.settings):
@@ -234,6 +236,12 @@ class Daemon:
         if ended != self.addresses_lost and not self.engine.nat.masquerade.removed:
             log.info("connections_ended", reason="address_gone", connections=ended - self.addresses_lost)
             self.addresses_lost = ended
+
+    def renew_tables(self, now: int) -> None:
+        if self.tables is not None:
+            self.tables.renew(now)
+            if self.tables.ended:  # after an error: nobody shall keep them
+                self.parts.store.keep_maps(None)
 
     def end_tables(self) -> None:
         if self.tables is not None:
@@ -265,7 +273,8 @@ class Daemon:
         """Give verdicts to the waiting packets for at most DRAIN_AT_MOST; take no new ones.
 
         If the queues outlive the process, new packets wait for the next one. The kernel drops the packets that wait
-        when a base chain is deleted: so the tables end just after the last verdict.
+        when a base chain is deleted: so the tables that end do so just after the last verdict. The maps do not, if
+        the next process gets them.
         """
         if not self.handover.agreed or self.status:
             self.handover.abandon()
@@ -281,10 +290,12 @@ class Daemon:
             until = clock() + (EMPTY_AT_MOST if kept else DRAIN_AT_MOST)
             while self.queue_pair.drain() and clock() < until:
                 pass
+            tables = self.tables if self.parts.store.maps_kept else None
             if kept:
-                self.end_tables()
+                if tables is None:
+                    self.end_tables()
                 self.parts.guard.end_table()
             self.parts.journal.finish()
             if successor is not None:
-                self.handover.take(self.parts.store.queues)
+                self.handover.take(self.parts.store.queues, tables.sock if tables is not None else None)
         self.parts.publish()

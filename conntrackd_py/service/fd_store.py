@@ -1,10 +1,11 @@
 """systemd's file descriptor store: the sockets of the packet queues outlive the process, and packets wait in them.
+So does the socket of the kernel's maps: the kernel goes on forwarding offloaded connections.
 
 The service manager keeps a duplicate of each socket while the unit is restarted, also after a crash or SIGKILL, and
 passes them to the next process (sd_listen_fds(3)). It closes them when the unit stops or has failed for good. It must
 not watch them (FDPOLL=0): a socket with a lost message counts as broken, and the manager would close it.
 
-Only sockets of packet queues are stored and taken over, under the names queue-0, queue-1 and so on. All others are
+Only these sockets are stored and taken over, under the names queue-0, queue-1 and so on, and maps. All others are
 closed and named in the log.
 """
 
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 FIRST: Final = 3  # SD_LISTEN_FDS_START
 NAME: Final = "queue-{}"
+MAPS: Final = "maps"
 HIGHEST: Final = 0xFFFF  # number of a packet queue
 
 
@@ -48,6 +50,8 @@ class FdStore:
         self.kept = False  # queues outlive this process
         self.adopted = 0  # queues of a former process
         self.queues: list[NfqueueQueue] = []  # that may outlive this process
+        self.maps_kept = False  # the next process shall get the maps
+        self.maps_stored = False  # the store has the socket of the maps, of this process or a former one
         self.receive(inherited(environ))
 
     def receive(self, descriptors: list[tuple[str, int]]) -> None:
@@ -66,13 +70,23 @@ class FdStore:
             return
         self.sockets.append((name, sock))
 
-    def take(self, number: int) -> socket.socket | None:
-        """A socket that may own this packet queue; the next call returns another. None: there is none left."""
+    def take(self, name: str) -> socket.socket | None:
+        """A socket that may be the one of this name; the next call returns another. None: there is none left."""
         for one in self.sockets:
-            if one[0] == NAME.format(number) and is_packet_queue(one[1]):
+            if one[0] == name and is_packet_queue(one[1]):
                 self.sockets.remove(one)
+                self.maps_stored = self.maps_stored or name == MAPS
                 return one[1]
         return None
+
+    def keep_maps(self, sock: socket.socket | None) -> None:
+        """Store this socket, if it is not there yet; None: remove it."""
+        self.maps_kept = sock is not None
+        if sock is not None and not self.maps_stored:
+            self.maps_stored = self.notify.send("FDSTORE=1", "FDPOLL=0", f"FDNAME={MAPS}", descriptors=[sock.fileno()])
+        elif sock is None and self.maps_stored:
+            self.maps_stored = False
+            self.notify.send("FDSTOREREMOVE=1", f"FDNAME={MAPS}")
 
     def refused(self, number: int, why: str) -> None:
         """A socket that was taken is closed: it does not own the queue."""
@@ -95,6 +109,7 @@ class FdStore:
         """Store the sockets of these queues; the others leave the store."""
         for name in sorted(self.closed):
             self.notify.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+        self.maps_stored = self.maps_stored and MAPS not in self.closed
         self.queues = list(queues)
         self.adopted = sum(queue.adopted for queue in self.queues)
         for queue in self.queues if self.notify.path else ():

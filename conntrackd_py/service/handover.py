@@ -3,8 +3,8 @@
     this process                              successor: the same command, perhaps of a newer version
     start it, with one end of a socket ─►     imports, configuration, engine, comparison of the steering rules
                                       ◄─────  prepared; what it needs: mode, packet mark, queues
-    last verdicts, journal, tables end
-    the sockets of the queues ────────────►   takes them over, reads the journal, handles packets
+    last verdicts, journal
+    the sockets of queues and maps ───────►   takes them over, reads the journal, handles packets
     end
 
 Until then this process goes on, and an error of the successor changes nothing. Neither does a configuration that needs
@@ -24,7 +24,7 @@ from conntrackd_py.control.status import UpgradeError
 from conntrackd_py.kernel.queues.nfqueue import NfqueueQueue
 from conntrackd_py.kernel.queues.queue import QueueError
 from conntrackd_py.kernel.steering.plan import plan
-from conntrackd_py.service.fd_store import NAME
+from conntrackd_py.service.fd_store import MAPS, NAME
 from conntrackd_py.settings.schema import Settings
 
 VARIABLE: Final = "CONNTRACKD_PY_SUCCEEDS"  # in the successor: its end of the socket
@@ -84,12 +84,15 @@ class Handover:
             self.sock.close()
         self.process = self.sock = None
 
-    def take(self, queues: Sequence[NfqueueQueue]) -> None:
-        """Duplicate the sockets of these queues for the successor; they stay bound."""
+    def take(self, queues: Sequence[NfqueueQueue], maps: socket.socket | None) -> None:
+        """Duplicate the sockets of these queues and of the kernel's maps for the successor; they stay bound."""
         for queue in queues:
             queue.kept = True
             self.names.append(NAME.format(queue.number))
             self.descriptors.append(os.dup(queue.fileno()))
+        if maps is not None:
+            self.names.append(MAPS)
+            self.descriptors.append(os.dup(maps.fileno()))
 
     def complete(self) -> None:
         """Send the sockets; nothing happens without a successor. The successor handles packets from now on."""

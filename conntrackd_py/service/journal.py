@@ -181,8 +181,11 @@ class JournalKeeper:
         stale = 0 if pulse.clean else SLACK * 1000 + pulse.lag
         exact = pulse.clean and same_boot and not self._forwarded()
         shift = 0 if same_boot else now - pulse.at - away
-        links = None if same_boot else self._links(file, header)
-        return Origin(shift, stale + min(away, AWAY_MOST), exact, links)
+        if same_boot:
+            return Origin(shift, stale + min(away, AWAY_MOST), exact)
+        names, present = self._names(file, header), {name: index for index, name in self.engine.names.items()}
+        links = {index: present[name] for index, name in names.items() if name in present}
+        return Origin(shift, stale + min(away, AWAY_MOST), exact, links, names)
 
     def _forwarded(self) -> bool:
         """Whether packets pass while no daemon runs, so that connections change and end."""
@@ -193,16 +196,10 @@ class JournalKeeper:
         same_boot = header.boot == boot_id()
         return max(self.clock() - pulse.at if same_boot else time.time_ns() // 1_000_000 - pulse.wall, 0)
 
-    def _links(self, file: JournalFile, header: Header) -> dict[int, int]:
-        """Former interface indexes -> present ones, by name."""
-        present = {name: index for index, name in self.engine.names.items()}
-        links = {}
-        for _, data in journals.read(file.buffer, header.seed, 0, header.side).records:
-            if record.kind_of(data) == record.LINK:
-                index, name = record.decode_link(data)
-                if name in present:
-                    links[index] = present[name]
-        return links
+    def _names(self, file: JournalFile, header: Header) -> dict[int, str]:
+        """The interfaces of the former process."""
+        found = journals.read(file.buffer, header.seed, 0, header.side).records
+        return dict(record.decode_link(data) for _, data in found if record.kind_of(data) == record.LINK)
 
     def _adopt(self, file: JournalFile, journal: Journal) -> None:
         """Write into this file from now on."""

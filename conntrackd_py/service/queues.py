@@ -10,7 +10,8 @@ import structlog
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import NF_ACCEPT, NF_DROP
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.kernel.maps.tables import MapTables, Parts
+from conntrackd_py.engine.takeover.kernel_maps import take_over
+from conntrackd_py.kernel.maps.tables import MapTables, Parts, remove
 from conntrackd_py.kernel.netlink import LARGEST_COPY
 from conntrackd_py.kernel.queues.batch import Handle
 from conntrackd_py.kernel.queues.nflog import NflogGroup
@@ -21,7 +22,7 @@ from conntrackd_py.kernel.steering.nftables import NftablesError
 from conntrackd_py.kernel.steering.plan import KNOWN_QUEUES, plan
 from conntrackd_py.kernel.translated import Translated
 from conntrackd_py.service.clock import clock
-from conntrackd_py.service.fd_store import FdStore
+from conntrackd_py.service.fd_store import MAPS, NAME, FdStore
 from conntrackd_py.settings.schema import NAT, NFLOG, OBSERVE, Settings
 
 log = structlog.get_logger()
@@ -61,7 +62,7 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, store
 
     Where packets may pass without a daemon, the queues must not outlive it: packets would wait in them.
     """
-    outlive = settings.mode != OBSERVE and not settings.queue.fail_open
+    outlive = outlives(settings)
     if not outlive:
         store.close_others()
     if settings.mode == OBSERVE:
@@ -87,7 +88,7 @@ def queues_of(settings: Settings, engine: Engine, counters: QueueCounters, store
 
 def _taken_over(store: FdStore, number: int, bind: Callable[..., NfqueueQueue]) -> NfqueueQueue | None:
     """The queue that a former process bound; None if there is none."""
-    while (adopted := store.take(number)) is not None:
+    while (adopted := store.take(NAME.format(number))) is not None:
         try:
             return bind(adopted=adopted)
         except QueueError as error:
@@ -95,24 +96,47 @@ def _taken_over(store: FdStore, number: int, bind: Callable[..., NfqueueQueue]) 
     return None
 
 
-def put_tables(engine: Engine, settings: Settings) -> tuple[MapTables | None, str]:
+def outlives(settings: Settings) -> bool:
+    """Whether the queues may outlive the process: no packet passes without a daemon."""
+    return settings.mode != OBSERVE and not settings.queue.fail_open
+
+
+def put_tables(engine: Engine, settings: Settings, store: FdStore) -> tuple[MapTables | None, str]:
     """The daemon's tables in the kernel: recognition, and maps for the engine if packets are queued by their headers.
 
-    Without them all first visits use one queue, and all packets are queued whole; the text says why there are none,
-    and is empty if the settings want none.
+    Those of a former process stay, with all elements, if there may be a journal of its connections. Without tables all
+    first visits use one queue, and all packets are queued whole; the text says why there are none, and is empty if the
+    settings want none.
     """
-    wanted = plan(settings)
-    if not wanted.known:
-        return None, ""
+    wanted, former = plan(settings), store.take(MAPS)
     translate = wanted.spared and settings.mode == NAT
     parts = Parts(wanted.mark_mask, wanted.exclude_interfaces, translate, wanted.spared, wanted.offload)
     try:
-        tables = MapTables(parts)
+        if not wanted.known:
+            if former is not None:
+                remove(former)
+            return None, ""
+        tables = MapTables(parts, former, adopt=outlives(settings) and settings.journal.enabled)
     except NftablesError as error:
         return None, str(error)
     if wanted.spared:
         engine.mark_maps.attach(tables)
     return tables, ""
+
+
+def resume_tables(tables: MapTables | None, engine: Engine, settings: Settings, store: FdStore) -> None:
+    """Just before packets are handled: keep what the kernel forwards for restored connections, delete the rest.
+
+    The tables may outlive this process while it writes a journal.
+    """
+    if tables is not None and tables.adopted and engine.mark_maps.maps is not None:
+        held = tables.held()
+        done = tables.replace() if held is None else take_over(engine.offload, tables, held, clock())
+        engine.mark_maps.failed = engine.mark_maps.failed or not done
+        engine.settle(clock())
+        log.info("maps_taken_over", offloaded=len(engine.offload.slots), mapped=len(engine.mark_maps.mapped))
+    lasts = tables is not None and not tables.ended and outlives(settings) and engine.core.journal is not None
+    store.keep_maps(tables.sock if tables is not None and lasts else None)
 
 
 def _observed(settings: Settings, engine: Engine, counters: QueueCounters) -> QueuePair:

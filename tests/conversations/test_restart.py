@@ -1,6 +1,9 @@
 """Connections live on through a restart and a crash of the daemon: mapping, state, timeout and windows."""
 
+import pytest
+
 from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.conn import LATE_INTERFACE
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
@@ -15,9 +18,10 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
 )
 from conntrackd_py.engine.raw_mangle import RawRule
+from conntrackd_py.engine.takeover.restore import Origin, Restore
 from conntrackd_py.match.match import Match
 from conntrackd_py.proto.standard import RFC7857, standard_protos
-from conntrackd_py.reasons import LEAK_GUARD, SCTP_VTAG
+from conntrackd_py.reasons import LEAK_GUARD, NAT_OIF_CHANGED, SCTP_VTAG
 from tests.conversations.test_sctp import C_TAG, S_TAG, opened, sctp
 from tests.support import journals, packets
 from tests.support.play import (
@@ -310,6 +314,70 @@ def test_a_lost_address_ends_the_connections_that_had_it(snat: Play) -> None:
     assert restore.refused["address_gone"] == 1
     assert len(snat.engine.core.table) == 1
     assert [event.conn.end_reason >= 0 for event in snat.engine.drain_events()] == [True]
+
+
+OUTER = [packets.address(ROUTER.v4), packets.address(ROUTER.v6)]
+LATE_WAN = 9  # index of the outer interface after a boot
+
+
+def booted(snat: Play, addresses: list[str]) -> None:
+    """A new engine with the connections of a former boot. The outer interface has these addresses; none: not there."""
+    former = snat.engine.core.journal
+    assert former is not None
+    snat.engine = snat.make()
+    snat.engine.core.events.enabled = True
+    snat.engine.set_interface(LAN, "lan", [], snat.now)
+    snat.engine.remove_interface(WAN, snat.now)
+    if addresses:
+        snat.engine.set_interface(LATE_WAN, "wan", [packets.address(one) for one in addresses], snat.now)
+    links = {LAN: LAN, **({WAN: LATE_WAN} if addresses else {})}
+    origin = Origin(0, 0, True, links, {LAN: "lan", WAN: "wan"})
+    restore = Restore(snat.engine, Tunables(), journals.SIDE, origin, snat.now)
+    restore.take(journals.records(former))
+    restore.finish()
+    assert sum(restore.refused.values()) == 0
+
+
+@pytest.mark.parametrize("first", [[], ["fe80::1", "169.254.1.1"]])
+def test_an_interface_that_comes_up_late_keeps_its_connections(snat: Play, first: list[str]) -> None:
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
+    booted(snat, first)
+    snat.engine.set_interface(LATE_WAN, "wan", [], snat.now)
+    assert len(snat.engine.core.table) == 1
+    snat.engine.set_interface(LATE_WAN, "wan", OUTER, snat.now)
+    (ct,) = [one for one in snat.engine.core.table.slots if one is not None]
+    assert ct.oif == LATE_WAN
+    snat.engine.set_interface(LATE_WAN, "wan", [], snat.now)  # as for every other connection
+    assert len(snat.engine.core.table) == 0
+
+
+def test_an_interface_that_comes_up_with_another_address_ends_exactly_its_connections(snat: Play) -> None:
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
+    assert snat >> udp(CLIENT, NEIGHBOUR) << accept(IP_CT_NEW, src=CLIENT)
+    booted(snat, [])
+    other = packets.address("203.0.113.9" if snat.family == 4 else "2001:db8:9::9")
+    snat.engine.set_interface(77, "other", [other], snat.now)
+    assert len(snat.engine.core.table) == 2
+    snat.engine.set_interface(LATE_WAN, "wan", [other], snat.now)
+    assert len(snat.engine.core.table) == 1
+    assert [event.conn.end_reason >= 0 for event in snat.engine.drain_events()] == [True]
+
+
+def test_its_packets_do_not_leave_by_another_interface_meanwhile(snat: Play) -> None:
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
+    booted(snat, [])
+    (ct,) = [one for one in snat.engine.core.table.slots if one is not None]
+    assert ct.oif == LATE_INTERFACE
+    snat.engine.set_interface(WAN, "backup", [packets.address("203.0.113.9")], snat.now)
+    assert snat >> udp(CLIENT, SERVER) << dropped(NAT_OIF_CHANGED)
+
+
+def test_while_it_waits_its_own_timeout_ends_it(snat: Play) -> None:
+    assert snat >> udp(CLIENT, SERVER) << accept(IP_CT_NEW, src=ROUTER)
+    booted(snat, [])
+    assert snat >> advance(31) << destroyed("timeout")
+    snat.engine.set_interface(LATE_WAN, "wan", OUTER, snat.now)
+    assert snat.engine.nat.masquerade.late == {}
 
 
 def test_master_and_expectations(play: Play) -> None:

@@ -21,7 +21,7 @@ from tests.support.processes import capture, start_script
 from tests.support.waiting import wait_until
 
 PORT = 7300
-QUEUES = ["queue-0", "queue-1", "queue-2", "queue-3"]
+STORED = ["maps", "queue-0", "queue-1", "queue-2", "queue-3"]
 MASQUERADE = CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"')
 
 # Answers each datagram with its sender's port and its number.
@@ -98,7 +98,7 @@ def test_packets_wait_for_the_next_daemon(net: Topology, end: object) -> None:
     outside = net.folder / "outside.pcap"
     capture(net.server, outside, f"(net {INSIDE}) or arp")
     scene.start()
-    assert scene.names() == QUEUES
+    assert scene.names() == STORED
     stores = [said for said in scene.manager.said if "FDSTORE=1" in said]
     assert all("FDPOLL=0" in said for said in stores), "a full socket counts as broken, and systemd would close it"
     start_script(net.server, ANSWER, SERVER, str(PORT))
@@ -123,7 +123,7 @@ def test_packets_wait_for_the_next_daemon(net: Topology, end: object) -> None:
     assert ask.wait(10) == 0
     assert events(said, "queues_taken_over")[0]["packets"] == 3
     assert len(events(said, "pause")) == 1
-    assert scene.names() == QUEUES
+    assert scene.names() == STORED
     assert not events(said, "descriptor_closed")
     net.server.run("ping", "-c", "1", "-W", "2", ROUTER, check=False)
     wait_until(lambda: packets(net, outside, "arp"), "the capture is not running")
@@ -143,7 +143,7 @@ def test_after_a_stop_no_queue_is_left(net: Topology) -> None:
     scene.manager.forget()
     assert scene.waiting() == {}
     assert not events(scene.start(), "queues_taken_over")
-    assert scene.names() == QUEUES
+    assert scene.names() == STORED
 
 
 def test_other_numbers_of_queues(net: Topology) -> None:
@@ -155,7 +155,7 @@ def test_other_numbers_of_queues(net: Topology) -> None:
     said = scene.start()
     assert sorted(str(line["name"]) for line in events(said, "descriptor_closed")) == ["queue-0", "queue-1"]
     assert events(said, "queues_taken_over")[0]["queues"] == 2
-    assert scene.names() == ["queue-2", "queue-3", "queue-4", "queue-5"]
+    assert scene.names() == ["maps", "queue-2", "queue-3", "queue-4", "queue-5"]
     assert sorted(scene.waiting()) == [2, 3, 4, 5]
 
 
@@ -184,7 +184,7 @@ def test_foreign_descriptors_are_closed_and_named(net: Topology) -> None:
         ("pipe", "not a socket"),
         ("queue-99999", "not wanted"),
     }
-    assert scene.names() == QUEUES
+    assert scene.names() == STORED
     assert sorted(scene.waiting()) == [0, 1, 2, 3]
 
 

@@ -17,6 +17,7 @@ from tests.support.waiting import wait_until
 PORT = 7100
 UDP_PORT = 7200
 TRANSFERS = int(os.environ.get("CONNTRACKD_PY_TRANSFERS", "20"))
+AWAY = int(os.environ.get("CONNTRACKD_PY_AWAY", "2"))  # seconds without the server
 FLOOD = 20_000  # connections
 
 
@@ -89,6 +90,30 @@ def test_the_server_is_away_for_some_seconds(pair: Pair) -> None:
     assert talk.end() == talk.good
     assert a.is_active()
     wait_until(lambda: tuples(a) == tuples(b), lambda: f"{tuples(a) ^ tuples(b)}")
+
+
+def test_the_server_is_away_and_then_the_active_router_fails(pair: Pair) -> None:
+    pair.start()
+    a, b = pair.routers["a"], pair.routers["b"]
+    talk = Talk(pair)
+    time.sleep(1)
+    pair.stop_store()
+    wait_until(lambda: not a.sync()["connected"] and not b.sync()["connected"], b.said)
+    time.sleep(AWAY)
+    assert (a.is_active(), b.is_active()) == (True, False)
+    began = time.monotonic()
+    pair.start_store()
+    wait_until(lambda: a.sync()["connected"] and b.is_synced(), lambda: f"{a.sync()} {b.sync()}", 60)
+    print(f"the standby is complete {time.monotonic() - began:.1f} s after the server is back; {b.sync()}")
+    began = time.monotonic()
+    a.lose_power()
+    wait_until(b.is_active, b.said)
+    wait_until(lambda: holds(b, OUTSIDE), b.said)
+    print(f"the other router is active after {time.monotonic() - began:.1f} s")
+    time.sleep(1)
+    assert talk.end() == talk.good
+    print(f"{2 * talk.count} transfers are complete")
+    assert talk.leaks() == ""
 
 
 def tuples(router: Router) -> set[str]:

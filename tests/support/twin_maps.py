@@ -32,10 +32,10 @@ class TwinMaps(Maps):
         if not self.working:
             return False
         for element in elements:
-            family, name, mark, value = element
+            family, name, mark, value, packets, size = element
             if name == FLOWS:
                 assert value not in self.flows, "the kernel refuses an element that exists"
-                self.flows[value] = (mark, [0, 0])
+                self.flows[value] = (mark, [packets, size])
             elif name in SETS:
                 assert element not in self.sets, "the kernel refuses an element that exists"
                 self.sets.add(element)
@@ -49,7 +49,7 @@ class TwinMaps(Maps):
         if not self.working:
             return False
         for element in elements:
-            family, name, mark, value = element
+            family, name, mark, value = element[:4]
             if name == FLOWS:
                 assert self.flows.pop(value)[0] == mark
             elif name in SETS:
@@ -64,6 +64,14 @@ class TwinMaps(Maps):
 
     def counters(self, elements: list[Element]) -> list[int]:
         return [number for element in elements for number in self.flows[element.value][1]] if self.working else []
+
+    def held(self) -> list[Element]:
+        """All elements, as the kernel lists them."""
+        found = [Element(family, name, mark, value) for (family, name, mark), value in self.elements.items()]
+        for value, (mark, (packets, size)) in self.flows.items():
+            family = 4 if tuples.address_length(value) == 4 else 6
+            found.append(Element(family, FLOWS, mark, value, packets, size))
+        return [*found, *self.sets]
 
     def recognise(self, on: bool) -> bool:
         self.recognising = on

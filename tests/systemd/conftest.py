@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,6 +24,7 @@ SOCKET = "/run/conntrackd-py/control.sock"
 TOML = "/etc/conntrackd-py/conntrackd.toml"
 ANSWER = f"This is the server. You are {ROUTER}."
 SOON = 30.0  # seconds for what systemd does by itself
+VERSIONS = ("/root/odd.deb", "/root/even.deb")
 
 
 class Router(Machine):
@@ -86,6 +90,26 @@ def router() -> Iterator[Router]:
         yield machine
 
 
+@contextlib.contextmanager
+def packaged(config: str) -> Iterator[Router]:
+    """With the package, which runs, and with other versions of it as VERSIONS."""
+    deb = debian.package()
+    with Topology() as net, debian.copy("base", bare=True) as root:
+        shutil.copy(deb, root / "root/package.deb")
+        for number, name in enumerate(VERSIONS):
+            debian.as_version(deb, f"99.{number}", root / name[1:])
+        debian.apt_install(root, "/root/package.deb")
+        with Router(net, root) as machine:
+            machine.configure(config)
+            machine.run("systemctl", "enable", "--now", UNIT)
+            yield machine
+
+
+def logged(router: Router, event: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in router.journal().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
 def files(root: Path) -> frozenset[str]:
     """All that stands on the disk, without what a running system writes by itself."""
     pruned = ("proc", "sys", "dev", "run", "tmp", "wheels", "var/log", "var/lib/systemd", "var/tmp", debian.CLONE[1:])
@@ -96,4 +120,4 @@ def files(root: Path) -> frozenset[str]:
     return frozenset(line.removeprefix(str(root)) for line in listed)
 
 
-__all__ = ["SOCKET", "TOML", "UNIT", "Router", "files"]
+__all__ = ["SOCKET", "TOML", "UNIT", "VERSIONS", "Router", "files", "logged", "packaged"]

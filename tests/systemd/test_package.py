@@ -66,14 +66,32 @@ def test_with_iptables_legacy_it_starts_and_leaves_nothing_as_well(bare: Router)
     bare.run("systemctl", "start", UNIT)
 
 
-def test_an_upgrade_restarts_it_and_keeps_connections_configuration_and_rules(bare: Router) -> None:
-    before, edited = bare.pid(), (bare.root / TOML[1:]).read_text()
+def test_an_upgrade_hands_over_and_keeps_connections_configuration_and_rules(bare: Router) -> None:
+    before, edited, invocation = bare.pid(), (bare.root / TOML[1:]).read_text(), bare.show("InvocationID")
     known = bare.remember(1)
     assert bare.leaks(lambda: bare.upgrade(NEWER)) == "", bare.journal()
     assert "99.0" in bare.run("dpkg-query", "-W", "conntrackd-py")
     assert bare.pid() not in (0, before)
+    assert bare.show("InvocationID") == invocation, "systemd has not restarted it"
     assert known in bare.run("conntrack-py", "-L", "-p", "udp")
     assert (bare.root / TOML[1:]).read_text() == edited
+    bare.fetch()
+
+
+@pytest.mark.parametrize("reason", ["unit", "queues"])
+def test_what_cannot_be_handed_over_is_restarted(bare: Router, reason: str) -> None:
+    """The unit has changed, or the queues in the configuration."""
+    before, invocation = bare.pid(), bare.show("InvocationID")
+    known = bare.remember(2)
+    if reason == "unit":
+        unit = bare.root / f"lib/systemd/system/{UNIT}"
+        unit.write_text(unit.read_text() + "# of an older version\n")
+    else:
+        bare.configure(f"{CONFIG}[queue]\nfirst = 8\n")
+    assert bare.leaks(lambda: bare.upgrade(NEWER)) == "", bare.journal()
+    bare.wait("running", lambda: bare.pid() not in (0, before) and bare.show("SubState") == "running")
+    assert bare.show("InvocationID") != invocation
+    assert known in bare.run("conntrack-py", "-L", "-p", "udp")
     bare.fetch()
 
 

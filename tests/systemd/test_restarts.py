@@ -5,23 +5,21 @@ No connection breaks or changes its translation, every byte arrives, and nothing
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, WEB_INSIDE, WEB_OUTSIDE
-from tests.support import debian
 from tests.support.machine import UNIT
 from tests.support.processes import capture, start_script
 from tests.support.talk import ECHO, TALK, finished
-from tests.systemd.conftest import Router
+from tests.systemd.conftest import VERSIONS, Router, logged, packaged
 
 RESTARTS: Final = int(os.environ.get("CONNTRACKD_PY_RESTARTS", "5"))
 CONNECTIONS: Final = int(os.environ.get("CONNTRACKD_PY_CONNECTIONS", "60"))
@@ -32,26 +30,12 @@ SETTLE: Final = 3.0  # seconds between two restarts: systemd gives up after 20 s
 PORT: Final = 7100
 UDP_PORT: Final = 7200
 WAYS: Final = ("hand-over", "restart", "SIGKILL", "package")
-VERSIONS: Final = ("/root/odd.deb", "/root/even.deb")
 
 
 @pytest.fixture(scope="module")
 def router() -> Iterator[Router]:
-    deb = debian.package()
-    with Topology() as net, debian.copy("base", bare=True) as root:
-        shutil.copy(deb, root / "root/package.deb")
-        for number, name in enumerate(VERSIONS):
-            debian.as_version(deb, f"99.{number}", root / name[1:])
-        debian.apt_install(root, "/root/package.deb")
-        with Router(net, root) as machine:
-            machine.configure(CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"'))
-            machine.run("systemctl", "enable", "--now", UNIT)
-            yield machine
-
-
-def logged(router: Router, event: str) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in router.journal().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
+    with packaged(CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"')) as machine:
+        yield machine
 
 
 def mapped(router: Router) -> set[str]:
@@ -89,13 +73,17 @@ def test_no_connection_notices_a_restart(router: Router) -> None:
     out = start_script(net.client, TALK, SERVER, str(end), *words)
     words = (str(WEB_OUTSIDE), str(FORWARDED), "0", "0", EVERY)
     back = start_script(net.server, TALK, ROUTER, str(end), *words)
+    pauses: dict[str, list[float]] = {}
     for number in range(RESTARTS):
         time.sleep(SETTLE)
         before = mapped(router)
         assert len(before) == CONNECTIONS + FORWARDED
         way = restart(router, number)
         assert mapped(router) >= before
-        print(f"{way}: packets waited {logged(router, 'pause')[-1]['seconds']:.3f} s")
+        pauses.setdefault(way, []).append(logged(router, "pause")[-1]["seconds"])
+        print(f"{way}: packets waited {pauses[way][-1]:.3f} s")
+    for way, seconds in pauses.items():
+        print(f"{way}: packets waited {median(seconds):.3f} s (median), {max(seconds):.3f} s (at most)")
     end.touch()
     assert finished(out) == f"{CONNECTIONS + STREAMS} good set()"
     assert finished(back) == f"{FORWARDED} good set()"

@@ -17,7 +17,7 @@ from msgspec.json import Decoder
 from conntrackd_py.control.client import Client, ClientError, socket_path
 from conntrackd_py.control.escape import escaped
 from conntrackd_py.control.protocol.requests import Import
-from conntrackd_py.control.transfer.form import VERSION
+from conntrackd_py.control.transfer.form import READABLE, VERSION
 from conntrackd_py.control.transfer.transfer import COLLIDES, EXISTS, FORMAT, IMPORTED, REPLACED, WRONG
 
 A_REQUEST: Final = 32_768  # bytes, less than control.max_request
@@ -163,7 +163,7 @@ def _check_head(line: dict[str, Raw]) -> None:
         name, version = head["format"], head["version"]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError("line 1: not an export of conntrackd-py") from error
-    if name != FORMAT or version != VERSION:
+    if name != FORMAT or version not in READABLE:
         raise FormatError(f"line 1: version {version} of {name}; this program reads version {VERSION} of {FORMAT}")
 
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NO_INTERFACE, L4Proto, NfConn
@@ -17,7 +17,6 @@ from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Help, Trackers
 from conntrackd_py.conntrack.seqadj import BASE, MOST, NONE, ONE, Corrections, SeqAdj
 from conntrackd_py.const import (
-    IPPROTO_GRE,
     IPS_CONFIRMED,
     IPS_DYING,
     IPS_HELPER,
@@ -30,14 +29,12 @@ from conntrackd_py.control import view
 from conntrackd_py.control.matcher import label_bits, status_bits
 from conntrackd_py.control.protocol.requests import (
     U8,
-    U16,
     U32,
     Labels,
     RequestError,
     Status,
-    TupleFields,
 )
-from conntrackd_py.control.spec import one_tuple
+from conntrackd_py.control.transfer.parts import MOST_EXPECTED, Expected, Seconds, Side, expected, tuple_of
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.proto import sctp, tcp_window
 from conntrackd_py.proto.rfc7857 import RFC7857_LAYOUT
@@ -45,10 +42,9 @@ from conntrackd_py.proto.tcp import TCP_LAYOUT
 from conntrackd_py.proto.tcp_states import KIND_NONE
 
 UNKNOWN: Final = "?"  # an interface without a name; empty: this machine
-VERSION: Final = 1  # of the form; a reader takes no other
-Seconds = Annotated[float, Meta(ge=0, le=4294967295)]
+VERSION: Final = 2  # of the form
+READABLE: Final = (1, VERSION)  # 1: without expectations
 I32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Nat = Literal["masquerade", "mapping", "port", "early"]
 NAT_FLAGS: Final[Mapping[Nat, int]] = {
     "masquerade": record.MASQUERADE,
@@ -76,23 +72,6 @@ FIELDS: Final[Mapping[int, tuple[struct.Struct, tuple[str, ...]]]] = {  # by lay
 }
 SWITCHES: Final = {1: ("stream", b"a", b""), RFC7857_LAYOUT: ("from_inside", b"i", b"o")}  # name, if true, if false
 MOST_OF: Final = {"last_direction": 1, "last_kind": KIND_NONE, "orig_scale": 14, "reply_scale": 14, "last_scale": 14}
-
-
-class Side(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The tuple of one direction, and its counters."""
-
-    src: str
-    dst: str
-    sport: U16 | UnsetType = UNSET
-    dport: U16 | UnsetType = UNSET
-    type: U8 | UnsetType = UNSET  # ICMP
-    code: U8 | UnsetType = UNSET
-    id: U16 | UnsetType = UNSET
-    srckey: U16 | UnsetType = UNSET  # GRE
-    dstkey: U16 | UnsetType = UNSET
-    zone: U16 = 0
-    packets: U63 | UnsetType = UNSET
-    bytes: U63 | UnsetType = UNSET
 
 
 class Master(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -127,6 +106,7 @@ class Connection(
     nat: Annotated[tuple[Nat, ...], Meta(max_length=len(NAT_FLAGS))] = ()
     helper: Annotated[str, Meta(max_length=record.LONGEST_HELPER)] = ""
     seqadj: tuple[Adjustment, Adjustment] | None = None
+    expects: Annotated[tuple[Expected, ...], Meta(max_length=MOST_EXPECTED)] = ()
     master: Master | None = None
     layout: U8 = 0  # which tracker keeps `tracker`
     profile: U32 = 0  # which timeouts of a raw rule
@@ -154,6 +134,7 @@ def form(ct: NfConn, engine: Engine, now: int) -> Connection:
         nat=tuple(name for name, bit in NAT_FLAGS.items() if flags & bit),
         helper=core.helper_names.get(ct.slot, "") if ct.status & IPS_HELPER else "",
         seqadj=None if adjusted is None else (_adjustment(adjusted.sides[0]), _adjustment(adjusted.sides[1])),
+        expects=tuple(expected(known, now) for known in core.expectations.by_master.get(ct.slot, ())[:MOST_EXPECTED]),
         master=_master(ct.master),
         layout=l4proto.layout,
         profile=l4proto.profile,
@@ -255,26 +236,6 @@ def _seqadj(line: Connection) -> SeqAdj | None:
     if adjusted.unpack(data, 0) != len(data):
         raise RequestError("the positions of seqadj do not ascend")
     return adjusted
-
-
-def tuple_of(protonum: int, side: Side) -> bytes:
-    """Raises RequestError and RefusedError."""
-    gre = protonum == IPPROTO_GRE
-    return one_tuple(
-        TupleFields(
-            proto=protonum,
-            src=side.src,
-            dst=side.dst,
-            sport=side.sport,
-            dport=side.dport,
-            srckey=side.srckey if gre else UNSET,
-            dstkey=side.dstkey if gre else UNSET,
-            icmp_type=side.type,
-            icmp_code=side.code,
-            icmp_id=side.id,
-            zone=side.zone,
-        )
-    )
 
 
 def _info(line: Connection, l4proto: L4Proto) -> bytes:

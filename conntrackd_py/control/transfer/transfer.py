@@ -13,6 +13,7 @@ from msgspec import ValidationError
 from msgspec.json import Decoder
 
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.lookup import lookup
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Record
@@ -21,7 +22,8 @@ from conntrackd_py.control.edit import IS_STANDBY
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import TEXT_LIMIT, Import, RefusedError, RequestError
 from conntrackd_py.control.subscriber import Publisher
-from conntrackd_py.control.transfer.form import VERSION, Connection, form, packed, tuple_of
+from conntrackd_py.control.transfer.form import VERSION, Connection, form, packed
+from conntrackd_py.control.transfer.parts import expectation, tuple_of
 from conntrackd_py.control.walk import TURN
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.takeover.restore import ANY_SLOT, Origin, Restore
@@ -94,6 +96,7 @@ class Importer:
             line = _decoder.decode(text)
             read = record.decode(packed(line, self.restore, self.links), self.restore)
             master = None if line.master is None else tuple_of(line.master.protonum, line.master.orig)
+            expects = [] if read is None else [expectation(one, read.ct, self.now) for one in line.expects]
         except (RequestError, RefusedError, ValidationError) as error:
             return WRONG, str(error)[:TEXT_LIMIT]
         except RecursionError:
@@ -101,7 +104,16 @@ class Importer:
         if read is None:
             return WRONG, "its fields do not agree with each other"
         outcome = self._refused(read.ct) or self._insert(read, master)
+        if outcome in (IMPORTED, REPLACED):
+            self._expect(expects)
         return outcome, WHY.get(outcome, "")
+
+    def _expect(self, wanted: list[Expectation]) -> None:
+        """A packet must not match two of them: living ones stay. The expectation table counts what it refuses."""
+        expectations = self.core.expectations
+        for known in wanted:
+            if not expectations.clashes(known):
+                expectations.expect(known, 0, self.now)
 
     def _refused(self, ct: NfConn) -> str:
         """Why ct cannot live here; empty if it can."""

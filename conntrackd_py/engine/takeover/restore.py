@@ -3,7 +3,7 @@
 - Slots stay the same: packets on their way still carry them in their marks.
 - Rules may have changed: connections keep their translation and the kind of their tracker, as in a reload.
 - A connection whose helper no rule names any more goes on without help. Its sequence numbers are adjusted as before.
-- A masqueraded connection ends if its interface has lost the address.
+- A masqueraded connection ends if its interface has lost the address. After a boot it waits for the first address.
 - A timeout that is over ends its connection by the sweep or the next lookup, with an event, as always.
 - What a record does not agree with is refused and counted by reason. Nothing else is believed.
 """
@@ -11,7 +11,7 @@
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
-from conntrackd_py.conntrack.conn import NO_INTERFACE, L4Proto, NfConn
+from conntrackd_py.conntrack.conn import LATE_INTERFACE, NO_INTERFACE, L4Proto, NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.records import record
 from conntrackd_py.conntrack.records.record import Record, Trackers
@@ -20,6 +20,7 @@ from conntrackd_py.const import IPS_FIXED_TIMEOUT, IPS_HELPER
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.pipeline import add_helpers
 from conntrackd_py.nat import mapping_restore
+from conntrackd_py.nat.masquerade import has_address
 from conntrackd_py.proto.rfc7857 import RFC7857_LAYOUT, Rfc7857
 from conntrackd_py.proto.tcp import TCP_LAYOUT, Tcp
 from conntrackd_py.reasons import END_ADDRESS_GONE
@@ -37,14 +38,22 @@ class Origin:
     """What is known of the process that wrote the journal.
 
     shift: ms to add to its times. margin: ms that a timeout may be older than in its record. exact: windows are as
-    written. links: its interface indexes -> present ones; None: they are the same.
+    written. links: its interface indexes -> present ones; None: they are the same. names: of its interfaces, by index.
     """
 
-    def __init__(self, shift: int, margin: int, exact: bool, links: dict[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        shift: int,
+        margin: int,
+        exact: bool,
+        links: dict[int, int] | None = None,
+        names: dict[int, str] | None = None,
+    ) -> None:
         self.shift = shift
         self.margin = margin
         self.exact = exact
         self.links = links
+        self.names = names or {}
 
 
 @final
@@ -65,6 +74,7 @@ class Restore(Trackers):
         self.children: list[Record] = []
         self.remembered: list[NfConn] = []
         self.expectations: list[bytes] = []
+        self.masqueraded: dict[int, str] = {}  # interface by id of the connection, after a boot
         self.extra: dict[int, L4Proto] = {}  # trackers by layout that the present configuration does not use
 
     def of(self, protonum: int, layout: int, profile: int) -> L4Proto | None:
@@ -144,7 +154,10 @@ class Restore(Trackers):
             ct.timeout = min(ct.timeout + origin.margin, latest)
         if origin.links is not None:
             ct.iif = origin.links.get(ct.iif, NO_INTERFACE) if ct.iif > 0 else ct.iif
-            ct.oif = origin.links.get(ct.oif, NO_INTERFACE) if ct.oif > 0 else ct.oif
+            if ct.masquerade and ct.oif in origin.names:
+                self.masqueraded[ct.id] = origin.names[ct.oif]
+            missing = LATE_INTERFACE if ct.id in self.masqueraded else NO_INTERFACE
+            ct.oif = origin.links.get(ct.oif, missing) if ct.oif > 0 else ct.oif
 
     def finish(self) -> None:
         """Restore what connects connections, and end those whose address is gone."""
@@ -152,7 +165,11 @@ class Restore(Trackers):
         table = self.core.table
         for slot in range(len(table.slots)):
             found = table.slots[slot]
-            if found is not None and found.masquerade and not self.has_address(found):
+            if found is None or not found.masquerade or self.has_address(found):
+                continue
+            if self._is_late(found):
+                self.engine.nat.masquerade.wait(self.masqueraded[found.id], found)
+            else:
                 self.refused[ADDRESS_GONE] += self.core.kill(found, END_ADDRESS_GONE, self.now)
                 self.refused_slots.append(slot)
 
@@ -179,6 +196,13 @@ class Restore(Trackers):
             nat.port_usage.replace_rules(nat.rules.source_rules)
         if self.engine.helpers.in_use:
             add_helpers(self.engine.pipeline, self.engine.helpers)
+
+    def _is_late(self, ct: NfConn) -> bool:
+        """Whether the interface of a masqueraded connection of a former boot has no address yet."""
+        if ct.id not in self.masqueraded:
+            return False
+        link = self.engine.nat.interfaces.links.get(ct.oif)
+        return link is None or not has_address(list(link.addresses), len(tuples.dst(ct.reply)))
 
     def has_address(self, ct: NfConn) -> bool:
         """Whether the outgoing interface of a masqueraded connection has its address."""

@@ -9,6 +9,8 @@
 
 UDP without a checksum, a fragment without ports and a SYN are not looked up, and in `flows` neither a FIN, a RST nor a
 packet with bits of the mark outside the mask. A SYN may need its MSS clamped.
+The kernel looks up `flows` while `alive` has an element, which the daemon puts anew every RENEW. So nothing is
+forwarded longer than ALONE after the daemon has ended, if the tables outlive it (tables.py).
 A mark is no proof here either: `leaves` has the addresses and the source port as they are before the translation of the
 source, so a mark that another rule wrote translates nothing. (nft lists keys of five parts at most.)
 The steering rules at -148 let a packet with "done" but not "valid" pass; only this chain makes such a mark, which it
@@ -22,22 +24,25 @@ Each rule costs every packet about 10 ns and each base chain about 30 ns, so the
 from typing import Final
 
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES
+from conntrackd_py.engine.mark_maps import ALIVE, FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES
 from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
 
 BEFORE_LAST_VISIT: Final = -149  # behind iptables' table mangle, -150; the steering rules of nft are at -148
 BEFORE_MANGLE: Final = -152
 LEAVE: Final = "leave"
+ALONE: Final = 60  # seconds; the journal does not count so much time without a daemon either
+RENEW: Final = 15_000  # ms
 TUPLE: Final = "{0} . {0} . inet_proto . inet_service . inet_service"
 FIRST_HEADER: Final = {"ip": (), "ip6": ("ip6 nexthdr != { tcp, udp } return",)}  # nothing before the ports
 
 
-def sets(address: str, *, offload: bool) -> str:
+def sets(family: str, address: str, *, offload: bool) -> str:
     """address: the nft type of an address."""
     size = f"size {2 * MOST_CONNECTIONS}"
     flows = f"map {FLOWS} {{\ntype {TUPLE.format(address)} : mark\n{size}\ncounter\n}}\n" if offload else ""
+    alive = f"set {ALIVE} {{\ntype ether_type\ntimeout {ALONE}s\nelements = {{ {family} }}\n}}\n" if offload else ""
     return (
-        f"{flows}set {LEAVES} {{\ntype mark . iface_index . {address} . {address} . inet_service\n{size}\n}}\n"
+        f"{flows}{alive}set {LEAVES} {{\ntype mark . iface_index . {address} . {address} . inet_service\n{size}\n}}\n"
         f"set {SOURCES} {{\ntype mark . {address}\n{size}\n}}\n"
     )
 
@@ -48,7 +53,8 @@ def lookup(family: str) -> list[str]:
         *FIRST_HEADER[family],
         "tcp flags & (fin | syn | rst) != 0 return",
         "udp checksum 0 return",
-        f"meta mark set {family} saddr . {family} daddr . meta l4proto . th sport . th dport map @{FLOWS} accept",
+        f"meta protocol @{ALIVE} meta mark set {family} saddr . {family} daddr . meta l4proto . th sport . th dport "
+        f"map @{FLOWS} accept",
     ]
 
 

@@ -4,20 +4,23 @@
     postrouting  -145   source, after the last visit (mangle, -150) and before the leak table (-140)
 
 There are more places (recognition.py, flows.py). At one hook and priority there is one chain, because each costs.
-The tables belong to the daemon's process (steering/nftables.py): no other program can change or flush them, and they
-end with it. So no element outlives the connection table that it was made of.
+The tables belong to a socket of the daemon (steering/nftables.py): no other program can change or flush them, and they
+end with the socket. Where it outlives the process (service/fd_store.py), the kernel goes on with them, and the next
+process takes them over: it keeps the elements of restored connections and deletes all others
+(engine/takeover/kernel_maps.py). If its tables differ, it replaces them in one transaction. An empty chain whose name
+is a digest of the text says whether they differ.
 """
 
 import errno
-import os
+import hashlib
 import select
-import struct
+import socket
 from typing import Final, NamedTuple, final
 
 import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
-from conntrackd_py.engine.mark_maps import FLOWS, MOST_CONNECTIONS, SOURCES, Element, Maps
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES, Element, Maps
 from conntrackd_py.kernel.maps import flows, recognition
 from conntrackd_py.kernel.maps.elements import (
     NFT_MSG_DELSETELEM,
@@ -25,8 +28,10 @@ from conntrackd_py.kernel.maps.elements import (
     counters,
     key_and_value,
     questions,
+    renewal,
     transaction,
 )
+from conntrackd_py.kernel.maps.listing import ANSWER_WITHIN, NFGENMSG, ROOM, listed, raise_error
 from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
 from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, grow_buffer, messages
 from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
@@ -35,17 +40,19 @@ log = structlog.get_logger()
 
 NAME: Final = "conntrackd_py_maps"
 FAMILIES: Final = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+VERSIONS: Final = {"ip": 4, "ip6": 6}
+TRANSLATING: Final = ("saddr", "daddr", "sport", "dport")
 AFTER_FIRST_VISIT: Final = -250
 AFTER_LAST_VISIT: Final = -145
-ANSWER_WITHIN: Final = 1.0  # seconds; the kernel answers before send returns
-ROOM: Final = 65536
 BUFFER: Final = 1 << 20  # bytes of reports that may wait
-NFGENMSG: Final = 4  # bytes
 REPORTS: Final = {NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)}
-CODE: Final = struct.Struct("=i")
 HELP: Final = "the daemon forwards and rewrites every packet from now on"
 
 CREATED: Final = "".join(f"create table {family} {NAME} {{ flags owner; }}\n" for family in FAMILIES)
+# An added table is there to be deleted, whether it was there before or not.
+REMOVED: Final = "".join(
+    f"add table {family} {NAME} {{ flags owner; }}\ndelete table {family} {NAME}\n" for family in FAMILIES
+)
 
 Counted = dict[bytes, tuple[int, int]]  # packets and bytes, by the key of an element
 
@@ -62,16 +69,32 @@ class Parts(NamedTuple):
 
 def ruleset(parts: Parts) -> str:
     """The tables as nft text."""
+    texts = {family: _table(family, address, parts) for family, address in FAMILIES.items()}
     return "".join(
-        f"table {family} {NAME} {{\nflags owner\n{_table(family, address, parts)}}}\n"
-        for family, address in FAMILIES.items()
+        f"table {family} {NAME} {{\nflags owner\n{text}chain {digest(parts)} {{\n}}\n}}\n"
+        for family, text in texts.items()
     )
+
+
+def digest(parts: Parts) -> str:
+    """The name of the chain that tells these tables from others."""
+    texts = "".join(_table(family, address, parts) for family, address in FAMILIES.items())
+    return f"made_{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
+
+
+def remove(former: socket.socket) -> None:
+    """End the tables of a former process, whoever else has a duplicate of its socket. Raises NftablesError."""
+    nftables = Nftables(former)
+    try:
+        nftables.run(REMOVED)
+    finally:
+        nftables.close()
 
 
 def _table(family: str, address: str, parts: Parts) -> str:
     text = _maps(address) if parts.translate else ""
     if parts.spare:
-        text += flows.sets(address, offload=parts.offload)
+        text += flows.sets(family, address, offload=parts.offload)
     text += recognition.known_set(address)
     if parts.translate:
         text += _translation(family, parts.mask)
@@ -84,7 +107,7 @@ def _table(family: str, address: str, parts: Parts) -> str:
 def _maps(address: str) -> str:
     return "".join(
         f"map {name} {{\ntype mark : {kind}\nsize {2 * MOST_CONNECTIONS}\n}}\n"
-        for name, kind in (("saddr", address), ("daddr", address), ("sport", "inet_service"), ("dport", "inet_service"))
+        for name, kind in zip(TRANSLATING, (address, address, "inet_service", "inet_service"), strict=True)
     )
 
 
@@ -128,19 +151,71 @@ def _after_last_visit(family: str, parts: Parts) -> str:
 
 @final
 class MapTables(Maps):
-    """Made at construction. Raises NftablesError, for example if a table of this name exists."""
+    """Made at construction. Raises NftablesError, for example if a table of this name exists.
 
-    def __init__(self, parts: Parts) -> None:
+    former: the socket of a former process, which is closed. adopted: its tables are these, with their elements.
+    """
+
+    def __init__(self, parts: Parts, former: socket.socket | None = None, *, adopt: bool = True) -> None:
         self.parts = parts
-        self.nftables = Nftables()
+        self.nftables = Nftables(former)
+        self.renewed = 0  # ms
         try:
-            self.nftables.run(CREATED + ruleset(parts))
+            self.adopted = former is not None and adopt and self._are_these()
+            if not self.adopted:
+                self.nftables.run((REMOVED if former is not None else "") + CREATED + ruleset(parts))
             self.sock = self.nftables.owner()
         except Exception:
             self.nftables.close()
             raise
         grow_buffer(self.sock, BUFFER)
         self.sequence = 0
+
+    def _are_these(self) -> bool:
+        chain = digest(self.parts)
+        try:
+            for family in FAMILIES:
+                self.nftables.run(f"list chain {family} {NAME} {chain}\n")
+        except NftablesError:
+            return False
+        return True
+
+    def replace(self) -> bool:
+        """Begin anew with empty maps; False: there are none any more."""
+        try:
+            self.nftables.run(REMOVED + CREATED + ruleset(self.parts))
+        except NftablesError as error:
+            log.error("maps_failed", error=str(error), help=HELP)
+            self.end()
+            return False
+        return True
+
+    def held(self) -> list[Element] | None:
+        """All elements, those of `flows` with their counters; None if they cannot be read."""
+        names = (
+            *((FLOWS,) if self.parts.offload else ()),
+            *((LEAVES, SOURCES) if self.parts.spare else ()),
+            *(TRANSLATING if self.parts.translate else ()),
+        )
+        found: list[Element] = []
+        try:
+            for family in VERSIONS.values():
+                for name in names:
+                    found += listed(self.sock, NAME, family, name, self._next)
+        except OSError as error:
+            log.warning("maps_unreadable", error=str(error))
+            return None
+        return found
+
+    @property
+    def ended(self) -> bool:
+        return self.sock.fileno() < 0
+
+    def renew(self, now: int) -> None:
+        """Tell the kernel that the daemon is there, if it is time."""
+        if not self.ended and self.parts.offload and now - self.renewed >= flows.RENEW:
+            self.renewed = now
+            self._asked([renewal(NAME, self._next())])
 
     def add(self, elements: list[Element]) -> bool:
         return self._done(NFT_MSG_NEWSETELEM, elements)
@@ -211,9 +286,7 @@ class MapTables(Maps):
                 if kind in REPORTS:  # of a deletion, without the sequence number
                     found.update((key, (packets, size)) for key, packets, size in counters(body[NFGENMSG:]))
                 elif kind == NLMSG_ERROR and sequence == self.sequence:
-                    (code,) = CODE.unpack_from(body)
-                    if code:
-                        raise OSError(-code, os.strerror(-code))
+                    raise_error(body)
                     return
         raise TimeoutError(errno.ETIMEDOUT, "the kernel did not answer")
 
@@ -228,7 +301,7 @@ class MapTables(Maps):
             self.end()
 
     def end(self) -> None:
-        """The tables end with their socket. May be called again."""
-        if self.sock.fileno() >= 0:
+        """The tables end with their socket, if nobody else has it. May be called again."""
+        if not self.ended:
             self.sock.close()
             self.nftables.close()

@@ -1,6 +1,7 @@
-"""libnftables, called from within this process: a table with `flags owner` belongs to the process that made it.
+"""libnftables, called from within this process: a table with `flags owner` belongs to the socket that made it.
 
-The kernel lets no other program change or flush such a table and deletes it when the process ends.
+The kernel lets no other program change or flush such a table and deletes it when nobody has the socket any more. A
+process that gets the socket of a former one goes on with its tables: libnftables then talks over this socket.
 ctypes, because the program nft ends at once and its tables with it, and Python bindings are a package of their own.
 """
 
@@ -13,6 +14,8 @@ from typing import Final, final
 from conntrackd_py.kernel.netlink import NETLINK_NETFILTER
 
 LIBRARY: Final = "libnftables.so.1"
+ANSWER: Final = 1 << 16  # bytes
+MOST_ANSWERS: Final = 1 << 12
 UNWRITABLE: Final = frozenset('"\\*')  # nft has no quoting for these in an interface name
 
 
@@ -22,9 +25,12 @@ class NftablesError(Exception):
 
 @final
 class Nftables:
-    """A context. It stays for the life of the process. Not thread-safe: one call at a time."""
+    """A context. It stays for the life of the process. Not thread-safe: one call at a time.
 
-    def __init__(self) -> None:
+    former: the socket of a process that has ended; its tables belong to this one from now on. It is closed.
+    """
+
+    def __init__(self, former: socket.socket | None = None) -> None:
         try:
             self.library = ctypes.CDLL(LIBRARY)
         except (OSError, MemoryError) as error:
@@ -46,14 +52,22 @@ class Nftables:
             raise NftablesError("libnftables: no netlink socket")
         self.library.nft_ctx_buffer_error(self.context)
         self.library.nft_ctx_buffer_output(self.context)
+        if former is not None:
+            with former:
+                _read_answers(former)
+                os.dup2(former.fileno(), self._descriptor(), inheritable=False)
 
     def owner(self) -> socket.socket:
-        """A duplicate of the socket that its tables belong to; libnftables has no call for it. Raises NftablesError.
+        """A duplicate of the socket that its tables belong to. Raises NftablesError."""
+        return socket.socket(fileno=os.dup(self._descriptor()))
+
+    def _descriptor(self) -> int:
+        """Of its socket; libnftables has no call for it. Raises NftablesError.
 
         Among the descriptors of this process it is the only new netlink socket since `__init__` began.
         """
         for descriptor in sorted(_netlink_sockets() - self.before):
-            return socket.socket(fileno=os.dup(descriptor))
+            return descriptor
         raise NftablesError("libnftables: its netlink socket cannot be found")
 
     def close(self) -> None:
@@ -89,3 +103,15 @@ def _netlink_sockets() -> set[int]:
             found.add(one.fileno())
         one.detach()
     return found
+
+
+def _read_answers(sock: socket.socket) -> None:
+    """Read what the kernel answered to a process that did not read it any more."""
+    sock.setblocking(False)
+    for _ in range(MOST_ANSWERS):
+        try:
+            sock.recv(ANSWER)
+        except BlockingIOError:
+            return
+        except OSError:  # lost answers
+            continue

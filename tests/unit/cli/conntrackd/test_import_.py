@@ -53,7 +53,7 @@ def write(socket: Path, lines: list[str]) -> Path:
 
 def test_the_file_has_a_head_and_a_count(lines: list[str]) -> None:
     head, last = json.loads(lines[0])["export"], json.loads(lines[-1])
-    assert (head["format"], head["version"], head["mode"]) == ("conntrackd-py connections", 1, "track")
+    assert (head["format"], head["version"], head["mode"]) == ("conntrackd-py connections", 2, "track")
     assert last == {"connections": len(lines) - 2}
 
 
@@ -95,8 +95,8 @@ def test_wrong_lines_are_named_and_the_others_imported(socket: Path, lines: list
         ('{"a": 1}', "line 1: not an export of conntrackd-py"),
         ('{"export": 7}', "line 1: not an export of conntrackd-py"),
         (
-            '{"export": {"format": "conntrackd-py connections", "version": 2}}',
-            "line 1: version 2 of conntrackd-py connections; this program reads version 1 of conntrackd-py connections",
+            '{"export": {"format": "conntrackd-py connections", "version": 3}}',
+            "line 1: version 3 of conntrackd-py connections; this program reads version 2 of conntrackd-py connections",
         ),
     ],
 )
@@ -113,3 +113,9 @@ def test_hundreds_of_errors_are_counted_and_not_all_printed(socket: Path, lines:
     first, _ = imported(socket, write(socket, [lines[0], *["{}"] * 300, *lines[1:]]))
     assert first.out == "5 imported, 0 existed, 300 wrong\n"
     assert len(first.err.splitlines()) == 51
+
+
+def test_an_export_of_the_former_version(socket: Path, lines: list[str]) -> None:
+    """It has no expectations."""
+    head = lines[0].replace('"version":2', '"version":1')
+    assert imported(socket, write(socket, [head, *lines[1:]]))[0] == (0, "5 imported, 0 existed\n", "")

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
+from conntrackd_py.conntrack.expect import PERMANENT
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.control.transfer.form import VERSION
 from tests.support import packets
 from tests.support.invariants import check
 from tests.support.router import Router
@@ -30,7 +33,7 @@ def exported(path: Path, fill: Callable[[Router], object], **arguments: object) 
         lines = [await client.line()]
         while "done" not in lines[-1]:
             lines.append(await client.line())
-        assert (lines[0]["export"]["version"], lines[-1]) == (1, {"done": len(lines) - 2})
+        assert (lines[0]["export"]["version"], lines[-1]) == (VERSION, {"done": len(lines) - 2})
         found.extend(line["connection"] for line in lines[1:-1])
 
     play(path, scene)
@@ -179,3 +182,71 @@ def test_a_number_of_the_tracker_out_of_its_range(path: Path, name: str) -> None
 def test_only_what_the_filter_matches_is_exported(path: Path) -> None:
     (line,) = exported(path, fill, filter={"proto": 6, "state": "ESTABLISHED"})
     assert (line["proto"], line["orig"]["sport"]) == ("tcp", 40000)
+
+
+def test_expectations_come_with_their_master(path: Path) -> None:
+    def expecting(router: Router) -> None:
+        master = router.established()
+        router.expect(master, 3000, flags=PERMANENT)
+        router.expect(master, 3001)
+
+    found = exported(path, expecting)
+    assert len(found[0]["expects"]) == 2
+
+    async def scene(stage: Stage, client: Client) -> None:
+        stage.router.now += 5_000_000
+        assert await outcomes(client, found) == ["imported"]
+        expectations = stage.router.engine.core.expectations
+        (master,) = [ct for ct in stage.router.engine.core.table.slots if ct is not None]
+        assert [known.master for known in expectations.all()] == [master] * 2
+        assert [(known.until - stage.router.now, known.flags) for known in expectations.all()] == [
+            (300_000, PERMANENT),
+            (300_000, 0),
+        ]
+        assert await outcomes(client, found) == ["exists"]
+        assert expectations.count == 2
+        assert await outcomes(client, found, replace=True) == ["replaced"]
+        assert expectations.count == 2
+
+    importing(path, scene)
+
+
+def test_an_expectation_that_a_living_connection_has_stays(path: Path) -> None:
+    def expecting(router: Router) -> None:
+        router.expect(router.established(), 3000)
+
+    (line,) = exported(path, expecting)
+    other = {**line, "orig": {**line["orig"], "sport": 7777}, "reply": {**line["reply"], "dport": 7777}}
+
+    async def scene(stage: Stage, client: Client) -> None:
+        assert await outcomes(client, [line, other]) == ["imported", "imported"]
+        (known,) = stage.router.engine.core.expectations.all()
+        assert tuples.l4dst(known.master.reply) != 7777
+
+    importing(path, scene)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": "::"},
+        {"source": "x"},
+        {"follows": True, "orig": {"src": "::1", "dst": "::2", "sport": 0, "dport": 1}, "source": "::"},
+        {"direction": 2},
+        {"flags": ["OTHER"]},
+        {"helper": "x" * 65},
+        {"more": 1},
+    ],
+)
+def test_a_wrong_expectation_is_named(path: Path, wrong: dict[str, Any]) -> None:
+    def expecting(router: Router) -> None:
+        router.expect(router.established(), 3000)
+
+    (line,) = exported(path, expecting)
+    line["expects"] = [{**line["expects"][0], **wrong}]
+
+    async def scene(stage: Stage, client: Client) -> None:
+        assert await outcomes(client, [line]) == ["wrong"]
+        assert len(stage.router.engine.core.table) == 0
+
+    importing(path, scene)

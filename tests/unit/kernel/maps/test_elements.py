@@ -16,8 +16,12 @@ from conntrackd_py.kernel.maps.elements import (
     NFT_MSG_GETSETELEM,
     NFT_MSG_NEWSETELEM,
     counters,
+    elements,
     key_and_value,
+    listing,
     questions,
+    read_back,
+    renewal,
     transaction,
 )
 from conntrackd_py.kernel.netlink import attribute, attributes
@@ -122,3 +126,39 @@ def test_many_elements_are_spread_over_messages() -> None:
     assert len(elements_in(first[3])) == MOST_IN_A_MESSAGE
     assert len(elements_in(second[3])) == 1
     assert len(first[3]) < 65536
+
+
+TUPLES = st.sampled_from([(4, 13), (6, 37)]).flatmap(
+    lambda shape: st.tuples(st.just(shape[0]), st.binary(min_size=shape[1], max_size=shape[1]))
+)
+
+
+@given(TUPLES, st.integers(0, 0xFFFFFFFF), st.integers(0, 1 << 60), st.integers(0, 1 << 60))
+def test_the_kernel_lists_what_was_added(where: tuple[int, bytes], mark: int, packets: int, size: int) -> None:
+    family, t = where
+    address = 4 if family == 4 else 16
+    added = [
+        Element(family, FLOWS, mark, t, packets, size),
+        Element(family, LEAVES, mark, leaving(3, t)),
+        Element(family, SOURCES, mark, t[:address]),
+        Element(family, "saddr", mark, t[:address]),
+        Element(family, "sport", mark, t[:2]),
+    ]
+    for one in added:
+        _, (_, _, _, body), _ = messages(transaction("tables", NFT_MSG_NEWSETELEM, [one], 1))
+        assert list(elements(family, one.map, body[4:])) == [one]
+        assert read_back(family, one.map, *key_and_value(one)) == one._replace(packets=0, size=0)
+
+
+def test_a_list_is_asked_for() -> None:
+    ((kind, flags, sequence, body),) = messages(listing("tables", 6, FLOWS, 5))
+    assert (kind, flags, sequence, body[0]) == (TABLES | NFT_MSG_GETSETELEM, REQUEST | 0x300, 5, 10)
+    assert dict(attributes(body[4:])) == {1: b"tables\0", 2: b"flows\0"}
+
+
+def test_the_daemon_is_alive_whether_the_kernel_had_forgotten_it_or_not() -> None:
+    """A set is emptied without an error, and its element does not exist then."""
+    _, *inside, _ = messages(renewal("tables", 9))
+    assert [kind & 0xFF for kind, _, _, _ in inside] == [NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM] * 2
+    assert [3 in dict(attributes(body[4:])) for _, _, _, body in inside] == [False, True] * 2
+    assert [flags & ACK for _, flags, _, _ in inside] == [0, 0, 0, ACK]

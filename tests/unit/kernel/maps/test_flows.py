@@ -1,6 +1,6 @@
 """The text of the chains that spare visits; tests/e2e/test_offloaded.py and test_visits.py have the kernel run it."""
 
-from conntrackd_py.kernel.maps.flows import chains, leave, lookup, sets, spared
+from conntrackd_py.kernel.maps.flows import ALONE, RENEW, chains, leave, lookup, sets, spared
 
 MASK = 0xFFFFFF00
 KEY = "meta mark & 0xffffef00"
@@ -15,7 +15,7 @@ def test_what_is_looked_up() -> None:
     assert lookup("ip") == [
         "tcp flags & (fin | syn | rst) != 0 return",
         "udp checksum 0 return",
-        "meta mark set ip saddr . ip daddr . meta l4proto . th sport . th dport map @flows accept",
+        "meta protocol @alive meta mark set ip saddr . ip daddr . meta l4proto . th sport . th dport map @flows accept",
     ]
     assert bodies()["flows"] == lookup("ip")
     assert "flows" not in bodies(offload=False)
@@ -56,5 +56,11 @@ def test_without_translation() -> None:
 
 
 def test_the_sets_are_limited() -> None:
-    assert sets("ipv6_addr", offload=True).count("size 32768") == 3
-    assert sets("ipv6_addr", offload=False).count("size 32768") == 2
+    assert sets("ip6", "ipv6_addr", offload=True).count("size 32768") == 3
+    assert sets("ip6", "ipv6_addr", offload=False).count("size 32768") == 2
+
+
+def test_the_kernel_forgets_a_daemon_that_is_gone() -> None:
+    alive = "set alive {\ntype ether_type\ntimeout 60s\nelements = { ip6 }\n}\n"
+    assert alive in sets("ip6", "ipv6_addr", offload=True)
+    assert RENEW * 3 < ALONE * 1000

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from conntrackd_py.kernel.maps.tables import Parts, ruleset
+from conntrackd_py.kernel.maps.tables import Parts, digest, ruleset
 
 MASK = 0xFFFFFF00
 INVERSE = "update @known { ip daddr . ip saddr . meta l4proto . th dport . th sport }"
@@ -59,3 +59,9 @@ def test_the_source_after_the_last_visit() -> None:
         "ip saddr set meta mark & 0xffffff00 map @saddr meta mark set meta mark | 0x1000 goto sports",
     ]
     assert "source" not in chains(Parts(MASK, spare=True, offload=True))
+
+
+def test_other_tables_have_another_digest() -> None:
+    digests = {digest(parts) for parts in (Parts(MASK), SPARED, OFFLOADED, SPARED._replace(excluded=("eth0",)))}
+    assert len(digests) == 4
+    assert f"chain {digest(SPARED)} {{\n}}" in ruleset(SPARED)

@@ -1,0 +1,182 @@
+"""Offloaded connections while no daemon runs: the kernel goes on forwarding, and the next daemon takes them over."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from conntrackd_py.kernel.steering.nftables import Nftables
+from conntrackd_py.lab.namespaces import ROUTER, SERVER, SERVER6, Topology
+from conntrackd_py.lab.router import CONFIG, DAEMON
+from tests.support.manager import Manager
+from tests.support.offloading import MAPS, MEGABYTE, OFFLOAD, Net
+from tests.support.waiting import wait_until
+
+MASQUERADE = CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"')
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    with Topology() as topology:
+        manager = Manager(topology.folder)
+        topology.cleanup.callback(manager.close)
+        made = Net(topology, config=MASQUERADE, manager=manager)
+        yield made
+        made.close()
+        assert made.leaked() == []
+
+
+def events(said: str, name: str) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+def tables(net: Net) -> str:
+    return net.inside_router.run("nft", "list", "tables")
+
+
+def stored(net: Net) -> list[str]:
+    assert net.manager is not None
+    return [name for name, _ in net.manager.stored]
+
+
+@pytest.mark.parametrize("end", [Net.kill, Net.stop])
+@pytest.mark.parametrize(("host", "source"), [(SERVER, 6000), (SERVER6, 6600)])
+def test_datagrams_pass_while_no_daemon_runs(net: Net, end: Callable[[Net], None], host: str, source: int) -> None:
+    talk = net.talk(host, source)
+    assert talk.send(20) == 20
+    end(net)
+    assert net.queued(lambda: talk.send(100)) == 0
+    assert talk.send(50) == 50
+    said = net.start()
+    assert events(said, "maps_taken_over")[0]["offloaded"] == 1
+    assert events(said, "descriptor_closed") == []
+    assert net.queued(lambda: talk.send(100)) == 0
+    assert "[OFFLOAD]" in net.listed(source)
+    sent = 12 + 20 + 100 + 50 + 100
+    few = range(sent - 3, sent + 1)  # those that waited in a queue when it was offloaded may be missing
+    wait_until(lambda: all(count in few for count in net.counted(source)[::2]), lambda: net.listed(source))
+
+
+def test_a_stream_of_tcp_through_crash_stop_and_upgrade(net: Net) -> None:
+    process = net.exchanging(1500)
+    for end in (Net.kill, Net.stop):
+        end(net)
+        assert net.flows() >= 2
+        net.start()
+    done = net.inside_router.complete(*DAEMON, "upgrade", "--socket", str(net.router.socket))
+    assert done.returncode == 0, (done.stderr, net.router.said()[-3000:])
+    assert [line["offloaded"] for line in events(net.router.said(), "maps_taken_over")] == [1, 1, 1]
+    assert process.communicate(timeout=100)[0] == f"{1500 * MEGABYTE} bytes each way, SHA-256 equal\n"
+    assert '"event": "maps_failed"' not in net.router.said()
+
+
+def test_the_tables_end_with_the_store(net: Net) -> None:
+    talk = net.talk()
+    net.stop()
+    assert talk.send(5) == 5
+    assert net.manager is not None
+    net.manager.forget()
+    assert MAPS not in tables(net)
+    assert talk.send(1) == 0
+    said = net.start()
+    assert not events(said, "maps_taken_over")
+    assert talk.send(20) == 20
+
+
+def test_a_lost_journal_ends_what_the_kernel_forwards(net: Net) -> None:
+    """The datagrams are those of a new connection then, with a translation of its own."""
+    talk = net.talk()
+    net.kill()
+    net.router.socket.with_suffix(".journal").unlink()
+    said = net.start()
+    assert events(said, "maps_taken_over")[0] == {**events(said, "maps_taken_over")[0], "offloaded": 0, "mapped": 0}
+    assert net.flows() == 0
+    assert net.queued(lambda: talk.send(1)) > 0
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "[journal]\nenabled = false\n",
+        'exclude_interfaces = ["lo", "other0"]\n',
+        '[offload]\nmode = "off"\n[queue]\nknown_first = false\n',
+    ],
+)
+def test_other_settings(net: Net, setting: str) -> None:
+    """Without a journal, or with other tables or none: nothing is taken over, and the kernel forwards nothing."""
+    talk = net.talk()
+    net.kill()
+    text = net.router.config.read_text()
+    net.router.config.write_text((text.replace(OFFLOAD, "") if "offload" in setting else text) + setting)
+    net.router.install_rules()
+    said = net.start()
+    assert not events(said, "maps_taken_over")
+    assert ("maps" in stored(net)) == ("exclude" in setting)
+    assert net.queued(lambda: talk.send(1)) > 0
+    net.kill()
+    assert (MAPS in tables(net)) == ("exclude" in setting)
+
+
+def test_a_connection_that_a_rule_must_see_returns(net: Net) -> None:
+    talk = net.talk()
+    net.kill()
+    rule = '[[connmark]]\nin_interface = "lan0"\nset = "0x1/0xff"\n'
+    net.router.config.write_text(net.router.config.read_text() + rule)
+    said = net.start()
+    assert events(said, "maps_taken_over")[0]["offloaded"] == 0
+    assert net.flows() == 0
+    assert talk.send(20) == 20
+
+
+def test_another_socket_in_the_store_is_not_believed(net: Net) -> None:
+    net.talk()
+    net.kill()
+    assert net.manager is not None
+    for name, descriptor in net.manager.stored:
+        if name == "maps":
+            os.close(descriptor)
+    net.manager.stored = [one for one in net.manager.stored if one[0] != "maps"]
+    net.manager.store("maps", socket.socket().detach())
+    said = net.start()
+    assert not events(said, "maps_taken_over"), said
+    assert MAPS in tables(net), said
+    assert net.talk(source=6001).send(50) == 50
+    assert stored(net).count("maps") == 1
+    net.kill()
+    assert MAPS in tables(net)
+
+
+def test_the_kernel_forwards_for_a_minute_at_most(net: Net) -> None:
+    """The set `alive` has a timeout. Here it is emptied over the socket that the manager has."""
+    talk = net.talk()
+    listed = net.inside_router.run("nft", "list", "set", "ip", MAPS, "alive")
+    assert "timeout 1m" in listed
+    assert "ip expires" in listed
+    net.kill()
+    assert net.inside_router.complete("nft", "flush", "set", "ip", MAPS, "alive").returncode == 1, "it is owned"
+    assert talk.send(5) == 5
+    assert net.manager is not None
+    nftables = Nftables(socket.socket(fileno=os.dup(dict(net.manager.stored)["maps"])))
+    nftables.run(f"flush set ip {MAPS} alive\n")
+    nftables.close()
+    assert net.queued(lambda: talk.send(1)) > 0
+    assert events(net.start(), "maps_taken_over")[0]["offloaded"] == 1
+    assert net.queued(lambda: talk.send(50)) == 0
+
+
+def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
+    talk = net.talk()
+    assert talk.send(100) == 100
+    listed = net.router.conntrack("-L", "-z")
+    assert "packets=112" in listed
+    assert talk.send(20) == 20
+    wait_until(lambda: net.flows() == 2, "not offloaded again")
+    net.kill()
+    net.start()
+    assert talk.send(20) == 20
+    wait_until(lambda: 37 <= net.counted()[0] <= 40, net.listed)
