@@ -97,6 +97,7 @@ class Nat(Extension):
         self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
         self.masquerade = Masquerade(core)
         self.rewriter: Rewriter | None = None  # None: every packet is rewritten here
+        self.rule_names: dict[int, str] | None = None  # of the rules that translated a connection, by its id
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
@@ -216,6 +217,8 @@ class Nat(Extension):
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
             self._allocated(pool)
+            if self.rule_names is not None and rule is not None:
+                self.rule_names[ct.id] = f"{self.rule_names.get(ct.id, '')} {rule.label}".lstrip()
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev

@@ -1,0 +1,137 @@
+"""The lines of the NAT log: a JSON object each; the time comes first and always has 24 characters, then the event.
+
+    {"time":"2026-11-22T10:03:00.123Z","event":"NEW","proto":"tcp","orig":{...},"reply":{...},"id":7,"rule":"nat[0]"}
+
+VERSION changes when a reader of the former version would misread a line. docs/nat-log.md explains every event.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Final, final
+
+from conntrackd_py.conntrack import tuple as tuples
+from conntrackd_py.conntrack.events import Event
+from conntrackd_py.const import ICMP_PROTOCOLS, IPCT_DESTROY, IPPROTO_GRE, PROTO_NAMES, WITH_PORTS
+from conntrackd_py.match.address import address_text
+from conntrackd_py.nat.blocks import BlockEvent
+from conntrackd_py.nat.deterministic import shape_of
+from conntrackd_py.nat.rules import NatRule
+
+VERSION: Final = 1
+NEW: Final = "NEW"
+OPEN: Final = "OPEN"
+DESTROY: Final = "DESTROY"
+BLOCK: Final = "BLOCK"
+RELEASE: Final = "RELEASE"
+FILE: Final = "FILE"
+START: Final = "START"
+RELOAD: Final = "RELOAD"
+STOP: Final = "STOP"
+LOST: Final = "LOST"
+LIST: Final = "LIST"
+LISTED: Final = "LISTED"
+CLOCK: Final = "CLOCK"
+MARK: Final = "MARK"
+
+
+@final
+class Clock:
+    """Text of a time in ms since 1970; it keeps that of the last second."""
+
+    def __init__(self) -> None:
+        self.second = -1
+        self.text = ""
+
+    def stamp(self, at: int) -> str:
+        second = at // 1000
+        if second != self.second:
+            self.second = second
+            self.text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self.text}.{at - second * 1000:03d}Z"
+
+
+@final
+class Connections:
+    """Events that were drained together. offset: the time in ms since 1970 at which the engine's clock was 0.
+
+    names: the rules of each connection, empty if not known. An event without bits is a connection that was open.
+    """
+
+    def __init__(self, events: list[Event], names: list[str], offset: int, accounting: bool) -> None:
+        self.events = events
+        self.names = names
+        self.offset = offset
+        self.accounting = accounting
+
+    def lines(self, first: int, end: int, clock: Clock) -> bytes:
+        """The lines of the events from `first`, before `end`."""
+        found: list[str] = []
+        for at in range(first, min(end, len(self.events))):
+            found.append(self._line(self.events[at], self.names[at], clock))
+        return "".join(found).encode()
+
+    def _line(self, event: Event, name: str, clock: Clock) -> str:
+        ct = event.conn
+        ends = event.bits & IPCT_DESTROY != 0
+        at = event.ended if ends else event.at
+        kind = DESTROY if ends else NEW if event.bits else OPEN
+        original, reply = ct.original, ct.reply
+        protonum = tuples.protonum(original)
+        proto = PROTO_NAMES.get(protonum) or str(protonum)
+        text = f'{{"time":"{clock.stamp(self.offset + at)}","event":"{kind}","proto":"{proto}",'
+        text += f'"orig":{side(original)},"reply":{side(reply)},"id":{ct.id}'
+        if tuples.zone(original):
+            text += f',"zone":{tuples.zone(original)}'
+        if name:
+            text += f',"rule":{json.dumps(name)}'
+        if kind != NEW:
+            age = max(at - event.born, 0)
+            text += f',"duration":{age // 1000}.{age % 1000:03d}'
+        if ends and self.accounting:
+            text += f',"packets":[{event.packets_original},{event.packets_reply}]'
+            text += f',"bytes":[{event.bytes_original},{event.bytes_reply}]'
+        return f"{text}}}\n"
+
+
+def side(t: bytes) -> str:
+    """A tuple, with the keys of the control socket."""
+    text = f'{{"src":"{address_text(tuples.src(t))}","dst":"{address_text(tuples.dst(t))}"'
+    protonum, first, second = tuples.protonum(t), tuples.l4src(t), tuples.l4dst(t)
+    if protonum in WITH_PORTS:
+        return f'{text},"sport":{first},"dport":{second}}}'
+    if protonum in ICMP_PROTOCOLS:
+        return f'{text},"type":{second >> 8},"code":{second & 0xFF},"id":{first}}}'
+    if protonum == IPPROTO_GRE:
+        return f'{text},"srckey":{first},"dstkey":{second}}}'
+    return f"{text}}}"
+
+
+def block_line(event: BlockEvent, offset: int, clock: Clock) -> bytes:
+    kind = BLOCK if event.allocated else RELEASE
+    fields: dict[str, object] = {"inside": address_text(event.inside), "outer": address_text(event.outer)}
+    fields |= {"low": event.low, "high": event.high, "rule": event.label}
+    return note_line(kind, offset + event.when, clock, fields)
+
+
+def note_line(kind: str, at: int, clock: Clock, fields: dict[str, object]) -> bytes:
+    """Any other line. at: ms since 1970."""
+    text = json.dumps({"time": clock.stamp(at), "event": kind, **fields}, separators=(",", ":"))
+    return f"{text}\n".encode()
+
+
+def deterministic_rules(rules: list[NatRule]) -> list[dict[str, object]]:
+    """What `rule_of` needs, of each deterministic rule."""
+    found: list[dict[str, object]] = []
+    for rule in rules:
+        source = rule.match.source
+        if source is None or not shape_of(rule)[0]:
+            continue
+        found.append(
+            {
+                "rule": rule.label,
+                "source": [address_text(source.bounds[0]), address_text(source.bounds[1])],
+                "to": [address_text(rule.to.low), address_text(rule.to.high)],
+                "ports": [rule.to.port_low, rule.to.port_high],
+            }
+        )
+    return found
