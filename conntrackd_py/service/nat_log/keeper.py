@@ -8,7 +8,7 @@
 """
 
 import asyncio
-import os
+import secrets
 import time
 from collections.abc import Callable
 from typing import Final, final
@@ -48,6 +48,7 @@ class NatLogKeeper:
         self.queue = EventQueue()
         self.stamps = Clock()
         self.head: dict[str, object] = {}
+        self.run = secrets.token_hex(8)  # of this process
         self.lost = 0  # lines, of all writers
         self.former = [0, 0]  # lines and errors of former writers
         self.offset = 0  # ms since 1970 at which the engine's clock was 0
@@ -93,7 +94,7 @@ class NatLogKeeper:
         self.head = {
             "version": nat_log.VERSION,
             "daemon": __version__,
-            "pid": os.getpid(),
+            "run": self.run,
             "connections": wanted.connections,
             "destination": wanted.destination,
             "blocks": wanted.blocks,
@@ -125,7 +126,7 @@ class NatLogKeeper:
 
     def _end(self, writer: Writer) -> None:
         """The configuration has another file, or none. The thread writes what waits."""
-        self._note(nat_log.STOP, {"pid": os.getpid(), "off": True})
+        self._note(nat_log.STOP, {"run": self.run, "off": True})
         writer.end()
         self.former = [self.lines + writer.waiting, self.errors]
         self.writer, self.slot, self.list_at, self._error = None, -1, 0, ""
@@ -135,7 +136,7 @@ class NatLogKeeper:
         if self.writer is None:
             return
         self.publish()
-        self._note(nat_log.STOP, {"pid": os.getpid()})
+        self._note(nat_log.STOP, {"run": self.run})
         left = self.writer.finish(STOPPING)
         if left:
             log.error("nat_log_not_written", lines=left, file=self.settings.file, error=self.writer.error)
