@@ -46,7 +46,7 @@ class Question:
 class Holder:
     """Who had it. since, until: ms; until None: the end is not known. seen: the last line that shows it.
 
-    gone: its end is not logged, but at this time it was over. doubt: why its end may be missing.
+    gone: its end is not logged, but at this time it was over. sure: until when its end would be logged; None: always.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Holder:
     rule: str = ""
     until: int | None = None
     gone: int | None = None
-    doubt: str = ""
+    sure: int | None = None
     listed: bool = True
     packets: tuple[int, int] | None = None
     bytes: tuple[int, int] | None = None
@@ -73,9 +73,12 @@ class Holder:
 
     def certain(self, span: Span) -> bool:
         """Whether it had the port in the span, given that it may have."""
-        if self.until is not None or self.seen >= span.first:
-            return True
-        return self.gone is None and not self.doubt
+        return self.until is not None or self.sure is None or self.sure >= span.first
+
+    def doubt(self, at: int) -> None:
+        """From this time on its end may be missing."""
+        if self.sure is None:
+            self.sure = max(at, self.seen)
 
 
 Key = tuple[object, ...]
@@ -169,7 +172,7 @@ class Search:
         holder = Holder(kind, record.proto, *inside, (*outer, outer[1]), since, at, remote, record.zone, record.rule)
         if record.event == nat_log.DESTROY:
             holder.until, holder.packets, holder.bytes = at, record.packets, record.bytes
-        self._sighted(key, holder)
+        self._sighted(key, holder, record.event == nat_log.NEW)
 
     def _block(self, record: Record) -> None:
         asked = self.question
@@ -182,21 +185,14 @@ class Search:
             holder.since, holder.until = 0, at
         for key, other in list(self.open.items()):
             if other.kind == PORT_BLOCK and other.inside != record.inside:
-                other.gone = at
-                self._closed(self.open.pop(key))
+                self._gone(self.open.pop(key), at)
         self._sighted((PORT_BLOCK, *outer, record.inside), holder)
 
-    def _sighted(self, key: Key, holder: Holder) -> None:
+    def _sighted(self, key: Key, holder: Holder, new: bool = False) -> None:
+        """new: the connection has just begun, so it is none of an earlier line."""
         former = self.open.pop(key, None)
-        if former is not None and holder.kind == PORT_BLOCK:
-            holder.since = former.since
-        elif former is not None and abs(former.since - holder.since) < NEAR:
-            holder.since, holder.rule = former.since, holder.rule or former.rule
-        elif former is not None and former.since < holder.since:  # another one with the same tuples
-            former.gone = holder.since
-            self._closed(former)
-        if former is not None and holder.until is not None and not holder.rule:
-            holder.rule = former.rule
+        if former is not None:
+            self._continue(former, holder, new)
         if holder.until is not None:
             self._closed(holder)
         elif holder.since <= self.question.span.last:
@@ -204,6 +200,20 @@ class Search:
                 self.open[key] = holder
             else:
                 self.too_many = True
+
+    def _continue(self, former: Holder, holder: Holder, new: bool) -> None:
+        """An earlier line with the same tuples is of the same holder, or of one whose end was not logged."""
+        same = abs(former.since - holder.since) < NEAR and (not new or former.seen >= holder.since)
+        if same or holder.kind == PORT_BLOCK:
+            holder.since, holder.rule = former.since, holder.rule or former.rule
+        elif former.since < holder.since:
+            self._gone(former, holder.since)
+
+    def _gone(self, holder: Holder, at: int) -> None:
+        """It ended at this time or before, without a line."""
+        holder.gone = at
+        holder.doubt(holder.seen)
+        self._closed(holder)
 
     def _closed(self, holder: Holder) -> None:
         if holder.had(self.question.span):
@@ -236,6 +246,9 @@ class Search:
     def _head(self, record: Record, at: int) -> None:
         if record.version > nat_log.VERSION:
             self.gap(at, FOREVER, "a newer version of the daemon wrote it, which this command does not know")
+        if record.event == nat_log.START:
+            for holder in self.open.values():
+                holder.doubt(self.seen)
         if self.run not in ("", record.run):
             self.gap(self.seen, at, "the daemon ended without writing its last lines")
         self.run = record.run
@@ -260,8 +273,7 @@ class Search:
         span = self.question.span
         for key, holder in list(self.open.items()):
             if not holder.listed:
-                holder.gone = self.list_at
-                self._closed(self.open.pop(key))
+                self._gone(self.open.pop(key), self.list_at)
             elif holder.kind != PORT_BLOCK:
                 holder.listed = True
         if self.list_at <= span.first:
@@ -273,10 +285,10 @@ class Search:
         """Lines between these times may be missing."""
         span = self.question.span
         text = f"{why}, between {text_of(first)} and {text_of(last)}" if 0 < first < last < FOREVER else why
+        for holder in self.open.values():
+            holder.doubt(first)
         if first <= span.last:
             self.before = self.before or text
-            for holder in self.open.values():
-                holder.doubt = holder.doubt or text
         if last >= span.first and not self.healed:
             self.after = self.after or text
         self.list_at = -1
