@@ -18,6 +18,7 @@ from conntrackd_py.nat.deterministic import shape_of
 from conntrackd_py.nat.rules import NatRule
 
 VERSION: Final = 1
+KEPT: Final = 16384
 NEW: Final = "NEW"
 OPEN: Final = "OPEN"
 DESTROY: Final = "DESTROY"
@@ -35,19 +36,52 @@ MARK: Final = "MARK"
 
 
 @final
-class Clock:
-    """Text of a time in ms since 1970; it keeps that of the last second."""
+class Texts:
+    """Texts of times, addresses and names of rules. It keeps that of the last second, and KEPT of the others."""
 
     def __init__(self) -> None:
         self.second = -1
-        self.text = ""
+        self.time = ""
+        self.addresses: dict[bytes, str] = {}
+        self.names: dict[str, str] = {}
 
     def stamp(self, at: int) -> str:
+        """at: ms since 1970."""
         second = at // 1000
         if second != self.second:
             self.second = second
-            self.text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-        return f"{self.text}.{at - second * 1000:03d}Z"
+            self.time = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self.time}.{at - second * 1000:03d}Z"
+
+    def address(self, packed: bytes) -> str:
+        text = self.addresses.get(packed)
+        if text is None:
+            if len(self.addresses) >= KEPT:
+                self.addresses.clear()
+            text = address_text(packed)
+            self.addresses[packed] = text
+        return text
+
+    def quoted(self, name: str) -> str:
+        text = self.names.get(name)
+        if text is None:
+            if len(self.names) >= KEPT:
+                self.names.clear()
+            text = json.dumps(name)
+            self.names[name] = text
+        return text
+
+    def side(self, t: bytes) -> str:
+        """A tuple, with the keys of the control socket."""
+        text = f'{{"src":"{self.address(tuples.src(t))}","dst":"{self.address(tuples.dst(t))}"'
+        protonum, first, second = tuples.protonum(t), tuples.l4src(t), tuples.l4dst(t)
+        if protonum in WITH_PORTS:
+            return f'{text},"sport":{first},"dport":{second}}}'
+        if protonum in ICMP_PROTOCOLS:
+            return f'{text},"type":{second >> 8},"code":{second & 0xFF},"id":{first}}}'
+        if protonum == IPPROTO_GRE:
+            return f'{text},"srckey":{first},"dstkey":{second}}}'
+        return f"{text}}}"
 
 
 @final
@@ -63,59 +97,45 @@ class Connections:
         self.offset = offset
         self.accounting = accounting
 
-    def lines(self, first: int, end: int, clock: Clock) -> bytes:
+    def lines(self, first: int, end: int, texts: Texts) -> bytes:
         """The lines of the events from `first`, before `end`."""
         found: list[str] = []
         for at in range(first, min(end, len(self.events))):
-            found.append(self._line(self.events[at], self.names[at], clock))
+            found.append(self._line(self.events[at], self.names[at], texts))
         return "".join(found).encode()
 
-    def _line(self, event: Event, name: str, clock: Clock) -> str:
+    def _line(self, event: Event, name: str, texts: Texts) -> str:
         ct = event.conn
         ends = event.bits & IPCT_DESTROY != 0
         at = event.ended if ends else event.at
         kind = DESTROY if ends else NEW if event.bits else OPEN
-        original, reply = ct.original, ct.reply
-        protonum = tuples.protonum(original)
-        proto = PROTO_NAMES.get(protonum) or str(protonum)
-        text = f'{{"time":"{clock.stamp(self.offset + at)}","event":"{kind}","proto":"{proto}",'
-        text += f'"orig":{side(original)},"reply":{side(reply)},"id":{ct.id}'
-        if tuples.zone(original):
-            text += f',"zone":{tuples.zone(original)}'
+        protonum, zone = tuples.protonum(ct.original), tuples.zone(ct.original)
+        more = f',"zone":{zone}' if zone else ""
         if name:
-            text += f',"rule":{json.dumps(name)}'
+            more += f',"rule":{texts.quoted(name)}'
         if kind != NEW:
             age = max(at - event.born, 0)
-            text += f',"duration":{age // 1000}.{age % 1000:03d}'
+            more += f',"duration":{age // 1000}.{age % 1000:03d}'
         if ends and self.accounting:
-            text += f',"packets":[{event.packets_original},{event.packets_reply}]'
-            text += f',"bytes":[{event.bytes_original},{event.bytes_reply}]'
-        return f"{text}}}\n"
+            more += f',"packets":[{event.packets_original},{event.packets_reply}]'
+            more += f',"bytes":[{event.bytes_original},{event.bytes_reply}]'
+        return (
+            f'{{"time":"{texts.stamp(self.offset + at)}","event":"{kind}",'
+            f'"proto":"{PROTO_NAMES.get(protonum) or str(protonum)}",'
+            f'"orig":{texts.side(ct.original)},"reply":{texts.side(ct.reply)},"id":{ct.id}{more}}}\n'
+        )
 
 
-def side(t: bytes) -> str:
-    """A tuple, with the keys of the control socket."""
-    text = f'{{"src":"{address_text(tuples.src(t))}","dst":"{address_text(tuples.dst(t))}"'
-    protonum, first, second = tuples.protonum(t), tuples.l4src(t), tuples.l4dst(t)
-    if protonum in WITH_PORTS:
-        return f'{text},"sport":{first},"dport":{second}}}'
-    if protonum in ICMP_PROTOCOLS:
-        return f'{text},"type":{second >> 8},"code":{second & 0xFF},"id":{first}}}'
-    if protonum == IPPROTO_GRE:
-        return f'{text},"srckey":{first},"dstkey":{second}}}'
-    return f"{text}}}"
-
-
-def block_line(event: BlockEvent, offset: int, clock: Clock) -> bytes:
+def block_line(event: BlockEvent, offset: int, texts: Texts) -> bytes:
     kind = BLOCK if event.allocated else RELEASE
     fields: dict[str, object] = {"inside": address_text(event.inside), "outer": address_text(event.outer)}
     fields |= {"low": event.low, "high": event.high, "rule": event.label}
-    return note_line(kind, offset + event.when, clock, fields)
+    return note_line(kind, offset + event.when, texts, fields)
 
 
-def note_line(kind: str, at: int, clock: Clock, fields: dict[str, object]) -> bytes:
+def note_line(kind: str, at: int, texts: Texts, fields: dict[str, object]) -> bytes:
     """Any other line. at: ms since 1970."""
-    text = json.dumps({"time": clock.stamp(at), "event": kind, **fields}, separators=(",", ":"))
+    text = json.dumps({"time": texts.stamp(at), "event": kind, **fields}, separators=(",", ":"))
     return f"{text}\n".encode()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conntrackd_py.cli.conntrackd.who_had.search import NEAR, Holder, Question, Search
 from conntrackd_py.cli.conntrackd.who_had.times import Span
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.explain.nat_log import Clock
+from conntrackd_py.explain.nat_log import Texts
 from tests.support.nat_logs import BEGIN, OUTER, head, line, note, translated
 
 HOSTS = ("192.168.1.2", "192.168.1.3")
@@ -119,7 +119,7 @@ class Router:
     def report(self, _: object) -> None:
         if self.losing:
             self.losing = False
-            since = Clock().stamp(BEGIN + self.lost_since)
+            since = Texts().stamp(BEGIN + self.lost_since)
             self.put(note("LOST", self.now, lines=self.lost, since=since))
             self.lost = 0
 

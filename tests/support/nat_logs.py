@@ -11,7 +11,7 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPPROTO_TCP, IPS_CONFIRMED, IPS_SRC_NAT
-from conntrackd_py.explain.nat_log import Clock, Connections, note_line
+from conntrackd_py.explain.nat_log import Connections, Texts, note_line
 from conntrackd_py.match.address import packed_address
 from conntrackd_py.proto.generic import Generic
 
@@ -51,11 +51,11 @@ def ports(first: int, second: int) -> bytes:
 def line(kind: str, ct: NfConn, at: int, rule: str = "", accounting: bool = False) -> bytes:
     """kind: NEW, OPEN or DESTROY. at: ms after BEGIN."""
     bits = {"NEW": IPCT_NEW, "OPEN": 0, "DESTROY": IPCT_DESTROY}[kind]
-    return Connections([Event(bits, at, 0, ct)], [rule], BEGIN, accounting).lines(0, 1, Clock())
+    return Connections([Event(bits, at, 0, ct)], [rule], BEGIN, accounting).lines(0, 1, Texts())
 
 
 def note(kind: str, at: int, **fields: object) -> bytes:
-    return note_line(kind, BEGIN + at, Clock(), fields)
+    return note_line(kind, BEGIN + at, Texts(), fields)
 
 
 def head(kind: str, at: int, run: str = "one", **fields: object) -> bytes:

@@ -20,7 +20,7 @@ from conntrackd_py.conntrack.events import BEGINS_OR_ENDS, Event, EventQueue
 from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import nat_log
-from conntrackd_py.explain.nat_log import Clock, Connections, block_line, note_line
+from conntrackd_py.explain.nat_log import Connections, Texts, block_line, note_line
 from conntrackd_py.service.nat_log.writer import Piece, Writer, lines_in
 from conntrackd_py.settings.schema import NatLog, Settings
 
@@ -38,15 +38,16 @@ log = structlog.get_logger()
 
 @final
 class NatLogKeeper:
-    """clock: the engine's, ms. Without a file in the settings everything here does nothing."""
+    """clock: the engine's, ms. wall: the system's, ns. Without a file in the settings everything here does nothing."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], int], wall: Callable[[], int] = time.time_ns) -> None:
         self.engine = engine
         self.clock = clock
+        self.wall = wall
         self.settings = NatLog()
         self.writer: Writer | None = None
         self.queue = EventQueue()
-        self.stamps = Clock()
+        self.texts = Texts()
         self.head: dict[str, object] = {}
         self.run = secrets.token_hex(8)  # of this process
         self.lost = 0  # lines, of all writers
@@ -101,8 +102,8 @@ class NatLogKeeper:
             "rules": nat_log.deterministic_rules(self.engine.nat.rules.source_rules),
         }
         if not running:
-            clock = Clock()  # of the writer's thread
-            self.writer = Writer(wanted.file, wanted.buffer, lambda now: note_line(nat_log.FILE, now, clock, self.head))
+            texts = Texts()  # of the writer's thread
+            self.writer = Writer(wanted.file, wanted.buffer, lambda now: note_line(nat_log.FILE, now, texts, self.head))
             self.writer.start()
         assert self.writer is not None
         self.writer.reopen = running
@@ -158,7 +159,7 @@ class NatLogKeeper:
         if events := self.queue.drain():
             self._give_events(events, since)
         for block in blocks.drain_events():
-            self._give(block_line(block, self.offset, self.stamps), since)
+            self._give(block_line(block, self.offset, self.texts), since)
         if now - self.given >= MARK_EVERY:
             self._note(nat_log.MARK, {})
         self._watch(now)
@@ -166,7 +167,7 @@ class NatLogKeeper:
     def _now(self) -> int:
         """The engine's time. A CLOCK line if the system's clock was set."""
         now = self.clock()
-        offset = time.time_ns() // 1_000_000 - now
+        offset = self.wall() // 1_000_000 - now
         step, self.offset = offset - self.offset, offset
         if abs(step) >= STEP and step != offset:
             self._note(nat_log.CLOCK, {"step": step / 1000})
@@ -201,7 +202,7 @@ class NatLogKeeper:
 
     def _note(self, kind: str, fields: dict[str, object]) -> None:
         now = self.clock()
-        self._give(note_line(kind, self.offset + now, self.stamps, fields), now)
+        self._give(note_line(kind, self.offset + now, self.texts, fields), now)
 
     def _lose(self, lines: int, since: int) -> None:
         if not lines:
@@ -214,8 +215,8 @@ class NatLogKeeper:
 
     def _report_loss(self, writer: Writer) -> None:
         lines, self._lost_now = self._lost_now, 0
-        fields: dict[str, object] = {"lines": lines, "since": self.stamps.stamp(self._lost_since)}
-        writer.give(note_line(nat_log.LOST, self.offset + self.clock(), self.stamps, fields))
+        fields: dict[str, object] = {"lines": lines, "since": self.texts.stamp(self._lost_since)}
+        writer.give(note_line(nat_log.LOST, self.offset + self.clock(), self.texts, fields))
         log.warning("nat_log_loss_written", file=self.settings.file, lines=lines)
         self.list_wanted = True
 

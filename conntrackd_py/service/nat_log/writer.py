@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
-from conntrackd_py.explain.nat_log import Clock, Connections
+from conntrackd_py.explain.nat_log import Connections, Texts
 
 A_TURN: Final = 64  # lines
 COLLECT: Final = 0.02  # seconds until lines are written, so that more come
@@ -49,7 +49,7 @@ class Writer(threading.Thread):
         self.error = ""  # the present one
         self.reopen = False
         self.given = 0  # lines, by the loop
-        self.clock = Clock()
+        self.texts = Texts()
         self._pieces: deque[Piece] = deque()
         self._at = 0  # lines of the first piece that were taken
         self._rest = b""  # rendered, not yet written; begins with a line
@@ -122,7 +122,7 @@ class Writer(threading.Thread):
         while self._pieces and count < A_TURN:
             piece = self._pieces[0]
             end = min(self._at + A_TURN - count, lines_in(piece))
-            lines += piece if isinstance(piece, bytes) else piece.lines(self._at, end, self.clock)
+            lines += piece if isinstance(piece, bytes) else piece.lines(self._at, end, self.texts)
             count += end - self._at
             self._at = end
             if end >= lines_in(piece):
