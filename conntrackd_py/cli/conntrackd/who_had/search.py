@@ -21,6 +21,7 @@ AHEAD: Final = 3_600_000  # ms: read on after the span, in case the clock was se
 NEAR: Final = 1000  # ms between the beginnings that two lines of a connection give
 FOREVER: Final = 2**62
 NOTES: Final = 100
+NOT_LOGGED: Final = "no connections were logged"
 HEADS: Final = (nat_log.FILE, nat_log.START, nat_log.RELOAD)
 ICMP: Final = tuple(PROTO_NAMES[number] for number in ICMP_PROTOCOLS)
 BLOCKS: Final = (b"BLOCK", b"RELEASE")
@@ -195,7 +196,7 @@ class Search:
             self._continue(former, holder, new)
         if holder.until is not None:
             self._closed(holder)
-        elif holder.since <= self.question.span.last:
+        elif holder.since <= self.question.span.last or holder.kind == PORT_BLOCK:  # its last line has no beginning
             if len(self.open) < MOST:
                 self.open[key] = holder
             else:
@@ -254,7 +255,7 @@ class Search:
         self.run = record.run
         logs = bool(record.connections)
         if self.off_since is not None and logs:
-            self.gap(self.off_since, at, "no connections were logged")
+            self.gap(self.off_since, at, NOT_LOGGED)
         self.off_since = None if logs else self.off_since or at
         if at <= self.question.span.last:
             if at <= self.question.span.first:
@@ -306,7 +307,8 @@ class Search:
         elif span.last > end:
             self.gap(end, FOREVER, f"the log ends at {self.end}")
         if self.off_since is not None:
-            self.gap(self.off_since, FOREVER, "no connections were logged")
+            self.gap(self.off_since, FOREVER, NOT_LOGGED)
+            self.before = NOT_LOGGED if self.off_since <= span.last else self.before
         for holder in self.open.values():
             self._closed(holder)
         self.open.clear()

@@ -4,11 +4,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-ISO: Final = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(?P<second>:\d\d(?P<part>[.,]\d{1,6})?)?)?( ?\S+)?")
+ISO: Final = re.compile(
+    r"\d{4}-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(?P<second>:\d\d(?P<part>[.,]\d{1,6})?)?( ?(Z|[+-]\d\d:?\d\d))?)?", re.ASCII
+)
 STAMP: Final = re.compile(
     r"([12]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)\.(\d{3})Z", re.ASCII
 )
-UNIX: Final = re.compile(r"(\d{1,11})(\.\d{1,6})?")
+UNIX: Final = re.compile(r"(\d{1,11})(\.\d{1,6})?", re.ASCII)
 DAY: Final = timedelta(days=1)
 MINUTE: Final = timedelta(minutes=1)
 SECOND: Final = timedelta(seconds=1)
