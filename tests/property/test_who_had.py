@@ -50,7 +50,7 @@ class Router:
     lost_since: int = 0
     walking: bool = False
     runs: int = 0
-    times: list[int] = field(default_factory=lambda: [0])  # of all that happened
+    times: list[int] = field(default_factory=lambda: [1])  # of all that happened
 
     def put(self, text: bytes) -> None:
         if self.losing:
@@ -155,6 +155,7 @@ def acted(actions: list[tuple[str, object]]) -> Router:
     router.start(True)
     router.list(0)
     router.walk(0)
+    router.now = 1
     for what, how in actions:
         router.act(what, how)
     return router

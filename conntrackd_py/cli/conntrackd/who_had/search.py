@@ -277,9 +277,9 @@ class Search:
                 self._gone(self.open.pop(key), self.list_at)
             elif holder.kind != PORT_BLOCK:
                 holder.listed = True
-        if self.list_at <= span.first:
+        if self.list_at < span.first:
             self.before = ""
-        self.healed = self.healed or self.list_at >= span.last
+        self.healed = self.healed or self.list_at > span.last
         self.list_at = -1
 
     def gap(self, first: int, last: int, why: str) -> None:

@@ -101,7 +101,7 @@ def test_a_forwarded_port() -> None:
 
 def test_nobody_only_if_the_log_covers_the_time() -> None:
     text = begun(1000) + END
-    assert [answer(text, at)[2] == "" for at in (999, 1000, 100_000, 100_001)] == [False, True, True, False]
+    assert [answer(text, at)[2] == "" for at in (999, 1001, 100_000, 100_001)] == [False, True, True, False]
     assert "the log begins at 2026-11-22T10:03:01.000Z" in answer(text, 0)[2]
     assert answer(b"", 0)[2] == "the log is empty"
 
