@@ -2,8 +2,8 @@
 
 Memory holds only what concerns this address and port. `gap` tells of lines that may be missing, and a complete list of
 the open connections (LIST to LISTED) ends its effect. So the answer "nobody" is certain if there is no gap between a
-list and the span, or none between the span and a list: whoever had the port would be in one of the lists or have ended
-in between, and the line of an end has the time of the beginning.
+list and the span, or no gap and no start of the daemon between the span and a list: whoever had the port would be in
+one of the lists or have ended in between, and the line of an end has the time of the beginning.
 """
 
 from dataclasses import dataclass, field
@@ -250,6 +250,8 @@ class Search:
         if record.event == nat_log.START:
             for holder in self.open.values():
                 holder.doubt(self.seen)
+            if at >= self.question.span.first and not self.healed:  # it may not have restored a connection
+                self.after = self.after or "the daemon was started"
         if self.run not in ("", record.run):
             self.gap(self.seen, at, "the daemon ended without writing its last lines")
         self.run = record.run
