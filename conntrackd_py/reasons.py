@@ -58,6 +58,7 @@ MAPPING_LIMIT: Final = 43  # a limit of endpoint-independent mappings is reached
 NAT_FILTERED: Final = 44  # sent to an endpoint-independent mapping whose filtering does not admit the sender
 HOST_LIMIT: Final = 45  # its host has as many connections as limits.connections_per_host allows
 STANDBY: Final = 46  # this daemon waits to take over from another one
+BLOCK_LIMIT: Final = 47  # its host has used all ports of its blocks, or of its slice, and gets no more
 
 REASON_NAMES: Final = (
     "ok",
@@ -107,6 +108,7 @@ REASON_NAMES: Final = (
     "nat_filtered",
     "host_limit",
     "standby",
+    "nat_block_limit",
 )
 
 EXPIRED_IN_USE: Final = "expired_in_use"  # a hint about an accepted packet, listed with the reasons

@@ -13,7 +13,7 @@ from conntrackd_py.engine.mark_maps import MOST_AT_ONCE, MOST_CONNECTIONS, PAUSE
 from conntrackd_py.explain.hosts import HOSTS_LIMIT, POOLS_LIMIT
 from conntrackd_py.explain.refusals import REFUSALS_LIMIT
 from conntrackd_py.kernel.maps.recognition import FORGET_AFTER, MOST_KNOWN
-from conntrackd_py.nat import port_usage
+from conntrackd_py.nat.usage import port_usage
 from conntrackd_py.proto import rfc7857
 from conntrackd_py.settings.load import load
 from tests.support import diagrams

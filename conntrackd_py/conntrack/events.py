@@ -60,6 +60,7 @@ class EventQueue:
         self.sequence = 0
         self.waiting: list[Event] = []
         self.translated: EventQueue | None = None  # also gets the events of the NAT log
+        self.rules: dict[int, str] | None = None  # which translated a new connection, by its id; None: not wanted
         self.statuses: int = IPS_NAT_MASK  # IPS_*: of which a connection in `translated` has one
 
     def report(self, bits: int, at: int, ct: NfConn) -> None:
@@ -74,6 +75,11 @@ class EventQueue:
         event = Event(bits, at, self.sequence, ct)
         event.origin = self.origin
         self.waiting.append(event)
+
+    def name(self, connection: int, rule: str) -> None:
+        """A rule has translated a new connection, by its id."""
+        if self.rules is not None and rule:
+            self.rules[connection] = f"{self.rules.get(connection, '')} {rule}".lstrip()
 
     def drain(self) -> list[Event]:
         """Everything since the last call, oldest first."""

@@ -29,7 +29,7 @@ from conntrackd_py.control.transfer import transfer
 from conntrackd_py.control.walk import A_TURN, Walker
 from conntrackd_py.engine.change import EXISTS
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.explain import mappings
+from conntrackd_py.explain import blocks, mappings
 from conntrackd_py.explain.stale import CURRENT, STALE_NAMES
 from conntrackd_py.reasons import END_DELETED, END_FLUSHED
 
@@ -224,12 +224,14 @@ class Commands:
             nat_targets.set_down(self.engine.nat, request.target, request.set == "down")
         await send([encode({"targets": nat_targets.rows(self.engine.nat)})])
 
-    async def mappings(self, _request: requests.Mappings, send: Send) -> None:
-        endpoints = self.engine.nat.endpoints
+    async def mappings(self, request: requests.Mappings, send: Send) -> None:
+        nat, now = self.engine.nat, self.clock()
         for part in range(PARTS):
-            if found := mappings.rows(endpoints, part, self.clock()):
+            if request.blocks and (held := blocks.rows(nat.blocks, part, now)):
+                await send([encode({"blocks": held})])
+            elif not request.blocks and (found := mappings.rows(nat.endpoints, part, now)):
                 await send([encode({"mappings": found})])
-        await send([encode({"done": endpoints.count})])
+        await send([encode({"done": len(nat.blocks.by_place) if request.blocks else nat.endpoints.count})])
 
     async def steering(self, request: requests.Steering, send: Send) -> Hold | None:
         hold = self.info.steering.hold

@@ -12,8 +12,8 @@ from conntrackd_py.explain import hosts
 from conntrackd_py.match.address import address_text
 from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.pool import IDS, UNPRIVILEGED
-from conntrackd_py.nat.port_usage import span
+from conntrackd_py.nat.usage.pool import IDS, UNPRIVILEGED
+from conntrackd_py.nat.usage.port_usage import span
 
 SHOWN: Final = 16
 

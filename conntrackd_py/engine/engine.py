@@ -57,8 +57,8 @@ from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.helpers.helper import Helper
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rewrite.mss import OFF, Mss, is_syn
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.proto.rfc7857 import Rfc7857
 from conntrackd_py.proto.standard import NETFILTER, RFC7857, distinct, standard_protos

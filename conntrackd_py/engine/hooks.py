@@ -4,7 +4,7 @@ Each calls one function of another room; the pipeline is the list of them.
 """
 
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Final, final
 
 from conntrackd_py.conntrack.confirm import confirm
 from conntrackd_py.conntrack.core import Conntrack
@@ -32,8 +32,10 @@ from conntrackd_py.filter.policy import Policy
 from conntrackd_py.filter.reject import ADMIN_PROHIBITED
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.mss import Mss
-from conntrackd_py.reasons import END_FILTERED, FILTER_REJECT, MAPPING_LIMIT, NAT_EXHAUSTED
+from conntrackd_py.nat.rewrite.mss import Mss
+from conntrackd_py.reasons import BLOCK_LIMIT, END_FILTERED, FILTER_REJECT, MAPPING_LIMIT, NAT_EXHAUSTED
+
+NO_PORT: Final = (NAT_EXHAUSTED, MAPPING_LIMIT, BLOCK_LIMIT)
 
 
 class HookOp(ABC):
@@ -130,7 +132,7 @@ class NatSource(HookOp):
 
 def _reject_exhausted(nat: Nat, rejects: Rejects | None, skb: Skb, now: int) -> None:
     """Answer a dropped packet of another host, if no port was free for it, with ICMP 3/13 (RFC 5508 REQ-8)."""
-    if rejects is not None and nat.rejects_exhausted and skb.reason in (NAT_EXHAUSTED, MAPPING_LIMIT) and skb.indev:
+    if rejects is not None and nat.rejects_exhausted and skb.reason in NO_PORT and skb.indev:
         skb.reject = ADMIN_PROHIBITED
         rejects.answer(skb, skb.hook, now)
 

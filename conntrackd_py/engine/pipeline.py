@@ -37,7 +37,7 @@ from conntrackd_py.engine.rejects import Rejects
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.helpers.core import Helpers
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.mss import OFF, Mss
+from conntrackd_py.nat.rewrite.mss import OFF, Mss
 
 Pipeline = list[list[HookOp]]
 

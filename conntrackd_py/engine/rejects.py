@@ -22,8 +22,8 @@ from conntrackd_py.const import (
     MANIP_SRC,
 )
 from conntrackd_py.filter import reject
-from conntrackd_py.nat import manip
 from conntrackd_py.nat.interfaces import Interfaces
+from conntrackd_py.nat.rewrite import manip
 from conntrackd_py.wire import ip
 from conntrackd_py.wire.packet import Packet
 

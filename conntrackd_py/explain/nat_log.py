@@ -13,6 +13,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.const import ICMP_PROTOCOLS, IPCT_DESTROY, IPPROTO_GRE, PROTO_NAMES, WITH_PORTS
 from conntrackd_py.match.address import address_text
+from conntrackd_py.nat.block_space import Block
 from conntrackd_py.nat.blocks import BlockEvent
 from conntrackd_py.nat.deterministic import shape_of
 from conntrackd_py.nat.rules import NatRule
@@ -23,6 +24,7 @@ NEW: Final = "NEW"
 OPEN: Final = "OPEN"
 DESTROY: Final = "DESTROY"
 BLOCK: Final = "BLOCK"
+HELD: Final = "HELD"
 RELEASE: Final = "RELEASE"
 FILE: Final = "FILE"
 START: Final = "START"
@@ -126,11 +128,20 @@ class Connections:
         )
 
 
+def held_line(block: Block, now: int, offset: int, texts: Texts) -> bytes:
+    """A block that is allocated. now: engine time."""
+    event = BlockEvent(True, block.inside, block.outer, block.low, block.high, block.label, now)
+    fields = {**_block(event), "duration": max(now - block.since, 0) / 1000}
+    return note_line(HELD, offset + now, texts, fields)
+
+
 def block_line(event: BlockEvent, offset: int, texts: Texts) -> bytes:
-    kind = BLOCK if event.allocated else RELEASE
-    fields: dict[str, object] = {"inside": address_text(event.inside), "outer": address_text(event.outer)}
-    fields |= {"low": event.low, "high": event.high, "rule": event.label}
-    return note_line(kind, offset + event.when, texts, fields)
+    return note_line(BLOCK if event.allocated else RELEASE, offset + event.when, texts, _block(event))
+
+
+def _block(event: BlockEvent) -> dict[str, object]:
+    addresses: dict[str, object] = {"inside": address_text(event.inside), "outer": address_text(event.outer)}
+    return {**addresses, "low": event.low, "high": event.high, "rule": event.label}
 
 
 def note_line(kind: str, at: int, texts: Texts, fields: dict[str, object]) -> bytes:

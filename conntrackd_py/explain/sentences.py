@@ -11,6 +11,7 @@ from typing import Final
 
 from conntrackd_py.proto import sctp, tcp_states
 from conntrackd_py.reasons import (
+    BLOCK_LIMIT,
     CONNECTION_LOST,
     COPY_TRUNCATED,
     FILTER_DROP,
@@ -123,6 +124,7 @@ TEMPLATES: Final[dict[int, tuple[str, ...]]] = {
         "its host has {0} connections, and limits.connections_per_host is {1}",
     ),
     NAT_EXHAUSTED: ("no port or ICMP id is free in the range of its NAT rule",),
+    BLOCK_LIMIT: ("its host has used all ports of its blocks, or of its slice (blocks_per_host, deterministic)",),
     MAPPING_LIMIT: ("the limit of endpoint-independent mappings is reached: nat_mapping_max or limits.ports_per_host",),
     NAT_FILTERED: ("the filtering of the mapping with this address and port does not admit the sender",),
     NAT_NO_ADDRESS: ("MASQUERADE, but the outgoing interface has no address",),

@@ -26,14 +26,15 @@ from conntrackd_py.const import (
     IPS_SEQ_ADJUST,
     NF_ACCEPT,
     NF_DROP,
+    ORIGINAL,
     POST_ROUTING,
 )
 from conntrackd_py.helpers.helper import PASS, ControlPacket, Helped, Helper, outer_port
-from conntrackd_py.nat import payload as payloads
 from conntrackd_py.nat.binding import inverted
 from conntrackd_py.nat.core import Nat
-from conntrackd_py.nat.follow import call_outside, follow_master
-from conntrackd_py.nat.seqadj import adjust_ack, adjust_seq
+from conntrackd_py.nat.follow import call_outside, follow_master, ports_allotted
+from conntrackd_py.nat.rewrite import payload as payloads
+from conntrackd_py.nat.rewrite.seqadj import adjust_ack, adjust_seq
 from conntrackd_py.proto.gre import Gre
 from conntrackd_py.reasons import END_CALL, HELPER_REFUSED
 from conntrackd_py.wire import tcp
@@ -203,6 +204,10 @@ class Helpers(Extension):
         payload = skb.data[at : skb.end]
         core = self.core
         packet = ControlPacket(ct, helped, direction, payload, seq, now, core.expectations, core.randomness)
+        if direction == ORIGINAL:
+            allotted = ports_allotted(self.nat, ct)
+            if allotted is not None:
+                packet.low, packet.high, packet.confined = allotted.port_low, allotted.port_high, True
         if self.gre is not None:
             packet.keymap = self.gre.keymap
         if not skb.indev:

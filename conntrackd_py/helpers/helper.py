@@ -109,6 +109,7 @@ class ControlPacket:
     sender, receiver: both ends, as they are behind NAT. state: what Helper.state made.
     translated: NAT changes an address or port of the connection. Only then should the payload change.
     keymap: of the GRE tracker; ended: the call ids of the calls that this packet ends.
+    low, high: ports outside that are tried at random. confined: no other ones are given: the host has port blocks.
     network: the netmask, if the router itself sent the packet to the broadcast address of a network; else empty.
     """
 
@@ -128,6 +129,8 @@ class ControlPacket:
         self.helper = helped.helper
         self.state = helped.state
         self.network = b""
+        self.low, self.high = LOWEST, HIGHEST
+        self.confined = False
         self.keymap: dict[bytes, bytes] = {}
         self.ended: list[bytes] = []
         self.direction = direction
@@ -198,6 +201,8 @@ class ControlPacket:
         proto = protonum or tuples.protonum(back)
         search = self.translated and own
         first = tuples.l4dst(back) if fixed else self._same(port, proto) if search else port
+        if search and not fixed and self.confined and not self.low <= first <= self.high - span + 1:
+            first = self._other(first, 0, span)
         timeout = seconds or self.helper.policies[kind][1]
         for attempt in range(ATTEMPTS if search and not fixed else 1):
             number = first if not attempt else self._other(first, attempt, span)
@@ -211,9 +216,9 @@ class ControlPacket:
 
     def _other(self, first: int, attempt: int, span: int) -> int:
         """The port to try next: any one, but the next free ones for several in a row (nf_nat_sdp_media)."""
-        if span > 1 and first + attempt * span + span - 1 <= HIGHEST:
+        if attempt and span > 1 and first + attempt * span + span - 1 <= self.high:
             return first + attempt * span
-        return LOWEST + self.randomness.below(HIGHEST - LOWEST - span + 2)
+        return self.low + self.randomness.below(self.high - self.low - span + 2)
 
     def _same(self, port: int, protonum: int) -> int:
         """The port outside to try first. A retransmission must get the same as before."""

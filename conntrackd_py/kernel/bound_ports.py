@@ -11,7 +11,7 @@ from typing import Final
 
 from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP
 from conntrackd_py.kernel.netlink import NLM_F_REQUEST, NLMSG_ERROR, messages
-from conntrackd_py.nat.bound_ports import bound_key
+from conntrackd_py.nat.usage.bound_ports import bound_key
 
 NETLINK_SOCK_DIAG: Final = 4
 SOCK_DIAG_BY_FAMILY: Final = 20

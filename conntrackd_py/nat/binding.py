@@ -4,6 +4,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
 from conntrackd_py.match.match import ABSENT, PacketInfo
+from conntrackd_py.nat.deterministic import slice_of
 from conntrackd_py.nat.interfaces import LOOPBACK, Interfaces
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule
@@ -34,6 +35,9 @@ def range_of(rule: NatRule, interfaces: Interfaces, dev: int, current: bytes) ->
     tuple so far.
     """
     to = rule.to
+    if rule.deterministic:
+        own = slice_of(rule, tuples.src(current))
+        return Range(own[0], own[0], own[1], own[2], to.random) if own is not None else Range()
     if rule.action == NAT_REDIRECT and not dev:  # nf_nat_redirect at LOCAL_OUT
         address = LOOPBACK[len(tuples.src(current))]
     elif rule.action in (NAT_MASQUERADE, NAT_REDIRECT):

@@ -42,21 +42,23 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     REPLY,
 )
-from conntrackd_py.nat import manip as manips
+from conntrackd_py.nat import block_choice
 from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
 from conntrackd_py.nat.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
 from conntrackd_py.nat.mapping import Endpoints, Mapping, independent
 from conntrackd_py.nat.masquerade import Masquerade
-from conntrackd_py.nat.pool import Pool
-from conntrackd_py.nat.port_usage import PortUsage
 from conntrackd_py.nat.ports import Ports
 from conntrackd_py.nat.range import Range
-from conntrackd_py.nat.rewriter import Rewriter
+from conntrackd_py.nat.rewrite import manip as manips
+from conntrackd_py.nat.rewrite.rewriter import Rewriter
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
 from conntrackd_py.nat.ruleset import Ruleset, translating
+from conntrackd_py.nat.usage.pool import Pool
+from conntrackd_py.nat.usage.port_usage import PortUsage
 from conntrackd_py.reasons import (
+    BLOCK_LIMIT,
     END_FILTERED,
     END_NAT_EXHAUSTED,
     END_NO_ADDRESS,
@@ -87,8 +89,9 @@ class Nat(Extension):
         self.ports = Ports(core.table, core.randomness, self.interfaces)
         self.port_usage = PortUsage(self.interfaces)
         self.port_usage.replace_rules(self.rules.source_rules)
-        self.blocks = Blocks()
-        self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables())
+        self.blocks = Blocks(self.interfaces)
+        self.blocks.settle(self.blocks.replace_rules(self.rules.source_rules) or [])
+        self.endpoints = Endpoints(self.ports, self.port_usage, self.interfaces, tunables or Tunables(), self.blocks)
         self.null_binding = Pool()  # connections that no rule matched
         self.hairpin = Pool()  # connections that leave by the interface they came in by, for a rule with hairpin
         self.by_hand = Pool()  # connections made by conntrack -I
@@ -97,7 +100,6 @@ class Nat(Extension):
         self.kernel_tracks = False  # the kernel tracks the packets after PREROUTING, and verifies their checksums
         self.masquerade = Masquerade(core)
         self.rewriter: Rewriter | None = None  # None: every packet is rewritten here
-        self.rule_names: dict[int, str] | None = None  # of the rules that translated a connection, by its id
         core.extensions.append(self)
 
     def replace_rules(self, rules: list[NatRule]) -> None:
@@ -202,23 +204,22 @@ class Nat(Extension):
         pool = self.hairpin if hairpin else self.null_binding if first is None else first.pool
         pool.connections += 1
         if mapping is not None:
-            wanted = mapping.inside_range() if manip == MANIP_DST else self.endpoints.outer_range(mapping)
+            wanted = mapping.inside_range() if manip == MANIP_DST else self.endpoints.outer_range(mapping, current)
         elif hairpin:
             wanted = masquerade_range(self.interfaces, skb.outdev, current)
         else:
             wanted = self._range(rule, skb.outdev if manip == MANIP_SRC else skb.indev, current, manip)
         if not wanted.low:
             return NAT_NO_ADDRESS
-        chosen = self._chosen(ct, current, wanted, rule, manip)
+        chosen = self._chosen(ct, current, wanted, rule, manip, now)
         if not chosen:
-            self._failed(pool)
-            return self.endpoints.refusal if independent(rule, ct) else NAT_EXHAUSTED
+            self._failed(pool, self.ports.refusal)
+            return self.ports.refusal
         if chosen != current:
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
             self._allocated(pool)
-            if self.rule_names is not None and rule is not None:
-                self.rule_names[ct.id] = f"{self.rule_names.get(ct.id, '')} {rule.label}".lstrip()
+            self.core.events.name(ct.id, rule.label if rule is not None else "")
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
@@ -233,6 +234,8 @@ class Nat(Extension):
             self.ports.keep_mapping(ct, wanted)
         if skb.hook == POST_ROUTING:
             self.port_usage.add(ct, rule)
+            if self.blocks.active:
+                self.blocks.hold(ct)
 
     def _mapping(
         self, skb: Skb, ct: NfConn, current: bytes, first: NatRule | None, manip: int, now: int
@@ -246,10 +249,15 @@ class Nat(Extension):
             return None
         return self.endpoints.destination(ct, current, now)
 
-    def _chosen(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule | None, manip: int) -> bytes:
-        """The tuple to translate `current` to; empty when none is free."""
-        if manip == MANIP_SRC and rule is not None and independent(rule, ct):
-            return self.endpoints.source(ct, current, wanted, rule, self.rules)
+    def _chosen(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule | None, manip: int, now: int) -> bytes:
+        """The tuple to translate `current` to; empty when none is free: `ports.refusal` says why."""
+        self.ports.refusal = BLOCK_LIMIT if rule is not None and rule.deterministic else NAT_EXHAUSTED
+        if manip == MANIP_SRC and rule is not None:
+            self.blocks.now = now
+            if independent(rule, ct):
+                return self.endpoints.source(ct, current, wanted, rule, self.rules)
+            if rule.port_block and ct.iif:
+                return block_choice.source(self.blocks, self.ports, ct, current, wanted, rule, self.rules)
         return self.ports.unique(current, wanted, ct, manip)
 
     def _hairpinned(self, skb: Skb, ct: NfConn) -> bool:
@@ -273,8 +281,9 @@ class Nat(Extension):
         pool.allocations += 1
         self.core.stats.nat_allocations += 1
 
-    def _failed(self, pool: Pool) -> None:
+    def _failed(self, pool: Pool, reason: int) -> None:
         pool.failures += 1
+        pool.limited += reason == BLOCK_LIMIT
         self.core.stats.nat_allocation_failures += 1
 
     def _port_taken_here(self, ct: NfConn) -> bool:
@@ -306,7 +315,7 @@ class Nat(Extension):
             current = inverted(ct.reply, ct.l4proto)
             chosen = self.ports.unique(current, wanted or null_range(current, manip), ct, manip)
             if not chosen:
-                self._failed(self.by_hand)
+                self._failed(self.by_hand, NAT_EXHAUSTED)
                 return False
             if chosen != current:
                 ct.reply = inverted(chosen, ct.l4proto)
@@ -346,9 +355,7 @@ class Nat(Extension):
 
         Also a connection that was with the router itself: its destination address may have moved to another host.
         """
-        if skb.hook != POST_ROUTING or ct.oif == NO_INTERFACE or skb.outdev == ct.oif:
-            return False
-        if direction_of(skb.ctinfo) != ORIGINAL:
+        if skb.hook != POST_ROUTING or ct.oif in (NO_INTERFACE, skb.outdev) or direction_of(skb.ctinfo) != ORIGINAL:
             return False
         if ct.masquerade:
             return True
@@ -373,6 +380,7 @@ class Nat(Extension):
 
     def destroyed(self, ct: NfConn) -> None:
         self.endpoints.detach(ct)
+        self.blocks.release(ct)
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.drop_mapping(ct)
             self.port_usage.remove(ct)

@@ -16,7 +16,7 @@ from conntrackd_py.const import (
     MANIP_SRC,
     ORIGINAL,
 )
-from conntrackd_py.nat.binding import inverted
+from conntrackd_py.nat.binding import info_of, inverted, range_of
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.range import Range
 
@@ -30,8 +30,9 @@ def follow_master(nat: Nat, ct: NfConn, expected: Expectation, port: int = 0) ->
     path = master.tuple(1 - direction)
     outside, host = tuples.dst(path), tuples.src(path)
     if not expected.flags & KEEPS_SOURCE or tuples.src(ct.original) == tuples.src(master.tuple(direction)):
+        allotted = ports_allotted(nat, master) if direction == ORIGINAL else None
         announced = port != 0 and _bind(nat, ct, Range(outside, outside, port, port), MANIP_SRC)
-        if not announced and not _bind(nat, ct, Range(outside, outside), MANIP_SRC):
+        if not announced and not _bind(nat, ct, allotted or Range(outside, outside), MANIP_SRC):
             return
     if not _bind(nat, ct, Range(host, host, expected.port, expected.port), MANIP_DST):
         return
@@ -39,9 +40,27 @@ def follow_master(nat: Nat, ct: NfConn, expected: Expectation, port: int = 0) ->
 
 
 def _keep(nat: Nat, ct: NfConn, expected: Expectation) -> None:
+    if nat.blocks.active:
+        nat.blocks.hold(ct)
     if ct.status & IPS_SRC_NAT and expected.direction == ORIGINAL:
         ct.masquerade = expected.master.masquerade  # it ends with the same address
         nat.port_usage.add(ct, None)
+
+
+def ports_allotted(nat: Nat, master: NfConn) -> Range | None:
+    """The outer ports for connections of the host of a master: its block, or its slice; None: any port.
+
+    The block of the master, because it is there as long as the master.
+    """
+    block = nat.blocks.of(master)
+    if block is not None:
+        return Range(block.outer, block.outer, block.low, block.high)
+    if not nat.rules.deterministic or not master.status & IPS_SRC_NAT:
+        return None
+    now = inverted(master.reply, master.l4proto)
+    before = tuples.with_src(now, tuples.src(master.original), tuples.l4src(master.original))
+    rule = nat.rules.source(info_of(master, before), master.oif)
+    return range_of(rule, nat.interfaces, master.oif, before) if rule is not None and rule.deterministic else None
 
 
 def call_outside(expected: Expectation) -> bytes:

@@ -18,18 +18,20 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.split_dict import SplitDict
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, IPS_CONFIRMED, IPS_SEEN_REPLY, MANIP_DST, MANIP_SRC
-from conntrackd_py.nat.binding import info_of, inverted
+from conntrackd_py.nat.binding import info_of, inverted, range_of
+from conntrackd_py.nat.block_choice import BlockChoice
+from conntrackd_py.nat.block_space import Block
+from conntrackd_py.nat.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.port_usage import PortUsage
-from conntrackd_py.nat.ports import Ports, port_class
+from conntrackd_py.nat.ports import Picker, Ports, port_class
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import FILTER_ADDRESS, FILTER_NONE, Independent, NatRule
 from conntrackd_py.nat.ruleset import Ruleset
-from conntrackd_py.reasons import MAPPING_LIMIT, NAT_EXHAUSTED
+from conntrackd_py.nat.usage.port_usage import PortUsage
+from conntrackd_py.reasons import MAPPING_LIMIT
 
 RANDOM_TRIES: Final = 128  # ports tried at random, so that they cannot be foreseen (RFC 6056)
 SWEEP: Final = 512  # ports tried in a row after that
-NEVER: Final = 1 << 62
 
 
 @final
@@ -46,6 +48,7 @@ class Mapping:
         self.holding = 0  # of these, from inside
         self.until = 0  # ms: alive until then, unless connections hold it
         self.latest: NfConn | None = None  # the newest connection from outside
+        self.block: Block | None = None  # which has its outer port
         self.peers: dict[bytes, int] = {}  # with filtering by address: connections by outside address
 
     @property
@@ -66,11 +69,14 @@ class Mapping:
 
 
 @final
-class Endpoints:
+class Endpoints(Picker):
     """All mappings. `attached[2 * slot + manip]`: the one that translates source or destination of a connection."""
 
-    def __init__(self, ports: Ports, usage: PortUsage, interfaces: Interfaces, tunables: Tunables) -> None:
+    def __init__(
+        self, ports: Ports, usage: PortUsage, interfaces: Interfaces, tunables: Tunables, blocks: Blocks
+    ) -> None:
         self.ports = ports
+        self.blocks = blocks
         self.usage = usage
         self.interfaces = interfaces
         self.by_inside: SplitDict[Mapping] = SplitDict()  # inside and pool
@@ -84,19 +90,18 @@ class Endpoints:
         self.filtered = 0  # first packets from outside
         self.inbound = 0  # connections from outside
         self.conflicts = 0  # connections for whose destination another connection has the endpoint
-        self.refusal = NAT_EXHAUSTED  # why `source` found none
         self.host_limit = 0  # 0: none
         self.tune(tunables)
 
     def tune(self, tunables: Tunables) -> None:
         self.limit = tunables.nat_mapping_max
         self.lifetime = tunables.nat_mapping_lifetime * 1000
-        self.rest = tunables.nat_port_rest * 1000
+        self.rest = self.blocks.rest = tunables.nat_port_rest * 1000
 
     # --- from inside --------------------------------------------------------------------------------
 
     def source(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule, rules: Ruleset) -> bytes:
-        """The tuple to translate `current` to, by the mapping of its source; empty: `refusal` says why."""
+        """The tuple to translate `current` to, by the mapping of its source; empty: `ports.refusal` says why."""
         joined = self.ports.joined(current, wanted, ct)
         if joined:
             return joined  # ct is about to join the connection that came from outside
@@ -107,13 +112,14 @@ class Endpoints:
             chosen = self._by(mapping, current)
             if self.ports.used(chosen, ct):
                 self.conflicts += 1
+                if rule.port_block:
+                    return BlockChoice(self.blocks, self.ports, ct, current, wanted, rule, rules, self.ports).choose()
                 return self.ports.unique(current, wanted, ct, MANIP_SRC)
         elif self.full(tuples.src(current)):
             self.refused += 1
-            self.refusal = MAPPING_LIMIT
+            self.ports.refusal = MAPPING_LIMIT
         else:
             chosen = self._choose(ct, current, wanted, rule, rules)
-            self.refusal = NAT_EXHAUSTED
             mapping = self.add(inside, tuples.source_key(chosen), rule, len(wanted.low)) if chosen else None
         if mapping is not None and chosen:
             mapping.rule = rule
@@ -129,10 +135,12 @@ class Endpoints:
 
     def _choose(self, ct: NfConn, current: bytes, wanted: Range, rule: NatRule, rules: Ruleset) -> bytes:
         """A free outer endpoint: one address a source (paired), its own port if it is free."""
+        if rule.port_block:
+            return BlockChoice(self.blocks, self.ports, ct, current, wanted, rule, rules, self).choose()
         own = tuples.l4src(current)
         t = tuples.with_src(current, wanted.pick(tuples.src(current), b""), own)
         low, high = (wanted.port_low, wanted.port_high) if wanted.has_ports else port_class(own)
-        if low <= own <= high and not wanted.random and self._free(t, ct, rules):
+        if low <= own <= high and not wanted.random and self.suits(t, ct, rules):
             return t
         found = b""
         if rule.independent is not None and rule.independent.parity:
@@ -146,11 +154,11 @@ class Endpoints:
         for tries in range(min(size * 2, RANDOM_TRIES) + min(size, SWEEP)):
             at = self.ports.randomness.below(size) if tries < min(size * 2, RANDOM_TRIES) else (at + 1) % size
             t = tuples.with_src(t, address, low + at * step)
-            if self._free(t, ct, rules):
+            if self.suits(t, ct, rules):
                 return t
         return b""
 
-    def _free(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
+    def suits(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
         """Whether nobody has the outer endpoint: no mapping, connection, destination rule or service of the router."""
         address, port = tuples.src(t), tuples.l4src(t)
         if tuples.source_key(t) in self.by_outer or self.usage.in_use(address, tuples.protonum(t), port):
@@ -169,6 +177,8 @@ class Endpoints:
         mapping = Mapping(inside, outer, rule, length)
         self.by_inside[inside + mapping.pool] = mapping
         self.by_outer[outer] = mapping
+        if self.blocks.active:
+            mapping.block = self.blocks.hold_mapping(inside, outer, length)
         self.count += 1
         self.allocated += 1
         host = inside[: mapping.length]
@@ -224,11 +234,13 @@ class Endpoints:
             return None
         return mapping if mapping.rule.independent.hairpin and self.from_inside(mapping.rule, ct) else None
 
-    def outer_range(self, mapping: Mapping) -> Range:
-        """The range of the rule of a mapping; MASQUERADE: its own address."""
+    def outer_range(self, mapping: Mapping, current: bytes) -> Range:
+        """The range of the rule of a mapping, for another source; MASQUERADE: its own address."""
         own = mapping.address
         if mapping.rule is None:
             return Range(own, own)
+        if mapping.rule.deterministic:
+            return range_of(mapping.rule, self.interfaces, 0, current)
         to = mapping.rule.to
         return to if to.low else Range(own, own, to.port_low, to.port_high, to.random)
 
@@ -288,22 +300,26 @@ class Endpoints:
             mapping.peers.pop(address, None)
 
     def expire(self, now: int, budget: int) -> None:
-        """Delete mappings whose endpoint has rested, oldest first."""
-        while self.resting and budget > 0:
-            budget -= 1
+        """Delete mappings whose endpoint has rested, oldest first, then blocks."""
+        left = budget
+        while self.resting and left > 0:
+            left -= 1
             outer = next(iter(self.resting))
             mapping = self.resting[outer]
             if mapping.until + self.rest > now:
-                return
+                break
             del self.resting[outer]
             self._remove(mapping)
+        self.blocks.expire(now, budget)
 
     def next_expiry(self) -> int:
         for mapping in self.resting.values():
-            return mapping.until + self.rest
-        return NEVER
+            return min(mapping.until + self.rest, self.blocks.next_expiry())
+        return self.blocks.next_expiry()
 
     def _remove(self, mapping: Mapping) -> None:
+        if mapping.block is not None:
+            self.blocks.release_mapping(mapping.block, mapping.outer, mapping.length)
         self.by_inside.discard(mapping.inside + mapping.pool, mapping)
         self.by_outer.discard(mapping.outer, mapping)
         self.count -= 1
@@ -315,7 +331,7 @@ class Endpoints:
             del self.hosts[host]
 
     def replace_rules(self, rules: list[NatRule]) -> None:
-        """Each mapping goes on under the first rule that could have made it."""
+        """Each mapping goes on under the first rule that could have made it, each holder of a block under its rules."""
         makers = [rule for rule in rules if rule.independent is not None]
         for mapping in [mapping for _, mapping in self.by_outer.items()]:
             mapping.rule = None
@@ -323,6 +339,12 @@ class Endpoints:
                 if _could_make(rule, mapping):
                     mapping.rule = rule
                     break
+        former = self.blocks.replace_rules(rules)
+        if former is not None:
+            self.blocks.claim(self.ports.table.slots)
+            for mapping in [mapping for part in self.by_outer.parts for mapping in part.values()]:
+                mapping.block = self.blocks.hold_mapping(mapping.inside, mapping.outer, mapping.length)
+            self.blocks.settle(former)
 
 
 def _could_make(rule: NatRule, mapping: Mapping) -> bool:

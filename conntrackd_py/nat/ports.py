@@ -4,6 +4,7 @@ The kernel's order (get_unique_tuple): the unchanged tuple; a mapping that this 
 hash; the same port; then a search of the port range from a random offset, in shrinking windows, with an upper bound.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final, final
 
 from conntrackd_py.conntrack import tuple as tuples
@@ -12,17 +13,25 @@ from conntrackd_py.conntrack.randomness import Randomness
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.const import ICMP_PROTOCOLS, MANIP_DST, MANIP_SRC
 from conntrackd_py.nat.binding import inverted
-from conntrackd_py.nat.bound_ports import BoundPorts
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.mappings import Mappings
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.ruleset import Ruleset
+from conntrackd_py.nat.usage.bound_ports import BoundPorts
+from conntrackd_py.nat.usage.mappings import Mappings
+from conntrackd_py.reasons import NAT_EXHAUSTED
 
 ATTEMPTS: Final = 128
 LEAST_ATTEMPTS: Final = 16
 
 
+class Picker(ABC):
+    @abstractmethod
+    def suits(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
+        """Whether the new connection ct may have the outer endpoint that is the source of t."""
+
+
 @final
-class Ports:
+class Ports(Picker):
     """Finds free tuples, and keeps the mappings of each source that changed its address or port."""
 
     def __init__(self, table: Table, randomness: Randomness, interfaces: Interfaces | None = None) -> None:
@@ -30,6 +39,7 @@ class Ports:
         self.bound = BoundPorts(interfaces or Interfaces())
         self.randomness = randomness
         self.mappings = Mappings()
+        self.refusal = NAT_EXHAUSTED  # why no tuple was found for the last source
 
     def used(self, t: bytes, ct: NfConn) -> bool:
         return self.table.taken(inverted(t, ct.l4proto), ct)
@@ -41,6 +51,9 @@ class Ports:
         if manip != MANIP_SRC or not ct.iif or (wanted.has_ports and wanted.port_low == wanted.port_high):
             return True
         return not self.bound.has(tuples.protonum(t), tuples.src(t), tuples.l4src(t))
+
+    def suits(self, t: bytes, ct: NfConn, rules: Ruleset) -> bool:
+        return not self.used(t, ct) and not self.bound.has(tuples.protonum(t), tuples.src(t), tuples.l4src(t))
 
     def unique(self, current: bytes, wanted: Range, ct: NfConn, manip: int) -> bytes:
         """The tuple to translate `current` to; empty when the range is exhausted.
@@ -56,7 +69,7 @@ class Ports:
                 if not self.used(current, ct):
                     return current
             else:
-                mapped = self._same_mapping(current, wanted, ct)
+                mapped = self.same_mapping(current, wanted, ct)
                 if mapped:
                     return mapped
         t = self._with_address(current, wanted, manip)
@@ -119,7 +132,7 @@ class Ports:
             return b""
         return t if tuples.bare(inverted(t, ct.l4proto)) == tuples.bare(answer) else b""
 
-    def _same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
+    def same_mapping(self, current: bytes, wanted: Range, ct: NfConn) -> bytes:
         """The mapping of another connection of this source, if the range holds it and it is free."""
         for mapping in self.mappings.of(tuples.source_key(current), tuples.address_length(current)):
             address, port = mapping[:-2], int.from_bytes(mapping[-2:], "big")
@@ -130,7 +143,7 @@ class Ports:
         return b""
 
     def keep_mapping(self, ct: NfConn, wanted: Range) -> None:
-        """Keep a source mapping for `_same_mapping`, if it may serve another connection of its source."""
+        """Keep a source mapping for `same_mapping`, if it may serve another connection of its source."""
         if wanted.low == wanted.high and answer_port(ct) == tuples.l4src(ct.original):
             return
         self.remember(ct)

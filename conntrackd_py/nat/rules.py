@@ -8,10 +8,10 @@ from typing import Final, final
 
 from conntrackd_py.const import LOCAL_IN, LOCAL_OUT, MANIP_SRC, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.match.match import Match
-from conntrackd_py.nat.pool import Pool
 from conntrackd_py.nat.prefix import Prefix
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.targets import Targets
+from conntrackd_py.nat.usage.pool import Pool
 
 NAT_ACCEPT: Final = 0
 NAT_SNAT: Final = 1
@@ -51,6 +51,7 @@ class NatRule:
     to_local: 1 if the destination must be an address of the router, -1 if it must not, 0 if any.
     hairpin: DNAT: what it matches, of any incoming interface, if hosts inside reach the target by the outer address.
     independent: SNAT, MASQUERADE: each source of TCP and UDP keeps one mapping; None: it depends on the destination.
+    port_block, blocks_per_host: SNAT, MASQUERADE: ports of a block, blocks of an inside address; 0: no blocks.
     deterministic: SNAT: each inside address has its slice of an outer address (nat.deterministic).
     prefix: of NETMAP, SNPT and DNPT. targets: of a DNAT rule with several; `to` is then that of the first.
     `label` names the rule in messages and counters, for example `nat[2]`; `comment` is the administrator's.
@@ -76,6 +77,8 @@ class NatRule:
         self.independent: Independent | None = None
         self.prefix: Prefix | None = None
         self.targets: Targets | None = None
+        self.port_block = 0
+        self.blocks_per_host = 0
         self.deterministic = False
         self.pool = Pool()
 

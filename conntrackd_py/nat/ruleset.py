@@ -29,6 +29,7 @@ class Ruleset:
         self.interfaces = interfaces
         self.source_rules = [rule for rule in rules if POST_ROUTING in rule.hooks]
         self.input_rules = [rule for rule in rules if LOCAL_IN in rule.hooks]
+        self.deterministic = any(rule.deterministic for rule in rules)
         self.hairpins = any(rule.hairpin is not None for rule in rules)
         self.destination_rules = [r for r in rules if PRE_ROUTING in r.hooks or LOCAL_OUT in r.hooks]
         self.incoming = [rule for rule in rules if PRE_ROUTING in rule.hooks]

@@ -10,10 +10,12 @@ import structlog
 from conntrackd_py.const import PROTO_NAMES
 from conntrackd_py.match.address import address_text
 from conntrackd_py.nat.core import Nat
+from conntrackd_py.nat.rules import NatRule
 
 WARN: Final = 0.8
 CALM: Final = 0.7  # a new warning only after the share was below
 EVERY: Final = 5000  # ms
+BLOCKS: Final = -1  # in place of a protocol number
 HOSTS: Final = 10  # warned of at a time
 
 log = structlog.get_logger()
@@ -26,22 +28,17 @@ class PortWatch:
         self.hosts = nat.core.table.hosts
         self.near: set[bytes] = set()  # hosts that were warned of
         self.at = 0  # ms: of the last look
-        self.warned: set[tuple[str, int]] = set()  # rule and protocol
+        self.warned: set[tuple[str, int]] = set()  # rule and protocol, or BLOCKS
 
     def look(self, now: int) -> None:
-        """At most once in EVERY ms: a line for each rule and protocol whose share has risen above WARN."""
+        """At most once in EVERY ms: a line for each rule and protocol, or its blocks, whose share rose above WARN."""
         if now - self.at < EVERY:
             return
         self.at = now
         self._warn_of_hosts()
         for rule in self.nat.rules.source_rules:
             for protonum, usage in rule.pool.usage.items():
-                ports = usage.high - usage.low + 1
-                share, key = usage.fullest / ports, (rule.label, protonum)
-                if share < CALM:
-                    self.warned.discard(key)
-                elif share >= WARN and key not in self.warned:
-                    self.warned.add(key)
+                if self._risen(rule, protonum, usage.fullest, ports := usage.high - usage.low + 1):
                     log.warning(
                         "nat_ports_running_out",
                         rule=rule.label,
@@ -51,6 +48,26 @@ class PortWatch:
                         of=ports,
                         help="more addresses or ports in `to`",
                     )
+            self._warn_of_blocks(rule)
+
+    def _risen(self, rule: NatRule, protonum: int, used: int, of: int) -> bool:
+        """Whether so many of the ports or blocks are in use for the first time since the share was below CALM."""
+        share, key = used / of, (rule.label, protonum)
+        if share < CALM:
+            self.warned.discard(key)
+        elif share >= WARN and key not in self.warned:
+            self.warned.add(key)
+            return True
+        return False
+
+    def _warn_of_blocks(self, rule: NatRule) -> None:
+        spaces = self.nat.blocks.spaces_of(rule) if rule.port_block else []
+        used, total = sum(space.allocated for space in spaces), sum(space.total for space in spaces)
+        if spaces and self._risen(rule, BLOCKS, used, total):
+            more = "more addresses in `to`, or a smaller port_block"
+            log.warning(
+                "nat_blocks_running_out", rule=rule.label, comment=rule.comment, in_use=used, of=total, help=more
+            )
 
     def _warn_of_hosts(self) -> None:
         """A line for each host that has come near its limit."""

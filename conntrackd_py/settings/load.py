@@ -15,8 +15,9 @@ from typing import Final, TypeGuard
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.match.address import packed_address
 from conntrackd_py.match.interface import wrong_name
-from conntrackd_py.nat import mss
+from conntrackd_py.nat.rewrite import mss
 from conntrackd_py.settings import schema
+from conntrackd_py.settings.carrier import reject_overlaps
 from conntrackd_py.settings.errors import ABSENT, ConfigError
 from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, ruleset
 from conntrackd_py.settings.findings import find_warnings
@@ -178,6 +179,7 @@ class _Merged:
             tables["offload"].wrong("mode", "needs queue.known_first")
         if not result.steering.local:
             reject_unvisited(tables["filter"], self.rules["filter.rule"], result.filter)
+        reject_overlaps(self.rules["nat"], result.nat)
         steering = result.steering
         reject_unsteered(self.rules["nat"], result.nat, steering.local, "lo" not in steering.exclude_interfaces)
 

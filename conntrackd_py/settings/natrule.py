@@ -40,6 +40,7 @@ from conntrackd_py.nat.rules import (
     NatRule,
 )
 from conntrackd_py.nat.targets import MOST_TARGETS, MOST_WEIGHT, Target, Targets
+from conntrackd_py.settings import carrier
 from conntrackd_py.settings.errors import ABSENT
 from conntrackd_py.settings.match import FAMILY_NAMES, ct_of, hooks_of, mark_of, match_of, read, read_value
 from conntrackd_py.settings.profile import Profile
@@ -81,8 +82,10 @@ def nat_rule(table: Table, profile: Profile) -> NatRule:
     rule.independent = _independent(table, action, profile)
     if table.boolean("hairpin", False) and rule.independent is None:
         rule.hairpin = _hairpin(table, rule)
+    carrier.read_keys(table, rule)
     table.reject_unknown()
     _check(table, rule)
+    carrier.check_keys(table, rule)
     if action in PREFIX_NAT and to.low:
         rule.prefix = _prefix(table, rule)
     return rule
@@ -161,7 +164,8 @@ def _check(table: Table, rule: NatRule) -> None:
         table.wrong("out_interface", "no hook of NAT knows both interfaces; write two rules")
     if match.proto is not None and match.proto.invert:
         table.wrong("proto", "cannot be inverted in a NAT rule")
-    if any(to.has_ports for to in rule.ranges) and not match.only_protocols(WITH_TARGET_PORTS):
+    every_port = carrier.has_own_ports(rule) or match.only_protocols(WITH_TARGET_PORTS)
+    if any(to.has_ports for to in rule.ranges) and not every_port:
         table.wrong("to", "with ports needs proto tcp, udp, udplite, dccp, sctp or icmp")
     if rule.to.persistent and rule.action not in (NAT_SNAT, NAT_DNAT):
         table.wrong("persistent", f"{name} has no persistent")

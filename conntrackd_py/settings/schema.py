@@ -14,7 +14,7 @@ from conntrackd_py.filter import nft_ruleset
 from conntrackd_py.filter.policy import Chain, FilterRule, Policy
 from conntrackd_py.match import address
 from conntrackd_py.match.match import Match
-from conntrackd_py.nat import mss
+from conntrackd_py.nat.rewrite import mss
 from conntrackd_py.nat.rules import NatRule
 from conntrackd_py.settings import tls
 from conntrackd_py.settings.errors import Finding

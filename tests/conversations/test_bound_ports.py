@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_NEW
-from conntrackd_py.nat.bound_ports import bound_key
+from conntrackd_py.nat.usage.bound_ports import bound_key
 from conntrackd_py.reasons import NAT_EXHAUSTED
 from tests.support.invariants import check
 from tests.support.play import CLIENT, NEIGHBOUR, OTHER, ROUTER, SERVER, Play, accept, dropped, tcp, udp

@@ -11,7 +11,7 @@ from conntrackd_py.const import (
     IPS_DST_NAT,
     IPS_SRC_NAT,
 )
-from conntrackd_py.nat.bound_ports import bound_key
+from conntrackd_py.nat.usage.bound_ports import bound_key
 from conntrackd_py.reasons import MAPPING_LIMIT, NAT_FILTERED
 from tests.support.invariants import check
 from tests.support.packets import valid

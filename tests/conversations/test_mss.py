@@ -5,7 +5,7 @@ import pytest
 from conntrackd_py.const import IP_CT_ESTABLISHED_REPLY, IP_CT_NEW, IP_CT_UNTRACKED
 from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.match.match import Match
-from conntrackd_py.nat.mss import OFF, PMTU
+from conntrackd_py.nat.rewrite.mss import OFF, PMTU
 from tests.support.nat import MSS_1460, clamping, mss_of
 from tests.support.packets import valid
 from tests.support.play import CLIENT, LAN, ROUTER, SERVER, accept, tcp

@@ -10,7 +10,7 @@ from conntrackd_py.const import (
     IPS_DST_NAT,
     IPS_SRC_NAT,
 )
-from conntrackd_py.nat.mss import PMTU
+from conntrackd_py.nat.rewrite.mss import PMTU
 from tests.support.nat import (
     BOTH,
     MSS_1460,

@@ -21,7 +21,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.address import address_text
-from conntrackd_py.nat.mss import PMTU
+from conntrackd_py.nat.rewrite.mss import PMTU
 from conntrackd_py.wire.tcp import CHECKSUM_AT, HEADER, data_offset, mss_at
 from tests.oracle.kernel import CLIENT_SIDE, SERVER_SIDE, Kernel, kernel
 from tests.oracle.twin import LINKS

@@ -16,7 +16,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import LOCAL_IN, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.mss import PMTU
+from conntrackd_py.nat.rewrite.mss import PMTU
 from conntrackd_py.wire import checksum, ip, sctp
 from conntrackd_py.wire.packet import Packet
 from tests.support import packets

@@ -4,8 +4,9 @@ from collections import Counter
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, MANIP_DST, MANIP_SRC
+from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_SRC_NAT, MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.nat.blocks import host_of, outer_of, place_of, port_in
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import answer_port
 
@@ -48,6 +49,7 @@ def check(engine: Engine) -> None:
         assert set(table.hosts.near) <= living.keys()
     ports(engine.nat, held)
     mappings(engine.nat, held)
+    blocks(engine.nat, held)
 
 
 def ports(nat: Nat, held: list[NfConn]) -> None:
@@ -100,3 +102,43 @@ def mappings(nat: Nat, held: list[NfConn]) -> None:
             tuples.destination_key(ct.original, False),
             tuples.source_key(ct.reply),
         )
+
+
+def blocks(nat: Nat, held: list[NfConn]) -> None:
+    """Port blocks and what holds them agree: every translated port lies in a block of its host."""
+    mine = nat.blocks
+    found: dict[int, Counter[int]] = {}
+    for ct in held:
+        block = mine.of(ct)
+        if ct.status & IPS_DYING:
+            assert block is None
+        elif mine.active and (outer := outer_of(ct)):
+            assert block is mine.at(outer[:-2], port_in(outer))
+            if block is not None:
+                port = port_in(outer)
+                assert block.low <= port <= block.high
+                assert block.contested or host_of(ct.original if ct.status & IPS_SRC_NAT else ct.reply) == block.host
+                found.setdefault(id(block), Counter())[tuples.protonum(ct.original) << 16 | port] += 1
+    for mapping in [mapping for part in nat.endpoints.by_outer.parts for mapping in part.values()]:
+        if mapping.block is not None:
+            assert mapping.block is mine.at(mapping.address, mapping.port)
+            found.setdefault(id(mapping.block), Counter())[mapping.protonum << 16 | mapping.port] += 1
+    everyone = dict(mine.by_place.items())
+    assert {id(block) for block in everyone.values() if block.counts} == found.keys()
+    for place, block in everyone.items():
+        assert place == place_of(block.outer, block.low)
+        assert block.counts == found.get(id(block), {})
+        assert (place in mine.resting) == (not block.counts)
+        bits = dict.fromkeys(block.used, 0)
+        for key in block.counts:
+            bits[key >> 16] |= 1 << (key & 0xFFFF) - block.low
+        assert block.used == bits
+    spaces = [*mine.ranges, *mine.addresses.values()]
+    assert sum(space.allocated for space in spaces) == len(everyone)
+    for space in spaces:
+        theirs = [block for hosts in space.hosts.values() for block in hosts]
+        assert len(theirs) == space.allocated == sum(bits.bit_count() for bits in space.taken.values())
+        assert all(block in everyone.values() for block in theirs)
+        assert all(block.host == host for host, hosts in space.hosts.items() for block in hosts)
+        full = {number for number, bits in space.taken.items() if bits.bit_count() == space.blocks}
+        assert {number for number in range(space.addresses) if not space.open >> number & 1} == full

@@ -6,7 +6,7 @@ from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, NF_ACCEPT, NF_QUEUE, P
 from conntrackd_py.engine.engine import DEFAULT_MASK, Engine
 from conntrackd_py.engine.mark_codec import done_bit, valid_bit
 from conntrackd_py.engine.mark_maps import FLOWS, LARGE, LEAVES, SOURCES, Element, Maps, leaving
-from conntrackd_py.nat.manip import NOWHERE, rewrite
+from conntrackd_py.nat.rewrite.manip import NOWHERE, rewrite
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import ip, tcp
 from conntrackd_py.wire.packet import u16

@@ -99,6 +99,11 @@ A line for each mapping of rules with `mapping = "endpoint-independent"`: protoc
 filtering, connections, and the time that it lives without a connection. A closed mapping refuses first packets from
 outside; its port rests for its own inside endpoint.
 """,
+    "blocks": """
+A line for each block of rules with `port_block`: inside address, outer address and ports, rule, ports in use by
+protocol, and age. An empty block is released when it has rested. A contested one is held by connections of two hosts,
+after a change of rules; nobody gets a port of it until it is empty.
+""",
     "explain": """
 With FILE, each packet of the capture goes through an engine in this process; that needs neither root nor a daemon. The
 output shows the hooks, ctinfo, status bits, state and timeout, and for a refused packet the reason. With `--recent`,
@@ -159,6 +164,7 @@ EXITS: Final = {
     "configuration is wrong, or no packet mark is in use.",
     "import-rules": "0 if every rule was translated, 1 if some were not, 2 if the text cannot be used.",
     "mappings": "0, or 1 if no daemon answers.",
+    "blocks": "0, or 1 if no daemon answers.",
     "targets": "0, or 1 if no daemon answers or no rule has such a target.",
     "export": "0, 1 if the daemon did not answer to the end, 2 for a wrong filter.",
     "import": "0 if all connections were imported or existed; 3 if some were not; 1 if the import stopped, or the "

@@ -53,6 +53,7 @@ COMMANDS: Final = {
         f"{HERE}.targets",
     ),
     "mappings": Command("list the endpoint-independent mappings", options.mappings, f"{HERE}.mappings"),
+    "blocks": Command("list the port blocks of inside hosts", options.blocks, f"{HERE}.blocks"),
     "top": Command("show the table, the traffic and the hosts, live", options.top, f"{HERE}.top.main"),
     "explain": Command(
         "explain why packets were refused, in a capture or by the running daemon",

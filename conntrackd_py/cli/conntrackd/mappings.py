@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from conntrackd_py.control.client import Client, ClientError, socket_path
@@ -12,20 +13,25 @@ from conntrackd_py.control.protocol.requests import Mappings
 
 def main(args: argparse.Namespace) -> int:
     """0, or 1 if no daemon answers."""
+    return listing(args, Mappings(), line, "no endpoint-independent mapping")
+
+
+def listing(args: argparse.Namespace, request: Mappings, text: Callable[[dict[str, Any]], str], none: str) -> int:
+    """Print a line for each row of the answers, or JSON; `none` if there is no row."""
     count = 0
     try:
         with Client(socket_path(args.socket)) as client:
-            for answer in client.ask(Mappings()):
+            for answer in client.ask(request):
                 if "done" in answer:
                     break
-                for row in answer["mappings"]:
+                for row in answer[args.command]:
                     count += 1
-                    print(json.dumps(row) if args.json else line(row))
+                    print(json.dumps(row) if args.json else text(row))
     except ClientError as error:
-        print(f"conntrackd-py mappings: {escaped(str(error))}", file=sys.stderr)
+        print(f"conntrackd-py {args.command}: {escaped(str(error))}", file=sys.stderr)
         return 1
     if not count and not args.json:
-        print("no endpoint-independent mapping")
+        print(none)
     return 0
 
 

@@ -167,6 +167,9 @@ def mappings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
+blocks = mappings
+
+
 def top(parser: argparse.ArgumentParser) -> None:
     parser.epilog = TOP_KEYS
     _socket(parser)

@@ -18,6 +18,7 @@ from conntrackd_py.match.numbers import Masked, Numbers
 from conntrackd_py.match.words import Inexpressible, protocol_name
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import FILTERINGS, NAT_ACTIONS, NatRule, usual_hooks
+from conntrackd_py.settings.carrier import own_ports
 from conntrackd_py.settings.match import FAMILY_NAMES
 from conntrackd_py.settings.raw_mangle import HOOKS
 from conntrackd_py.settings.schema import RawSpec, Settings
@@ -36,6 +37,8 @@ def rule_lines(settings: Settings) -> Iterator[str]:
         hooks = "" if nat.hooks == usual_hooks(nat.action, nat.match) else f"{_hooks(nat.hooks, HOOKS)}, "
         local = {0: "", 1: ", destination_type local", -1: ", destination_type !local"}[nat.to_local]
         yield f"{nat.label}: {_nat(nat)}: {hooks}{_match(nat.match)}{local}"
+        if numbers := own_ports(nat):
+            yield f"{nat.label}: {numbers}"
     for rule in settings.filter.rule:
         yield f"{rule.label}: {_filter(rule)}: {_hooks(rule.hooks, FILTER_HOOKS)}, {_match(rule.match)}"
 
@@ -50,6 +53,8 @@ def _nat(rule: NatRule) -> str:
     if rule.independent is not None:
         flags.append(f"mapping endpoint-independent filtering {FILTERINGS[rule.independent.filtering]}")
         flags += [name for name in ("parity", "hairpin") if getattr(rule.independent, name)]
+    flags += [f"port_block {rule.port_block} blocks_per_host {rule.blocks_per_host}"] if rule.port_block else []
+    flags += ["deterministic"] if rule.deterministic else []
     return " ".join([NAT_ACTIONS[rule.action], *(["to", to] if to else []), *flags])
 
 

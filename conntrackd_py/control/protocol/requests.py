@@ -251,7 +251,9 @@ class Targets(Request, tag="targets"):
 
 
 class Mappings(Request, tag="mappings"):
-    """The endpoint-independent mappings."""
+    """The endpoint-independent mappings, or the port blocks."""
+
+    blocks: bool = False
 
 
 class Top(Request, tag="top"):

@@ -85,6 +85,7 @@ class Importer:
                 until = time.perf_counter() + TURN
         self.restore.settle()
         mapping_restore.restore(self.engine.nat.endpoints, self.engine.nat.rules, self.imported)
+        self.engine.nat.blocks.claim(self.imported)
         return found
 
     def one(self, text: bytes) -> Outcome:

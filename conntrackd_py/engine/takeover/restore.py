@@ -164,6 +164,7 @@ class Restore(Trackers):
             child.ct.master = self._named(child.master_slot, child.master_id)
         self.settle()
         mapping_restore.restore(nat.endpoints, nat.rules, table.slots)
+        nat.blocks.claim(table.slots)
         self._expect()
         self.engine.helpers.know_calls([child.ct for child in self.children], self.now)
 

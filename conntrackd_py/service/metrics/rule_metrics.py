@@ -46,6 +46,7 @@ def nat(nat: Nat) -> Iterator[Metric]:
     yield from _ports(nat)
     yield from _targets(nat)
     yield from _mappings(nat.endpoints)
+    yield from _blocks(nat)
     text = "Connections missing in nat_ports_in_use: too many outer addresses."
     yield counter_of("nat_ports_uncounted", text, nat.port_usage.uncounted)
 
@@ -95,6 +96,28 @@ def _mappings(endpoints: Endpoints) -> Iterator[Metric]:
     yield counter_of("nat_mapping_filtered", "Packets to a mapping that its filtering refused.", endpoints.filtered)
     text = "Connections that got another port, because the tuple of their mapping was taken."
     yield counter_of("nat_mapping_conflicts", text, endpoints.conflicts)
+
+
+def _blocks(nat: Nat) -> Iterator[Metric]:
+    labels = ("pool", "comment")
+    in_use = gauge("nat_blocks_in_use", "Port blocks of inside hosts, on all outer addresses of the pool.", *labels)
+    free = gauge("nat_blocks_free", "Port blocks of the pool that no inside host has.", *labels)
+    limit = gauge("nat_blocks_limit", "Port blocks of the pool.", *labels)
+    refused = counter("nat_blocks_refused", "Connections without a free port in a block or slice.", *labels, "reason")
+    for rule in nat.rules.source_rules:
+        by = [rule.label, rule.comment]
+        if rule.port_block:
+            spaces = nat.blocks.spaces_of(rule)
+            total, allocated = sum(space.total for space in spaces), sum(space.allocated for space in spaces)
+            in_use.add_metric(by, allocated)
+            free.add_metric(by, total - allocated)
+            limit.add_metric(by, total)
+            refused.add_metric([*by, "no_block"], rule.pool.failures - rule.pool.limited)
+        if rule.port_block or rule.deterministic:
+            refused.add_metric([*by, "host_limit"], rule.pool.limited)
+    yield from (in_use, free, limit, refused)
+    text = "Port blocks that connections of two inside hosts held, after a change of rules."
+    yield counter_of("nat_blocks_contested", text, nat.blocks.conflicts)
 
 
 def protocols(rule: NatRule) -> list[int]:

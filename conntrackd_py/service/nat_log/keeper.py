@@ -3,8 +3,9 @@
 - Times are those of the system's clock, computed from the engine's clock when events are drained. A CLOCK line reports
   that the system's clock was set.
 - What does not fit the writer's buffer is lost. A LOST line says how much, at its place among the lines.
-- A list (LIST, an OPEN line for each translated connection, LISTED) says which connections are open: at the start, when
-  the log begins, when this router takes over, and after lost lines. So a reader knows which ends were not logged.
+- A list (LIST, an OPEN line for each translated connection, a HELD line for each block, LISTED) says what there is: at
+  the start, when the log begins, when this router takes over, and after lost lines. So a reader knows which ends were
+  not logged.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ import structlog
 
 from conntrackd_py import __version__
 from conntrackd_py.conntrack.events import BEGINS_OR_ENDS, Event, EventQueue
+from conntrackd_py.conntrack.split_dict import PARTS
 from conntrackd_py.const import IPCT_DESTROY, IPS_CONFIRMED, IPS_DYING, IPS_NAT_MASK, IPS_SRC_NAT
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import nat_log
-from conntrackd_py.explain.nat_log import Connections, Texts, block_line, note_line
+from conntrackd_py.explain.nat_log import Connections, Texts, block_line, held_line, note_line
 from conntrackd_py.service.nat_log.writer import Piece, Writer, lines_in
 from conntrackd_py.settings.schema import NatLog, Settings
 
@@ -57,6 +59,7 @@ class NatLogKeeper:
         self.given = 0  # ms: of the last line
         self.slot = -1  # at which the list continues; -1: there is none
         self.listed = 0  # connections
+        self.part = 0  # of the table of blocks, at which the list continues
         self.list_at = 0  # ms: when the next list may begin
         self.list_wanted = False
         self._lost_since = 0  # ms since 1970: of the lines that the next LOST line counts
@@ -112,9 +115,9 @@ class NatLogKeeper:
         self.list_wanted = self.list_wanted or not running or self._more(former)
 
     def _more(self, former: NatLog) -> bool:
-        """Whether connections are logged now that were not before."""
+        """Whether connections or blocks are logged now that were not before."""
         now = self.settings
-        return now.connections > former.connections or now.destination > former.destination
+        return any(getattr(now, key) > getattr(former, key) for key in ("connections", "destination", "blocks"))
 
     def _record(self) -> None:
         wanted, events, nat = self.settings, self.engine.core.events, self.engine.nat
@@ -122,7 +125,7 @@ class NatLogKeeper:
         events.statuses = IPS_NAT_MASK if wanted.destination else IPS_SRC_NAT
         self.queue.enabled = connections
         events.translated = self.queue if connections else None
-        nat.rule_names = ({} if nat.rule_names is None else nat.rule_names) if connections else None
+        events.rules = ({} if events.rules is None else events.rules) if connections else None
         nat.blocks.recording = bool(wanted.file) and wanted.blocks
 
     def _end(self, writer: Writer) -> None:
@@ -174,7 +177,7 @@ class NatLogKeeper:
         return now
 
     def _give_events(self, events: list[Event], since: int) -> None:
-        names = self.engine.nat.rule_names
+        names = self.engine.core.events.rules
         known = [""] * len(events)
         if names:
             known = [
@@ -235,12 +238,12 @@ class NatLogKeeper:
         if self._standby != self.engine.core.standby:
             self._standby = self.engine.core.standby
             self.list_wanted = True
-        if self.list_wanted and self.settings.connections and self.slot < 0 and now >= self.list_at:
+        if self.list_wanted and self.slot < 0 and now >= self.list_at:
             self._begin_list()
 
     def _begin_list(self) -> None:
         self.list_wanted = False
-        self.slot = self.listed = 0
+        self.slot = self.listed = self.part = 0
         self._note(nat_log.LIST, {})
         asyncio.get_running_loop().call_later(PERIOD, self.list_turn)
 
@@ -254,16 +257,27 @@ class NatLogKeeper:
             end = 0 if self.engine.core.standby else len(slots)
             self._give_open(self.slot, min(self.slot + WALK, end))
             self.slot += WALK
-            if self.slot >= end:
+            self._give_held()
+            if self.slot >= end and self.part >= PARTS:
                 self._note(nat_log.LISTED, {"connections": self.listed})
                 self.slot, self.list_at = -1, self.clock() + AGAIN
                 return
         asyncio.get_running_loop().call_later(PERIOD, self.list_turn)
 
+    def _give_held(self) -> None:
+        """HELD lines of the blocks in the next part of their table."""
+        now, blocks = self.clock(), self.engine.nat.blocks
+        if not self.settings.blocks or not blocks.active:
+            self.part = PARTS
+        if self.part < PARTS:
+            for block in blocks.by_place.parts[self.part].values():
+                self._give(held_line(block, now, self.offset, self.texts), now)
+            self.part += 1
+
     def _give_open(self, first: int, end: int) -> None:
         now, statuses = self.clock(), self.engine.core.events.statuses
         found = []
-        for slot in range(first, end):
+        for slot in range(first, end if self.settings.connections else 0):
             ct = self.engine.core.table.at(slot)
             if ct is None or not ct.status & statuses or ct.status & (IPS_CONFIRMED | IPS_DYING) != IPS_CONFIRMED:
                 continue

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from conntrackd_py.kernel import bound_ports
-from conntrackd_py.nat.bound_ports import bound_key
+from conntrackd_py.nat.usage.bound_ports import bound_key
 
 TCP, UDP = 6, 17
 LOOPBACK, LOOPBACK6 = bytes((127, 0, 0, 1)), bytes(15) + b"\1"

@@ -8,9 +8,9 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.table import Table
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import MANIP_DST, MANIP_SRC
-from conntrackd_py.nat.mappings import CANDIDATES
 from conntrackd_py.nat.ports import ATTEMPTS, Ports, port_class
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.usage.mappings import CANDIDATES
 from conntrackd_py.proto.standard import standard_protos
 from tests.support.packets import address
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from conntrackd_py.nat.bound_ports import bound_key
+from conntrackd_py.nat.usage.bound_ports import bound_key
 from conntrackd_py.service.local_sockets import EVERY, LocalSockets
 from conntrackd_py.settings.schema import OBSERVE, Settings
 from tests.support.play import Play

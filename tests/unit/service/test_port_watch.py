@@ -4,9 +4,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from conntrackd_py.const import IPPROTO_UDP
-from conntrackd_py.nat.port_usage import usage_of
+from conntrackd_py.nat.usage.port_usage import usage_of
 from conntrackd_py.service.port_watch import EVERY, PortWatch
-from tests.support.play import Play
+from tests.conversations.test_blocks import carrier, port_of
+from tests.support.play import CLIENT, SERVER, Play, udp
 from tests.support.rules import rules_of
 
 RULE = """
@@ -66,3 +67,14 @@ def test_it_warns_of_hosts_near_their_limit() -> None:
     told = [(line["event"], line["host"], line["connections"], line["of"]) for line in lines]
     both = [("host_near_limit", "10.0.0.1", 4, 5), ("host_near_limit", "fd00::/64", None, 5)]
     assert told == both * 2
+
+
+def test_it_warns_of_blocks() -> None:
+    play = carrier(4, "port_block = 16\nblocks_per_host = 4")
+    watch = PortWatch(play.engine.nat)
+    with capture_logs() as lines:
+        for number in range(1, 65):
+            port_of(play, udp(CLIENT, SERVER, sport=number))
+            watch.look(number * EVERY)
+    (line,) = [line for line in lines if line["event"] == "nat_blocks_running_out"]
+    assert (line["rule"], line["in_use"], line["of"]) == ("nat[0]", 4, 4)

@@ -35,9 +35,9 @@ from conntrackd_py.const import (
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.refusals import Refusal
 from conntrackd_py.match.address import Addresses
-from conntrackd_py.nat import manip as manips
 from conntrackd_py.nat.binding import inverted
 from conntrackd_py.nat.range import Range
+from conntrackd_py.nat.rewrite import manip as manips
 from conntrackd_py.nat.rules import NAT_DNAT, NAT_SNAT, NatRule
 from conntrackd_py.proto.tcp_states import TCP_CONNTRACK_ESTABLISHED
 from conntrackd_py.proto.tcp_window import M32, Segment, Side, TcpInfo, after

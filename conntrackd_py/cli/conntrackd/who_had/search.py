@@ -24,7 +24,7 @@ NOTES: Final = 100
 NOT_LOGGED: Final = "no connections were logged"
 HEADS: Final = (nat_log.FILE, nat_log.START, nat_log.RELOAD)
 ICMP: Final = tuple(PROTO_NAMES[number] for number in ICMP_PROTOCOLS)
-BLOCKS: Final = (b"BLOCK", b"RELEASE")
+BLOCKS: Final = (b"BLOCK", b"HELD", b"RELEASE")
 
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
@@ -181,7 +181,8 @@ class Search:
             return
         at = record.at
         outer = (record.outer, record.low, record.high)
-        holder = Holder(PORT_BLOCK, "", record.inside, 0, outer, at, at, rule=record.rule)
+        since = at - round(record.duration * 1000)
+        holder = Holder(PORT_BLOCK, "", record.inside, 0, outer, since, at, rule=record.rule)
         if record.event == nat_log.RELEASE:
             holder.since, holder.until = 0, at
         for key, other in list(self.open.items()):
@@ -240,7 +241,7 @@ class Search:
         elif record.event == nat_log.LIST:
             self.list_at = at
             for holder in self.open.values():
-                holder.listed = holder.kind == PORT_BLOCK
+                holder.listed = False
         elif record.event == nat_log.LISTED and self.list_at >= 0:
             self._listed()
 
@@ -277,8 +278,6 @@ class Search:
         for key, holder in list(self.open.items()):
             if not holder.listed:
                 self._gone(self.open.pop(key), self.list_at)
-            elif holder.kind != PORT_BLOCK:
-                holder.listed = True
         if self.list_at < span.first:
             self.before = ""
         self.healed = self.healed or self.list_at > span.last

@@ -12,8 +12,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.match.address import packed_address
-from conntrackd_py.nat.blocks import BlockEvent
 from conntrackd_py.service.nat_log import keeper as module
 from conntrackd_py.service.nat_log.keeper import AGAIN, LOOK, MARK_EVERY, NatLogKeeper
 from conntrackd_py.settings.schema import NatLog, Settings
@@ -41,14 +39,20 @@ RULES = f"""
     in_interface = "lan"
     to = "{SERVER.v4}:5353"
 """
+BLOCKS = """
+    [[nat]]
+    action = "MASQUERADE"
+    out_interface = "wan"
+    port_block = 512
+"""
 
 
 class Scene:
     """A router with a NAT log. `now` is its clock in ms, apart from the conversation's."""
 
-    def __init__(self, path: Path, **keys: Any) -> None:
+    def __init__(self, path: Path, rules: str = RULES, **keys: Any) -> None:
         self.path = path
-        self.play = Play(4, rules_of(RULES))
+        self.play = Play(4, rules_of(rules))
         self.keys = keys
         self.late = 0
         self.set = 0  # ms by which the system's clock was set
@@ -115,7 +119,7 @@ def test_a_connection_begins_is_open_and_ends(tmp_path: Path) -> None:
         assert new["reply"]["dst"] == ROUTER.v4
         assert (new["rule"], "rule" in end) == ("nat[0]", False)
         assert end["orig"] == new["orig"]
-        assert scene.engine.nat.rule_names == {}
+        assert scene.engine.core.events.rules == {}
 
     scene = played(act, tmp_path)
     assert json.loads(scene.path.read_text().splitlines()[-1])["event"] == "STOP"
@@ -158,17 +162,23 @@ def test_destination_alone(tmp_path: Path, destination: bool, lines: list[str]) 
 def test_without_connections_only_blocks_have_lines(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         scene.configure(connections=False)
+        await list_ends(scene)
         scene.connect()
-        blocks = scene.engine.nat.blocks
-        assert blocks.recording
-        inside, outer = packed_address("100.64.0.1"), packed_address("203.0.113.8")
-        blocks.events.append(BlockEvent(True, inside, outer, 1024, 1535, "nat[2]", scene.play.now))
         scene.look(0)
-        assert await scene.kinds() == ["START", "BLOCK"]
+        assert (await scene.kinds())[-2:] == ["LISTED", "BLOCK"]
+        block = (await scene.lines())[-1]
+        assert (block["inside"], block["outer"], block["rule"]) == (CLIENT.v4, ROUTER.v4, "nat[0]")
+        assert block["high"] - block["low"] == 511
+        scene.keeper.list_wanted = True
+        scene.look(AGAIN)
+        await list_ends(scene)
+        held = (await scene.lines())[-2]
+        assert held.pop("duration") == (AGAIN + 2 * LOOK) / 1000
+        assert held == block | {"event": "HELD", "time": held["time"]}
         scene.configure(blocks=False)
-        assert not blocks.recording
+        assert not scene.engine.nat.blocks.recording
 
-    played(act, tmp_path)
+    played(act, tmp_path, rules=BLOCKS)
 
 
 def test_open_connections_are_listed_when_the_log_begins(tmp_path: Path) -> None:
@@ -320,7 +330,7 @@ def test_a_takeover_lists_again_and_a_standby_lists_nothing(tmp_path: Path) -> N
 def test_names_of_rules_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(scene: Scene) -> None:
         scene.configure()
-        names = scene.engine.nat.rule_names
+        names = scene.engine.core.events.rules
         assert names is not None
         names.update(dict.fromkeys(range(10_000, 10_005), "nat[0]"))
         scene.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conntrackd_py.cli.conntrackd.who_had import search as module
-from conntrackd_py.cli.conntrackd.who_had.search import AHEAD, BLOCKS, Holder, Question, Search
+from conntrackd_py.cli.conntrackd.who_had.search import AHEAD, Holder, Question, Search
 from conntrackd_py.cli.conntrackd.who_had.times import Span
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.events import Event
@@ -206,7 +206,6 @@ def test_blocks() -> None:
     ((holder,), certain, _) = answer(text + END, 1500)
     assert (holder.kind, holder.outer, holder.rule, certain) == ("block", (OUTER, 1024, 1535), "nat[2]", [True])
     assert hosts(text + END, 4000, port=1536) == []
-    assert set(BLOCKS) == {b"BLOCK", b"RELEASE"}
 
 
 def test_a_block_whose_beginning_is_not_in_the_log() -> None:

@@ -22,7 +22,7 @@ from conntrackd_py.const import (
     MANIP_DST,
     MANIP_SRC,
 )
-from conntrackd_py.nat import manip
+from conntrackd_py.nat.rewrite import manip
 from conntrackd_py.proto.standard import standard_protos
 from conntrackd_py.reasons import OK
 from conntrackd_py.wire import checksum, ip

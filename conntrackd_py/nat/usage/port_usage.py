@@ -12,9 +12,9 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import ICMP_PROTOCOLS, IPPROTO_ICMP, IPPROTO_ICMPV6
 from conntrackd_py.nat.binding import leads_to
 from conntrackd_py.nat.interfaces import Interfaces
-from conntrackd_py.nat.pool import IDS, UNPRIVILEGED, PoolUsage
 from conntrackd_py.nat.ports import answer_port
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NatRule
+from conntrackd_py.nat.usage.pool import IDS, UNPRIVILEGED, PoolUsage
 
 LIMIT: Final = 4_096
 SPARSE: Final = 4_096  # ports in a dict; with more, a list of all ports is smaller

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.nat.mappings import CANDIDATES, Mappings
+from conntrackd_py.nat.usage.mappings import CANDIDATES, Mappings
 
 SOURCES = [b"source 1", b"source 2"]
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.nat.pool import PoolUsage
+from conntrackd_py.nat.usage.pool import PoolUsage
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=80))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from conntrackd_py.nat.bound_ports import BoundPorts, bound_key
 from conntrackd_py.nat.interfaces import Interfaces, Link
+from conntrackd_py.nat.usage.bound_ports import BoundPorts, bound_key
 from tests.support.packets import address
 
 OWN, POOL = address("203.0.113.1"), address("203.0.113.9")

@@ -7,7 +7,7 @@ from typing import Final
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import IPPROTO_UDP, POST_ROUTING
-from conntrackd_py.nat.manip import checksum_at, finish_checksum
+from conntrackd_py.nat.rewrite.manip import checksum_at, finish_checksum
 from conntrackd_py.wire import checksum
 from conntrackd_py.wire.ip import V6_HEADER
 from conntrackd_py.wire.packet import put16, u16

@@ -4,7 +4,7 @@ import pytest
 
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import LOCAL_IN, POST_ROUTING
-from conntrackd_py.nat.payload import LONGEST, put, replace
+from conntrackd_py.nat.rewrite.payload import LONGEST, put, replace
 from conntrackd_py.wire import ip
 from tests.support import packets
 

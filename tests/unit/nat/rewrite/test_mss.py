@@ -3,7 +3,7 @@
 import pytest
 
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.nat.mss import PMTU, Mss, is_syn
+from conntrackd_py.nat.rewrite.mss import PMTU, Mss, is_syn
 from conntrackd_py.wire import checksum, ip
 from tests.support import packets
 

@@ -21,10 +21,10 @@ from conntrackd_py.engine.engine import Engine
 from conntrackd_py.match.interface import InterfaceNames
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
-from conntrackd_py.nat import port_usage
-from conntrackd_py.nat.port_usage import PortUsage, span
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_SNAT, NatRule
+from conntrackd_py.nat.usage import port_usage
+from conntrackd_py.nat.usage.port_usage import PortUsage, span
 from conntrackd_py.reasons import END_DELETED
 from tests.support import packets
 from tests.support.invariants import check

@@ -49,4 +49,5 @@ class Pool:
         self.connections = 0  # first packets that matched the rule
         self.allocations = 0  # of these, translated
         self.failures = 0  # of these, refused: no free port
+        self.limited = 0  # of these, because the host has used the ports of its blocks or its slice
         self.usage: dict[int, PoolUsage] = {}  # by protocol number

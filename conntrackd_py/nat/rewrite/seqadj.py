@@ -8,7 +8,7 @@ from typing import Final
 
 from conntrackd_py.conntrack.seqadj import Corrections
 from conntrackd_py.conntrack.skb import Skb
-from conntrackd_py.nat.payload import put
+from conntrackd_py.nat.rewrite.payload import put
 from conntrackd_py.wire import tcp
 from conntrackd_py.wire.packet import u32
 

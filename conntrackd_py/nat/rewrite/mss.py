@@ -9,7 +9,7 @@ from typing import Final, final
 
 from conntrackd_py.conntrack.skb import Skb, forwarded
 from conntrackd_py.const import IPPROTO_TCP
-from conntrackd_py.nat.manip import finish_checksum
+from conntrackd_py.nat.rewrite.manip import finish_checksum
 from conntrackd_py.wire import checksum, ip, tcp
 from conntrackd_py.wire.packet import put16, u16
 

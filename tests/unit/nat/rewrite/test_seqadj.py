@@ -5,7 +5,7 @@ import pytest
 from conntrackd_py.conntrack.seqadj import Corrections
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.const import POST_ROUTING, PRE_ROUTING
-from conntrackd_py.nat.seqadj import adjust_ack, adjust_seq
+from conntrackd_py.nat.rewrite.seqadj import adjust_ack, adjust_seq
 from conntrackd_py.wire import ip
 from tests.support import packets
 

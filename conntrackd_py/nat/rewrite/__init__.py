@@ -1,0 +1,1 @@
+"""The packet of a translated connection: addresses, ports, numbers, payload and MSS."""

@@ -1,0 +1,1 @@
+"""Which outer ports are in use: counters, and the mappings of each source."""
