@@ -210,7 +210,7 @@ EXAMPLES: Final = (
     ("conntrackd-py rules check", "Find rules of the firewall that conflict with the daemon:"),
     ("conntrackd-py rules translate /etc/nftables.conf", "Print a firewall that matches the packet mark:"),
     ("conntrackd-py import-rules rules.v4", "Print the NAT rules of a firewall as configuration:"),
-    ("conntrackd-py who-had 203.0.113.1 40000 '2026-11-22 10:03' --proto tcp", "Show which inside host had a port:"),
+    ("conntrackd-py who-had 203.0.113.1 40000 2026-11-22T10:03 --proto tcp", "Show which inside host had a port:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
     (
