@@ -30,6 +30,7 @@ LOOK: Final = 500  # ms between two looks at writer and clock, while nothing hap
 STEP: Final = 1000  # ms: a smaller change of the system's clock is not reported
 MARK_EVERY: Final = 60_000  # ms without a line
 AGAIN: Final = 60_000  # ms between two lists
+WARN_EVERY: Final = 60_000  # ms between two warnings of lost lines
 PERIOD: Final = 0.01  # seconds between two turns of a list
 WALK: Final = 256  # slots a turn
 NAMES: Final = 65536  # names of rules whose connections are not confirmed yet
@@ -53,10 +54,11 @@ class NatLogKeeper:
         self.head: dict[str, object] = {}
         self.run = secrets.token_hex(8)  # of this process
         self.lost = 0  # lines, of all writers
-        self.former = [0, 0]  # lines and errors of former writers
+        self.former: list[Writer] = []  # of files that the configuration had
         self.offset = 0  # ms since 1970 at which the engine's clock was 0
         self.looked = 0  # ms: of the last look
         self.given = 0  # ms: of the last line
+        self.warned = -1  # ms: of the last warning of lost lines
         self.slot = -1  # at which the list continues; -1: there is none
         self.listed = 0  # connections
         self.part = 0  # of the table of blocks, at which the list continues
@@ -72,15 +74,19 @@ class NatLogKeeper:
 
     @property
     def lines(self) -> int:
-        return self.former[0] + (self.writer.written if self.writer is not None else 0)
+        return sum(writer.written for writer in self.writers)
 
     @property
     def errors(self) -> int:
-        return self.former[1] + (self.writer.errors if self.writer is not None else 0)
+        return sum(writer.errors for writer in self.writers)
 
     @property
     def waiting(self) -> int:
-        return self.writer.waiting if self.writer is not None else 0
+        return sum(writer.waiting for writer in self.writers)
+
+    @property
+    def writers(self) -> list[Writer]:
+        return self.former + ([self.writer] if self.writer is not None else [])
 
     # --- start, reload, stop -----------------------------------------------------------------------------
 
@@ -132,7 +138,7 @@ class NatLogKeeper:
         """The configuration has another file, or none. The thread writes what waits."""
         self._note(nat_log.STOP, {"run": self.run, "off": True})
         writer.end()
-        self.former = [self.lines + writer.waiting, self.errors]
+        self.former.append(writer)
         self.writer, self.slot, self.list_at, self._error = None, -1, 0, ""
 
     def finish(self) -> None:
@@ -141,9 +147,9 @@ class NatLogKeeper:
             return
         self.publish()
         self._note(nat_log.STOP, {"run": self.run})
-        left = self.writer.finish(STOPPING)
-        if left:
-            log.error("nat_log_not_written", lines=left, file=self.settings.file, error=self.writer.error)
+        for writer in self.writers:
+            if left := writer.finish(STOPPING):
+                log.error("nat_log_not_written", lines=left, file=writer.path, error=writer.error)
 
     # --- events ------------------------------------------------------------------------------------------
 
@@ -190,9 +196,9 @@ class NatLogKeeper:
     def _give(self, piece: Piece, since: int) -> None:
         """since: ms, before the events of the piece, for a LOST line."""
         assert self.writer is not None
-        room = self.writer.room() - (1 if self._lost_now else 0)
+        room = self.writer.room()
         fits = min(lines_in(piece), room)
-        if fits <= 0:
+        if fits <= 0 or (self._lost_now and room <= self.settings.buffer // 2):  # losses come in few pieces
             self._lose(lines_in(piece), since)
             return
         if self._lost_now:
@@ -212,7 +218,9 @@ class NatLogKeeper:
             return
         if not self._lost_now:
             self._lost_since = self.offset + since
-            log.warning("nat_log_lines_lost", file=self.settings.file, help="the disk is full or too slow")
+            if self.warned < 0 or self.clock() - self.warned >= WARN_EVERY:
+                self.warned = self.clock()
+                log.warning("nat_log_lines_lost", file=self.settings.file, help="the disk is full or too slow")
         self._lost_now += lines
         self.lost += lines
 
@@ -220,7 +228,6 @@ class NatLogKeeper:
         lines, self._lost_now = self._lost_now, 0
         fields: dict[str, object] = {"lines": lines, "since": self.texts.stamp(self._lost_since)}
         writer.give(note_line(nat_log.LOST, self.offset + self.clock(), self.texts, fields))
-        log.warning("nat_log_loss_written", file=self.settings.file, lines=lines)
         self.list_wanted = True
 
     # --- the writer, and lists ---------------------------------------------------------------------------
@@ -231,7 +238,7 @@ class NatLogKeeper:
         if error and not self._error:
             log.warning("nat_log_failed", file=self.settings.file, error=error, help="tried again; lines wait")
         elif self._error and not error:
-            log.info("nat_log_written_again", file=self.settings.file)
+            log.info("nat_log_written_again", file=self.settings.file, lost=self.lost)
         self._error = error
         if self._lost_now and self.writer.room() > self.settings.buffer // 2:
             self._report_loss(self.writer)
