@@ -23,6 +23,7 @@ from tests.support.waiting import wait_until
 
 SHIPPED = Path(__file__).parents[2] / "config" / "logrotate" / "conntrackd-py"
 PORT = 7100
+CONTROL = '[metrics]\nlisten = ""\n[control]\nsocket = "%s"\n'
 UDP = """
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
@@ -244,6 +245,18 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_daemon(logged: Logged) 
     logged.folder.mkdir()
     logged.wait("FILE")
     assert logged.router.stop() == 0
+
+
+def test_the_kernels_own_translation_in_mode_observe(net: Topology) -> None:
+    log = net.folder / "nat.log"
+    router = Router(net, f'mode = "observe"\n{CONTROL}[nat_log]\nfile = "{log}"\n')
+    net.router.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE")
+    router.install_rules()
+    router.start()
+    net.client.run("ping", "-c", "1", SERVER)
+    wait_until(lambda: log.exists() and '"NEW"' in log.read_text(), "no line")
+    line = next(json.loads(line) for line in log.read_text().splitlines() if '"NEW"' in line)
+    assert (line["orig"]["src"], line["reply"]["dst"]) == (CLIENT, ROUTER)
 
 
 def test_a_port_of_two_hosts(logged: Logged) -> None:
