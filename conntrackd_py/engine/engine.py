@@ -168,6 +168,7 @@ class Engine:
         raw = Raw(raw_rules, self.names) if raw_rules else None
         mangles = mangles_by_hook(self.core, mark_rules, self.names, mask)
         nat = self.nat if self.mode == "nat" else None
+        self.nat.blocks.idle = nat is None
         helpers = self.helpers if self.helpers.in_use and not self.observing else None
         self.pipeline = pipeline.build(self.core, nat, self.policy, self.rejects, raw, mangles, helpers, self.mss)
         self.one_visit = pipeline.only_nat_after_routing(self.pipeline)

@@ -29,7 +29,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, between
 from conntrackd_py.engine.mark_maps import MarkMaps, rewritable
-from conntrackd_py.nat.core import status_bit
+from conntrackd_py.nat.binding import status_bit
 from conntrackd_py.wire import ip, tcp
 
 FLAGS_AT = 13  # of TCP

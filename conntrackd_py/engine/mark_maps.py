@@ -45,7 +45,7 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, not_a_field
-from conntrackd_py.nat.core import status_bit
+from conntrackd_py.nat.binding import status_bit
 from conntrackd_py.nat.rewrite.rewriter import Rewriter
 from conntrackd_py.wire.ip import V6_HEADER
 from conntrackd_py.wire.packet import u16

@@ -35,7 +35,7 @@ from conntrackd_py.const import (
 )
 from conntrackd_py.engine.mark_codec import MarkCodec, done_bit
 from conntrackd_py.engine.mark_maps import FLOWS, PAUSE, Element, MarkMaps
-from conntrackd_py.nat.core import status_bit
+from conntrackd_py.nat.binding import status_bit
 from conntrackd_py.wire import tcp
 
 AFTER: Final = 16  # packets that a connection must have had

@@ -200,6 +200,8 @@ class ControlPacket:
             return None
         proto = protonum or tuples.protonum(back)
         search = self.translated and own
+        if search and self.confined and span > self.high - self.low + 1:
+            return None
         first = tuples.l4dst(back) if fixed else self._same(port, proto) if search else port
         if search and not fixed and self.confined and not self.low <= first <= self.high - span + 1:
             first = self._other(first, 0, span)

@@ -2,7 +2,18 @@
 
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import L4Proto, NfConn
-from conntrackd_py.const import MANIP_DST, MANIP_SRC
+from conntrackd_py.conntrack.skb import Skb
+from conntrackd_py.const import (
+    IP_CT_RELATED,
+    IP_CT_RELATED_REPLY,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPS_DST_NAT,
+    IPS_SRC_NAT,
+    MANIP_DST,
+    MANIP_SRC,
+    ORIGINAL,
+)
 from conntrackd_py.match.match import ABSENT, PacketInfo
 from conntrackd_py.nat.deterministic import slice_of
 from conntrackd_py.nat.interfaces import LOOPBACK, Interfaces
@@ -58,6 +69,19 @@ def leads_to(rule: NatRule, interfaces: Interfaces, address: bytes) -> bool:
     if rule.action != NAT_MASQUERADE:
         return rule.to.has_address(address)
     return any(address in link.addresses and rule.leaves_by(link.name) for link in interfaces.links.values())
+
+
+def is_error(skb: Skb) -> bool:
+    """Whether skb is an ICMP error about its connection."""
+    if skb.ctinfo != IP_CT_RELATED and skb.ctinfo != IP_CT_RELATED_REPLY:
+        return False
+    return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
+
+
+def status_bit(manip: int, direction: int) -> int:
+    """The status bit of this manip in this direction; replies are rewritten the opposite way."""
+    source = (manip == MANIP_SRC) == (direction == ORIGINAL)
+    return IPS_SRC_NAT if source else IPS_DST_NAT
 
 
 def info_of(ct: NfConn, current: bytes) -> PacketInfo:

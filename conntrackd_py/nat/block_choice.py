@@ -11,7 +11,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import MANIP_SRC
 from conntrackd_py.nat.block_space import Block, next_bit
-from conntrackd_py.nat.blocks import Blocks, has_port, host_of
+from conntrackd_py.nat.blocks import Blocks, has_port, host_key
 from conntrackd_py.nat.ports import Picker, Ports
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule
@@ -46,7 +46,7 @@ class BlockChoice:
         self.rule = rule
         self.rules = rules
         self.picker = picker
-        self.host = host_of(current)
+        self.host = host_key(tuples.src(current), tuples.zone(current))
         self.space = blocks.space(rule, wanted.low)
 
     def choose(self) -> bytes:
@@ -128,7 +128,7 @@ def source(
     joined = ports.joined(current, wanted, ct)
     if joined:
         return joined
-    host = host_of(current)
+    host = host_key(tuples.src(current), tuples.zone(current))
     if not has_port(ct):
         mine = blocks.space(rule, wanted.low).hosts.get(host)
         address = mine[0].outer if mine else wanted.pick(tuples.src(current), b"")

@@ -2,7 +2,8 @@
 
 For SNAT and MASQUERADE rules with `port_block`. The engine's blocks are `engine.nat.blocks`.
 
-- A block has one host: an inside address in a zone. It serves all protocols with ports, and ICMP identifiers.
+- A block has one host: an inside address, in the zone of its answers. It serves all protocols with ports, and ICMP
+  identifiers.
 - Connections and mappings hold a block, and nothing else says whose it is. So it is the same after a restart. A block
   that two hosts hold, after a change of rules, is contested: nobody gets a port of it until it is empty.
 - An empty block rests for `rest` ms. Meanwhile its host may use it again.
@@ -62,6 +63,7 @@ class Blocks:
         self.rest = 0  # ms
         self.now = 0
         self.active = False  # a rule has blocks
+        self.idle = False  # the rules are not applied: the kernel translates, or nobody
         self.rules: list[NatRule] = []  # with blocks
         self.ranges: list[Space] = []  # of SNAT rules
         self.addresses: dict[bytes, Space] = {}  # of MASQUERADE rules, by outer address, while it has blocks
@@ -86,7 +88,7 @@ class Blocks:
         if not outer or self.of(ct) is not None:
             return
         inside = ct.original if ct.status & IPS_SRC_NAT else ct.reply
-        block = self._enter(outer, host_of(inside), ct.born)
+        block = self._enter(outer, host_key(tuples.src(inside), tuples.zone(ct.reply)), ct.born)
         if block is None:
             return
         while len(self.attached) <= ct.slot:
@@ -105,8 +107,8 @@ class Blocks:
 
     def hold_mapping(self, inside: bytes, outer: bytes, length: int) -> Block | None:
         """A mapping has its outer endpoint from now on. inside, outer, length: as in nat.mapping."""
-        zone = inside[length + 3 :] or b"\0\0"
-        block = self._enter(outer[: length + 2], zone + inside[:length], self.now)
+        zone = int.from_bytes(inside[length + 3 :], "big")
+        block = self._enter(outer[: length + 2], host_key(inside[:length], zone), self.now)
         if block is not None:
             block.add(outer[length + 2], port_in(outer[: length + 2]))
         return block
@@ -148,6 +150,8 @@ class Blocks:
 
     def add(self, space: Space, block: Block) -> None:
         """A new block, allocated to its host."""
+        if space not in self.ranges:
+            self.addresses[block.outer] = space
         self.by_place[place_of(block.outer, block.low)] = block
         space.take(block)
         self._record(True, block)
@@ -211,7 +215,7 @@ class Blocks:
 
     def claim(self, slots: list[NfConn | None]) -> None:
         """Enter the connections that hold a port of a block: after a restart, an import or a change of rules."""
-        for ct in slots if self.active else []:
+        for ct in slots if self.active and not self.idle else []:
             if ct is not None and not ct.status & IPS_DYING:
                 self.hold(ct)
 
@@ -242,10 +246,7 @@ class Blocks:
 
     def space(self, rule: NatRule, address: bytes) -> Space:
         """The space from which the rule allocates; address: the first of its outer ones."""
-        space = self.find(address, rule.to.port_low)
-        if space is None:
-            space = self.addresses[address] = _space(rule, address, address)
-        return space
+        return self.find(address, rule.to.port_low) or _space(rule, address, address)
 
     def find(self, address: bytes, port: int) -> Space | None:
         """The space that has this outer port."""
@@ -256,7 +257,7 @@ class Blocks:
         if known is None:
             for rule in self.rules:
                 if rule.action == NAT_MASQUERADE and leads_to(rule, self.interfaces, address):
-                    known = self.addresses[address] = _space(rule, address, address)
+                    known = _space(rule, address, address)
                     break
         return known if known is not None and known.holds(address, port) else None
 
@@ -297,9 +298,9 @@ def has_port(ct: NfConn) -> bool:
     return ct.l4proto.ports or tuples.protonum(ct.original) in ICMP_PROTOCOLS
 
 
-def host_of(t: bytes) -> bytes:
-    """Zone and source address of a tuple: what has blocks of its own."""
-    return tuples.zone(t).to_bytes(2, "big") + tuples.src(t)
+def host_key(inside: bytes, zone: int) -> bytes:
+    """What has blocks of its own: an inside address in the zone of its answers."""
+    return zone.to_bytes(2, "big") + inside
 
 
 def place_of(address: bytes, low: int) -> bytes:

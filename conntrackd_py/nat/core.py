@@ -20,9 +20,7 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import (
     IP_CT_NEW,
     IP_CT_RELATED,
-    IP_CT_RELATED_REPLY,
     IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
     IPS_CONFIRMED,
     IPS_DST_NAT,
     IPS_DST_NAT_DONE,
@@ -43,7 +41,7 @@ from conntrackd_py.const import (
     REPLY,
 )
 from conntrackd_py.nat import block_choice
-from conntrackd_py.nat.binding import info_of, inverted, masquerade_range, null_range, range_of
+from conntrackd_py.nat.binding import info_of, inverted, is_error, masquerade_range, null_range, range_of, status_bit
 from conntrackd_py.nat.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
@@ -120,7 +118,7 @@ class Nat(Extension):
             return NF_ACCEPT
         if self._run(skb, MANIP_DST, now) == NF_DROP:
             return NF_DROP
-        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or _is_error(skb):
+        if skb.hook != PRE_ROUTING or not (ct.source_early or self._port_taken_here(ct)) or is_error(skb):
             return NF_ACCEPT
         return self._run(skb, MANIP_SRC, now)
 
@@ -161,7 +159,7 @@ class Nat(Extension):
         ct = skb.ct
         if ct is None:
             return NF_ACCEPT
-        if _is_error(skb):
+        if is_error(skb):
             return self._error(skb, ct, manip)
         if skb.ctinfo == IP_CT_NEW or skb.ctinfo == IP_CT_RELATED:
             reason = self._bind(skb, ct, manip, now)
@@ -380,20 +378,8 @@ class Nat(Extension):
 
     def destroyed(self, ct: NfConn) -> None:
         self.endpoints.detach(ct)
-        self.blocks.release(ct)
+        if self.blocks.active:
+            self.blocks.release(ct)
         if ct.status & IPS_SRC_NAT_DONE:
             self.ports.drop_mapping(ct)
             self.port_usage.remove(ct)
-
-
-def _is_error(skb: Skb) -> bool:
-    """Whether skb is an ICMP error about its connection."""
-    if skb.ctinfo != IP_CT_RELATED and skb.ctinfo != IP_CT_RELATED_REPLY:
-        return False
-    return skb.protonum == IPPROTO_ICMP or skb.protonum == IPPROTO_ICMPV6
-
-
-def status_bit(manip: int, direction: int) -> int:
-    """The status bit of this manip in this direction; replies are rewritten the opposite way."""
-    source = (manip == MANIP_SRC) == (direction == ORIGINAL)
-    return IPS_SRC_NAT if source else IPS_DST_NAT

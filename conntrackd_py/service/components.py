@@ -62,6 +62,7 @@ class Components:
         self.sync = SyncKeeper(self.engine, settings, self.journal_state, self.sync_state, role, clock)
         self.nat_log = NatLogKeeper(self.engine, clock)
         self.control = self._control_server()
+        self.control.commands.walker.publish = self.publish
         self.reloads = self.control.reloads
         self.tasks: set[asyncio.Task[None]] = set()
 

@@ -8,12 +8,16 @@ from conntrackd_py.const import (
     IPS_DST_NAT,
     IPS_SRC_NAT,
 )
+from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.match.address import address_text
+from conntrackd_py.match.match import Match
+from conntrackd_py.match.numbers import Numbers
 from conntrackd_py.nat.block_space import Block
 from conntrackd_py.nat.ports import answer_port
 from conntrackd_py.nat.usage.bound_ports import bound_key
 from conntrackd_py.reasons import BLOCK_LIMIT, NAT_EXHAUSTED
 from tests.conversations.test_ftp import ftp, logged_in, port_command
+from tests.support import packets
 from tests.support.control import expected, shown
 from tests.support.invariants import check
 from tests.support.packets import address
@@ -34,6 +38,7 @@ from tests.support.play import (
     dropped,
     ping,
     pong,
+    raw,
     restart,
     tcp,
     udp,
@@ -247,9 +252,11 @@ def test_blocks_outlive_a_restart(family: int, step: Restart, mapping: str) -> N
     for host in (CLIENT, NEIGHBOUR):
         for sport in range(40000, 40010):
             port_of(play, udp(host, SERVER, sport=sport))
-    before = [(block.host, block.low, block.high, block.label, block.used) for block in blocks(play)]
+    assert play >> advance(5)
+    before = [(block.host, block.low, block.high, block.label, block.since, block.used) for block in blocks(play)]
     assert play >> step
-    assert [(block.host, block.low, block.high, block.label, block.used) for block in blocks(play)] == before
+    after = [(block.host, block.low, block.high, block.label, block.since, block.used) for block in blocks(play)]
+    assert after == before
     check(play.engine)
     mine = {low for text, low in owners(play) if text == text_of(CLIENT, family)}
     assert port_of(play, udp(CLIENT, OTHER, sport=5)) // 16 * 16 in mine
@@ -332,4 +339,43 @@ def test_expected_connections_stay_in_the_ports_of_their_host(family: int, keys:
     assert play.seen["sport"] in mine
     check(play.engine)
     assert play >> restart()
+    check(play.engine)
+
+
+def test_the_same_address_in_two_zones(family: int) -> None:
+    """Two customers may have the same addresses inside."""
+    play = carrier(family)
+    for zone in (1, 2):
+        both = [RawRule(Match(proto=Numbers([17, 17])), zone_original=zone, zone_reply=zone)]
+        play.engine.configure(play.tunables, nat_rules=rules_of(carrier_text(family)), raw_rules=both)
+        assert play >> udp(CLIENT, SERVER, sport=zone) << accept(IP_CT_NEW, status=IPS_SRC_NAT)
+    first, second = blocks(play)
+    assert first.inside == second.inside
+    assert not first.contested
+    check(play.engine)
+    one_way = [RawRule(Match(proto=Numbers([17, 17])), zone_original=3)]
+    play.engine.configure(play.tunables, nat_rules=rules_of(carrier_text(family)), raw_rules=one_way)
+    assert play >> udp(CLIENT, SERVER, sport=9) << accept(IP_CT_NEW, status=IPS_SRC_NAT)
+    assert [block.contested for block in blocks(play)] == [False] * 3
+    check(play.engine)
+
+
+def test_a_hairpin_has_blocks_for_both_hosts(family: int) -> None:
+    text = carrier_text(family, f'{SMALL}\nmapping = "endpoint-independent"\nhairpin = true')
+    play = Play(family, rules_of(text))
+    port = port_of(play, udp(CLIENT, SERVER))
+    assert play >> udp(NEIGHBOUR, OUTSIDE, dport=port) << accept(IP_CT_NEW, dst=CLIENT, dport=40000)
+    assert [host for host, _ in owners(play)].count(text_of(NEIGHBOUR, family)) == 1
+    assert play >> restart()
+    assert len(blocks(play)) == 2
+    check(play.engine)
+
+
+def test_a_protocol_without_ports_gets_the_address_of_the_blocks() -> None:
+    play = carrier(4, ports="1024-1039", last=3)
+    port_of(play, udp(CLIENT, SERVER))
+    (block,) = blocks(play)
+    other = raw(CLIENT, packets.ip(CLIENT.v4, SERVER.v4, 50, b"spi and payload"))
+    assert play >> other << accept(IP_CT_NEW, status=IPS_SRC_NAT)
+    assert play.left[12:16] == block.outer
     check(play.engine)

@@ -153,6 +153,13 @@ def ports(router: Router) -> None:
     assert "of its ports in use" in command(router, "status")
 
 
+def carrier(router: Router) -> None:
+    assert f"You are {ROUTER}." in page(router.net.client, f"http://{SERVER}/")
+    assert re.search(rf"^{CLIENT} -> {ROUTER}:\d+-\d+  nat\[0\]  used tcp 1  ", command(router, "blocks"))
+    lines = router.net.router.run(*DAEMON, "check-config", str(router.config))
+    assert "126 blocks of 512 ports on each outer address: for 126 hosts with 1 block each, 31 with 4" in lines
+
+
 PROOFS: dict[str, Callable[[Router], None]] = {
     "Inside hosts reach the Internet": masquerade,
     "Forward a port": forward,
@@ -168,6 +175,7 @@ PROOFS: dict[str, Callable[[Router], None]] = {
     "Active and passive FTP": ftp,
     "Too few ports": ports,
     "Log who had which port": nat_log,
+    "Say who had which port outside": carrier,
 }
 
 

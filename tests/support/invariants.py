@@ -6,7 +6,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_SRC_NAT, MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.blocks import host_of, outer_of, place_of, port_in
+from conntrackd_py.nat.blocks import host_key, outer_of, place_of, port_in
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import answer_port
 
@@ -104,6 +104,10 @@ def mappings(nat: Nat, held: list[NfConn]) -> None:
         )
 
 
+def _host(ct: NfConn) -> bytes:
+    return host_key(tuples.src(ct.original if ct.status & IPS_SRC_NAT else ct.reply), tuples.zone(ct.reply))
+
+
 def blocks(nat: Nat, held: list[NfConn]) -> None:
     """Port blocks and what holds them agree: every translated port lies in a block of its host."""
     mine = nat.blocks
@@ -117,7 +121,7 @@ def blocks(nat: Nat, held: list[NfConn]) -> None:
             if block is not None:
                 port = port_in(outer)
                 assert block.low <= port <= block.high
-                assert block.contested or host_of(ct.original if ct.status & IPS_SRC_NAT else ct.reply) == block.host
+                assert block.contested or _host(ct) == block.host
                 found.setdefault(id(block), Counter())[tuples.protonum(ct.original) << 16 | port] += 1
     for mapping in [mapping for part in nat.endpoints.by_outer.parts for mapping in part.values()]:
         if mapping.block is not None:

@@ -171,6 +171,7 @@ class Restore(Trackers):
     def settle(self) -> None:
         """Enter what later connections need to know of these: their ports and their helpers."""
         nat = self.engine.nat
+        nat.blocks.now = self.now
         self.remembered.sort(key=_age)
         for ct in self.remembered:
             nat.ports.remember(ct)

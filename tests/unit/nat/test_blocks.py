@@ -1,16 +1,24 @@
 """The blocks of all rules: bounded events, and which holder has which block."""
 
+import json
+from pathlib import Path
+
+from conntrackd_py.conntrack.feed import Feed
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.control.transfer.transfer import line_of
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.takeover.standby import Standby
 from conntrackd_py.nat import blocks as module
-from conntrackd_py.nat.blocks import BlockEvent, host_of, port_in
+from conntrackd_py.nat.blocks import BlockEvent, host_key, port_in
 from conntrackd_py.nat.interfaces import Interfaces
 from tests.support import packets
 from tests.support.invariants import check
+from tests.support.journals import attach
 from tests.support.packets import address
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
 from tests.support.rules import rules_of
+from tests.support.stage import Stage, play
 from tests.unit.nat.conftest import forward
 
 RULES = """
@@ -96,7 +104,68 @@ def test_an_imported_or_forgotten_connection() -> None:
 
 
 def test_hosts_and_ports() -> None:
-    t = packets.address("10.0.0.1") + bytes(8) + b"\x11"
-    assert host_of(t) == b"\0\0\n\0\0\1"
-    assert host_of(t + b"\0\7") == b"\0\7\n\0\0\1"
+    assert host_key(b"\n\0\0\1", 7) == b"\0\7\n\0\0\1"
     assert port_in(b"\n\0\0\1\4\0") == 1024
+
+
+def test_a_space_of_masquerade_is_kept_only_with_blocks() -> None:
+    engine = router('[[nat]]\naction = "MASQUERADE"\nout_interface = "wan"\nport_block = 512')
+    engine.set_interface(WAN, "wan", [address("203.0.113.9")], 0)
+    (rule,) = engine.nat.rules.source_rules
+    mine = engine.nat.blocks
+    assert [space.total for space in mine.spaces_of(rule)] == [126]
+    assert mine.addresses == {}
+    forward(engine, packets.udp(CLIENT.v4, SERVER.v4, 1000, 53))
+    assert [space.allocated for space in mine.spaces_of(rule)] == [1]
+    engine.set_interface(WAN, "wan", [], 1)
+    engine.expire(2, 1000)
+    assert (mine.addresses, len(mine.by_place)) == ({}, 0)
+
+
+def test_the_kernels_translations_have_no_blocks() -> None:
+    """Mode observe reads the rules and does not apply them."""
+    engine = Engine(Tunables(), Repeatable(3), nat_rules=rules_of(RULES), mode="observe")
+    other = router()
+    skb, _ = forward(other, packets.udp(CLIENT.v4, SERVER.v4, 1000, 53))
+    assert len(other.nat.blocks.by_place) == 1
+    engine.nat.blocks.claim([skb.ct])
+    assert len(engine.nat.blocks.by_place) == 0
+
+
+def held(engine: Engine) -> set[tuple[bytes, int, bytes, bool]]:
+    return {(block.outer, block.low, block.host, block.contested) for _, block in engine.nat.blocks.by_place.items()}
+
+
+def test_a_standby_has_the_same_blocks_when_it_takes_over() -> None:
+    active, other = router(), router()
+    feed = attach(active).feed = Feed()
+    standby = Standby(other)
+    for number in range(50):
+        forward(active, packets.udp(f"10.0.0.{number % 5}", SERVER.v4, 1000 + number, 53))
+    for slot, data in feed.drain(1000):
+        standby.put(slot, data, 1000, 0)
+    assert held(other) == set()
+    standby.take_over(1000, 0)
+    assert held(other) == held(active)
+    assert len(held(other)) == 5
+    check(other)
+
+
+def test_imported_connections_have_the_same_blocks(tmp_path: Path) -> None:
+    active = router()
+    for number in range(20):
+        forward(active, packets.udp(f"10.0.0.{number % 5}", SERVER.v4, 1000 + number, 53))
+    line = line_of(active, lambda: 0)
+    lines = [line(ct) for ct in active.core.table.slots if ct is not None]
+    importing = router()
+
+    async def scene(stage: Stage) -> None:
+        stage.control.commands.engine = importing
+        client = await stage.client()
+        found = [json.loads(one)["connection"] for one in lines]
+        client.send(json.dumps({"command": "import", "connections": found}).encode() + b"\n")
+        assert {outcome for outcome, _ in (await client.line())["import"]} == {"imported"}
+
+    play(tmp_path / "control.sock", scene, max_request=65536)
+    assert held(importing) == held(active)
+    check(importing)
