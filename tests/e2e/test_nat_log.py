@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conntrackd_py.lab.namespaces import CLIENT, ROUTER, SERVER, Topology
+from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, DAEMON, WEB_OUTSIDE, Router
 from conntrackd_py.lab.steps import start_servers
 from tests.support.processes import start_script
@@ -257,6 +257,27 @@ def test_the_kernels_own_translation_in_mode_observe(net: Topology) -> None:
     wait_until(lambda: log.exists() and '"NEW"' in log.read_text(), "no line")
     line = next(json.loads(line) for line in log.read_text().splitlines() if '"NEW"' in line)
     assert (line["orig"]["src"], line["reply"]["dst"]) == (CLIENT, ROUTER)
+
+
+@pytest.mark.parametrize(
+    ("key", "more"), [("port_block = 512", ", a block of ports, nat[0]"), ("deterministic = true", " rule nat[0], ")]
+)
+def test_blocks_and_slices_need_no_line_of_a_connection(net: Topology, key: str, more: str) -> None:
+    rule = f'[[nat]]\nout_interface = "wan0"\nsource = "{INSIDE}"\naction = "SNAT"\nto = "{ROUTER}"\n{key}\n'
+    log = net.folder / "nat.log"
+    router = Router(net, f'{CONTROL}{rule}[nat_log]\nfile = "{log}"\nconnections = false\n')
+    router.install_rules()
+    router.start()
+    net.client.run("python3", "-c", UDP, "43000", SERVER, "9", "11")
+    at = now()
+    port = router.conntrack("-L", "-p", "udp").split("dport=")[2].split()[0]
+    router.stop()
+    assert '"NEW"' not in log.read_text()
+    command = (*DAEMON, "who-had", ROUTER, port, at, "--log", str(log))
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert said.count("\n") == 1, f"{said}\n{log.read_text()}"
+    assert said.startswith(f"{CLIENT} had {ROUTER}:")
+    assert more in said
 
 
 def test_a_port_of_two_hosts(logged: Logged) -> None:

@@ -84,6 +84,7 @@ class Record(Struct):
     version: int = 0
     run: str = ""
     connections: bool | int = True
+    blocks: bool = True
     rules: tuple[RuleRecord, ...] = ()
     lines: int = 0
     since: str = ""

@@ -22,6 +22,7 @@ NEAR: Final = 1000  # ms between the beginnings that two lines of a connection g
 FOREVER: Final = 2**62
 NOTES: Final = 100
 NOT_LOGGED: Final = "no connections were logged"
+NOTHING: Final = "nothing was logged"
 HEADS: Final = (nat_log.FILE, nat_log.START, nat_log.RELOAD)
 ICMP: Final = tuple(PROTO_NAMES[number] for number in ICMP_PROTOCOLS)
 BLOCKS: Final = (b"BLOCK", b"HELD", b"RELEASE")
@@ -76,6 +77,11 @@ class Holder:
         """Whether it had the port in the span, given that it may have."""
         return self.until is not None or self.sure is None or self.sure >= span.first
 
+    def alone(self, span: Span) -> bool:
+        """Whether nobody else can have had the port in the span: a block and a slice have one host."""
+        whole = self.since <= span.first and (self.until is None or self.until >= span.last)
+        return self.kind in (PORT_BLOCK, DETERMINISTIC) and whole and self.certain(span)
+
     def doubt(self, at: int) -> None:
         """From this time on its end may be missing."""
         if self.sure is None:
@@ -100,7 +106,7 @@ class Search:
     damaged: bool = False  # since the last good line
     list_at: int = -1  # of the list that is being read
     run: str = ""  # the process that writes; empty: it ended in order, or none did
-    off_since: int | None = None
+    off: tuple[int, str] | None = None  # since when lines are not written, and which
     rules: list[tuple[int, tuple[RuleRecord, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -233,7 +239,7 @@ class Search:
         elif record.event == nat_log.STOP and record.run == self.run:
             self.run = ""
             if record.off:
-                self.off_since = at
+                self.off = at, NOTHING
         elif record.event == nat_log.LOST:
             self.gap(ms_of(record.since) if record.since else at, at, f"{record.lines} lines were lost")
         elif record.event == nat_log.CLOCK:
@@ -256,14 +262,20 @@ class Search:
         if self.run not in ("", record.run):
             self.gap(self.seen, at, "the daemon ended without writing its last lines")
         self.run = record.run
-        logs = bool(record.connections)
-        if self.off_since is not None and logs:
-            self.gap(self.off_since, at, NOT_LOGGED)
-        self.off_since = None if logs else self.off_since or at
+        if self.off is not None:
+            self.gap(self.off[0], at, self.off[1])
+        self.off = None if record.connections else (at, NOT_LOGGED)
+        if not record.blocks:
+            self._doubt_blocks(at)
         if at <= self.question.span.last:
             if at <= self.question.span.first:
                 self.rules.clear()
             self.rules.append((at, record.rules))
+
+    def _doubt_blocks(self, at: int) -> None:
+        for holder in self.open.values():
+            if holder.kind == PORT_BLOCK:
+                holder.doubt(at)
 
     def _clock(self, at: int, step: int) -> None:
         first, last = sorted((at, at - step))
@@ -288,7 +300,8 @@ class Search:
         span = self.question.span
         text = f"{why}, between {text_of(first)} and {text_of(last)}" if 0 < first < last < FOREVER else why
         for holder in self.open.values():
-            holder.doubt(first)
+            if why != NOT_LOGGED or holder.kind != PORT_BLOCK:
+                holder.doubt(first)
         if first <= span.last:
             self.before = self.before or text
         if last >= span.first and not self.healed:
@@ -307,9 +320,9 @@ class Search:
             self.gap(0, FOREVER, "the log is empty")
         elif span.last > end:
             self.gap(end, FOREVER, f"the log ends at {self.end}")
-        if self.off_since is not None:
-            self.gap(self.off_since, FOREVER, NOT_LOGGED)
-            self.before = NOT_LOGGED if self.off_since <= span.last else self.before
+        if self.off is not None:
+            self.gap(self.off[0], FOREVER, self.off[1])
+            self.before = self.off[1] if self.off[0] <= span.last else self.before
         for holder in self.open.values():
             self._closed(holder)
         self.open.clear()
@@ -340,6 +353,8 @@ class Search:
         if self.too_many:
             return f"more than {MOST} connections had it"
         if not self.before or (self.healed and not self.after):
+            return ""
+        if any(holder.alone(self.question.span) for holder in self.found):
             return ""
         return self.before
 

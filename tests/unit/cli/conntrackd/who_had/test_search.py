@@ -165,7 +165,7 @@ def test_while_connections_are_not_logged_nobody_is_not_known() -> None:
     text += note("LIST", 3000) + note("LISTED", 3000) + END
     assert [bool(answer(text, at)[2]) for at in (1000, 2500, 3001)] == [False, True, False]
     off = begun() + note("STOP", 2000, run="one", off=True) + head("START", 3000, run="one") + END
-    assert "no connections were logged" in answer(off, 2500)[2]
+    assert "nothing was logged" in answer(off, 2500)[2]
     assert "no connections were logged" in answer(head("FILE", 0, connections=False) + END, 2500)[2]
 
 
@@ -208,9 +208,27 @@ def test_blocks() -> None:
     assert hosts(text + END, 4000, port=1536) == []
 
 
+def test_the_host_of_a_block_or_slice_is_the_only_one() -> None:
+    text = head("START", 0, connections=False) + note("LIST", 1) + note("LISTED", 2) + block(True, "100.64.0.1", 1000)
+    text += block(False, "100.64.0.1", 2000) + END
+    assert [answer(text, at, until)[2] for at, until in ((1500, 1600), (1500, 2001))] == [
+        "",
+        "no connections were logged",
+    ]
+    text = head("START", 0, connections=False, rules=[RULE]) + END
+    assert answer(text, 1500, port=2000)[2] == ""
+    assert answer(text, 1500, port=500)[2] == "no connections were logged"
+
+
 def test_a_block_whose_beginning_is_not_in_the_log() -> None:
     ((holder,), _, _) = answer(begun() + block(False, "100.64.0.1", 2000) + END, 500)
     assert (holder.since, holder.until) == (0, BEGIN + 2000)
+
+
+def test_a_block_that_is_allocated_at_the_end() -> None:
+    text = head("START", 0, connections=False) + block(True, "100.64.0.1", 1000)
+    assert answer(text + END, 50_000)[1:] == ([True], "")
+    assert answer(text + head("RELOAD", 2000, connections=False, blocks=False) + END, 50_000)[1] == [False]
 
 
 def test_a_block_that_another_host_has_was_released() -> None:
