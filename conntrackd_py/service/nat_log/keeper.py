@@ -143,10 +143,9 @@ class NatLogKeeper:
 
     def finish(self) -> None:
         """Write all lines, at most STOPPING seconds."""
-        if self.writer is None:
-            return
-        self.publish()
-        self._note(nat_log.STOP, {"run": self.run})
+        if self.writer is not None:
+            self.publish()
+            self._note(nat_log.STOP, {"run": self.run})
         for writer in self.writers:
             if left := writer.finish(STOPPING):
                 log.error("nat_log_not_written", lines=left, file=writer.path, error=writer.error)
