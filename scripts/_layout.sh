@@ -6,6 +6,8 @@ LOCAL=/usr/local
 ETC=/etc/conntrackd-py
 SAMPLE=conntrackd.toml
 STATE=/var/lib/conntrackd-py
+LOGS=/var/log/conntrackd-py
+LOGROTATE=/etc/logrotate.d/conntrackd-py
 DEFAULT_PREFIX=/opt/conntrackd-py
 MANIFEST=installed-files # in the virtual environment: the list of files outside it, then of directories
 

@@ -18,7 +18,7 @@ unset PYTHONUNBUFFERED
 INSTALL_PACKAGES=(python3 python3-venv python3-dev gcc libnetfilter-queue-dev iptables libnftables1)
 RUN_PACKAGES=("${INSTALL_PACKAGES[@]}" iproute2 conntrack iputils-ping traceroute tcpdump curl ethtool nftables procps)
 TEST_PACKAGES=(prometheus openssl zsh fish groff-base debootstrap git vsftpd tftpd-hpa tftp-hpa
-    sip-tester coturn stun-client redis-server keepalived)
+    sip-tester coturn stun-client redis-server keepalived logrotate)
 
 if [ -t 1 ]; then say() { printf '\033[1m==> %s\033[0m\n' "$*"; }; else say() { printf '==> %s\n' "$*"; }; fi
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -2,6 +2,7 @@
 
 An event is a snapshot, because the connection changes later. `lost` counts what did not fit, and the sequence numbers
 show the gap. While the queue is not enabled, it takes no event.
+The NAT log has a queue of its own (`translated`), with beginnings and ends of translated connections only.
 """
 
 from typing import Final, final
@@ -9,9 +10,10 @@ from typing import Final, final
 from mypy_extensions import mypyc_attr
 
 from conntrackd_py.conntrack.conn import NfConn
-from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPCT_RELATED
+from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPCT_RELATED, IPS_NAT_MASK
 
 QUEUE_LIMIT: Final = 65536
+BEGINS_OR_ENDS: Final = IPCT_NEW | IPCT_RELATED | IPCT_DESTROY
 
 
 @final
@@ -57,8 +59,13 @@ class EventQueue:
         self.lost = 0
         self.sequence = 0
         self.waiting: list[Event] = []
+        self.translated: EventQueue | None = None  # also gets the events of the NAT log
+        self.rules: dict[int, str] | None = None  # which translated a new connection, by its id; None: not wanted
+        self.statuses: int = IPS_NAT_MASK  # IPS_*: of which a connection in `translated` has one
 
     def report(self, bits: int, at: int, ct: NfConn) -> None:
+        if self.translated is not None and bits & BEGINS_OR_ENDS and ct.status & self.statuses:
+            self.translated.report(bits, at, ct)
         if not self.enabled:
             return
         self.sequence += 1
@@ -68,6 +75,11 @@ class EventQueue:
         event = Event(bits, at, self.sequence, ct)
         event.origin = self.origin
         self.waiting.append(event)
+
+    def name(self, connection: int, rule: str) -> None:
+        """A rule has translated a new connection, by its id."""
+        if self.rules is not None and rule:
+            self.rules[connection] = f"{self.rules.get(connection, '')} {rule}".lstrip()
 
     def drain(self) -> list[Event]:
         """Everything since the last call, oldest first."""

@@ -217,6 +217,7 @@ class Nat(Extension):
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
             self._allocated(pool)
+            self.core.events.name(ct.id, rule.label if rule is not None else "")
         ct.status |= done
         if manip == MANIP_SRC:
             ct.oif = skb.outdev
@@ -352,9 +353,7 @@ class Nat(Extension):
 
         Also a connection that was with the router itself: its destination address may have moved to another host.
         """
-        if skb.hook != POST_ROUTING or ct.oif == NO_INTERFACE or skb.outdev == ct.oif:
-            return False
-        if direction_of(skb.ctinfo) != ORIGINAL:
+        if skb.hook != POST_ROUTING or ct.oif in (NO_INTERFACE, skb.outdev) or direction_of(skb.ctinfo) != ORIGINAL:
             return False
         if ct.masquerade:
             return True

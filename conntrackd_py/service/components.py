@@ -19,6 +19,7 @@ from conntrackd_py.service.fd_store import FdStore
 from conntrackd_py.service.journal import JournalKeeper
 from conntrackd_py.service.local_sockets import LocalSockets
 from conntrackd_py.service.mark_watch import MarkWatch
+from conntrackd_py.service.nat_log.keeper import NatLogKeeper
 from conntrackd_py.service.notify import Notify
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.port_watch import PortWatch
@@ -59,7 +60,9 @@ class Components:
         self.sync_state = SyncState()
         role = path.with_suffix(".role")
         self.sync = SyncKeeper(self.engine, settings, self.journal_state, self.sync_state, role, clock)
+        self.nat_log = NatLogKeeper(self.engine, clock)
         self.control = self._control_server()
+        self.control.commands.walker.publish = self.publish
         self.reloads = self.control.reloads
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -106,6 +109,7 @@ class Components:
             steering=self.steering,
             journal=self.journal_state,
             sync=self.sync_state,
+            nat_log=self.nat_log,
             node_exporter=settings.metrics.node_exporter_names,
         )
         exporter = Exporter(collector, address, settings.metrics.tls())
@@ -122,10 +126,11 @@ class Components:
         task.add_done_callback(self.tasks.discard)
 
     def publish(self) -> None:
-        """Send rejects, log refusals, queue events."""
+        """Send rejects, log refusals and translations, queue events."""
         if self.injector is not None:
             self.injector.send(self.engine.drain_rejects())
         self.refusals.publish()
+        self.nat_log.publish()
         self.control.publisher.publish()
 
     async def close(self) -> None:

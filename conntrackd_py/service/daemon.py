@@ -112,6 +112,7 @@ class Daemon:
             await self.parts.sync.start()
             if not self.parts.steering.installed:  # otherwise the guard has told it
                 self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
+            self.parts.nat_log.configure(self.parts.settings)
             resume_tables(self.tables, self.engine, self.parts.settings, self.parts.store)
             self.serve()
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
@@ -299,3 +300,4 @@ class Daemon:
             if successor is not None:
                 self.handover.take(self.parts.store.queues, tables.sock if tables is not None else None)
         self.parts.publish()
+        self.parts.nat_log.finish()

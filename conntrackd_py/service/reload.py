@@ -127,6 +127,7 @@ class Reload:
         self.parts.engine.nat.kernel_tracks = tracks
         logs.configure(new.log.level, new.log.format)
         self.parts.settings = new
+        self.parts.nat_log.configure(new)
         self.parts.reloads.restart = waiting
 
     async def _metrics(self, old: Settings, new: Settings) -> Step | None:

@@ -23,6 +23,7 @@ from conntrackd_py.settings.filterrule import filter_rule, reject_unvisited, rul
 from conntrackd_py.settings.findings import find_warnings
 from conntrackd_py.settings.lines import lines_of
 from conntrackd_py.settings.match import free_marks, network_of, read_value
+from conntrackd_py.settings.nat_log import nat_log_settings
 from conntrackd_py.settings.natrule import nat_rule, reject_unsteered
 from conntrackd_py.settings.profile import PROFILES, Profile
 from conntrackd_py.settings.raw_mangle import mark_rule, raw_rule
@@ -53,7 +54,7 @@ MOST_MSS: Final = 65495  # a packet has 65535 bytes with its headers
 MAY_BE_ZERO: Final = ("udp_stream_after", "nat_mapping_lifetime", "nat_port_rest")
 TABLES: Final = (
     *("queue", "offload", "observe", "steering", "tunables", "limits"),
-    *("filter", "metrics", "control", "journal", "sync", "log"),
+    *("filter", "metrics", "control", "journal", "sync", "nat_log", "log"),
 )
 LAST_QUEUE: Final = 65535
 RULES: Final = ("nat", "raw", "connmark", "filter.rule")
@@ -155,6 +156,7 @@ class _Merged:
             control=_control(tables["control"]),
             journal=_journal(tables["journal"]),
             sync=sync_settings(tables["sync"]),
+            nat_log=nat_log_settings(tables["nat_log"]),
             log=_log(tables["log"]),
         )
         reject_sync(tables["sync"], result)

@@ -205,6 +205,15 @@ class Sync:
 
 
 @dataclass(frozen=True)
+class NatLog:
+    file: str = ""  # path; empty: off
+    connections: bool = True  # lines when a translated connection begins and ends
+    destination: bool = True  # also of connections whose destination alone is translated
+    blocks: bool = True  # lines when a block of ports is allocated and released
+    buffer: int = 65536  # lines that wait for a slow disk; further ones are lost and counted
+
+
+@dataclass(frozen=True)
 class Log:
     level: str = "info"  # lowest severity that is logged
     format: str = "auto"  # auto: console on a terminal, json otherwise
@@ -233,6 +242,7 @@ class Settings:
     control: Control = field(default_factory=Control)
     journal: Journal = field(default_factory=Journal)
     sync: Sync = field(default_factory=Sync)
+    nat_log: NatLog = field(default_factory=NatLog)
     log: Log = field(default_factory=Log)
     warnings: tuple[Finding, ...] = field(default=(), compare=False)  # not a key: what the file may not mean
 

@@ -19,7 +19,7 @@ PART: Final = "connections"
 FIRST_PORT, PORTS = "9100", "8"
 FLOW_PORT: Final = "9200"
 MANY_PORTS: Final = "net.ipv4.ip_local_port_range=1024 65535"
-WANTED: Final = ("daemon", "daemon-no-journal", "daemon-sync", "kernel", "route")
+WANTED: Final = ("daemon", "daemon-no-journal", "daemon-nat-log", "daemon-sync", "kernel", "route")
 COLUMNS: Final = [
     plain("TCP connections a second", "tcp"),
     ratio("ratio", "tcp"),

@@ -32,6 +32,7 @@ TUNABLES: Final = "nf_conntrack_acct = false\n"
 SECTIONS: Final = {
     "daemon-offload": '[offload]\nmode = "established"\n',
     "daemon-no-journal": "[journal]\nenabled = false\n",
+    "daemon-nat-log": '[nat_log]\nfile = "FOLDER/nat.log"\n',
     "daemon-sync": '[sync]\nurl = "redis://127.0.0.1:6379"\nrole = "active"\n',
 }
 REDIS: Final = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
@@ -63,6 +64,7 @@ TITLES: Final = {
     "daemon-whole": "conntrackd-py, large packets whole",
     "daemon-offload": "conntrackd-py, established connections offloaded",
     "daemon-no-journal": "conntrackd-py, without the journal",
+    "daemon-nat-log": "conntrackd-py, with the NAT log",
     "daemon-sync": "conntrackd-py, publishing for a standby; Redis on the same machine",
     "kernel": "kernel masquerade, no queue",
     "route": "routing only, no queue",
@@ -145,7 +147,7 @@ class Bench:
                 config = config.replace(TUNABLES, f"{TUNABLES}udp_stream_after = 0\n")
             if name == "daemon-sync":
                 net.router.start(*REDIS, stdout=subprocess.DEVNULL)
-            router = Router(net, config + SECTIONS.get(name, ""))
+            router = Router(net, config + SECTIONS.get(name, "").replace("FOLDER", str(net.folder)))
             router.start()
             router.install_rules()
             return Running(name, net, router.pid, router)

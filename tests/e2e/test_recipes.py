@@ -13,6 +13,7 @@ import pytest
 from conntrackd_py.lab.namespaces import CLIENT, ROUTER, ROUTER_INSIDE, SERVER, SERVER6, Namespace, Topology
 from conntrackd_py.lab.router import CONFIG, DAEMON, Router
 from conntrackd_py.lab.steps import TRAFFIC, start_servers
+from tests.support.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 TABLES = CONFIG.partition("[[nat]]")[0].partition("\n")[2]  # without mode, which a recipe may not repeat
@@ -69,6 +70,15 @@ def page(space: Namespace, url: str, *words: str) -> str:
 
 def command(router: Router, *words: str) -> str:
     return router.net.router.run(*DAEMON, words[0], "--socket", str(router.socket), *words[1:])
+
+
+def nat_log(router: Router) -> None:
+    page(router.net.client, f"http://{SERVER}/", "--local-port", "44808")
+    log = router.net.folder / "nat.log"
+    wait_until(lambda: '"NEW"' in log.read_text(), "no line")
+    moment = next(line[9:33] for line in log.read_text().splitlines() if '"NEW"' in line)
+    words = ("who-had", ROUTER, "44808", moment, "--proto", "tcp", "-c", str(router.config))
+    assert f"{CLIENT}:44808 had {ROUTER}:44808 tcp" in router.net.router.run(*DAEMON, *words)
 
 
 def masquerade(router: Router) -> None:
@@ -164,6 +174,7 @@ PROOFS: dict[str, Callable[[Router], None]] = {
     "Avoid connections that hang because of a small MTU": clamp,
     "Active and passive FTP": ftp,
     "Too few ports": ports,
+    "Log who had which port": nat_log,
     "Say who had which port outside": carrier,
 }
 
@@ -174,7 +185,8 @@ def test_every_recipe_has_a_proof() -> None:
 
 @pytest.mark.parametrize("title", PROOFS)
 def test_the_recipe(router: Router, title: str) -> None:
-    router.config.write_text(CONFIGS[title] + TABLES % router.socket)
+    config = CONFIGS[title].replace("/var/log/conntrackd-py", str(router.net.folder))
+    router.config.write_text(config + TABLES % router.socket)
     command(router, "reload", "-c", str(router.config))
     router.conntrack("-F")
     PROOFS[title](router)

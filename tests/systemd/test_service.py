@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import partial
 
-from conntrackd_py.lab.namespaces import ROUTER_INSIDE, SERVER
+from conntrackd_py.lab.namespaces import CLIENT, ROUTER_INSIDE, SERVER
 from conntrackd_py.lab.router import CONFIG, METRICS
 from conntrackd_py.lab.steps import TRAFFIC, UDP_PORT
 from tests.support import debian
 from tests.systemd.conftest import TOML, UNIT, Router, files
 
+NAT_LOG = "/var/log/conntrackd-py/nat.log"
+LOGGING = f'{CONFIG}\n[nat_log]\nfile = "{NAT_LOG}"\n'
 REJECTING = f"""{CONFIG}
 [[filter.rule]]
 hook = "forward"
@@ -185,6 +188,21 @@ def test_a_good_configuration_is_taken_over_by_reload(router: Router) -> None:
     listed = router.run("conntrack-py", "-L", "-p", "udp", "--dport", str(UDP_PORT))
     assert re.search(r"^udp +17 [1-7] ", listed, re.MULTILINE), listed
     router.fetch()
+
+
+def test_the_nat_log_is_written_by_its_user_and_read_by_who_had(router: Router) -> None:
+    router.configure(LOGGING)
+    router.run("systemctl", "reload", UNIT)
+    router.fetch()
+    router.wait("a line", lambda: '"NEW"' in router.run("cat", NAT_LOG))
+    assert router.run("stat", "-c", "%U %G %a", "/var/log/conntrackd-py") == "conntrackd-py conntrackd-py 750\n"
+    assert router.run("stat", "-c", "%U %G %a", NAT_LOG) == "conntrackd-py conntrackd-py 600\n"
+    line = json.loads(next(line for line in router.run("cat", NAT_LOG).splitlines() if '"NEW"' in line))
+    assert router.run("ls", "/etc/logrotate.d/conntrackd-py")
+    said = router.run("conntrackd-py", "who-had", line["reply"]["dst"], str(line["reply"]["dport"]), line["time"])
+    assert said.startswith(f"{CLIENT}:{line['orig']['sport']} had ")
+    router.configure()
+    router.run("systemctl", "reload", UNIT)
 
 
 def test_a_wrong_configuration_is_refused_by_reload_and_the_old_one_stays(router: Router) -> None:

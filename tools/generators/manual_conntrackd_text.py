@@ -127,6 +127,16 @@ A connection whose two tuples a living one has is left alone, so a file can be i
 collides with a living one is refused, unless `--replace` is given. Lines with errors are named by their numbers; the
 other lines are imported.
 """,
+    "who-had": """
+Needs neither root nor a daemon, but a log that it may read. Without `--log` it reads `nat_log.file` of the configuration
+and the rotated files beside it, compressed or not, oldest first. A time without seconds is the whole minute, a date
+alone the whole day. A time without a zone is UTC.
+
+A line for each inside host: its address and port, the outer address and port, the protocol, from when to when, the
+remote end, the zone, the rule. Several hosts can have an outer port at a time, each for other remote ends:
+`--destination` names the remote end. `possibly` marks a host whose end is not logged. Deterministic rules are read from
+the log too. Damaged lines and files that cannot be read are counted and named on standard error.
+""",
     "diff": """
 Needs root, to read the kernel's table. A difference is reported only if it lasts for a second.
 """,
@@ -161,6 +171,8 @@ EXITS: Final = {
     "file is truncated or no export.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
+    "who-had": "0 if a host had it, 1 if nobody had, 2 if the log cannot tell: it does not cover the time, lines were "
+    "lost near it, a file cannot be read, or the usage was wrong.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
     "lab": "0 if every step passed, 1 if not, 130 if interrupted.",
 }
@@ -198,6 +210,7 @@ EXAMPLES: Final = (
     ("conntrackd-py rules check", "Find rules of the firewall that conflict with the daemon:"),
     ("conntrackd-py rules translate /etc/nftables.conf", "Print a firewall that matches the packet mark:"),
     ("conntrackd-py import-rules rules.v4", "Print the NAT rules of a firewall as configuration:"),
+    ("conntrackd-py who-had 203.0.113.1 40000 2026-11-22T10:03 --proto tcp", "Show which inside host had a port:"),
     ("conntrackd-py explain --recent --last 5", "Show why the last packets were refused:"),
     ("conntrackd-py explain --follow --reason filter_drop", "Show which filter rules drop packets, as it happens:"),
     (

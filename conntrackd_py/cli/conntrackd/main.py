@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.cli.conntrackd import options
+from conntrackd_py.cli.conntrackd.who_had import options as who_had
 from conntrackd_py.cli.stdout import discard_stdout
 from conntrackd_py.control.escape import escaped
 
@@ -62,6 +63,12 @@ COMMANDS: Final = {
     "export": Command("print the connections of the daemon, one JSON object a line", options.export, f"{HERE}.export"),
     "import": Command("give the daemon the connections of an export", options.import_, f"{HERE}.import_"),
     "sync": Command("show the hot standby, take over, or step down", options.sync, f"{HERE}.sync"),
+    "who-had": Command(
+        "say which inside host had an outer address and port at a time, by the NAT log: exit status 0 if one had it, "
+        "1 if nobody had, 2 if the log cannot tell",
+        who_had.who_had,
+        f"{HERE}.who_had.main",
+    ),
     "diff": Command("compare the daemon's table with the kernel's, in mode observe", options.diff, f"{HERE}.diff"),
     "lab": Command("send real traffic through a daemon in network namespaces", options.lab, "conntrackd_py.lab.run"),
 }

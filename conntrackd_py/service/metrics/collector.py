@@ -21,9 +21,10 @@ from conntrackd_py.engine.offload import RETURNED_NAMES
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import QueueCounters
 from conntrackd_py.reasons import END_NAMES, INVALID_LIMIT, OK, REASON_NAMES, TABLE_FULL
-from conntrackd_py.service.metrics import node_names, rule_metrics, sync_metrics
+from conntrackd_py.service.metrics import nat_log_metrics, node_names, rule_metrics, sync_metrics
 from conntrackd_py.service.metrics.families import counter, counter_by, counter_of, gauge, gauge_of, histograms, summed
 from conntrackd_py.service.metrics.httpd import Httpd
+from conntrackd_py.service.nat_log.keeper import NatLogKeeper
 from conntrackd_py.service.pauses import Pauses
 from conntrackd_py.service.refusal_log import RefusalLog
 
@@ -48,6 +49,7 @@ class EngineCollector(Collector):
         steering: Steering | None = None,
         journal: JournalState | None = None,
         sync: SyncState | None = None,
+        nat_log: NatLogKeeper | None = None,
         node_exporter: bool = False,
     ) -> None:
         self.engine = engine
@@ -57,6 +59,7 @@ class EngineCollector(Collector):
         self.steering = steering
         self.journal = journal
         self.sync = sync or SyncState()
+        self.nat_log = nat_log
         self.node_exporter = node_exporter
         self.refusals = refusals
         self.queue = queue
@@ -83,6 +86,7 @@ class EngineCollector(Collector):
         yield from self._steering()
         yield from self._journal(self.journal or JournalState())
         yield from sync_metrics.standby(self.sync)
+        yield from nat_log_metrics.nat_log(self.nat_log)
         yield from self._daemon()
         yield from self._times()
         yield from self._servers()

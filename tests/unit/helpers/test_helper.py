@@ -88,3 +88,19 @@ def test_changes() -> None:
     for _ in range(MOST_CHANGES * 2):
         asked.replace(0, 0, b"x")
     assert len(asked.changes) == MOST_CHANGES
+
+
+def test_the_ports_of_a_block() -> None:
+    """A host with port blocks announces no other ports: the announced one only if it lies in the block."""
+    router = Router()
+    announced = []
+    for sport, port, span in ((40001, 2001, 1), (40002, 5001, 1), (40003, 2010, 2), (40004, 5003, 2)):
+        asked = packet(router, sport=sport, translated=True)
+        asked.low, asked.high, asked.confined = 2000, 2015, True
+        found = asked.expect(HERE, port, span=span)
+        assert found is not None
+        announced.append(found.port)
+        assert 2000 <= found.port <= 2016 - span
+        assert asked.expect(HERE, 5000, span=17) is None
+    assert announced[0] == 2001
+    assert announced[2] == 2010

@@ -1,16 +1,24 @@
 """The blocks of all rules: bounded events, and which holder has which block."""
 
+import json
+from pathlib import Path
+
+from conntrackd_py.conntrack.feed import Feed
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
+from conntrackd_py.control.transfer.transfer import line_of
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.engine.takeover.standby import Standby
 from conntrackd_py.nat import blocks as module
 from conntrackd_py.nat.blocks import BlockEvent, host_key, port_in
 from conntrackd_py.nat.interfaces import Interfaces
 from tests.support import packets
 from tests.support.invariants import check
+from tests.support.journals import attach
 from tests.support.packets import address
 from tests.support.play import CLIENT, LAN, NEIGHBOUR, SERVER, WAN
 from tests.support.rules import rules_of
+from tests.support.stage import Stage, play
 from tests.unit.nat.conftest import forward
 
 RULES = """
@@ -122,3 +130,42 @@ def test_the_kernels_translations_have_no_blocks() -> None:
     assert len(other.nat.blocks.by_place) == 1
     engine.nat.blocks.claim([skb.ct])
     assert len(engine.nat.blocks.by_place) == 0
+
+
+def held(engine: Engine) -> set[tuple[bytes, int, bytes, bool]]:
+    return {(block.outer, block.low, block.host, block.contested) for _, block in engine.nat.blocks.by_place.items()}
+
+
+def test_a_standby_has_the_same_blocks_when_it_takes_over() -> None:
+    active, other = router(), router()
+    feed = attach(active).feed = Feed()
+    standby = Standby(other)
+    for number in range(50):
+        forward(active, packets.udp(f"10.0.0.{number % 5}", SERVER.v4, 1000 + number, 53))
+    for slot, data in feed.drain(1000):
+        standby.put(slot, data, 1000, 0)
+    assert held(other) == set()
+    standby.take_over(1000, 0)
+    assert held(other) == held(active)
+    assert len(held(other)) == 5
+    check(other)
+
+
+def test_imported_connections_have_the_same_blocks(tmp_path: Path) -> None:
+    active = router()
+    for number in range(20):
+        forward(active, packets.udp(f"10.0.0.{number % 5}", SERVER.v4, 1000 + number, 53))
+    line = line_of(active, lambda: 0)
+    lines = [line(ct) for ct in active.core.table.slots if ct is not None]
+    importing = router()
+
+    async def scene(stage: Stage) -> None:
+        stage.control.commands.engine = importing
+        client = await stage.client()
+        found = [json.loads(one)["connection"] for one in lines]
+        client.send(json.dumps({"command": "import", "connections": found}).encode() + b"\n")
+        assert {outcome for outcome, _ in (await client.line())["import"]} == {"imported"}
+
+    play(tmp_path / "control.sock", scene, max_request=65536)
+    assert held(importing) == held(active)
+    check(importing)

@@ -1,0 +1,1 @@
+"""`conntrackd-py who-had`: files -> lines -> records -> search (the only one that judges) -> main (prints)."""
