@@ -100,6 +100,14 @@ def test_started_it_translates_as_its_own_user(router: Router) -> None:
     router.wait("a status", lambda: "connections" in router.show("StatusText"))
 
 
+def test_installed_again_the_daemon_hands_over(router: Router) -> None:
+    before, invocation = router.pid(), router.show("InvocationID")
+    router.run("env", debian.QUICK_BUILD, f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
+    assert router.pid() not in (0, before)
+    assert router.show("InvocationID") == invocation
+    router.fetch()
+
+
 def test_metrics_have_the_counters_of_the_queues(router: Router) -> None:
     metrics = router.run("curl", "-sS", "--fail", f"http://{METRICS}/metrics")
     for queue, name in enumerate(("new", "last", "known", "established")):
