@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -180,3 +181,45 @@ def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
     net.start()
     assert talk.send(20) == 20
     wait_until(lambda: 37 <= net.counted()[0] <= 40, net.listed)
+
+
+# A process that takes over its own tables, by another socket object.
+ALONE = """
+import socket, sys
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element, leaving
+from conntrackd_py.kernel.maps.tables import MapTables, Parts, remove
+from conntrackd_py.kernel.steering.nftables import NftablesError
+parts = Parts(0xffffff00, ("lo",), True, True, True)
+t4, t6 = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0, 5, 0, 6, 17]), bytes(range(32)) + bytes([0, 5, 0, 6, 17])
+added = {
+    Element(4, FLOWS, 0x2800, t4, 5, 600), Element(6, FLOWS, 0x2800, t6, 7, 800),
+    Element(4, LEAVES, 0x2800, leaving(3, t4)), Element(6, LEAVES, 0x2800, leaving(3, t6)),
+    Element(4, SOURCES, 0x2800, t4[:4]), Element(4, "saddr", 0x2800, t4[:4]), Element(6, "daddr", 0x2800, t6[:16]),
+    Element(4, "sport", 0x2800, t4[:2]), Element(6, "dport", 0x2900, t4[2:4]),
+}
+many = {Element(4, FLOWS, 0x2800, bytes([10, 1, at >> 8, at & 255]) + t4[4:]) for at in range(5000)}
+first = MapTables(parts)
+assert first.add(sorted(added)) and first.add(sorted(many))
+assert set(first.held()) == added | many
+second = MapTables(parts, first.nftables.owner())
+assert second.adopted and set(second.held()) == added | many
+second.renew(1_000_000)
+assert second.counters([one for one in sorted(added) if one.map == FLOWS]) == [5, 600, 7, 800]
+assert second.replace() and second.held() == []
+assert second.add(sorted(added))
+assert not MapTables(parts, second.nftables.owner(), adopt=False).held()
+third = MapTables(parts._replace(excluded=("eth7",)), second.nftables.owner())
+assert not third.adopted and third.held() == []
+try:
+    MapTables(parts)
+    sys.exit("two owners")
+except NftablesError:
+    remove(third.nftables.owner())
+print("ready")
+"""
+
+
+def test_tables_are_taken_over_replaced_and_removed() -> None:
+    with Topology() as topology:
+        assert topology.router.run(sys.executable, "-P", "-c", ALONE) == "ready\n"
+        assert MAPS not in topology.router.run("nft", "list", "tables")
