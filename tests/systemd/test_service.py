@@ -131,7 +131,7 @@ def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
     known = router.remember(1)
     assert router.leaks(partial(restart, router)) == ""
     assert router.pid() != before
-    assert "rules kept: the service is being restarted" in router.journal()
+    assert "rules kept: the service is being restarted" in router.journal(), router.journal()
     assert known in router.run("conntrack-py", "-L", "-p", "udp")
     router.fetch()
 
