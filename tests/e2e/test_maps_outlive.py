@@ -18,6 +18,7 @@ from tests.support.offloading import MAPS, MEGABYTE, OFFLOAD, Net
 from tests.support.waiting import wait_until
 
 MASQUERADE = CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"')
+NOISE = 10  # packets of the router itself, such as neighbour discovery; each datagram would count twice
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def test_datagrams_pass_while_no_daemon_runs(net: Net, end: Callable[[Net], None
     talk = net.talk(host, source)
     assert talk.send(20) == 20
     end(net)
-    assert net.queued(lambda: talk.send(100)) == 0
+    assert net.queued(lambda: talk.send(100)) < NOISE
     assert talk.send(50) == 50
     said = net.start()
     assert events(said, "maps_taken_over")[0]["offloaded"] == 1
     assert events(said, "descriptor_closed") == []
-    assert net.queued(lambda: talk.send(100)) == 0
+    assert net.queued(lambda: talk.send(100)) < NOISE
     assert "[OFFLOAD]" in net.listed(source)
     sent = 12 + 20 + 100 + 50 + 100
     few = range(sent - 3, sent + 1)  # those that waited in a queue when it was offloaded may be missing
@@ -167,7 +168,7 @@ def test_the_kernel_forwards_for_a_minute_at_most(net: Net) -> None:
     nftables.close()
     assert net.queued(lambda: talk.send(1)) > 0
     assert events(net.start(), "maps_taken_over")[0]["offloaded"] == 1
-    assert net.queued(lambda: talk.send(50)) == 0
+    assert net.queued(lambda: talk.send(50)) < NOISE
 
 
 def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
