@@ -131,7 +131,7 @@ def resume_tables(tables: MapTables | None, engine: Engine, settings: Settings, 
     """
     if tables is not None and tables.adopted and engine.mark_maps.maps is not None:
         held = tables.held()
-        done = tables.replace() if held is None else take_over(engine.offload, tables, held, clock())
+        done = (held is not None or tables.replace()) and take_over(engine.offload, tables, held or [], clock())
         engine.mark_maps.failed = engine.mark_maps.failed or not done
         engine.settle(clock())
         log.info("maps_taken_over", offloaded=len(engine.offload.slots), mapped=len(engine.mark_maps.mapped))

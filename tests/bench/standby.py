@@ -1,7 +1,8 @@
 """A standby of many connections: `scripts/bench standby [CONNECTIONS]`. Needs root.
 
 Two real daemons and a real server in namespaces. The active one gets connections by an import, then the standby is
-started. Afterwards the client floods the active one with new connections. Everything shares the cores of this machine.
+started. Afterwards the client sends the active one almost 5,000 new connections a second. Everything shares the cores
+of this machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LINE: Final = (
     '"in":"lan0","out":"wan0","layout":1,"tracker":{"stream":1}}}\n'
 )
 BLAST: Final = """
-import socket, sys
+import socket, sys, time
 host, count = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -39,6 +40,8 @@ for number in range(count):
     sock.sendto(b"x", (host, 1024 + number % 64000))
     if number % 64000 == 0:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if number % 500 == 0:
+        time.sleep(0.1)
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.offloading import MAPS, MEGABYTE, OFFLOAD, Net
 from tests.support.waiting import wait_until
 
 MASQUERADE = CONFIG.replace(f'action = "SNAT"\nto = "{ROUTER}"', 'action = "MASQUERADE"')
+NOISE = 10  # packets of the router itself, such as neighbour discovery; each datagram would count twice
 
 
 @pytest.fixture
@@ -50,12 +52,12 @@ def test_datagrams_pass_while_no_daemon_runs(net: Net, end: Callable[[Net], None
     talk = net.talk(host, source)
     assert talk.send(20) == 20
     end(net)
-    assert net.queued(lambda: talk.send(100)) == 0
+    assert net.queued(lambda: talk.send(100)) < NOISE
     assert talk.send(50) == 50
     said = net.start()
     assert events(said, "maps_taken_over")[0]["offloaded"] == 1
     assert events(said, "descriptor_closed") == []
-    assert net.queued(lambda: talk.send(100)) == 0
+    assert net.queued(lambda: talk.send(100)) < NOISE
     assert "[OFFLOAD]" in net.listed(source)
     sent = 12 + 20 + 100 + 50 + 100
     few = range(sent - 3, sent + 1)  # those that waited in a queue when it was offloaded may be missing
@@ -119,7 +121,7 @@ def test_other_settings(net: Net, setting: str) -> None:
     assert ("maps" in stored(net)) == ("exclude" in setting)
     assert net.queued(lambda: talk.send(1)) > 0
     net.kill()
-    assert (MAPS in tables(net)) == ("exclude" in setting)
+    wait_until(lambda: (MAPS in tables(net)) == ("exclude" in setting), lambda: tables(net))  # a child may have it too
 
 
 def test_a_connection_that_a_rule_must_see_returns(net: Net) -> None:
@@ -166,7 +168,7 @@ def test_the_kernel_forwards_for_a_minute_at_most(net: Net) -> None:
     nftables.close()
     assert net.queued(lambda: talk.send(1)) > 0
     assert events(net.start(), "maps_taken_over")[0]["offloaded"] == 1
-    assert net.queued(lambda: talk.send(50)) == 0
+    assert net.queued(lambda: talk.send(50)) < NOISE
 
 
 def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
@@ -180,3 +182,45 @@ def test_counters_that_were_zeroed_do_not_come_back(net: Net) -> None:
     net.start()
     assert talk.send(20) == 20
     wait_until(lambda: 37 <= net.counted()[0] <= 40, net.listed)
+
+
+# A process that takes over its own tables, by another socket object.
+ALONE = """
+import socket, sys
+from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, SOURCES, Element, leaving
+from conntrackd_py.kernel.maps.tables import MapTables, Parts, remove
+from conntrackd_py.kernel.steering.nftables import NftablesError
+parts = Parts(0xffffff00, ("lo",), True, True, True)
+t4, t6 = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0, 5, 0, 6, 17]), bytes(range(32)) + bytes([0, 5, 0, 6, 17])
+added = {
+    Element(4, FLOWS, 0x2800, t4, 5, 600), Element(6, FLOWS, 0x2800, t6, 7, 800),
+    Element(4, LEAVES, 0x2800, leaving(3, t4)), Element(6, LEAVES, 0x2800, leaving(3, t6)),
+    Element(4, SOURCES, 0x2800, t4[:4]), Element(4, "saddr", 0x2800, t4[:4]), Element(6, "daddr", 0x2800, t6[:16]),
+    Element(4, "sport", 0x2800, t4[:2]), Element(6, "dport", 0x2900, t4[2:4]),
+}
+many = {Element(4, FLOWS, 0x2800, bytes([10, 1, at >> 8, at & 255]) + t4[4:]) for at in range(5000)}
+first = MapTables(parts)
+assert first.add(sorted(added)) and first.add(sorted(many))
+assert set(first.held()) == added | many
+second = MapTables(parts, first.nftables.owner())
+assert second.adopted and set(second.held()) == added | many
+second.renew(1_000_000)
+assert second.counters([one for one in sorted(added) if one.map == FLOWS]) == [5, 600, 7, 800]
+assert second.replace() and second.held() == []
+assert second.add(sorted(added))
+assert not MapTables(parts, second.nftables.owner(), adopt=False).held()
+third = MapTables(parts._replace(excluded=("eth7",)), second.nftables.owner())
+assert not third.adopted and third.held() == []
+try:
+    MapTables(parts)
+    sys.exit("two owners")
+except NftablesError:
+    remove(third.nftables.owner())
+print("ready")
+"""
+
+
+def test_tables_are_taken_over_replaced_and_removed() -> None:
+    with Topology() as topology:
+        assert topology.router.run(sys.executable, "-P", "-c", ALONE) == "ready\n"
+        assert MAPS not in topology.router.run("nft", "list", "tables")

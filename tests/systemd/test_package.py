@@ -78,11 +78,19 @@ def test_an_upgrade_hands_over_and_keeps_connections_configuration_and_rules(bar
     bare.fetch()
 
 
-@pytest.mark.parametrize("reason", ["unit", "queues"])
-def test_what_cannot_be_handed_over_is_restarted(bare: Router, reason: str) -> None:
+def test_systemd_notices_a_crash_after_the_upgrade(bare: Router) -> None:
+    before, invocation = bare.pid(), bare.show("InvocationID")
+    bare.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
+    bare.wait("running", lambda: bare.pid() not in (0, before) and bare.show("SubState") == "running")
+    assert bare.show("InvocationID") != invocation
+    bare.fetch()
+
+
+@pytest.mark.parametrize(("reason", "port"), [("unit", 2), ("queues", 3)])
+def test_what_cannot_be_handed_over_is_restarted(bare: Router, reason: str, port: int) -> None:
     """The unit has changed, or the queues in the configuration."""
     before, invocation = bare.pid(), bare.show("InvocationID")
-    known = bare.remember(2)
+    known = bare.remember(port)
     if reason == "unit":
         unit = bare.root / f"lib/systemd/system/{UNIT}"
         unit.write_text(unit.read_text() + "# of an older version\n")

@@ -103,6 +103,14 @@ def test_started_it_translates_as_its_own_user(router: Router) -> None:
     router.wait("a status", lambda: "connections" in router.show("StatusText"))
 
 
+def test_installed_again_the_daemon_hands_over(router: Router) -> None:
+    before, invocation = router.pid(), router.show("InvocationID")
+    router.run("env", debian.QUICK_BUILD, f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
+    assert router.pid() not in (0, before)
+    assert router.show("InvocationID") == invocation
+    router.fetch()
+
+
 def test_metrics_have_the_counters_of_the_queues(router: Router) -> None:
     metrics = router.run("curl", "-sS", "--fail", f"http://{METRICS}/metrics")
     for queue, name in enumerate(("new", "last", "known", "established")):
@@ -126,7 +134,7 @@ def test_a_restart_lets_nothing_out_untranslated(router: Router) -> None:
     known = router.remember(1)
     assert router.leaks(partial(restart, router)) == ""
     assert router.pid() != before
-    assert "rules kept: the service is being restarted" in router.journal()
+    assert "rules kept: the service is being restarted" in router.journal(), router.journal()
     assert known in router.run("conntrack-py", "-L", "-p", "udp")
     router.fetch()
 
