@@ -128,9 +128,9 @@ collides with a living one is refused, unless `--replace` is given. Lines with e
 other lines are imported.
 """,
     "who-had": """
-Needs neither root nor a daemon, but a log that it may read. Without `--log` it reads `nat_log.file` of the configuration
-and the rotated files beside it, compressed or not, oldest first. A time without seconds is the whole minute, a date
-alone the whole day. A time without a zone is UTC.
+Needs neither root nor a daemon, but a log that it may read. Without `--log` it reads `nat_log.file` of the
+configuration and the rotated files beside it, compressed or not, oldest first. A time without seconds is the whole
+minute, a date alone the whole day. A time without a zone is UTC.
 
 A line for each inside host: its address and port, the outer address and port, the protocol, from when to when, the
 remote end, the zone, the rule. Several hosts can have an outer port at a time, each for other remote ends:
