@@ -28,6 +28,7 @@ class PortWatch:
         self.hosts = nat.core.table.hosts
         self.near: set[bytes] = set()  # hosts that were warned of
         self.at = 0  # ms: of the last look
+        self.contested = 0  # blocks at the last look
         self.warned: set[tuple[str, int]] = set()  # rule and protocol, or BLOCKS
 
     def look(self, now: int) -> None:
@@ -36,6 +37,9 @@ class PortWatch:
             return
         self.at = now
         self._warn_of_hosts()
+        contested, self.contested = self.nat.blocks.conflicts - self.contested, self.nat.blocks.conflicts
+        if contested:
+            log.warning("nat_blocks_contested", blocks=contested, help="two hosts have connections in each: wait")
         for rule in self.nat.rules.source_rules:
             for protonum, usage in rule.pool.usage.items():
                 if self._risen(rule, protonum, usage.fullest, ports := usage.high - usage.low + 1):

@@ -58,6 +58,14 @@ dport = 8443
 action = "DNAT"
 to = ["{CLIENT}:80", "{CLIENT}:81"]
 """
+BLOCKS = """
+[[nat]]
+out_interface = "wan0"
+source = "100.64.0.0/16"
+action = "SNAT"
+to = "203.0.113.2"
+port_block = 512
+"""
 HELPER = '[[raw]]\nproto = "tcp"\ndport = 21\nhelper = "ftp"\n'
 # An echo reply without a request: INVALID.
 STRAY = f"""
@@ -82,7 +90,7 @@ def config() -> str:
         "[[nat]]", f"{FEW_PORTS}\n[[nat]]", 1
     )
     tuned = tuned.replace("[metrics]", "[metrics]\nnode_exporter_names = true")
-    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER + TARGETS + HELPER
+    return "[queue]\nmax_length = 64\n" + tuned.replace('mode = "nat"\n', "", 1) + FILTER + TARGETS + BLOCKS + HELPER
 
 
 @pytest.fixture(scope="module")

@@ -112,8 +112,8 @@ def _blocks(nat: Nat) -> Iterator[Metric]:
             in_use.add_metric(by, allocated)
             free.add_metric(by, total - allocated)
             limit.add_metric(by, total)
-            refused.add_metric([*by, "no_block"], rule.pool.failures - rule.pool.limited)
         if rule.port_block or rule.deterministic:
+            refused.add_metric([*by, "no_block"], rule.pool.failures - rule.pool.limited)
             refused.add_metric([*by, "host_limit"], rule.pool.limited)
     yield from (in_use, free, limit, refused)
     text = "Port blocks that connections of two inside hosts held, after a change of rules."

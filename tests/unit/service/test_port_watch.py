@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 from conntrackd_py.const import IPPROTO_UDP
 from conntrackd_py.nat.usage.port_usage import usage_of
 from conntrackd_py.service.port_watch import EVERY, PortWatch
-from tests.conversations.test_blocks import carrier, port_of
-from tests.support.play import CLIENT, SERVER, Play, udp
+from tests.conversations.test_blocks import carrier, carrier_text, port_of
+from tests.support.play import CLIENT, NEIGHBOUR, SERVER, Play, udp
 from tests.support.rules import rules_of
 
 RULE = """
@@ -78,3 +78,15 @@ def test_it_warns_of_blocks() -> None:
             watch.look(number * EVERY)
     (line,) = [line for line in lines if line["event"] == "nat_blocks_running_out"]
     assert (line["rule"], line["in_use"], line["of"]) == ("nat[0]", 4, 4)
+
+
+def test_it_warns_of_contested_blocks() -> None:
+    play = carrier(4, "port_block = 16")
+    for host in (CLIENT, NEIGHBOUR):
+        port_of(play, udp(host, SERVER))
+    play.engine.configure(play.tunables, nat_rules=rules_of(carrier_text(4, "port_block = 64")))
+    watch = PortWatch(play.engine.nat)
+    with capture_logs() as lines:
+        for number in (1, 2):
+            watch.look(number * EVERY)
+    assert [line["blocks"] for line in lines if line["event"] == "nat_blocks_contested"] == [1]

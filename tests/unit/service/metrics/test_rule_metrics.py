@@ -9,10 +9,14 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
+from conntrackd_py.reasons import BLOCK_LIMIT, NAT_EXHAUSTED
 from conntrackd_py.service.metrics import rule_metrics
 from conntrackd_py.settings.load import parse
+from tests.conversations.test_blocks import carrier_text
 from tests.support import packets
 from tests.support.packets import address
+from tests.support.play import CLIENT, NEIGHBOUR, SERVER, Play, accept, dropped, udp
+from tests.support.rules import rules_of
 
 CONFIG = {
     "nat": [
@@ -94,3 +98,35 @@ def test_without_a_filter_the_families_are_there_and_empty() -> None:
     families = list(rule_metrics.filtered(None))
     assert len(families) == 4
     assert not any(family.samples for family in families)
+
+
+def test_port_blocks() -> None:
+    """A host has used its block; for another one no block is free. A slice has no blocks."""
+    keys = "port_block = 16\nblocks_per_host = 1\ncomment = 'homes'"
+    play = Play(4, rules_of(carrier_text(4, keys, "1024-1039") + SLICES))
+    for sport in range(17):
+        assert play >> udp(CLIENT, SERVER, sport=sport + 1) << (dropped(BLOCK_LIMIT) if sport == 16 else accept())
+    for _ in range(3):
+        assert play >> udp(NEIGHBOUR, SERVER) << dropped(NAT_EXHAUSTED)
+    seen = values(rule_metrics.nat(play.engine.nat))
+    assert {name: value for name, value in seen.items() if "_blocks_" in name} == {
+        "nat_blocks_in_use nat[0] homes": 1,
+        "nat_blocks_free nat[0] homes": 0,
+        "nat_blocks_limit nat[0] homes": 1,
+        "nat_blocks_refused_total nat[0] homes no_block": 3,
+        "nat_blocks_refused_total nat[0] homes host_limit": 1,
+        "nat_blocks_refused_total nat[1]  no_block": 0,
+        "nat_blocks_refused_total nat[1]  host_limit": 0,
+        "nat_blocks_contested_total": 0,
+    }
+    assert seen["nat_ports_in_use nat[0] udp homes"] == 16
+
+
+SLICES = """
+    [[nat]]
+    action = "SNAT"
+    out_interface = "wan"
+    source = "10.9.0.0/24"
+    to = "203.0.113.9"
+    deterministic = true
+"""
