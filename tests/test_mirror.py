@@ -22,7 +22,7 @@ TESTED_ELSEWHERE = {
     "cli/conntrackd/explain/show.py": "the output of captures: tests/unit/cli/conntrackd/explain/test_main.py",
     "cli/conntrackd/top/screen.py": "drawn in a real terminal: tests/unit/cli/conntrackd/top/test_main.py",
     "cli/conntrackd/top/terminal.py": "keys and signals of a real one: tests/unit/cli/conntrackd/top/test_main.py",
-    "nat/block_choice.py": "conversations: tests/conversations/test_blocks.py, tests/property/test_blocks.py",
+    "nat/carrier/block_choice.py": "conversations: tests/conversations/test_blocks.py, tests/property/test_blocks.py",
     "nat/mapping.py": "conversations: tests/conversations/test_mapping.py, tests/property/test_mapping.py",
     "nat/mapping_restore.py": "restarts: tests/conversations/test_mapping.py",
     "explain/blocks.py": "as conntrackd-py blocks prints it: tests/unit/cli/conntrackd/test_blocks.py",

@@ -4,8 +4,8 @@ from typing import Final, TypedDict
 
 from conntrackd_py.const import PROTO_NAMES
 from conntrackd_py.match.address import address_text
-from conntrackd_py.nat.block_space import Block
-from conntrackd_py.nat.blocks import Blocks
+from conntrackd_py.nat.carrier.block_space import Block
+from conntrackd_py.nat.carrier.blocks import Blocks
 
 NO_RULE: Final = "none"  # connections hold it that no rule with blocks allocated
 

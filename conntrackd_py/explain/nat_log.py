@@ -13,9 +13,9 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.events import Event
 from conntrackd_py.const import ICMP_PROTOCOLS, IPCT_DESTROY, IPPROTO_GRE, PROTO_NAMES, WITH_PORTS
 from conntrackd_py.match.address import address_text
-from conntrackd_py.nat.block_space import Block
-from conntrackd_py.nat.blocks import BlockEvent
-from conntrackd_py.nat.deterministic import shape_of
+from conntrackd_py.nat.carrier.block_space import Block
+from conntrackd_py.nat.carrier.blocks import BlockEvent
+from conntrackd_py.nat.carrier.deterministic import shape_of
 from conntrackd_py.nat.rules import NatRule
 
 VERSION: Final = 1

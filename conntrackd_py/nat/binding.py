@@ -15,7 +15,7 @@ from conntrackd_py.const import (
     ORIGINAL,
 )
 from conntrackd_py.match.match import ABSENT, PacketInfo
-from conntrackd_py.nat.deterministic import slice_of
+from conntrackd_py.nat.carrier.deterministic import slice_of
 from conntrackd_py.nat.interfaces import LOOPBACK, Interfaces
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_ACCEPT, NAT_MASQUERADE, NAT_REDIRECT, NatRule

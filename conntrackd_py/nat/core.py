@@ -40,9 +40,9 @@ from conntrackd_py.const import (
     PRE_ROUTING,
     REPLY,
 )
-from conntrackd_py.nat import block_choice
 from conntrackd_py.nat.binding import info_of, inverted, is_error, masquerade_range, null_range, range_of, status_bit
-from conntrackd_py.nat.blocks import Blocks
+from conntrackd_py.nat.carrier import block_choice
+from conntrackd_py.nat.carrier.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces, Link
 from conntrackd_py.nat.leak_guard import leaks
 from conntrackd_py.nat.mapping import Endpoints, Mapping, independent

@@ -19,9 +19,9 @@ from conntrackd_py.conntrack.split_dict import SplitDict
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_TCP, IPPROTO_UDP, IPS_CONFIRMED, IPS_SEEN_REPLY, MANIP_DST, MANIP_SRC
 from conntrackd_py.nat.binding import info_of, inverted, range_of
-from conntrackd_py.nat.block_choice import BlockChoice
-from conntrackd_py.nat.block_space import Block
-from conntrackd_py.nat.blocks import Blocks
+from conntrackd_py.nat.carrier.block_choice import BlockChoice
+from conntrackd_py.nat.carrier.block_space import Block
+from conntrackd_py.nat.carrier.blocks import Blocks
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.ports import Picker, Ports, port_class
 from conntrackd_py.nat.range import Range

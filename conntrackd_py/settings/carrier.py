@@ -6,8 +6,8 @@ Two rules with one outer port must give it to the same host: they have the same 
 from typing import Final
 
 from conntrackd_py.const import POST_ROUTING
-from conntrackd_py.nat.block_space import MOST_ADDRESSES
-from conntrackd_py.nat.deterministic import shape_of
+from conntrackd_py.nat.carrier.block_space import MOST_ADDRESSES
+from conntrackd_py.nat.carrier.deterministic import shape_of
 from conntrackd_py.nat.rules import NAT_ACTIONS, NAT_MASQUERADE, NAT_SNAT, NatRule
 from conntrackd_py.nat.usage.pool import UNPRIVILEGED
 from conntrackd_py.settings.errors import ABSENT

@@ -12,7 +12,7 @@ from conntrackd_py.engine.raw_mangle import RawRule
 from conntrackd_py.match.address import address_text
 from conntrackd_py.match.match import Match
 from conntrackd_py.match.numbers import Numbers
-from conntrackd_py.nat.block_space import Block
+from conntrackd_py.nat.carrier.block_space import Block
 from conntrackd_py.nat.ports import answer_port
 from conntrackd_py.nat.usage.bound_ports import bound_key
 from conntrackd_py.reasons import BLOCK_LIMIT, NAT_EXHAUSTED

@@ -4,7 +4,7 @@ import pytest
 
 from conntrackd_py.const import IP_CT_NEW, IPS_SRC_NAT
 from conntrackd_py.match.address import packed_address
-from conntrackd_py.nat.deterministic import inside_of, slice_of
+from conntrackd_py.nat.carrier.deterministic import inside_of, slice_of
 from conntrackd_py.reasons import BLOCK_LIMIT
 from tests.support.invariants import check
 from tests.support.packets import address

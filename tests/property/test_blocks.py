@@ -9,7 +9,7 @@ from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPS_DYING, NF_ACCEPT, POST_ROUTING, PRE_ROUTING
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.blocks import outer_of, place_of, port_in
+from conntrackd_py.nat.carrier.blocks import outer_of, place_of, port_in
 from conntrackd_py.nat.rules import NatRule
 from tests.support import journals, packets
 from tests.support.invariants import check

@@ -6,7 +6,7 @@ from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import IPS_CONFIRMED, IPS_DYING, IPS_SRC_NAT, MANIP_DST, MANIP_SRC
 from conntrackd_py.engine.engine import Engine
-from conntrackd_py.nat.blocks import host_key, outer_of, place_of, port_in
+from conntrackd_py.nat.carrier.blocks import host_key, outer_of, place_of, port_in
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.ports import answer_port
 

@@ -10,7 +10,7 @@ from conntrackd_py.conntrack.events import Event
 from conntrackd_py.const import IPCT_DESTROY, IPCT_NEW, IPPROTO_GRE, IPPROTO_ICMP, ORIGINAL, REPLY
 from conntrackd_py.explain.nat_log import Connections, Texts, block_line, deterministic_rules, note_line
 from conntrackd_py.match.address import packed_address
-from conntrackd_py.nat.blocks import BlockEvent
+from conntrackd_py.nat.carrier.blocks import BlockEvent
 from tests.support.nat_logs import BEGIN, GENERIC, line, translated
 from tests.support.rules import rules_of
 

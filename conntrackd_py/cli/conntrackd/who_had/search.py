@@ -14,7 +14,7 @@ from conntrackd_py.cli.conntrackd.who_had.times import Span, ms_of, text_of
 from conntrackd_py.const import ICMP_PROTOCOLS, PROTO_NAMES
 from conntrackd_py.explain import nat_log
 from conntrackd_py.match.address import AddressError, address_text, packed_address
-from conntrackd_py.nat.deterministic import inside_of, slice_of
+from conntrackd_py.nat.carrier.deterministic import inside_of, slice_of
 
 MOST: Final = 100_000  # holders in memory, and in the answer
 AHEAD: Final = 3_600_000  # ms: read on after the span, in case the clock was set back

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from conntrackd_py.cli.conntrackd.who_had.records import HEAD, RuleRecord, record_of
 from conntrackd_py.match.address import AddressError, packed_address
-from conntrackd_py.nat.deterministic import inside_of
+from conntrackd_py.nat.carrier.deterministic import inside_of
 from tests.support.nat_logs import BEGIN, head, line, note, translated
 
 GOOD = line("DESTROY", translated(), 7, "nat[0]", accounting=True)

@@ -12,7 +12,7 @@ from conntrackd_py.conntrack.events import Event
 from conntrackd_py.const import IPCT_NEW, IPPROTO_ICMP, IPPROTO_UDP, IPS_CONFIRMED, IPS_DST_NAT
 from conntrackd_py.explain.nat_log import Connections, Texts, block_line
 from conntrackd_py.match.address import packed_address
-from conntrackd_py.nat.blocks import BlockEvent
+from conntrackd_py.nat.carrier.blocks import BlockEvent
 from tests.support.nat_logs import BEGIN, HOST, OUTER, REMOTE, begun, head, line, note, translated
 
 END = note("MARK", 100_000)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrackd_py.nat.block_space import Block, Space, next_bit
+from conntrackd_py.nat.carrier.block_space import Block, Space, next_bit
 
 HOSTS = [b"\0\0" + bytes((10, 0, 0, n)) for n in range(4)]
 

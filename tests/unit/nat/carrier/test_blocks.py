@@ -9,8 +9,8 @@ from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.control.transfer.transfer import line_of
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.engine.takeover.standby import Standby
-from conntrackd_py.nat import blocks as module
-from conntrackd_py.nat.blocks import BlockEvent, host_key, port_in
+from conntrackd_py.nat.carrier import blocks as module
+from conntrackd_py.nat.carrier.blocks import BlockEvent, host_key, port_in
 from conntrackd_py.nat.interfaces import Interfaces
 from tests.support import packets
 from tests.support.invariants import check

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from conntrackd_py.match.address import Addresses
 from conntrackd_py.match.match import Match
-from conntrackd_py.nat.deterministic import inside_of, shape_of, slice_of
+from conntrackd_py.nat.carrier.deterministic import inside_of, shape_of, slice_of
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NAT_SNAT, NatRule
 

@@ -10,8 +10,8 @@ from typing import Final, final
 from conntrackd_py.conntrack import tuple as tuples
 from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.const import MANIP_SRC
-from conntrackd_py.nat.block_space import Block, next_bit
-from conntrackd_py.nat.blocks import Blocks, has_port, host_key
+from conntrackd_py.nat.carrier.block_space import Block, next_bit
+from conntrackd_py.nat.carrier.blocks import Blocks, has_port, host_key
 from conntrackd_py.nat.ports import Picker, Ports
 from conntrackd_py.nat.range import Range
 from conntrackd_py.nat.rules import NatRule

@@ -26,7 +26,7 @@ from conntrackd_py.const import (
     IPS_SRC_NAT,
 )
 from conntrackd_py.nat.binding import leads_to
-from conntrackd_py.nat.block_space import Block, Space
+from conntrackd_py.nat.carrier.block_space import Block, Space
 from conntrackd_py.nat.interfaces import Interfaces
 from conntrackd_py.nat.ports import mapping_of
 from conntrackd_py.nat.rules import NAT_MASQUERADE, NatRule
