@@ -279,13 +279,13 @@ class Daemon:
         """
         if not self.handover.agreed or self.status:
             self.handover.abandon()
-        successor = self.handover.process
-        self.notify.send(f"MAINPID={successor.pid}" if successor is not None else "STOPPING=1")
+        successor = self.handover.pid
+        self.notify.send(f"MAINPID={successor}" if successor else "STOPPING=1")
         self.parts.guard.stop()
         self.parts.pauses.unwatch()
         self.remove_readers()
         if self.status == 0:
-            kept = self.parts.store.kept or successor is not None
+            kept = self.parts.store.kept or successor > 0
             if not kept:
                 self.queue_pair.refuse()
             until = clock() + (EMPTY_AT_MOST if kept else DRAIN_AT_MOST)
@@ -297,7 +297,7 @@ class Daemon:
                     self.end_tables()
                 self.parts.guard.end_table()
             self.parts.journal.finish()
-            if successor is not None:
+            if successor:
                 self.handover.take(self.parts.store.queues, tables.sock if tables is not None else None)
         self.parts.publish()
         self.parts.nat_log.finish()

@@ -96,7 +96,7 @@ def config() -> str:
 @pytest.fixture(scope="module")
 def watched() -> Iterator[tuple[Router, Prometheus]]:
     with Topology() as net:
-        router = Router(net, config())
+        router = Router(net, config() + f'[nat_log]\nfile = "{net.folder / "nat.log"}"\n')
         router.install_rules()
         router.start()
         start_servers(net)

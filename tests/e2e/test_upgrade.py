@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from conntrackd_py.lab.namespaces import CLIENT, INSIDE, ROUTER, SERVER, Topology
 from conntrackd_py.lab.router import CONFIG, DAEMON, WEB_INSIDE, WEB_OUTSIDE, Router
+from conntrackd_py.service.handover import VARIABLE
 from tests.support.processes import capture, start_script
 from tests.support.talk import ECHO, TALK, finished
 from tests.support.waiting import wait_until
@@ -107,15 +109,25 @@ def test_other_queues_need_a_restart(router: Router) -> None:
 
 
 def test_a_stop_ends_a_successor_that_is_not_ready(router: Router) -> None:
+    """It is no child of the daemon: systemd waits for the end of its own children only."""
     with subprocess.Popen(
         router.net.router.command(*DAEMON, "upgrade", "--socket", str(router.socket)), stderr=subprocess.PIPE
     ) as command:
-        wait_until(lambda: children(router), "no successor was started")
-        successors = children(router)
+        wait_until(lambda: successors(router), "no successor was started")
+        started = successors(router)
         assert router.stop() == 0
         command.communicate()
-    wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in successors), "the successor goes on")
+    wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in started), "the successor goes on")
 
 
-def children(router: Router) -> list[str]:
-    return Path(f"/proc/{router.pid}/task/{router.pid}/children").read_text().split()
+def successors(router: Router) -> list[str]:
+    """Processes that the daemon has started to succeed it."""
+    return [
+        one for one in router.net.router.run("ip", "netns", "pids", router.net.router.name).split() if succeeds(one)
+    ]
+
+
+def succeeds(pid: str) -> bool:
+    with contextlib.suppress(OSError):  # it has ended
+        return VARIABLE.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    return False

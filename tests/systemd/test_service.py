@@ -108,6 +108,7 @@ def test_installed_again_the_daemon_hands_over(router: Router) -> None:
     router.run("env", debian.QUICK_BUILD, f"{debian.CLONE}/scripts/install", timeout=debian.AT_MOST)
     assert router.pid() not in (0, before)
     assert router.show("InvocationID") == invocation
+    assert "not our child" not in router.journal(), "systemd does not wait for the end of such a process"
     router.fetch()
 
 
