@@ -112,8 +112,8 @@ def apt_install(folder: Path, *packages: str) -> None:
 
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[None]:
-    """With /proc, /dev/null and its like, and the packages that were fetched before."""
-    with contextlib.ExitStack() as mounts:
+    """With /proc, /dev/null and its like, and the packages that were fetched before: apt locks their folder."""
+    with alone("archives"), contextlib.ExitStack() as mounts:
         ARCHIVES.mkdir(parents=True, exist_ok=True)
         for options, inside in (
             (("-t", "proc", "proc"), "proc"),
