@@ -104,7 +104,7 @@ def test_fish_can_read_it(file: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("conntrack-py -L ", "conntrack expect dying unconfirmed"),
+        ("conntrack-py -L ", "conntrack expect dying unconfirmed mappings"),
         ("conntrack-py -p tcp -L --mask-", "--mask-src --mask-dst"),
         ("conntrack-py -L --s", "--src --status --secmark --src-nat --stale --sort --socket"),
         ("conntrack-py -L -p tcp --s", "--src --status --secmark --src-nat --sport --state --stale --sort --socket"),
@@ -141,7 +141,7 @@ def test_zsh_offers_commands_until_there_is_one(collect: Path) -> None:
     ("line", "words"),
     [
         ("conntrack-py --d", "--delete --dump"),
-        ("conntrack-py -L ", "conntrack dying expect unconfirmed"),
+        ("conntrack-py -L ", "conntrack dying expect mappings unconfirmed"),
         ("conntrack-py -p tcp -L --mask-", "--mask-dst --mask-src"),
         ("conntrack-py -L --s", "--secmark --socket --sort --src --src-nat --stale --status"),
         ("conntrack-py -L -p tcp --s", "--secmark --socket --sort --sport --src --src-nat --stale --state --status"),

@@ -42,7 +42,7 @@ def completed(line: str, folder: Path | None = None) -> list[str]:
     ("line", "words"),
     [
         ("conntrack-py --d", "--dump --delete"),
-        ("conntrack-py -L ", "conntrack expect dying unconfirmed"),
+        ("conntrack-py -L ", "conntrack expect dying unconfirmed mappings"),
         ("conntrack-py -L d", "dying"),
         ("conntrack-py -E ", "conntrack expect"),
         ("conntrack-py -U ", "conntrack"),

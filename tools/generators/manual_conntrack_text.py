@@ -10,6 +10,7 @@ NAME: Final = "list, watch and change the connections of conntrackd-py"
 SYNOPSIS: Final = (
     "`conntrack-py` <command> [<table>] [<options>]",
     "`conntrack-py -L` [`conntrack`|`expect`|`dying`|`unconfirmed`] [<filters>] [`-o` <form>]",
+    "`conntrack-py -L mappings` [`-o json`]",
     "`conntrack-py -E` [`-e` <events>] [<filters>] [`-o` <form>]",
     "`conntrack-py -R` <file>",
 )
@@ -27,7 +28,8 @@ Everyone who may open the daemon's control socket may use it; by default only ro
 
 OPTIONS: Final = """
 With `-L`, `-D` and `-E` the options are a filter: an entry must match all of them. With `-I`, `-A` and `-U` some of
-them are values to set. The commands that take an option are listed with it; `-L` includes all tables except `expect`.
+them are values to set. The commands that take an option are listed with it; `-L` includes all tables
+except `expect` and `mappings`.
 """
 
 PROTOCOL_OPTIONS: Final = """
@@ -40,7 +42,8 @@ EXTENSIONS: Final = """
 
 # After the help of an option or a command, by its key; the key of a command is its letter.
 MORE: Final = {
-    "L": "Without a table: confirmed connections that are not dying.",
+    "L": "Without a table: confirmed connections that are not dying. `mappings`, which is not in conntrack(8), are the "
+    "endpoint-independent mappings with their timers, as `conntrackd-py mappings` lists them.",
     "D": "Each deleted entry is shown. Without a filter all entries are deleted.",
     "I": "Fails if the entry exists.",
     "A": "Does nothing and succeeds if the entry exists.",

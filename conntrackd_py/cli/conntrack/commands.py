@@ -11,10 +11,12 @@ from msgspec import UNSET, convert
 from msgspec.structs import replace
 
 from conntrackd_py.cli.conntrack.format import json_line, stats_line
+from conntrackd_py.cli.conntrack.options import MAPPINGS
 from conntrackd_py.cli.conntrack.output import Output, report
 from conntrackd_py.cli.conntrack.parse import Parsed
 from conntrackd_py.cli.conntrack.request import change, event_mask, expectation, filter_of, tuple_of
 from conntrackd_py.cli.conntrack.values import number
+from conntrackd_py.cli.conntrackd.mappings import line as mapping_line
 from conntrackd_py.cli.stop import stop_signal
 from conntrackd_py.control.client import Client, ClientError
 from conntrackd_py.control.protocol import requests
@@ -27,6 +29,8 @@ EVENT_BYTES: Final = 256  # of one event in conntrack(8)'s buffer; -b is convert
 
 
 def run_command(parsed: Parsed, connect: Connect) -> int:
+    if parsed.table == MAPPINGS:
+        return show_mappings(parsed, connect)
     commands = RUN | EXPECT if parsed.table == "expect" else RUN
     return commands[parsed.command](parsed, connect)
 
@@ -93,6 +97,17 @@ def show(parsed: Parsed, connect: Connect) -> int:
         report(f"{shown(found, output.expectation, output, 'expect')} expectations have been shown.")
     else:
         report(f"{shown(found, output.connection, output, 'conntrack')} flow entries have been shown.")
+    return 0
+
+
+def show_mappings(parsed: Parsed, connect: Connect) -> int:
+    output = Output(parsed.values)
+    count = 0
+    for answer in answers(connect, requests.Mappings()):
+        for row in answer.get("mappings", []):
+            print(json_line(row) if output.json else mapping_line(row))
+            count += 1
+    report(f"{count} mappings have been shown.")
     return 0
 
 

@@ -16,7 +16,8 @@ from conntrackd_py.const import (
     WITH_PORTS,
 )
 
-TABLES: Final = ("conntrack", "expect", "dying", "unconfirmed")
+MAPPINGS: Final = "mappings"  # not in conntrack(8): endpoint-independent mappings
+TABLES: Final = ("conntrack", "expect", "dying", "unconfirmed", MAPPINGS)
 
 
 class Option(NamedTuple):

@@ -1,7 +1,7 @@
 """Parses a command line of conntrack-py, as getopt_long does: short clusters (-Lp tcp, -ptcp), `--option=value`,
 unique prefixes of long names, options and the table in any order. Messages and exit statuses are those of conntrack(8).
 
-Two differences: an option that needs -p may come before it, and an extra word is an error.
+Differences: an option that needs -p may come before it, an extra word is an error, and -L has a table `mappings`.
 """
 
 from typing import Final, NamedTuple
@@ -11,6 +11,7 @@ from conntrackd_py.cli.conntrack.options import (
     COMMANDS,
     FORM_OF_EVERY_COMMAND,
     LONG,
+    MAPPINGS,
     NEEDS,
     SHORT,
     TABLES,
@@ -19,7 +20,7 @@ from conntrackd_py.cli.conntrack.options import (
 )
 from conntrackd_py.cli.conntrack.values import UsageError, protocol
 
-LIST_ONLY: Final = ("dying", "unconfirmed")
+LIST_ONLY: Final = ("dying", "unconfirmed", MAPPINGS)
 NEVER_ON_EXPECT: Final = {"U": "update", "A": "add"}
 FILTERS: Final = frozenset(
     {"src", "dst", "reply_src", "reply_dst", "proto", "status", "mark", "secmark", "label", "zone", "orig_zone"}
@@ -106,6 +107,8 @@ def _assembled(given: list[tuple[Option, str]], rest: list[str]) -> Parsed:
     if table and table not in TABLES:
         raise UsageError(f"unknown type `{table}'")
     table = table or "conntrack"
+    if table == MAPPINGS and command != "L":
+        raise UsageError("Can't do that command with table `mappings'")
     if table in LIST_ONLY and command != "L":
         raise UsageError("Can't do that command with tables `dying' and `unconfirmed'")
     if table == "expect" and command in NEVER_ON_EXPECT:
@@ -131,7 +134,7 @@ def _check(command: str, table: str, values: dict[str, str]) -> None:
         option = BY_KEY[key]
         if option.protos and proto not in option.protos:
             raise UsageError(f"option `{_name(key)}' needs -p {' or '.join(option.protocols)}")
-        legal = option.expect if table == "expect" else option.commands
+        legal = option.expect if table == "expect" else "" if table == MAPPINGS else option.commands
         if (not command or command not in legal) and not (
             key == "output" and command and value == FORM_OF_EVERY_COMMAND
         ):

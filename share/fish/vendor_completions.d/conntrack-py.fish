@@ -34,7 +34,7 @@ function __conntrack_py_read -S --description 'Set command (its letter), table a
                 set command h
         end
     end
-    set table (string match -r -- ' (?:-[A-Z]|--[a-z-]+=)?(conntrack|expect|dying|unconfirmed) ' $line)[2]
+    set table (string match -r -- ' (?:-[A-Z]|--[a-z-]+=)?(conntrack|expect|dying|unconfirmed|mappings) ' $line)[2]
     set protocol (string lower -- (string match -r -- ' (?:-[A-Z]?p ?|--protonum[= ])([^ ]+) ' $line)[2])
     switch "$protocol"
         case icmp 1
@@ -109,7 +109,7 @@ complete -c conntrack-py -n '__conntrack_py_begins' -s S -l stats -d 'Show stati
 complete -c conntrack-py -n '__conntrack_py_begins' -s R -l load-file -r -F -d 'Execute the commands in a file, as -o save writes them; - is stdin'
 complete -c conntrack-py -n '__conntrack_py_begins' -s V -l version -d 'Show the version'
 complete -c conntrack-py -n '__conntrack_py_begins' -s h -l help -d 'Show this help'
-complete -c conntrack-py -n '__conntrack_py_wants L' -a 'conntrack expect dying unconfirmed'
+complete -c conntrack-py -n '__conntrack_py_wants L' -a 'conntrack expect dying unconfirmed mappings'
 complete -c conntrack-py -n '__conntrack_py_wants G' -a 'conntrack expect'
 complete -c conntrack-py -n '__conntrack_py_wants D' -a 'conntrack expect'
 complete -c conntrack-py -n '__conntrack_py_wants I' -a 'conntrack expect'

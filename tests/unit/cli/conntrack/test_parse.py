@@ -12,6 +12,7 @@ from conntrackd_py.cli.conntrack.values import UsageError
         ("", "", "conntrack"),
         ("-L", "L", "conntrack"),
         ("-L dying", "L", "dying"),
+        ("-L mappings -o json", "L", "mappings"),
         ("--dump unconfirmed -p tcp", "L", "unconfirmed"),
         ("-p tcp -L dying", "L", "dying"),
         ("-E conntrack", "E", "conntrack"),
@@ -49,6 +50,9 @@ def test_the_command_and_its_table(line: str, command: str, table: str) -> None:
         ("-F -p tcp", "Illegal option `--protonum' with this command"),
         ("-C -f ipv4", "Illegal option `--family' with this command"),
         ("-D dying", "Can't do that command with tables `dying' and `unconfirmed'"),
+        ("-D mappings", "Can't do that command with table `mappings'"),
+        ("-L mappings -p tcp", "Illegal option `--protonum' with this command"),
+        ("-L mappings -o xml", "Illegal option `--output' with this command"),
         ("-L -n -j", "cannot specify `--src-nat' or `--dst-nat' with `--any-nat'"),
     ],
 )

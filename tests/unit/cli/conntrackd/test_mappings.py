@@ -1,4 +1,4 @@
-"""`conntrackd-py mappings` with a real daemon's socket."""
+"""`conntrackd-py mappings` and `conntrack-py -L mappings` with a real daemon's socket."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.conversations.test_mapping import cone
 from tests.support.play import CLIENT, ROUTER, SERVER, accept, advance, udp
-from tests.support.stage import Stage, play
+from tests.support.stage import CONNTRACK_PY, CONNTRACKD_PY, Stage, play
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -23,6 +23,13 @@ def test_listed(tmp_path: Path, family: int) -> None:
         assert await stage.run("mappings --json") == (0, "", "")
         assert router >> udp(CLIENT, SERVER) << accept()
         assert await stage.run("mappings") == (0, f"{line}1 connections  lifetime 60 s\n", "")
+        listed = await stage.run("mappings")
+        stage.program = CONNTRACK_PY
+        shown = await stage.run("-L mappings")
+        assert (shown.status, shown.out) == (0, listed.out)
+        assert shown.err.endswith(": 1 mappings have been shown.\n")
+        assert json.loads((await stage.run("-L mappings -o json")).out)["inside_port"] == 40000
+        stage.program = CONNTRACKD_PY
         row = json.loads((await stage.run("mappings --json")).out)
         assert (row["proto"], row["inside_port"], row["expires"], row["rests"]) == ("udp", 40000, 60, 90)
         assert router >> advance(40)
