@@ -19,7 +19,7 @@ from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, start_servers
 from tests.support.processes import capture, start_script
 from tests.support.waiting import WITHIN, wait_until
 
-RELOADS = int(os.environ.get("CONNTRACKD_PY_RELOADS", "100"))
+RELOADS = int(os.environ.get("CONNTRACKD_PY_RELOADS", "30"))
 HEAD = """\
 [metrics]
 listen = "127.0.0.1:9466"

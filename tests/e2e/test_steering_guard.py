@@ -25,7 +25,7 @@ from conntrackd_py.service.steering_guard import LASTING, PATIENT
 from tests.support.processes import MASQUERADE, capture, start, start_script
 from tests.support.waiting import wait_until
 
-ROUNDS = int(os.environ.get("CONNTRACKD_PY_GUARD_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("CONNTRACKD_PY_GUARD_ROUNDS", "1"))
 CONFIG = f"""\
 [metrics]
 listen = "{METRICS}"
