@@ -202,9 +202,7 @@ class ControlPacket:
         search = self.translated and own
         if search and self.confined and span > self.high - self.low + 1:
             return None
-        first = tuples.l4dst(back) if fixed else self._same(port, proto) if search else port
-        if search and not fixed and self.confined and not self.low <= first <= self.high - span + 1:
-            first = self._other(first, 0, span)
+        first = tuples.l4dst(back) if fixed else self._first(port, proto, span) if search else port
         timeout = seconds or self.helper.policies[kind][1]
         for attempt in range(ATTEMPTS if search and not fixed else 1):
             number = first if not attempt else self._other(first, attempt, span)
@@ -215,6 +213,13 @@ class ControlPacket:
                     wanted.flags, wanted.child_helper, wanted.follows = flags, child, search
                 return self._add(row)
         return None
+
+    def _first(self, port: int, protonum: int, span: int) -> int:
+        """The port outside to try first."""
+        first = self._same(port, protonum)
+        if self.confined and not self.low <= first <= self.high - span + 1:
+            return self._other(first, 0, span)
+        return first
 
     def _other(self, first: int, attempt: int, span: int) -> int:
         """The port to try next: any one, but the next free ones for several in a row (nf_nat_sdp_media)."""

@@ -211,8 +211,7 @@ class Nat(Extension):
             return NAT_NO_ADDRESS
         chosen = self._chosen(ct, current, wanted, rule, manip, now)
         if not chosen:
-            self._failed(pool, self.ports.refusal)
-            return self.ports.refusal
+            return self._failed(pool, self.ports.refusal)
         if chosen != current:
             self.core.table.alter_reply(ct, inverted(chosen, ct.l4proto))
             ct.status |= IPS_SRC_NAT if manip == MANIP_SRC else IPS_DST_NAT
@@ -279,10 +278,12 @@ class Nat(Extension):
         pool.allocations += 1
         self.core.stats.nat_allocations += 1
 
-    def _failed(self, pool: Pool, reason: int) -> None:
+    def _failed(self, pool: Pool, reason: int) -> int:
+        """Count it; returns the reason."""
         pool.failures += 1
         pool.limited += reason == BLOCK_LIMIT
         self.core.stats.nat_allocation_failures += 1
+        return reason
 
     def _port_taken_here(self, ct: NfConn) -> bool:
         """Whether ct is new and its tuple is that of a connection with the router: ct is for the router too."""

@@ -113,7 +113,6 @@ class Daemon:
             if not self.parts.steering.installed:  # otherwise the guard has told it
                 self.engine.nat.kernel_tracks = await asyncio.to_thread(kernel_tracks, self.parts.settings)
             self.parts.nat_log.configure(self.parts.settings)
-            resume_tables(self.tables, self.engine, self.parts.settings, self.parts.store)
             self.serve()
             self.parts.exporter = self.parts.exporter_of(self.parts.settings)
             await self.parts.control.start()
@@ -154,6 +153,7 @@ class Daemon:
 
     def serve(self) -> None:
         """Handle packets from now on."""
+        resume_tables(self.tables, self.engine, self.parts.settings, self.parts.store)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)

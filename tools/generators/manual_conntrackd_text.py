@@ -171,8 +171,8 @@ EXITS: Final = {
     "file is truncated or no export.",
     "explain": "0, also if Ctrl-C ends `--follow`; 1 if the capture or the daemon cannot be read; 2 for wrong options; "
     "130 if interrupted.",
-    "who-had": "0 if a host had it, 1 if nobody had, 2 if the log cannot tell: it does not cover the time, lines were "
-    "lost near it, a file cannot be read, or the usage was wrong.",
+    "who-had": "0 if a host had it, 1 if no host had it, 2 if the log is incomplete: it does not cover the time, lines "
+    "were lost near it, a file cannot be read, or the usage was wrong.",
     "diff": "0 if both tables are equal, 1 if they differ, 2 if one cannot be read.",
     "lab": "0 if every step passed, 1 if not, 130 if interrupted.",
 }

@@ -64,8 +64,8 @@ COMMANDS: Final = {
     "import": Command("give the daemon the connections of an export", options.import_, f"{HERE}.import_"),
     "sync": Command("show the hot standby, take over, or step down", options.sync, f"{HERE}.sync"),
     "who-had": Command(
-        "say which inside host had an outer address and port at a time, by the NAT log: exit status 0 if one had it, "
-        "1 if nobody had, 2 if the log cannot tell",
+        "say which inside host had an outer address and port at a time, by the NAT log; exit status: 0 a host had it, "
+        "1 no host had it, 2 the log is incomplete",
         who_had.who_had,
         f"{HERE}.who_had.main",
     ),

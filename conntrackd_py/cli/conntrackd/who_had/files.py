@@ -1,6 +1,7 @@
 """The files of a NAT log, oldest first, and their lines; a line at a time is in memory."""
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import zlib
@@ -27,7 +28,7 @@ class Line(NamedTuple):
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file and its rotated and compressed ones beside it: FILE.*, FILE-*. Raises OSError."""
+    """The file and its rotated files, compressed or not: FILE.*, FILE-*. Raises OSError."""
     if not path.parent.is_dir():
         return [path]
     rotated = [
@@ -44,14 +45,12 @@ def in_order(paths: list[Path]) -> list[Path]:
 
 
 def _first_time(path: Path) -> bytes:
-    try:
+    with contextlib.suppress(*ERRORS):  # the search reads the file again, and reports the error
         for line in lines(path):
             if found := HEAD.match(line.text):
                 return found[1]
             if line.number >= FIRST_LINES:
                 break
-    except ERRORS:
-        pass
     return b"~"
 
 

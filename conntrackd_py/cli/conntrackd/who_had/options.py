@@ -29,7 +29,7 @@ def who_had(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="read this log, and the rotated ones beside it, instead of nat_log.file; several options: all of them",
+        help="read this log and its rotated files instead of nat_log.file; may be repeated",
     )
     parser.add_argument(
         "-c", "--config", metavar="FILE", type=Path, default=DEFAULT_PATH, help=f"configuration file ({DEFAULT_PATH})"

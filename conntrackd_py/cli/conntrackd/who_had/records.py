@@ -1,4 +1,4 @@
-"""A line of the NAT log as a record, checked: a log may be damaged, or written by somebody else."""
+"""A line of the NAT log as a record, checked: a log may be damaged or forged."""
 
 import re
 from typing import Final

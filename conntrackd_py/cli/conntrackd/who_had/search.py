@@ -1,9 +1,10 @@
 """Finds who had an outer address and port during a span of time. Lines come in the order of the log, each once.
 
-Memory holds only what concerns this address and port. `gap` tells of lines that may be missing, and a complete list of
-the open connections (LIST to LISTED) ends its effect. So the answer "nobody" is certain if there is no gap between a
-list and the span, or no gap and no start of the daemon between the span and a list: whoever had the port would be in
-one of the lists or have ended in between, and the line of an end has the time of the beginning.
+Memory holds only the lines about this address and port. `gap` reports that lines may be missing. A complete list of the
+open connections (LIST to LISTED) ends the effect of a gap before it.
+The answer "nobody" is certain in two cases: no gap lies between an earlier list and the span; or neither a gap nor a
+start of the daemon lies between the span and a later list. A connection that had the port is then in that list, or its
+end has a line, which also has the time of its beginning.
 """
 
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class Holder:
         return self.until is not None or self.sure is None or self.sure >= span.first
 
     def alone(self, span: Span) -> bool:
-        """Whether nobody else can have had the port in the span: a block and a slice have one host."""
+        """Whether no other host can have had the port in the span: a block and a slice have one host."""
         whole = self.since <= span.first and (self.until is None or self.until >= span.last)
         return self.kind in (PORT_BLOCK, DETERMINISTIC) and whole and self.certain(span)
 
