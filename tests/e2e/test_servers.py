@@ -18,6 +18,7 @@ from tests.support.waiting import wait_until
 
 HOST, PORT = METRICS.split(":")
 FOR_A_MOMENT = 1  # the daemon lists the router's sockets once a second
+CROWDED = 20  # more than the descriptors that the daemon opens for a moment, to compare its rules
 # Connects so often, sends the text, prints how many are connected and keeps them.
 CROWD = """
 import resource, socket, sys, time
@@ -98,8 +99,8 @@ def test_the_last_descriptors_are_kept_and_their_want_is_survived() -> None:
         try:
             for limit in (used + RESERVE, 0):  # first only the reserve is left, then nothing
                 resource.prlimit(router.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-                crowd(router, "control", 3)
-                crowd(router, "metrics", 3)
+                crowd(router, "control", CROWDED)
+                crowd(router, "metrics", CROWDED)
                 passes(router)
                 _until(router, {"descriptors"} if limit > used else {"descriptors", "accept"})
         finally:

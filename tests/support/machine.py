@@ -37,6 +37,7 @@ mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount --rbind /dev "$root/dev"
+ln -sf /dev/null "$root/etc/systemd/system/getty.target"
 exec env -i container=lxc PATH=/usr/sbin:/usr/bin chroot "$root" /lib/systemd/systemd
 """
 
@@ -66,11 +67,13 @@ class Machine:
 
     def boot(self) -> None:
         self.cgroup.mkdir(exist_ok=True)
-        enter = f'echo $$ > {self.cgroup}/cgroup.procs; exec unshare "$@"'
+        # Standard input is the list of the cgroup's processes: in the namespace its path is hidden by another /sys.
+        enter = 'echo $$ >&0 && exec unshare "$@" < /dev/null'
         apart = ("--kill-child", "--fork", "-p", "-m", "-u", "-i", "-C", "--propagation", "private")
-        self.process = self.net.router.start(
-            *("sh", "-c", enter, "sh", *apart, "sh", "-c", BOOT, "sh", str(self.root)),
-        )
+        with (self.cgroup / "cgroup.procs").open("w") as processes:
+            self.process = self.net.router.start(
+                *("sh", "-c", enter, "sh", *apart, "sh", "-c", BOOT, "sh", str(self.root)), stdin=processes
+            )
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         process = self.process
         wait_until(
@@ -130,7 +133,7 @@ class Machine:
         done = self.complete(*words, timeout=timeout)
         if done.returncode:
             said = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
-            raise AssertionError(f"{' '.join(words)}: status {done.returncode}\n{said}\n{self.journal()[-3000:]}")
+            raise AssertionError(f"{' '.join(words)}: status {done.returncode}\n{said}\n{self.last_lines()}")
         return done.stdout
 
     def show(self, name: str, unit: str = UNIT) -> str:
@@ -139,6 +142,10 @@ class Machine:
 
     def journal(self, unit: str = UNIT) -> str:
         return self.complete("journalctl", "--no-pager", "-o", "cat", "-u", unit).stdout
+
+    def last_lines(self) -> str:
+        """Of the journal, of all units."""
+        return self.complete("journalctl", "--no-pager", "-o", "short-precise", "-n", "60").stdout
 
     def rules(self) -> str:
         """Of both families, and of nft if it is installed."""

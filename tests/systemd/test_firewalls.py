@@ -226,4 +226,4 @@ def test_the_ruleset_is_reloaded_under_traffic(beside: Beside) -> None:
 
 def test_a_stop_leaves_the_ruleset_as_it_was(beside: Beside) -> None:
     beside.machine.run("systemctl", "stop", UNIT)
-    assert ruleset(beside.machine) == beside.before
+    assert ruleset(beside.machine) == beside.before, beside.machine.last_lines()
