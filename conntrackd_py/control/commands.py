@@ -12,7 +12,6 @@ from conntrackd_py.conntrack.conn import NfConn
 from conntrackd_py.conntrack.expect import Expectation
 from conntrackd_py.conntrack.split_dict import PARTS
 from conntrackd_py.control import status as report
-from conntrackd_py.control import targets as nat_targets
 from conntrackd_py.control import view
 from conntrackd_py.control.edit import WHY, Editor
 from conntrackd_py.control.follower import Follower, line, matching, wanted_by
@@ -20,6 +19,7 @@ from conntrackd_py.control.matcher import Matcher, expectation_family
 from conntrackd_py.control.protocol import requests
 from conntrackd_py.control.protocol.answers import encode
 from conntrackd_py.control.protocol.requests import Change, Filter, RefusedError, RequestError, UpdateFilter
+from conntrackd_py.control.report import targets as nat_targets
 from conntrackd_py.control.status import Clients, DaemonInfo, ReloadError, Reloads, UpgradeError
 from conntrackd_py.control.steering import Hold, network
 from conntrackd_py.control.subscriber import EXPECT, LIMIT, Publisher, Stream, Subscriber

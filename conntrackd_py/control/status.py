@@ -9,12 +9,13 @@ from typing import NamedTuple, final
 
 from conntrackd_py import __version__, compiled
 from conntrackd_py.conntrack.conn import L4Proto
-from conntrackd_py.control.filter_counters import refusing
 from conntrackd_py.control.journal import JournalState
 from conntrackd_py.control.protocol.answers import Counters, Status
+from conntrackd_py.control.report.block_use import block_use
+from conntrackd_py.control.report.filter_counters import refusing
+from conntrackd_py.control.report.targets import rows
 from conntrackd_py.control.steering import Steering
 from conntrackd_py.control.sync.state import SyncState
-from conntrackd_py.control.targets import rows
 from conntrackd_py.control.view import epoch
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
@@ -35,6 +36,7 @@ class DaemonInfo:
     steering: Steering = field(default_factory=Steering)
     journal: JournalState = field(default_factory=JournalState)
     sync: SyncState = field(default_factory=SyncState)
+    nat_log: Callable[[], dict[str, object]] = dict  # what `status` says about the NAT log; empty: it is off
     mark_rule: Callable[[], str] = str  # the rule that probably overwrites the packet mark; empty: none known
 
 
@@ -102,6 +104,8 @@ def status(engine: Engine, clock: Callable[[], int], info: DaemonInfo, reloads: 
         **counters(engine, info),
         "expectations": {"entries": core.expectations.count, "limit": core.expectations.limit},
         "nat": {"allocations": stats.nat_allocations, "failures": stats.nat_allocation_failures},
+        "blocks": block_use(engine.nat),
+        "nat_log": info.nat_log(),
         "targets": rows(engine.nat),
         "helpers": list(engine.helpers.by_name),
         "hints": {

@@ -11,10 +11,10 @@ from typing import Final, cast
 
 from conntrackd_py.const import HOOK_NAMES, NF_ACCEPT, NF_DROP
 from conntrackd_py.control import status as report
-from conntrackd_py.control.pools import pools
 from conntrackd_py.control.protocol.answers import Host, Pool, Traffic
 from conntrackd_py.control.protocol.answers import Top as TopAnswer
 from conntrackd_py.control.protocol.requests import Top as TopRequest
+from conntrackd_py.control.report.pools import pools
 from conntrackd_py.control.status import DaemonInfo
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain import hosts as host_figures

@@ -90,6 +90,7 @@ class Components:
             mark_rule=lambda: self.mark_watch.rule,
             journal=self.journal_state,
             sync=self.sync_state,
+            nat_log=self.nat_log.report,
         )
 
     def exporter_of(self, settings: Settings) -> "Exporter | None":

@@ -64,6 +64,9 @@ class Logged:
         self.net.client.run("python3", "-c", UDP, str(sport), SERVER, str(dport), str(to or dport + 1))
         return now()
 
+    def status(self) -> str:
+        return self.net.router.run(*DAEMON, "status", "--socket", str(self.router.socket))
+
     def who_had(self, port: int, at: str, *words: str) -> tuple[int, str]:
         command = (*DAEMON, "who-had", ROUTER, str(port), at, "-c", str(self.router.config), *words)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -106,6 +109,7 @@ def test_tcp_udp_icmp_and_a_forwarded_port(logged: Logged) -> None:
     logged.wait("NEW", 4)
     logged.router.conntrack("-D", "-p", "udp", "--sport", "43000")
     logged.wait("DESTROY")
+    wait_until(lambda: " lines, 0 waiting, 0 lost" in logged.status(), logged.status)
     identifier = next(line["reply"]["id"] for line in logged.lines() if line.get("proto") == "icmp")
     for port, inside, more in (
         (41000, f"{CLIENT}:41000", f"remote {SERVER}:80, nat[0]"),
@@ -218,6 +222,7 @@ def test_a_full_disk_delays_no_packet_and_is_told(logged: Logged) -> None:
     metrics = logged.router.metrics()
     assert "conntrackd_py_nat_log_lost_total 0.0" not in metrics
     assert "conntrackd_py_nat_log_write_errors_total 0.0" not in metrics
+    assert "lines wait: No space left on device" in logged.status()
     hog.unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", str(logged.folder)], check=True)
     logged.wait("LOST")
@@ -271,6 +276,9 @@ def test_blocks_and_slices_need_no_line_of_a_connection(net: Topology, key: str,
     net.client.run("python3", "-c", UDP, "43000", SERVER, "9", "11")
     at = now()
     port = router.conntrack("-L", "-p", "udp").split("dport=")[2].split()[0]
+    assert ("1 of 126 port blocks in use" if "512" in key else "nat[0]        0 refused") in net.router.run(
+        *DAEMON, "status", "--socket", str(router.socket)
+    )
     router.stop()
     assert '"NEW"' not in log.read_text()
     command = (*DAEMON, "who-had", ROUTER, port, at, "--log", str(log))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conntrackd_py.cli.conntrackd.amounts import duration, percent, rate
-from conntrackd_py.lab.namespaces import ROUTER, SERVER, LabError, Topology
+from conntrackd_py.lab.namespaces import INSIDE, ROUTER, SERVER, LabError, Topology
 from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import EXCHANGE_PORT, TRAFFIC, UDP_PORT, WEB_PORT, start_servers
 from tests.support.picture import HOSTS, MANY, strays
@@ -38,6 +38,15 @@ out_interface = "wan0"
 proto = "udp"
 action = "SNAT"
 to = "{ROUTER}:20000-24999"
+
+[[nat]]
+comment = "a block a host"
+out_interface = "wan0"
+source = "{INSIDE}"
+proto = "tcp"
+action = "SNAT"
+to = "{ROUTER}:30000-31999"
+port_block = 500
 """
 FILTER: Final = """
 [[filter.rule]]

@@ -1,7 +1,7 @@
 """`conntrackd-py status`: the state of the daemon on one screen, or as one JSON object.
 
 The object is the daemon's answer to `status` (keys: control/status.py). Its `nat` also has `pools` and `unpooled` from
-the answer to `top` (control/pools.py).
+the answer to `top` (control/report/pools.py).
 """
 
 import argparse
@@ -87,6 +87,8 @@ def lines(status: Fields, coloured: bool = False) -> list[str]:
         found.add("  sync" if number else "sync", text, not sync.in_order(status["sync"]))
     _table(found, status)
     _nat(found, status["nat"])
+    _blocks(found, status["blocks"])
+    _nat_log(found, status["nat_log"])
     _targets(found, status["targets"])
     _queues(found, status)
     invalid = status["invalid"]
@@ -184,6 +186,28 @@ def _ports(protocols: Fields) -> str:
         of = f"{pool['ports']:,} of {pool['available']:,}" if "ports" in pool else f"{pool['connections']:,}"
         texts.append(f"{proto} {of}")
     return ", ".join(texts)
+
+
+def _blocks(found: Lines, rows: Sequence[Fields]) -> None:
+    """A line a rule: its blocks, and connections refused for want of a port in a block or slice."""
+    for row in rows:
+        share = row["in_use"] / row["limit"] if row["limit"] else 0.0
+        texts = [f"{row['in_use']:,} of {row['limit']:,} port blocks in use ({percent(share)})"] if row["limit"] else []
+        refused = row["no_block"] + row["host_limit"]
+        why = (
+            f"no free {'block' if row['limit'] else 'port'} {row['no_block']:,}, limit of a host {row['host_limit']:,}"
+        )
+        texts.append(f"{refused:,} refused" + (f": {why}" if refused else ""))
+        found.add(f"  {row['rule']}", ", ".join(texts), share >= NEARLY_FULL or refused > 0)
+
+
+def _nat_log(found: Lines, log: Fields) -> None:
+    """None while it is off."""
+    if log:
+        texts = f"{log['lines']:,} lines, {log['waiting']:,} waiting, {log['lost']:,} lost"
+        found.add("NAT log", f"{escaped(log['file'])}: {texts}", log["lost"] > 0)
+        if log["error"]:
+            found.add("  failed", f"lines wait: {escaped(log['error'])}", True)
 
 
 def _targets(found: Lines, rows: Sequence[Fields]) -> None:

@@ -168,6 +168,8 @@ class Status(Counters):
     sync: dict[str, object]  # role, and with [sync] the keys of class SyncState
     expectations: dict[str, int]  # entries limit
     nat: dict[str, int]  # allocations failures
+    blocks: list[Any]  # class BlockUse, of rules with port_block or deterministic
+    nat_log: dict[str, object]  # file lines waiting lost errors error, empty without [nat_log]: class NatLogKeeper
     targets: list[Any]  # rule comment target weight down connections: of DNAT rules with several
     helpers: list[str]
     hints: dict[str, int]  # expired_in_use one_sided_flows mark_overwritten

@@ -18,9 +18,10 @@ from conntrackd_py.const import (
     PROTO_NAMES,
     WITH_PORTS,
 )
-from conntrackd_py.control.filter_counters import chains as filter_chains
-from conntrackd_py.control.filter_counters import rules as filter_rules
-from conntrackd_py.control.targets import rows
+from conntrackd_py.control.report.block_use import block_use
+from conntrackd_py.control.report.filter_counters import chains as filter_chains
+from conntrackd_py.control.report.filter_counters import rules as filter_rules
+from conntrackd_py.control.report.targets import rows
 from conntrackd_py.filter.policy import Policy
 from conntrackd_py.nat.core import Nat
 from conntrackd_py.nat.mapping import Endpoints
@@ -104,17 +105,14 @@ def _blocks(nat: Nat) -> Iterator[Metric]:
     free = gauge("nat_blocks_free", "Port blocks of the pool that no inside host has.", *labels)
     limit = gauge("nat_blocks_limit", "Port blocks of the pool.", *labels)
     refused = counter("nat_blocks_refused", "Connections without a free port in a block or slice.", *labels, "reason")
-    for rule in nat.rules.source_rules:
-        by = [rule.label, rule.comment]
-        if rule.port_block:
-            spaces = nat.blocks.spaces_of(rule)
-            total, allocated = sum(space.total for space in spaces), sum(space.allocated for space in spaces)
-            in_use.add_metric(by, allocated)
-            free.add_metric(by, total - allocated)
-            limit.add_metric(by, total)
-        if rule.port_block or rule.deterministic:
-            refused.add_metric([*by, "no_block"], rule.pool.failures - rule.pool.limited)
-            refused.add_metric([*by, "host_limit"], rule.pool.limited)
+    for row in block_use(nat):
+        by = [row["rule"], row["comment"]]
+        if row["limit"]:
+            in_use.add_metric(by, row["in_use"])
+            free.add_metric(by, row["limit"] - row["in_use"])
+            limit.add_metric(by, row["limit"])
+        refused.add_metric([*by, "no_block"], row["no_block"])
+        refused.add_metric([*by, "host_limit"], row["host_limit"])
     yield from (in_use, free, limit, refused)
     text = "Port blocks that connections of two inside hosts held, after a change of rules."
     yield counter_of("nat_blocks_contested", text, nat.blocks.conflicts)

@@ -70,7 +70,14 @@ class NatLogKeeper:
         self._error = ""  # that was logged
         self._standby = False
 
-    # --- for metrics -------------------------------------------------------------------------------------
+    # --- for metrics and status --------------------------------------------------------------------------
+
+    def report(self) -> dict[str, object]:
+        """error: why lines wait now, empty if they are written."""
+        if self.writer is None:
+            return {}
+        figures = {"lines": self.lines, "waiting": self.waiting, "lost": self.lost, "errors": self.errors}
+        return {"file": self.settings.file, **figures, "error": self.writer.error}
 
     @property
     def lines(self) -> int:

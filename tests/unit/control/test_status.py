@@ -59,6 +59,8 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
             "offload": {"on": 0, "connections": 0, "added": 0, "refused": 0, "failures": 0},
             "copies": {"lost": 4, "translations": 0, "translations_lost": 5},
             "nat": {"allocations": 0, "failures": 0},
+            "blocks": [],
+            "nat_log": {},
             "targets": [],
             "helpers": [],
             "hints": {"expired_in_use": 0, "one_sided_flows": 0, "mark_overwritten": 0},

@@ -19,6 +19,8 @@ from tests.support.router import Router
 from tests.support.stage import Stage, play
 
 POOL = {"address": "203.0.113.1", "connections": 9, "protocols": {"tcp": {"connections": 9}}}
+BLOCKS = {"rule": "nat[1]", "in_use": 4000, "limit": 8064, "no_block": 0, "host_limit": 0}
+NAT_LOG = {"file": "/var/log/nat.log", "lines": 1200, "waiting": 3, "lost": 0, "errors": 0, "error": ""}
 PORTS = {"tcp": {"connections": 9, "ports": 9, "available": 10}, "gre": {"connections": 2}}
 
 
@@ -107,6 +109,17 @@ FAILED = {"successful": False, "error": "nat[0].action", "restart": [], "stale":
             {"nat": {"pools": [{**POOL, "protocols": PORTS, "share": 0.9}], "unpooled": 0}},
             "  203.0.113.1  9 connections, 90.0 % of its ports in use tcp 9 of 10, gre 2",
         ),
+        ({"blocks": [BLOCKS]}, "  nat[1]      4,000 of 8,064 port blocks in use (49.6 %), 0 refused"),
+        (
+            {"blocks": [{**BLOCKS, "no_block": 1, "host_limit": 2}]},
+            "(49.6 %), 3 refused: no free block 1, limit of a host 2",
+        ),
+        (
+            {"blocks": [{**BLOCKS, "limit": 0, "in_use": 0, "host_limit": 2}]},
+            "  nat[1]      2 refused: no free port 0,",
+        ),
+        ({"nat_log": NAT_LOG}, "NAT log       /var/log/nat.log: 1,200 lines, 3 waiting, 0 lost"),
+        ({"nat_log": {**NAT_LOG, "error": "ENOSPC"}}, "  failed      lines wait: ENOSPC"),
         ({"dropped": {"filter_drop": 7, "table_full": 2}}, "dropped       9: filter_drop 7, table_full 2"),
         (
             {"filter": [{"rule": "filter.rule[2]", "comment": "no telnet", "action": "drop", "packets": 1200}]},
@@ -148,6 +161,8 @@ def test_what_else_there_may_be(tmp_path: Path, change: dict[str, Any], line: st
             r"overwritten by iptables ipv4 mangle FORWARD: -A FORWARD \x1b",
         ),
         ({"offload": {"on": 0, "connections": 0, "added": 9, "refused": 0, "failures": 1}}, "offload"),
+        ({"blocks": [{**BLOCKS, "host_limit": 1}]}, "nat[1]"),
+        ({"nat_log": {**NAT_LOG, "lost": 1}}, "NAT log"),
         ({"events_lost": 1}, "control"),
     ],
 )

@@ -4,7 +4,7 @@ from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.skb import Skb
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import POST_ROUTING, PRE_ROUTING
-from conntrackd_py.control.filter_counters import SHOWN, refusing
+from conntrackd_py.control.report.filter_counters import SHOWN, refusing
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.settings.load import parse
 from conntrackd_py.settings.schema import Settings

@@ -7,7 +7,7 @@ import pytest
 from conntrackd_py.conntrack.randomness import Repeatable
 from conntrackd_py.conntrack.tunables import Tunables
 from conntrackd_py.const import IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
-from conntrackd_py.control.pools import SHOWN, pools, ranges, usage
+from conntrackd_py.control.report.pools import SHOWN, pools, ranges, usage
 from conntrackd_py.engine.engine import Engine
 from conntrackd_py.explain.hosts import Pool
 from conntrackd_py.match.interface import InterfaceNames
