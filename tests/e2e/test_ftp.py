@@ -21,6 +21,7 @@ from tests.support.helped import Net, listening
 from tests.support.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 1200
+# A port of data that is one of helped.KEPT would not be hidden.
 VSFTPD = """
 background=NO
 listen=NO
@@ -34,6 +35,8 @@ vsftpd_log_file={folder}/{name}.log
 isolate_network=NO
 seccomp_sandbox=NO
 connect_from_port_20=YES
+pasv_min_port=20000
+pasv_max_port=60000
 """
 # Each mode of curl.
 MODES = {
