@@ -79,6 +79,7 @@ class Daemon:
         self.succession = succession()
         self.parts.reloads.prepare = self.prepare_successor
         self.parts.reloads.hand_over = self.hand_over
+        self.finished = False  # the loop goes on until threads have ended, and timers fire
         self.status = 0
         self.watchdog_at = 0  # ms: of the last WATCHDOG=1
         self.status_at = 0  # ms: of the last STATUS=
@@ -214,6 +215,8 @@ class Daemon:
 
     def turn(self) -> None:
         """Remove expired connections and set the timer for the next ones."""
+        if self.finished:
+            return
         now = clock()
         self.parts.pauses.expire(self.engine, now, EXPIRE_A_TURN)
         self.parts.publish()
@@ -229,6 +232,8 @@ class Daemon:
         asyncio.get_running_loop().call_later(min(max(wait, SOON), LATEST), self.turn)
 
     def write_journal(self) -> None:
+        if self.finished:
+            return
         asyncio.get_running_loop().call_later(self.parts.journal.turn(), self.write_journal)
 
     def log_addresses_lost(self) -> None:
@@ -277,6 +282,7 @@ class Daemon:
         when a base chain is deleted: so the tables that end do so just after the last verdict. The maps do not, if
         the next process gets them.
         """
+        self.finished = True
         if not self.handover.agreed or self.status:
             self.handover.abandon()
         successor = self.handover.pid

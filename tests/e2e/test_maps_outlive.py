@@ -52,7 +52,7 @@ def test_datagrams_pass_while_no_daemon_runs(net: Net, end: Callable[[Net], None
     talk = net.talk(host, source)
     assert talk.send(20) == 20
     end(net)
-    assert net.queued(lambda: talk.send(100)) < NOISE
+    assert net.queued(lambda: talk.send(100)) < NOISE, net.router.said()
     assert talk.send(50) == 50
     said = net.start()
     assert events(said, "maps_taken_over")[0]["offloaded"] == 1
@@ -62,6 +62,31 @@ def test_datagrams_pass_while_no_daemon_runs(net: Net, end: Callable[[Net], None
     sent = 12 + 20 + 100 + 50 + 100
     few = range(sent - 3, sent + 1)  # those that waited in a queue when it was offloaded may be missing
     wait_until(lambda: all(count in few for count in net.counted(source)[::2]), lambda: net.listed(source))
+
+
+# In the place of nft: takes its time once, when the file `slow` is there.
+SLOW_NFT = """#!/bin/sh
+if [ -e {folder}/slow ]; then mv {folder}/slow {folder}/begun; sleep 4; fi
+exec /usr/sbin/nft "$@"
+"""
+
+
+def test_a_stop_while_a_thread_reads_the_rules(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends when the thread has; nothing is done for the tables meanwhile."""
+    folder = net.topology.folder
+    program = folder / "nft"
+    program.write_text(SLOW_NFT.format(folder=folder))
+    program.chmod(0o755)
+    net.stop()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    net.start()
+    talk = net.talk()
+    (folder / "slow").touch()
+    net.inside_router.run("/usr/sbin/nft", "add", "table", "inet", "other")
+    wait_until((folder / "begun").exists, net.router.said)
+    net.stop()
+    assert "maps" in stored(net)
+    assert net.queued(lambda: talk.send(50)) < NOISE
 
 
 def test_a_stream_of_tcp_through_crash_stop_and_upgrade(net: Net) -> None:

@@ -276,7 +276,7 @@ def test_blocks_and_slices_need_no_line_of_a_connection(net: Topology, key: str,
     net.client.run("python3", "-c", UDP, "43000", SERVER, "9", "11")
     at = now()
     port = router.conntrack("-L", "-p", "udp").split("dport=")[2].split()[0]
-    assert ("1 of 126 port blocks in use" if "512" in key else "nat[0]        0 refused") in net.router.run(
+    assert ("1 of 126 port blocks in use" if "512" in key else "  nat[0]      0 refused") in net.router.run(
         *DAEMON, "status", "--socket", str(router.socket)
     )
     router.stop()

@@ -182,7 +182,7 @@ def test_a_flushed_ruleset_is_restored_and_nothing_got_out_meanwhile(router: Rou
     before = router.pid()
     assert router.leaks(flush) == "", router.journal()
     assert "inet conntrackd_py_guard" in router.run("nft", "list", "tables")
-    assert '"event": "steering_restored"' in router.journal()
+    router.wait("a line of it", lambda: '"event": "steering_restored"' in router.journal())
     router.fetch()
     assert router.pid() == before
 
