@@ -45,7 +45,7 @@ out_interface = "wan0"
 source = "{INSIDE}"
 proto = "tcp"
 action = "SNAT"
-to = "{ROUTER}:30000-31999"
+to = "{ROUTER}:30000-49999"
 port_block = 500
 """
 FILTER: Final = """
