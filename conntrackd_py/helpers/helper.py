@@ -196,20 +196,18 @@ class ControlPacket:
         back = self.ct.tuple(1 - self.direction)
         own = address == self.sender
         outer = tuples.dst(back) if own else address
-        if len(outer) != tuples.address_length(back) or not 0 < port <= HIGHEST - span + 1:
+        search = self.translated and own
+        room = self.high - self.low + 1 if search and self.confined else HIGHEST
+        if len(outer) != tuples.address_length(back) or not 0 < port <= HIGHEST - span + 1 or span > room:
             return None
         proto = protonum or tuples.protonum(back)
-        search = self.translated and own
-        if search and self.confined and span > self.high - self.low + 1:
-            return None
         first = tuples.l4dst(back) if fixed else self._first(port, proto, span) if search else port
-        timeout = seconds or self.helper.policies[kind][1]
         for attempt in range(ATTEMPTS if search and not fixed else 1):
             number = first if not attempt else self._other(first, attempt, span)
             row = [self._wanted(outer, number + n, proto, anyone, kind) for n in range(span)]
             if not any(self.expectations.clashes(wanted) for wanted in row):
                 for n, wanted in enumerate(row):
-                    wanted.until, wanted.port = self.now + timeout * 1000, port + n
+                    wanted.until, wanted.port = self.now + (seconds or self.helper.policies[kind][1]) * 1000, port + n
                     wanted.flags, wanted.child_helper, wanted.follows = flags, child, search
                 return self._add(row)
         return None

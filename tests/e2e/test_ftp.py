@@ -21,7 +21,7 @@ from tests.support.helped import Net, listening
 from tests.support.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 1200
-# A port of data that is one of helped.KEPT would not be hidden.
+# The data ports are none of helped.KEPT: the comparison writes N for all other ports.
 VSFTPD = """
 background=NO
 listen=NO

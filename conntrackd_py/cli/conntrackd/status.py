@@ -194,10 +194,9 @@ def _blocks(found: Lines, rows: Sequence[Fields]) -> None:
         share = row["in_use"] / row["limit"] if row["limit"] else 0.0
         texts = [f"{row['in_use']:,} of {row['limit']:,} port blocks in use ({percent(share)})"] if row["limit"] else []
         refused = row["no_block"] + row["host_limit"]
-        why = (
-            f"no free {'block' if row['limit'] else 'port'} {row['no_block']:,}, limit of a host {row['host_limit']:,}"
-        )
-        texts.append(f"{refused:,} refused" + (f": {why}" if refused else ""))
+        what = "block" if row["limit"] else "port"
+        why = f": no free {what} {row['no_block']:,}, limit of a host {row['host_limit']:,}" if refused else ""
+        texts.append(f"{refused:,} refused{why}")
         found.add(f"  {row['rule']}", ", ".join(texts), share >= NEARLY_FULL or refused > 0)
 
 

@@ -2,9 +2,13 @@
 
 Memory holds only the lines about this address and port. `gap` reports that lines may be missing. A complete list of the
 open connections (LIST to LISTED) ends the effect of a gap before it.
-The answer "nobody" is certain in two cases: no gap lies between an earlier list and the span; or neither a gap nor a
-start of the daemon lies between the span and a later list. A connection that had the port is then in that list, or its
-end has a line, which also has the time of its beginning.
+The answer "nobody" is certain in two cases:
+
+- A list comes before the span, and there is no gap between them.
+- A list comes after the span, and there is neither a gap nor a start of the daemon between them.
+
+A connection that had the port is then in that list, or the log has a line of its end. That line also says when it
+began.
 """
 
 from dataclasses import dataclass, field
