@@ -2,6 +2,8 @@
 
 Rules without a verdict only count. The ruleset given to nft is, letter for letter, the one our parser reads; the
 iptables rules likewise. After every packet each counter must have moved on both sides or on neither.
+
+No bound of an expiration is the value of a timer: in the kernel a millisecond may pass between setting and reading it.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ ct mark & 0xff > 0x33
 ct zone 0
 ct zone != 0
 ct expiration 0
-ct expiration 10s-31s
+ct expiration 9s-31s
 ct expiration > 1m
 ct expiration < 5s
 ct expiration 1h-6d
@@ -136,8 +138,8 @@ IPTABLES = """
 -m conntrack --ctreplsrcport 80
 -m conntrack --ctrepldstport 40000:65535
 -m conntrack --ctexpire 0
--m conntrack --ctexpire 10:31
--m conntrack ! --ctexpire 10:31
+-m conntrack --ctexpire 9:31
+-m conntrack ! --ctexpire 9:31
 -m conntrack --ctexpire 3600:500000
 -m conntrack --ctstate INVALID --ctstatus ASSURED
 -m conntrack --ctstate INVALID,ESTABLISHED --ctdir REPLY
