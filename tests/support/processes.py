@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -43,3 +46,20 @@ def capture(where: Namespace, file: Path, *options: str, interface: str = "eth0"
     if said.startswith("tcpdump: data link type"):  # with -y
         said = process.stderr.readline()
     assert "listening" in said, said
+
+
+@contextlib.contextmanager
+def one_processor(running: int) -> Iterator[None]:
+    """A process that runs and all that are started meanwhile share one processor, so packets have one backlog."""
+    processors = os.sched_getaffinity(0)
+    for thread in (0, *threads(running)):
+        os.sched_setaffinity(thread, {min(processors)})
+    try:
+        yield
+    finally:
+        for thread in (0, *threads(running)):
+            os.sched_setaffinity(thread, processors)
+
+
+def threads(process: int) -> list[int]:
+    return [int(task.name) for task in Path(f"/proc/{process}/task").iterdir()]
