@@ -12,10 +12,6 @@ from array import array
 from collections.abc import Iterator
 from typing import Final
 
-import structlog
-
-log = structlog.get_logger()
-
 NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
@@ -158,17 +154,6 @@ def nft_counter(table: str, name: str) -> int:
     of_object = dict(attributes(answer[_HEADER.size + _NFGENMSG.size :]))
     of_counter = dict(attributes(of_object.get(NFTA_OBJ_DATA, b"")))
     return int.from_bytes(of_counter.get(NFTA_COUNTER_PACKETS, b""), "big")
-
-
-def grow_buffer(sock: socket.socket, size: int) -> None:
-    """Set the receive buffer of a netlink socket; logs a smaller one."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if granted < size:
-            log.warning("socket_buffer_small", wanted=size, granted=granted, help="raise net.core.rmem_max")
 
 
 def attach_filter(sock: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:

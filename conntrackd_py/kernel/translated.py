@@ -35,9 +35,9 @@ from conntrackd_py.kernel.netlink import (
     NLMSG_ERROR,
     attach_filter,
     attribute,
-    grow_buffer,
 )
 from conntrackd_py.kernel.queues.queue import Clock, PacketQueue, QueueCounters
+from conntrackd_py.kernel.receive_buffer import grow_buffer
 
 log = structlog.get_logger()
 

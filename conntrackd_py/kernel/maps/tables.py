@@ -21,7 +21,7 @@ import structlog
 
 from conntrackd_py.engine.mark_codec import done_bit, not_a_field, valid_bit
 from conntrackd_py.engine.mark_maps import FLOWS, LEAVES, MOST_CONNECTIONS, SOURCES, Element, Maps
-from conntrackd_py.kernel.maps import flows, recognition
+from conntrackd_py.kernel.maps import NAME, flows, recognition
 from conntrackd_py.kernel.maps.elements import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_NEWSETELEM,
@@ -33,12 +33,12 @@ from conntrackd_py.kernel.maps.elements import (
 )
 from conntrackd_py.kernel.maps.listing import ANSWER_WITHIN, NFGENMSG, ROOM, listed, raise_error
 from conntrackd_py.kernel.maps.recognition import ALL_BITS, chain
-from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, grow_buffer, messages
+from conntrackd_py.kernel.netlink import NFNL_SUBSYS_NFTABLES, NLMSG_ERROR, messages
+from conntrackd_py.kernel.receive_buffer import grow_buffer
 from conntrackd_py.kernel.steering.nftables import Nftables, NftablesError
 
 log = structlog.get_logger()
 
-NAME: Final = "conntrackd_py_maps"
 FAMILIES: Final = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 VERSIONS: Final = {"ip": 4, "ip6": 6}
 TRANSLATING: Final = ("saddr", "daddr", "sport", "dport")

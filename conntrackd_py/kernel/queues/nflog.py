@@ -29,6 +29,7 @@ from conntrackd_py.kernel.queues.queue import (
     QueueCounters,
     QueueError,
 )
+from conntrackd_py.kernel.receive_buffer import grow_buffer
 from conntrackd_py.kernel.steering.plan import COPIED, THRESHOLD
 from conntrackd_py.wire.nflog import NO_SEQUENCE, Copies
 
@@ -85,7 +86,7 @@ class NflogGroup(PacketQueue):
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETLINK_NETFILTER)
         try:
             self.sock.bind((0, 0))
-            netlink.grow_buffer(self.sock, socket_buffer)
+            grow_buffer(self.sock, socket_buffer)
             self._bind()
         except OSError as error:
             self.sock.close()

@@ -38,6 +38,7 @@ from conntrackd_py.kernel.queues.proc_queues import QUEUES, queue_rows
 from conntrackd_py.kernel.queues.queue import ANSWER_WITHIN, Clock, PacketQueue, QueueCounters, QueueError
 from conntrackd_py.kernel.queues.takeover import Takeover
 from conntrackd_py.kernel.queues.verdict_sender import VerdictSender
+from conntrackd_py.kernel.receive_buffer import grow_buffer
 
 ANSWER_ROOM: Final = 4096  # bytes
 BACKEND: Final = "netfilterqueue"
@@ -87,7 +88,7 @@ class NfqueueQueue(PacketQueue):
         self.sender = VerdictSender(self.sock, number, self.counters)
         self.sock.setsockopt(netlink.SOL_NETLINK, netlink.NETLINK_CAP_ACK, 1)  # an error does not quote the packet
         _grow_send_buffer(self.sock)
-        netlink.grow_buffer(self.sock, socket_buffer)
+        grow_buffer(self.sock, socket_buffer)
         wanted = (netlink.NFQA_CFG_F_FAIL_OPEN if fail_open else 0) | (netlink.NFQA_CFG_F_GSO if gso else 0)
         self._begin(max_length, netlink.flags(wanted), _copy(copied))
 

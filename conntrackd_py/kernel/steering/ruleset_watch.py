@@ -17,7 +17,7 @@ from typing import Final, final
 import structlog
 
 from conntrackd_py.kernel import netlink
-from conntrackd_py.kernel.maps.tables import NAME
+from conntrackd_py.kernel.maps import NAME
 from conntrackd_py.kernel.steering.programs import IPTABLES, run
 
 log = structlog.get_logger()

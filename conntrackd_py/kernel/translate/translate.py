@@ -6,7 +6,7 @@ from typing import Final
 from conntrackd_py.kernel.doctor import iptables_save
 from conntrackd_py.kernel.doctor.findings import Context
 from conntrackd_py.kernel.doctor.machine import savers
-from conntrackd_py.kernel.maps.tables import NAME as MAPS
+from conntrackd_py.kernel.maps import NAME as MAPS
 from conntrackd_py.kernel.steering.leak_table import NAME as LEAK_TABLE
 from conntrackd_py.kernel.steering.nft_rules import TABLE
 from conntrackd_py.kernel.steering.programs import program, run
