@@ -19,13 +19,19 @@ from conntrackd_py.settings.schema import NFT
 class NftBackend(Backend):
     name = NFT
 
+    def __init__(self) -> None:
+        self.able: set[str] = set()  # families for which the kernel has been asked, and has all that is needed
+
     def available(self, family: str) -> bool:
         return self.missing(family) in ("", nft_queue.NO_QUEUE)
 
     def missing(self, family: str) -> str:
         if program("nft") is None:
             return "nft: not found; install nftables"
-        return nft_queue.missing(NFT_FAMILY[family])
+        why = "" if family in self.able else nft_queue.missing(NFT_FAMILY[family])
+        if not why:
+            self.able.add(family)
+        return why
 
     def install(self, family: str, plan: Plan) -> None:
         _put(NFT_FAMILY[family], rules.wanted(plan, family))
@@ -50,6 +56,8 @@ def _found(family: str) -> dict[str, tuple[str, ...]] | None:
 
 def _put(family: str, after: rules.Chains) -> None:
     before = _found(family)
+    if (before or {}) == after:
+        return
     if missing := rules.missing_queues(before or {}, after):
         _nft(rules.new_queues(family, missing))
         try:

@@ -44,16 +44,17 @@ def insert(family: str, table: str, chain: str, number: int, *, bypass: bool) ->
 
 
 def missing(family: str) -> str:
-    """Why the kernel cannot take the rule; empty if it can, or if this user may not ask. Changes nothing."""
+    """Why the kernel cannot take the rule; empty if it can, or if this user may not ask. Changes nothing.
+
+    The kernel waits some ms for its other processors when it drops a batch.
+    """
     table, chain = attribute(1, PROBE), attribute(1, PROBE) + attribute(3, PROBE)
     messages = [(NFT_MSG_NEWTABLE, table), (NFT_MSG_NEWCHAIN, chain)]
-    if _refused(family, messages[:1]):
-        return NO_NFTABLES
     for expression in _expressions(0, bypass=False):
         rule = attribute(1, PROBE) + attribute(2, PROBE) + attribute(4 | NESTED, attribute(1 | NESTED, expression))
         if not _refused(family, [*messages, (NFT_MSG_NEWRULE, rule)]):
             return ""
-    return NO_QUEUE
+    return NO_NFTABLES if _refused(family, messages[:1]) else NO_QUEUE
 
 
 def _refused(family: str, messages: list[tuple[int, bytes]]) -> bool:
