@@ -118,10 +118,11 @@ def test_a_table_we_made_stays_once_another_program_uses_it(run: Run, rules: Run
 
 
 def test_installing_twice_is_installing_once(run: Run, rules: Run) -> None:
+    """No rule is replaced by its like: the handles stay."""
     rules("install")
-    once = saved(run)
+    once, handles = saved(run), run("nft", "-a", "-s", "list", "ruleset").stdout
     rules("install")
-    assert saved(run) == once
+    assert (saved(run), run("nft", "-a", "-s", "list", "ruleset").stdout) == (once, handles)
 
 
 @pytest.mark.parametrize("steering", [{"program": "iptables"}])

@@ -44,8 +44,9 @@ def _found(family: str) -> dict[str, rules.Table]:
 
 def _put(family: str, after: rules.Tables) -> None:
     before = _found(family)
-    text = rules.transaction(before, after)
-    if text:
+    if rules.as_wanted(before, after) and not rules.bypassed(before):
+        return
+    if text := rules.transaction(before, after):
         _restore(family, text)
         _drop_leftovers(family, before)
 
