@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conntrackd_py.lab.namespaces import Topology
-from conntrackd_py.lab.router import Router
+from conntrackd_py.lab.router import CONFIG, Router
 from conntrackd_py.lab.steps import start_servers
 from tests.support import firewalls, rulesets
 from tests.support.firewalls import WANTED, outcomes
@@ -62,9 +62,9 @@ def test_the_translation_with_the_daemon(name: str) -> None:
 
 
 def test_the_original_with_the_daemon_does_not_work() -> None:
-    """Without this the test before would show nothing."""
+    """Without the kernel's tracking. Without this the test before would show nothing."""
     with Topology() as net:
-        router = Router(net)
+        router = Router(net, f'{CONFIG}[steering]\nkernel_conntrack = "off"\n')
         router.install_rules()
         router.start()
         load(net, IPTABLES, firewalls.IPTABLES)
