@@ -62,7 +62,7 @@ def test_the_translation_with_the_daemon(name: str) -> None:
 
 
 def test_the_original_with_the_daemon_does_not_work() -> None:
-    """Without the kernel's tracking. Without this the test before would show nothing."""
+    """The kernel's tracking is off. Then its ct state rules match nothing, so the translation above is what works."""
     with Topology() as net:
         router = Router(net, f'{CONFIG}[steering]\nkernel_conntrack = "off"\n')
         router.install_rules()

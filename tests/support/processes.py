@@ -50,7 +50,7 @@ def capture(where: Namespace, file: Path, *options: str, interface: str = "eth0"
 
 @contextlib.contextmanager
 def one_processor(running: int) -> Iterator[None]:
-    """A process that runs and all that are started meanwhile share one processor, so packets have one backlog."""
+    """The process `running`, and all that are started here, share one processor: packets then have one backlog."""
     processors = os.sched_getaffinity(0)
     for thread in (0, *threads(running)):
         os.sched_setaffinity(thread, {min(processors)})
